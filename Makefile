@@ -1,0 +1,51 @@
+# Everything works on a fresh machine that has only Python >= 3.11 and make:
+#   make demo    both phases on handwritten digits, at most 5 minutes on 2 cores after the install
+#   make test    the test suite
+# A target installs what it needs into .venv first, and again whenever pyproject.toml changes.
+#   make test PYTHON=python3.12          another interpreter
+#   make test PYTEST_ARGS="-m 'not slow'"
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEV    := $(VENV)/.installed-dev
+DEMO   := $(VENV)/.installed-demo
+
+.PHONY: help demo test lint types format clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo | test | lint | types | format | clean"
+
+demo: $(DEMO)
+	$(BIN)/lpt demo $(DEMO_ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV)
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment is made once; an existing one is used as it is. A half-made one has no pip and is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "LPT needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  echo "Install a newer one, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@

@@ -1,0 +1,243 @@
+"""The configuration of a run: every field with its unit, unknown keys refused, all faults reported at once.
+
+A field whose type admits `"auto"` is resolved by `lpt.presets` before training; the resolved configuration is saved
+in the run folder and can be run again as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lpt.errors import ConfigError
+
+Auto = Literal["auto"]
+Size = Annotated[int, Field(ge=8)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are checked also when assigned."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class DataConfig(Section):
+    """Which images, and how they are split."""
+
+    source: str | None = Field(
+        None, description="Folder of class folders, CSV, JSONL, `path label` list, or hf:NAME[:image[:label]]."
+    )
+    test: str | None = Field(None, description="Test images, same forms. Default: the source's own test split.")
+    validation: str | float | None = Field(
+        None, description="Validation images (same forms), or the fraction of each class to cut from train."
+    )
+    image_root: Path | None = Field(None, description="Folder that relative image paths start from.")
+    image_column: str | None = Field(None, description="Column of image paths in a table (found by name if unset).")
+    label_column: str | None = Field(None, description="Column of labels in a table (found by name if unset).")
+    long_tail: float | None = Field(None, ge=1, description="Imbalance factor to cut a balanced set to (n_max/n_min).")
+    long_tail_max: Positive | None = Field(None, description="Images of the largest class after the cut.")
+    bad_images: Literal["stop", "skip"] = Field("stop", description="What to do with an image that cannot be read.")
+    few_below: int = Field(20, ge=1, description="A class with fewer training images than this is `few`.")
+    many_above: int = Field(100, ge=1, description="A class with more training images than this is `many`.")
+    cache: Auto | bool = Field("auto", description="Keep decoded images in memory. auto: when they fit in 1 GiB.")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.few_below > self.many_above + 1:
+            raise ValueError(f"few_below ({self.few_below}) must not exceed many_above + 1 ({self.many_above + 1})")
+        if isinstance(self.validation, float) and not 0 < self.validation < 1:
+            raise ValueError(f"validation, as a fraction, must lie between 0 and 1; got {self.validation}")
+        return self
+
+
+class BackboneConfig(Section):
+    """The frozen Vision Transformer."""
+
+    name: str = Field("vit_base_patch16_224.augreg_in21k", description="timm model name.")
+    checkpoint: Path | None = Field(None, description="Local weights of that architecture (.safetensors, .pth, .npz).")
+
+
+class ImageConfig(Section):
+    """From a picture to the network's input."""
+
+    size: Auto | Size | tuple[Size, Size] = Field("auto", description="Input height and width, pixels.")
+    crop_area: tuple[float, float] = Field((0.08, 1.0), description="Area of the random training crop, share of image.")
+    crop_aspect: tuple[float, float] = Field((3 / 4, 4 / 3), description="Width/height of the random training crop.")
+    flip: bool = Field(True, description="Mirror training images at random. Off where left and right mean something.")
+    test_crop: float = Field(0.875, gt=0, le=1, description="Side of the central test crop, share of the resized image.")
+    interpolation: Literal["bilinear", "bicubic"] = Field("bicubic", description="How images are resized.")
+
+
+class ModelConfig(Section):
+    """Sizes of the prompts (DESIGN section 2)."""
+
+    prompt_length: int = Field(10, ge=0, description="Prompt tokens per block, P.")
+    shared_blocks: int | None = Field(None, ge=0, description="Blocks that see only the shared prompt, K. None: half.")
+    pool_size: Positive = Field(20, description="Group prompts in the pool, M.")
+    top_k: Positive = Field(2, description="Group prompts picked for an image, k.")
+    head_init: Literal["random", "class_means"] = Field(
+        "random", description="Head at the start: random, or the unit mean of the frozen features of each class."
+    )
+    key_init: Literal["random", "kmeans"] = Field(
+        "random", description="Keys at the start of phase 2: random, or k-means centres of the training queries."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.top_k > self.pool_size:
+            raise ValueError(f"top_k ({self.top_k}) must not exceed pool_size ({self.pool_size})")
+        return self
+
+
+class LossConfig(Section):
+    """Asymmetric Gaussian clouded logit loss, and what is added to it."""
+
+    scale: float = Field(20.0, gt=0, description="Factor s on the cosines.")
+    margin: float = Field(0.1, ge=0, description="Margin m taken from the true class's cosine.")
+    noise: float = Field(0.5, ge=0, description="Strength of the Gaussian cloud.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass spread over all classes.")
+    gamma_balanced: tuple[float, float] = Field((0.0, 4.0), description="gamma_pos, gamma_neg of the balanced batch.")
+    gamma_instance: tuple[float, float] = Field((0.5, 8.0), description="gamma_pos, gamma_neg of the instance batch.")
+    instance_weight: float = Field(0.5, ge=0, description="eta at epoch 0 of a phase; falls linearly to 0.")
+    similarity_weight: float = Field(0.5, ge=0, description="Weight of the query-key similarity in phase 2.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the class token's features.")
+
+
+class PhaseConfig(Section):
+    """How one phase is trained."""
+
+    epochs: int = Field(90, ge=0, description="Epochs; 0 leaves the phase out.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum 0.9, or AdamW.")
+    lr: float = Field(0.02, gt=0, description="Learning rate at batch size 256; scaled by batch_size / 256 for SGD.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
+    warmup_epochs: int = Field(1, ge=0, description="Epochs of linear warm-up from min_lr, then cosine.")
+    min_lr: float = Field(1e-6, ge=0, description="Learning rate in epoch 0 of the warm-up.")
+    schedule: Literal["epoch", "step"] = Field("epoch", description="When the learning rate changes.")
+
+
+class TrainConfig(Section):
+    """Batches and phases."""
+
+    batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Images of each of the two streams in a step, B.")
+    images_per_class: Positive = Field(4, description="Images of a class in a class-balanced batch.")
+    epoch_steps: Auto | Positive = Field("auto", description="Steps of an epoch. auto: floor(n / B) + 1.")
+    micro_batch: Auto | Positive = Field("auto", description="Images in memory at a time, of either stream.")
+    phase1: PhaseConfig = PhaseConfig()
+    phase2: PhaseConfig = PhaseConfig()
+
+
+class RuntimeConfig(Section):
+    """The machine. None of it changes what is learnt beyond rounding."""
+
+    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Arithmetic of the frozen blocks.")
+    threads: Auto | Positive = Field("auto", description="CPU threads. auto: the cores this process may use.")
+    workers: Auto | Annotated[int, Field(ge=0)] = Field("auto", description="Processes that read images.")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="Least seconds between two checkpoints.")
+    log_with: list[Literal["tensorboard", "wandb", "mlflow"]] = Field([], description="Trackers beside log.jsonl.")
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    preset: str = Field("auto", description="The recipe the defaults come from.")
+    data: DataConfig = DataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    image: ImageConfig = ImageConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+def validate(values: dict[str, Any], *, origin: str) -> RunConfig:
+    """A checked configuration.
+
+    Raises:
+        ConfigError: every fault at once, each by its dotted path with the value received.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_fault_line(fault) for fault in error.errors(include_url=False)]
+        raise ConfigError(
+            f"{origin}: {len(lines)} fault(s) in the configuration:\n" + "\n".join(lines)
+            + "\nThe fields, their units and their defaults are listed by: lpt config"
+        ) from None
+
+
+def _fault_line(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+    if fault["type"] == "extra_forbidden":
+        return f"  {path}: no such field ({_accepted_fields(fault['loc'])})"
+    shown = fault["input"] if not isinstance(fault["input"], dict) else "..."
+    return f"  {path}: {fault['msg'].removeprefix('Value error, ')} (got {shown!r})"
+
+
+def _accepted_fields(location: tuple[int | str, ...]) -> str:
+    section: Any = RunConfig
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        section = field.annotation
+    return "accepted: " + ", ".join(section.model_fields)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections ({', '.join(RunConfig.model_fields)})")
+    return values
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Nested values of `--set a.b=c` options; `c` is read as YAML."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not all(path.split(".")):
+            raise ConfigError(f"--set {assignment!r}: write it as section.field=value, e.g. train.batch_size=64")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment!r}: the value is not YAML: {error}") from None
+        *parents, leaf = path.split(".")
+        section = values
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {assignment!r}: {parent} was set to a value before")
+        section[leaf] = value
+    return values
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` on top, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The configuration as YAML that `read_yaml` and `validate` take back unchanged."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,330 @@
+"""Looking a data set over before it is learnt from: what is in it, what will hurt, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import numpy as np
+
+from lpt.data.duplicates import Place, find_duplicates
+from lpt.data.findings import SEVERITIES, Finding, Findings, SizeFacts, SplitFacts
+from lpt.data.images import InspectableSource
+from lpt.data.longtail import ShotGroups, imbalance_factor
+from lpt.data.manifest import IntArray, LabelledImages, Splits
+from lpt.data.sources.readable import failure_reason, scan
+from lpt.errors import DataError
+
+_EXAMPLES = 5
+_SIZED_WITHOUT_DECODING = 20_000
+_MOST_NAMES_COMPARED = 100_000
+_HUGE_IMBALANCE, _BALANCED = 1000, 5
+_LARGE_SIDE = 2000
+_FEW_IMAGES = 100
+
+
+def examine(
+    splits: Splits,
+    *,
+    decode: bool = True,
+    groups: ShotGroups | None = None,
+    input_size: int = 224,
+    workers: int | None = None,
+) -> Findings:
+    """Look a data set over.
+
+    Args:
+        splits: what `open_splits` returned.
+        decode: decode every image and compare the bytes of all; else read at most 20,000 headers and compare none.
+        groups: boundaries of the shot groups; None: many > 100, medium 20-100, few < 20.
+        input_size: shorter side of the network's input, pixels.
+        workers: threads; None: one for each core this process may use.
+    """
+    parts = _parts(splits)
+    sizes, bad = _look_at_images(parts, decode, workers)
+    found = [
+        *_unreadable(bad, splits.skipped, decode),
+        *_class_findings(splits, parts),
+        *_name_findings(splits.class_names),
+        *_balance_findings(splits.counts_before_cut),
+        *_size_findings(sizes, input_size),
+        *_measuring_findings(splits),
+    ]
+    if decode:
+        found += _duplicate_findings(parts, find_duplicates(parts, workers))
+    return Findings(
+        splits=tuple(
+            SplitFacts(name, len(images), int((images.class_counts > 0).sum())) for name, images in parts.items()
+        ),
+        class_names=splits.class_names,
+        counts=splits.counts_before_cut,
+        groups=groups or ShotGroups(),
+        sizes=sizes,
+        findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
+        notes=tuple(splits.notes),
+        decoded=decode,
+    )
+
+
+def _parts(splits: Splits) -> dict[str, LabelledImages]:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: images for name, images in parts.items() if images is not None}
+
+
+# --- images
+
+
+def _look_at_images(
+    parts: dict[str, LabelledImages], decode: bool, workers: int | None
+) -> tuple[SizeFacts | None, list[tuple[str, str]]]:
+    """Sizes, and the name and reason of every image that cannot be read."""
+    places = [Place(name, index) for name, images in parts.items() for index in range(len(images))]
+    if not decode:
+        places = places[:: max(1, -(-len(places) // _SIZED_WITHOUT_DECODING))]
+
+    def look(position: int) -> tuple[int, int] | str:
+        split, index = places[position]
+        images = parts[split]
+        try:
+            if decode or not hasattr(images.source, "size"):
+                return images.read(index).size
+            return cast(InspectableSource, images.source).size(int(images.rows[index]))
+        except DataError as error:
+            return failure_reason(error)
+
+    seen = scan(len(places), look, workers, "Reading images" if decode else "Reading headers")
+    bad = [
+        (parts[place.split].name(place.position), result)
+        for place, result in zip(places, seen, strict=True)
+        if isinstance(result, str)
+    ]
+    return _size_facts([result for result in seen if not isinstance(result, str)]), bad
+
+
+def _size_facts(sizes: Sequence[tuple[int, int]]) -> SizeFacts | None:
+    if not sizes:
+        return None
+    sides = np.array(sizes)
+
+    def three(values: IntArray) -> tuple[int, int, int]:
+        return int(values.min()), int(np.median(values)), int(values.max())
+
+    return SizeFacts(len(sides), three(sides[:, 0]), three(sides[:, 1]), three(sides.min(axis=1)))
+
+
+def _unreadable(bad: Sequence[tuple[str, str]], skipped: Sequence[tuple[str, str]], decode: bool) -> Iterable[Finding]:
+    if bad:
+        yield Finding(
+            "error",
+            f"{len(bad):,} images cannot be read" + ("." if decode else " (only headers were looked at)."),
+            "A run stops at the first of them.",
+            "Replace or remove them, or leave them out with --bad-images skip.",
+            _first([f"{name}: {reason}" for name, reason in bad]),
+        )
+    if skipped:
+        yield Finding(
+            "warning",
+            f"{len(skipped):,} images cannot be read and were left out.",
+            "Their classes have fewer images than it seems.",
+            "Replace them if they matter.",
+            _first([f"{name}: {reason}" for name, reason in skipped]),
+        )
+
+
+def _size_findings(sizes: SizeFacts | None, input_size: int) -> Iterable[Finding]:
+    if sizes is None:
+        return
+    smallest, median, _ = sizes.shorter
+    if median < input_size:
+        yield Finding(
+            "info",
+            f"Half of the images are smaller than the network's input: {median} pixels against {input_size}.",
+            "They are enlarged, which is right for the network but adds no detail.",
+            "If you have larger originals, use those.",
+        )
+    elif smallest < input_size / 4:
+        yield Finding(
+            "info",
+            f"Some images are very small, down to {smallest} pixels; the network's input is {input_size}.",
+            "Enlarged that much they show little.",
+            "Look at the smallest ones; they may be thumbnails or crops gone wrong.",
+        )
+    if median > _LARGE_SIDE:
+        yield Finding(
+            "info",
+            f"The images are large: half of them have a shorter side of {median} pixels or more.",
+            "Most of the time of a run will go into decoding them.",
+            f"Train on copies scaled to a shorter side of {2 * input_size} pixels: the result is the same.",
+        )
+
+
+def _duplicate_findings(parts: dict[str, LabelledImages], groups: Sequence[list[Place]]) -> Iterable[Finding]:
+    leaks: list[list[Place]] = []
+    contradictions: list[list[Place]] = []
+    repeats: list[list[Place]] = []
+    for group in groups:
+        train = [place for place in group if place.split == "train"]
+        labels = {int(parts["train"].labels[place.position]) for place in train}
+        if train and len(train) < len(group):
+            leaks.append(group)
+        if len(labels) > 1:
+            contradictions.append(train)
+        elif len(train) > 1:
+            repeats.append(train)
+    if leaks:
+        others = sum(place.split != "train" for group in leaks for place in group)
+        yield Finding(
+            "warning",
+            f"{others:,} validation or test images are training images too, byte for byte.",
+            "The measured accuracy will be better than the real one.",
+            "Remove them from one side.",
+            _first([_described(parts, group) for group in leaks]),
+        )
+    if contradictions:
+        yield Finding(
+            "warning",
+            f"{len(contradictions):,} training images are there several times under different classes.",
+            "The classes teach each other's images; rare classes suffer most.",
+            "Keep the right one of each.",
+            _first([_described(parts, group) for group in contradictions]),
+        )
+    if repeats:
+        extra = sum(len(group) - 1 for group in repeats)
+        yield Finding(
+            "info",
+            f"{extra:,} training images repeat another one of their class.",
+            "Their classes look larger than they are; a validation split cut from train may hold copies.",
+            "Remove the copies.",
+            _first([_described(parts, group) for group in repeats]),
+        )
+
+
+def _described(parts: dict[str, LabelledImages], group: Sequence[Place]) -> str:
+    def one(place: Place) -> str:
+        images = parts[place.split]
+        return f"{images.name(place.position)} ({images.class_names[images.labels[place.position]]})"
+
+    more = f" and {len(group) - 3} more" if len(group) > 3 else ""
+    return " = ".join(one(place) for place in group[:3]) + more
+
+
+# --- classes
+
+
+def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterable[Finding]:
+    counts, names = splits.counts_before_cut, splits.class_names
+    held = sum((images.class_counts for name, images in parts.items() if name != "train"), np.zeros_like(counts))
+    filled = int((counts > 0).sum())
+    if filled < 2:
+        yield Finding(
+            "error",
+            f"Only {filled} class has training images.",
+            "There is nothing to tell apart.",
+            "Give images of at least two classes.",
+        )
+    if unseen := _names_where(names, (counts == 0) & (held > 0)):
+        yield Finding(
+            "warning",
+            f"{len(unseen):,} classes are tested but have no training image.",
+            "Every image of theirs will be classified wrongly.",
+            "Add training images, or check whether the class is spelt differently in the two splits.",
+            _first(unseen),
+        )
+    if empty := _names_where(names, (counts == 0) & (held == 0)):
+        yield Finding(
+            "info",
+            f"{len(empty):,} classes have no image at all.",
+            "They keep their place in the list of classes and are never predicted on purpose.",
+            "Nothing, if that is meant: class indices stay as they are.",
+            _first(empty),
+        )
+    if single := _names_where(names, counts == 1):
+        yield Finding(
+            "info",
+            f"{len(single):,} classes have a single training image.",
+            "What is learnt of them hangs on that one picture.",
+            "A second and third image help more here than a hundred in a large class.",
+            _first(single),
+        )
+    if 0 < counts.sum() < _FEW_IMAGES:
+        yield Finding(
+            "warning",
+            f"There are only {counts.sum()} training images.",
+            "The result will vary a lot with the seed.",
+            "Compare several seeds before you trust a number.",
+        )
+
+
+def _name_findings(names: Sequence[str]) -> Iterable[Finding]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names[:_MOST_NAMES_COMPARED]:
+        alike[re.sub(r"[\s_-]+", " ", name).strip().casefold()].append(name)
+    pairs = [" / ".join(repr(name) for name in group) for group in alike.values() if len(group) > 1]
+    if pairs:
+        yield Finding(
+            "warning",
+            f"{len(pairs):,} groups of class names differ only in case, spaces or dashes.",
+            "If they mean the same, its images compete with each other.",
+            "Merge them, or rename them if they are different things.",
+            _first(pairs),
+        )
+
+
+def _balance_findings(counts: IntArray) -> Iterable[Finding]:
+    if (counts > 0).sum() < 2:
+        return
+    factor = imbalance_factor(counts)
+    if factor < _BALANCED:
+        yield Finding(
+            "info",
+            f"The classes are nearly balanced: imbalance factor {factor:.3g}.",
+            "What LPT does for rare classes has little to work on; it is still a small and quick way to adapt a model.",
+            "Compare with a linear probe (lpt compare).",
+        )
+    elif factor > _HUGE_IMBALANCE:
+        yield Finding(
+            "info",
+            f"The imbalance is extreme: the largest class has {factor:,.0f} times the images of the smallest.",
+            "Accuracy over all images says next to nothing about the rare classes.",
+            "Go by the mean per class and the few-shot group.",
+        )
+
+
+def _measuring_findings(splits: Splits) -> Iterable[Finding]:
+    if splits.test is None:
+        yield Finding(
+            "info" if splits.validation is not None else "warning",
+            "There are no test images.",
+            "How good the result is for rare classes cannot be measured"
+            + (" other than on the validation images." if splits.validation is not None else "."),
+            "Give some with --test, the same number of each class if you can.",
+        )
+        return
+    tested = splits.test.class_counts
+    if untested := _names_where(splits.class_names, (tested == 0) & (splits.counts_before_cut > 0)):
+        yield Finding(
+            "info",
+            f"{len(untested):,} classes have no test image.",
+            "Their accuracy is not measured and no mean contains it.",
+            "Add test images of them.",
+            _first(untested),
+        )
+    if (tested > 0).sum() > 1 and imbalance_factor(tested) > _BALANCED:
+        yield Finding(
+            "info",
+            f"The test images are unbalanced as well: imbalance factor {imbalance_factor(tested):.3g}.",
+            "The overall accuracy is mostly that of the large classes.",
+            "Go by the mean per class.",
+        )
+
+
+def _names_where(names: Sequence[str], mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[str]:
+    return [names[c] for c in np.flatnonzero(mask).tolist()]
+
+
+def _first(items: Sequence[str]) -> tuple[str, ...]:
+    """The first few, and how many more."""
+    more = (f"and {len(items) - _EXAMPLES:,} more",) if len(items) > _EXAMPLES else ()
+    return (*items[:_EXAMPLES], *more)

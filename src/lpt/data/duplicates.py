@@ -1,0 +1,84 @@
+"""Images that are stored twice, byte for byte.
+
+Only images of equal length are compared, first by a piece from their middle, then whole, so that most are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple, cast
+
+from lpt.data.images import InspectableSource
+from lpt.data.manifest import LabelledImages
+from lpt.data.sources.readable import scan
+from lpt.errors import DataError
+
+_PIECE_BYTES = 4096
+
+
+class Place(NamedTuple):
+    """An image of a data set: its split, and its position there."""
+
+    split: str
+    position: int
+
+
+def find_duplicates(splits: dict[str, LabelledImages], workers: int | None = None) -> list[list[Place]]:
+    """Groups of two or more images with the same stored bytes, in the order of `splits`.
+
+    Images that cannot be read, and sources whose bytes cannot be looked at, are passed over.
+
+    Args:
+        splits: what to compare, by name.
+        workers: threads; None: one for each core this process may use.
+    """
+    places = [
+        Place(name, index)
+        for name, images in splits.items()
+        if hasattr(images.source, "stored_bytes")
+        for index in range(len(images))
+    ]
+
+    def length(source: InspectableSource, row: int) -> int:
+        return source.stored_bytes(row)
+
+    def piece(source: InspectableSource, row: int) -> bytes:
+        middle = max(0, source.stored_bytes(row) // 2 - _PIECE_BYTES // 2)
+        return _digest(source.content(row, middle, _PIECE_BYTES))
+
+    def whole(source: InspectableSource, row: int) -> bytes:
+        return _digest(source.content(row))
+
+    groups: list[list[Place]] = [places]
+    for key in (length, piece, whole):
+        groups = _split_groups(splits, groups, key, workers)
+    return groups
+
+
+def _split_groups(
+    splits: dict[str, LabelledImages],
+    groups: Sequence[list[Place]],
+    key: Callable[[InspectableSource, int], Hashable],
+    workers: int | None,
+) -> list[list[Place]]:
+    """The groups divided by a key, without those of one image."""
+    members = [(number, place) for number, group in enumerate(groups) for place in group]
+
+    def look(number: int) -> Hashable:
+        images = splits[members[number][1].split]
+        row = int(images.rows[members[number][1].position])
+        try:
+            return key(cast(InspectableSource, images.source), row)
+        except DataError:
+            return None
+
+    divided: dict[tuple[int, Hashable], list[Place]] = {}
+    for (number, place), value in zip(members, scan(len(members), look, workers, "Comparing images"), strict=True):
+        if value is not None:
+            divided.setdefault((number, value), []).append(place)
+    return [group for group in divided.values() if len(group) > 1]
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()

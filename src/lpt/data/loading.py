@@ -1,0 +1,152 @@
+"""Batches: images read, augmented and stacked, in this process or in workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lpt.data.manifest import ImageSource, LabelledImages
+from lpt.data.sampling import Sampler
+from lpt.data.transforms import Preprocessing
+from lpt.randomness import global_generator_restored, seed_of
+
+CACHE_LIMIT_BYTES = 2**30
+
+
+class StreamBatch(NamedTuple):
+    """The images of one stream in one step: `images` uint8 [B, 3, height, width] and `labels` [B]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class RememberedImages:
+    """A source that keeps decoded images, up to a limit in bytes; beyond it images are read again.
+
+    It is for small sets drawn many times. A worker process keeps its own.
+    """
+
+    def __init__(self, source: ImageSource, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
+        self._source = source
+        self._free = limit_bytes
+        self._kept: dict[int, Image.Image] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def name(self, row: int) -> str:
+        return self._source.name(row)
+
+    def read(self, row: int) -> Image.Image:
+        if row in self._kept:
+            return self._kept[row]
+        image = self._source.read(row)
+        size = image.width * image.height * 3
+        if size <= self._free:
+            self._free -= size
+            self._kept[row] = image
+        return image
+
+
+class _TrainBatches(Dataset[dict[str, StreamBatch]]):
+    """Item t is step t: one batch of every stream. Augmentation is seeded by (seed, phase, stream, step, position)."""
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        samplers: dict[str, Sampler],
+        batch_size: int,
+        preprocessing: Preprocessing,
+        seed: tuple[int | str, ...],
+        steps: int,
+    ) -> None:
+        self._images, self._samplers, self._batch_size = images, samplers, batch_size
+        self._transform = preprocessing.train_transform()
+        self._seed, self._steps = seed, steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> dict[str, StreamBatch]:
+        with global_generator_restored() as generator:
+            return {stream: self._batch(stream, step, generator) for stream in self._samplers}
+
+    def _batch(self, stream: str, step: int, generator: torch.Generator) -> StreamBatch:
+        indices = self._samplers[stream].draw(step, self._batch_size)
+        tensors = []
+        for position, index in enumerate(indices):
+            image = self._images.read(int(index))
+            generator.manual_seed(seed_of(*self._seed, stream, step, position, "augmentation"))
+            tensors.append(self._transform(image))
+        return StreamBatch(torch.stack(tensors), torch.from_numpy(self._images.labels[indices]))
+
+
+def train_batches(
+    images: LabelledImages,
+    samplers: dict[str, Sampler],
+    *,
+    batch_size: int,
+    preprocessing: Preprocessing,
+    seed: tuple[int | str, ...],
+    first_step: int,
+    last_step: int,
+    workers: int,
+    pin_memory: bool = False,
+) -> Iterator[dict[str, StreamBatch]]:
+    """Batches of steps `first_step` .. `last_step - 1`, in order.
+
+    Args:
+        images: the training split.
+        samplers: a sampler for each stream.
+        batch_size: images of each stream in a step.
+        preprocessing: how images are cropped and resized.
+        seed: what augmentation is a function of, beside stream, step and position: (run seed, phase).
+        workers: processes that read ahead; 0 reads in this process.
+        pin_memory: page-locked batches, for a CUDA device.
+    """
+    dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step)
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=range(first_step, last_step),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if workers else None,
+    )
+    yield from loader
+
+
+class _EvaluationImages(Dataset[tuple[Tensor, int]]):
+    def __init__(self, images: LabelledImages, preprocessing: Preprocessing) -> None:
+        self._images = images
+        self._transform = preprocessing.test_transform()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(self._images.read(index)), int(self._images.labels[index])
+
+
+def evaluation_batches(
+    images: LabelledImages, *, batch_size: int, preprocessing: Preprocessing, workers: int
+) -> Iterator[StreamBatch]:
+    """All images in order with the test transform, the last batch as short as it is."""
+    loader = DataLoader(_EvaluationImages(images, preprocessing), batch_size=batch_size, num_workers=workers)
+    for tensors, labels in loader:
+        yield StreamBatch(tensors, labels)
+
+
+def decoded_bytes(images: LabelledImages, sample: int = 64) -> int:
+    """Estimated size of all images decoded, bytes, from an evenly spread sample of them."""
+    if not len(images):
+        return 0
+    picked: Sequence[int] = np.unique(np.linspace(0, len(images) - 1, sample).astype(int)).tolist()
+    sizes = [image.width * image.height * 3 for image in map(images.read, picked)]
+    return int(np.mean(sizes) * len(images))

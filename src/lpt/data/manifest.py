@@ -1,0 +1,110 @@
+"""Labelled images: what the rest of LPT sees of any data source.
+
+A data source is opened by `lpt.data.sources`; from there on only these two classes are passed around. Pixels stay
+in the source and are read one at a time (`lpt.data.images`), so a manifest of half a million images is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lpt.errors import DataError
+
+IntArray = npt.NDArray[np.int64]
+
+
+class ImageSource(Protocol):
+    """Where pixels come from: files, a table's column, an array in memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, row: int) -> Image.Image:
+        """The image of a row, upright and RGB.
+
+        Raises:
+            DataError: the image cannot be read; the message names it.
+        """
+        ...
+
+    def name(self, row: int) -> str:
+        """How to name a row to a person: a path, or `file.parquet row 17`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of one split with their classes.
+
+    Args:
+        source: where the pixels are.
+        rows: row of each image in `source`, [n].
+        labels: class index of each image, [n], each in `0..len(class_names)-1`.
+        class_names: names of all classes of the data set, also those with no image in this split.
+    """
+
+    source: ImageSource
+    rows: IntArray
+    labels: IntArray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.rows.shape != self.labels.shape or self.rows.ndim != 1:
+            raise DataError(f"rows {self.rows.shape} and labels {self.labels.shape} must be two [n] arrays")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
+            raise DataError(
+                f"labels run from {self.labels.min()} to {self.labels.max()}, but there are "
+                f"{len(self.class_names)} class names: labels must lie in 0..{len(self.class_names) - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def class_counts(self) -> IntArray:
+        """Number of images of each class, [C]."""
+        return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
+
+    def read(self, index: int) -> Image.Image:
+        """The RGB image at a position of this split."""
+        return self.source.read(int(self.rows[index]))
+
+    def name(self, index: int) -> str:
+        """How to name the image at a position of this split to a person."""
+        return self.source.name(int(self.rows[index]))
+
+    def subset(self, indices: IntArray) -> LabelledImages:
+        """The images at these positions, in this order."""
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a run uses it.
+
+    Args:
+        train: what is learnt from.
+        validation: what choices and the temperature may rest on, if any.
+        test: what is measured once at the end, if any.
+        counts_before_cut: training images of each class before a validation split was cut out, [C]; shot groups go
+            by these.
+        skipped: images left out because they could not be read, as (name, reason).
+        notes: what was done on the way and a person should know, one sentence each.
+    """
+
+    train: LabelledImages
+    validation: LabelledImages | None
+    test: LabelledImages | None
+    counts_before_cut: IntArray
+    skipped: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of all classes, in label order."""
+        return self.train.class_names

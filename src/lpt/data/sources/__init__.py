@@ -1,0 +1,18 @@
+"""Opening data in the forms people have it.
+
+A folder of class folders, a CSV, TSV or JSONL table, a `path label` list, or a Hugging Face data set: each form has
+its reader, which hands over a `raw.RawData`; `opening` turns that into the `Splits` of a run.
+"""
+
+from lpt.data.sources.opening import FORMS, open_images, open_splits, validation_fraction
+from lpt.data.sources.readable import check_images, missing_files, usable_cores
+
+__all__ = [
+    "FORMS",
+    "check_images",
+    "missing_files",
+    "open_images",
+    "open_splits",
+    "usable_cores",
+    "validation_fraction",
+]

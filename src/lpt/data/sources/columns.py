@@ -1,0 +1,65 @@
+"""Finding the columns of images and labels by the names people give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lpt.errors import DataError
+
+_FILE_NAMES = ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img_path")
+IMAGE_NAMES = (*_FILE_NAMES, "image_file", "img", "image_name", "image_filename", "images", "fname", "relative_path")
+_CLASS_NAMES = ("label", "class", "category", "target", "y", "class_name", "label_name", "category_name", "classname")
+LABEL_NAMES = (*_CLASS_NAMES, "labels", "class_id", "label_id", "category_id", "species")
+SPLIT_NAMES = ("split", "subset", "partition")
+
+
+def find_column(
+    what: str,
+    given: str | None,
+    usual: Sequence[str],
+    columns: Mapping[str, str] | Sequence[str],
+    origin: str,
+    notes: list[str],
+) -> str:
+    """The column that holds the images or the labels.
+
+    Args:
+        what: `image` or `label`.
+        given: the column's name if the user said it.
+        usual: names to look for otherwise (any case), the best first.
+        columns: names of the columns there are, with a description of each where there is one.
+        origin: the table, for messages.
+        notes: gets a sentence when several columns would do.
+
+    Raises:
+        DataError: there is no such column; the message lists those there are.
+    """
+    if given is not None and given in columns:
+        return given
+    if given is None:
+        found = usual_columns(usual, columns)
+        if found:
+            if len(found) > 1:
+                notes.append(
+                    f"{origin}: {what}s are taken from column {found[0]!r} ({', '.join(map(repr, found[1:]))} would "
+                    f"do too; choose with --{what}-column)."
+                )
+            return found[0]
+    wanted = f"column {given!r}" if given is not None else f"column of {what}s (looked for: {', '.join(usual)})"
+    raise DataError(
+        f"{origin}: there is no {wanted}. Its columns are: {describe_columns(columns)}. "
+        f"Say which holds the {what} with --{what}-column (data.{what}_column)."
+    )
+
+
+def usual_columns(usual: Sequence[str], columns: Mapping[str, str] | Sequence[str]) -> list[str]:
+    """The columns with one of the usual names, the best first."""
+    by_name = {column.strip().lower().replace(" ", "_").replace("-", "_"): column for column in columns}
+    return [by_name[name] for name in usual if name in by_name]
+
+
+def describe_columns(columns: Mapping[str, str] | Sequence[str]) -> str:
+    """Names of columns, with their descriptions where there are some."""
+    if isinstance(columns, Mapping):
+        return ", ".join(f"{name} ({kind})" for name, kind in columns.items()) or "none"
+    return ", ".join(columns) or "none"

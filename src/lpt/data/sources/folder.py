@@ -1,0 +1,143 @@
+"""A folder of class folders, alone or in one folder per split."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lpt.data.images import IMAGE_SUFFIXES, FileImages
+from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, shorten, split_name
+from lpt.errors import DataError
+
+_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+@dataclass
+class _Left:
+    """What was seen and not used."""
+
+    endings: Counter[str] = field(default_factory=Counter)
+    inner_folders: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+
+def read_folder(root: Path) -> RawData:
+    """The splits of a folder.
+
+    Folders called train, val, test and the like are splits if `train` holds class folders itself; otherwise every
+    folder is a class and all images are for training. Hidden files are passed over, files that are not images are
+    counted in a note, and a class folder without images stays a class.
+
+    Raises:
+        DataError: there is no class folder or no image, or the class folders hold folders instead of images.
+    """
+    folders = _folders(root)
+    parts = {name: split for name in folders if (split := split_name(name)) is not None}
+    train = next((name for name, split in parts.items() if split == "train"), None)
+    data = RawData({})
+    if train is None or not _folders(root / train):
+        data.splits["train"] = _read_classes(root, folders, data.notes)
+        return data
+    for name, split in parts.items():
+        if split in data.splits:
+            raise DataError(f"{root} has two folders for the {split} split ({shorten(list(parts))}): keep one of them")
+        data.splits[split] = _read_classes(root / name, _folders(root / name), data.notes)
+    others = [name for name in folders if name not in parts]
+    if others:
+        data.notes.append(f"Left out of {root}, since they are not splits ({SPLIT_WORDS}): {shorten(others)}.")
+    return data
+
+
+def _read_classes(root: Path, folders: list[str], notes: list[str]) -> RawSplit:
+    """One split: the images of each class folder, classes and files in the order of their names."""
+    left = _Left()
+    paths: list[str] = []
+    counts: list[int] = []
+    for folder in folders:
+        files = _images_in(root, folder, left)
+        paths += files
+        counts.append(len(files))
+    if not paths:
+        raise DataError(_nothing_found(root, folders, left))
+    notes += _left_notes(root, left)
+    codes = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
+    return RawSplit(FileImages(root, paths), np.arange(len(paths)), codes, tuple(folders), "names", str(root))
+
+
+def _images_in(root: Path, folder: str, left: _Left) -> list[str]:
+    """Paths, from `root`, of the images directly in a class folder."""
+    files = []
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            ending = Path(entry.name).suffix.lower()
+            if _is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                left.inner_folders.append(f"{folder}/{entry.name}")
+            elif ending in IMAGE_SUFFIXES:
+                files.append(f"{folder}/{entry.name}")
+            else:
+                left.endings[ending or "no ending"] += 1
+    if not files:
+        left.empty.append(folder)
+    return sorted(files)
+
+
+def _left_notes(root: Path, left: _Left) -> list[str]:
+    notes = []
+    if left.endings:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in left.endings.most_common(5))
+        notes.append(f"{left.endings.total()} files in {root} are not images and were left out ({kinds}).")
+    if left.empty:
+        notes.append(
+            f"{len(left.empty)} class folders of {root} hold no image; they stay classes: {shorten(left.empty)}."
+        )
+    if left.inner_folders:
+        notes.append(f"Folders inside class folders of {root} were not looked into: {shorten(left.inner_folders)}.")
+    return notes
+
+
+def _nothing_found(root: Path, folders: list[str], left: _Left) -> str:
+    """Why a folder holds no labelled image, and what to do."""
+    with os.scandir(root) as entries:
+        files = [Path(entry.name).suffix.lower() for entry in entries if entry.is_file()]
+    if ".parquet" in files or ".arrow" in files or (root / "dataset_dict.json").exists():
+        return f"{root} looks like a Hugging Face data set: write hf:{root}"
+    if not folders:
+        loose = sum(ending in IMAGE_SUFFIXES for ending in files)
+        return (
+            f"{root} has no class folders ({loose} images lie in it directly). Give each class a folder of its own, "
+            f"{root.name}/CLASS/IMAGE.jpg, or list the images in a CSV with columns image,label."
+        )
+    if left.inner_folders:
+        return (
+            f"{root}: its folders hold folders, not images ({shorten(left.inner_folders, 3)}). The class folders must "
+            "lie directly in the folder given, or in train, val and test folders of it; for deeper trees list the "
+            "images in a CSV with columns image,label."
+        )
+    others = ", ".join(f"{count} {ending}" for ending, count in left.endings.most_common(5)) or "none at all"
+    return (
+        f"{root}: its {len(folders)} folders hold no images (other files: {others}). Accepted are: "
+        f"{' '.join(sorted(IMAGE_SUFFIXES))}."
+    )
+
+
+def _folders(root: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones left out.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name))
+    except OSError as error:
+        raise DataError(f"cannot list the folder {root}: {error.strerror}") from None
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES

@@ -1,0 +1,242 @@
+"""From the `data` section of a configuration to the splits of a run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lpt.config import DataConfig
+from lpt.data.images import FileImages
+from lpt.data.longtail import long_tailed_indices, stratified_validation
+from lpt.data.manifest import LabelledImages, Splits
+from lpt.data.sources.folder import read_folder
+from lpt.data.sources.huggingface import PREFIX, read_hugging_face
+from lpt.data.sources.pathlist import read_path_list
+from lpt.data.sources.raw import RawData, RawSplit, SplitName, label_images, merge_classes, shorten
+from lpt.data.sources.readable import check_images, missing_files
+from lpt.data.sources.table import read_table
+from lpt.errors import DataError
+
+FORMS = (
+    "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
+    "lines; hf:NAME_OR_FOLDER for a Hugging Face data set"
+)
+
+
+@dataclass
+class _Record:
+    """What a person should know about how the data came in."""
+
+    notes: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def open_splits(config: DataConfig, *, seed: int) -> Splits:
+    """The data set as a run uses it: found, labelled, cut long-tailed if asked, with a validation split if asked.
+
+    Files that do not exist are found here. With `bad_images: skip` every image is decoded once and those that cannot
+    be read are left out and recorded; with `stop` images are not decoded here.
+
+    Args:
+        config: the `data` section.
+        seed: seed of the long-tailed cut and of the validation split.
+
+    Raises:
+        DataError: the data cannot be used as it is; the message says where and what to do.
+    """
+    record = _Record()
+    parts = _gather(config, record.notes)
+    class_names = merge_classes(parts, record.notes)
+    splits = {
+        name: _readable(label_images(part, class_names), name, part.origin, config, record)
+        for name, part in parts.items()
+    }
+    train = _cut_long_tail(splits["train"], config, seed, record.notes)
+    _note_absent_classes(train, splits, record.notes)
+    counts = train.class_counts
+    validation = splits.get("validation")
+    fraction = validation_fraction(config)
+    if fraction is not None:
+        train, validation = _cut_validation(train, fraction, seed, record.notes)
+    return Splits(train, validation, splits.get("test"), counts, tuple(record.skipped), tuple(record.notes))
+
+
+def open_images(
+    source: str, config: DataConfig, class_names: tuple[str, ...] | None = None, *, split: SplitName = "test"
+) -> tuple[LabelledImages, list[tuple[str, str]], list[str]]:
+    """The images of one source, such as a test set to measure a finished pack on.
+
+    Args:
+        source: in any of the forms of `DataConfig.source`.
+        config: for the image root, the columns and what to do with bad images.
+        class_names: classes the labels must be of, in label order; None: those of the source.
+        split: which split to take if the source has several.
+
+    Returns:
+        The images, those skipped as (name, reason), and notes.
+
+    Raises:
+        DataError: the source cannot be used, or has classes that are not among `class_names`.
+    """
+    record = _Record()
+    part = _one_split(source, split, config, record.notes)
+    if class_names is None:
+        class_names = merge_classes({"train": part}, record.notes)
+    images = _readable(label_images(part, class_names), split, part.origin, config, record)
+    return images, record.skipped, record.notes
+
+
+def validation_fraction(config: DataConfig) -> float | None:
+    """The share of train to cut for validation, or None if validation is a source or not asked for.
+
+    Raises:
+        DataError: a number that is not a share.
+    """
+    value = config.validation
+    if value is None:
+        return None
+    try:
+        fraction = float(value)
+    except ValueError:
+        return None
+    if not 0 < fraction < 1:
+        raise DataError(f"validation, as a fraction, must lie between 0 and 1; got {value}")
+    return fraction
+
+
+def read_source(spec: str, config: DataConfig) -> RawData:
+    """The splits of a source in any of the accepted forms.
+
+    Raises:
+        DataError: there is nothing there, it is in no known form, or its reader refuses it.
+    """
+    if spec.startswith(PREFIX):
+        return read_hugging_face(spec, config.image_column, config.label_column)
+    path = Path(spec).expanduser()
+    ending = path.suffix.lower()
+    try:
+        if path.is_dir():
+            return read_folder(path)
+        if not path.exists():
+            raise DataError(_not_there(spec, path))
+    except OSError as error:
+        raise DataError(f"cannot look at {path}: {error.strerror}") from None
+    if ending in (".csv", ".tsv", ".jsonl", ".ndjson"):
+        return read_table(path, config.image_root, config.image_column, config.label_column)
+    if ending in (".txt", ".lst"):
+        return read_path_list(path, config.image_root)
+    raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood. Accepted: {FORMS}.")
+
+
+def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
+    """Train, and validation and test where there are some, from the sources of a configuration."""
+    if config.source is None:
+        raise DataError(f"no data given (data.source). Accepted: {FORMS}.")
+    data = read_source(config.source, config)
+    notes += data.notes
+    parts = dict(data.splits)
+    if "train" not in parts:
+        raise DataError(f"{config.source} has no training images; its splits are: {', '.join(parts)}")
+    if validation_fraction(config) is not None:
+        if parts.pop("validation", None) is not None:
+            notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
+    elif config.validation is not None:
+        parts["validation"] = _one_split(str(config.validation), "validation", config, notes)
+    if config.test is not None:
+        if "test" in parts:
+            notes.append(f"The test split of {config.source} is not used: {config.test} was given.")
+        parts["test"] = _one_split(config.test, "test", config, notes)
+    return parts
+
+
+def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[str]) -> RawSplit:
+    data = read_source(source, config)
+    notes += data.notes
+    if split in data.splits:
+        return data.splits[split]
+    if len(data.splits) == 1:
+        return next(iter(data.splits.values()))
+    raise DataError(
+        f"{source} has no {split} split; its splits are: {', '.join(data.splits)}. Give the right one alone."
+    )
+
+
+def _not_there(spec: str, path: Path) -> str:
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=3)
+    hint = f" Did you mean {', '.join(str(path.parent / name) for name in close)}?" if close else ""
+    hub = f" For the Hugging Face data set of that name write hf:{spec}." if spec.count("/") == 1 else ""
+    return f"there is no file or folder {path.absolute()}.{hint}{hub} Accepted: {FORMS}."
+
+
+def _readable(images: LabelledImages, split: str, origin: str, config: DataConfig, record: _Record) -> LabelledImages:
+    """The images without those that cannot be read; stops at the first lot if so configured."""
+    missing = missing_files(images)
+    if len(missing) and (config.bad_images == "stop" or len(missing) == len(images)):
+        raise DataError(_missing_message(images, missing.tolist(), origin))
+    if config.bad_images == "stop":
+        return images
+    absent = [(images.name(index), "the file does not exist") for index in missing.tolist()]
+    images = images.subset(np.setdiff1d(np.arange(len(images)), missing))
+    bad = check_images(images, title=f"Reading {split} images")
+    images = images.subset(np.setdiff1d(np.arange(len(images)), [index for index, _, _ in bad]))
+    if not len(images):
+        raise DataError(f"{origin}: none of its {len(bad) + len(absent)} images can be read: {bad[0][1]}: {bad[0][2]}")
+    if bad or absent:
+        record.skipped += absent + [(name, reason) for _, name, reason in bad]
+        record.notes.append(f"{len(bad) + len(absent)} {split} images cannot be read and were left out.")
+    return images
+
+
+def _missing_message(images: LabelledImages, missing: list[int], origin: str) -> str:
+    named = "\n".join(f"  {images.name(index)}" for index in missing[:5])
+    more = f"\n  and {len(missing) - 5} more" if len(missing) > 5 else ""
+    root = images.source.root if isinstance(images.source, FileImages) else ""
+    return (
+        f"{origin}: {len(missing)} of its {len(images)} images do not exist:\n{named}{more}\nRelative paths start from "
+        f"{root}; another folder is given with --image-root (data.image_root). To leave out what is missing: "
+        "--bad-images skip (data.bad_images: skip)."
+    )
+
+
+def _cut_long_tail(train: LabelledImages, config: DataConfig, seed: int, notes: list[str]) -> LabelledImages:
+    if config.long_tail is None:
+        return train
+    kept = long_tailed_indices(
+        train.labels, config.long_tail, n_max=config.long_tail_max, seed=seed, class_names=train.class_names
+    )
+    notes.append(
+        f"Cut to a long tail, imbalance {config.long_tail:g}: {len(kept):,} of {len(train):,} training images."
+    )
+    return train.subset(kept)
+
+
+def _cut_validation(
+    train: LabelledImages, fraction: float, seed: int, notes: list[str]
+) -> tuple[LabelledImages, LabelledImages]:
+    left, held, too_small = stratified_validation(train.labels, fraction, seed)
+    notes.append(f"Cut {len(held):,} of {len(train):,} training images for validation ({fraction:g} of each class).")
+    if len(too_small):
+        names = [train.class_names[c] for c in too_small]
+        notes.append(f"{len(names)} classes are too small for that and keep all images in train: {shorten(names)}.")
+    return train.subset(left), train.subset(held)
+
+
+def _note_absent_classes(train: LabelledImages, splits: Mapping[SplitName, LabelledImages], notes: list[str]) -> None:
+    empty = train.class_counts == 0
+    if not len(train):
+        raise DataError("no training image is left")
+    for name in ("validation", "test"):
+        if name not in splits:
+            continue
+        unseen = np.flatnonzero(empty & (splits[name].class_counts > 0))
+        if len(unseen):
+            names = [train.class_names[c] for c in unseen]
+            notes.append(f"{len(names)} classes have {name} images but none for training: {shorten(names)}.")
+    if empty.any():
+        names = [train.class_names[c] for c in np.flatnonzero(empty)]
+        notes.append(f"{len(names)} of {len(empty)} classes have no training image: {shorten(names)}.")

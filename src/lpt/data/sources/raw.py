@@ -1,0 +1,144 @@
+"""What every reader of a data source hands over, and how labels of several splits become one list of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from lpt.data.manifest import ImageSource, IntArray, LabelledImages
+from lpt.errors import DataError
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+_SPLIT_WORDS: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+SPLIT_WORDS = ", ".join(word for words in _SPLIT_WORDS.values() for word in words)
+"""All accepted names of splits, for messages."""
+
+_MOST_EMPTY_CLASSES = 10_000
+"""Integer labels are class indices unless that would make more classes than this and ten times those in use."""
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """One split as it stands in its source.
+
+    Args:
+        source: where the pixels are.
+        rows: row of each image in `source`, [n].
+        codes: position of each image's class in `names`, [n].
+        names: class names of this split.
+        kind: `indices`: the labels are non-negative integers; `ordered`: the source fixes the order of its class
+            names; `names`: anything else.
+        origin: the file, folder or data set, for messages.
+    """
+
+    source: ImageSource
+    rows: IntArray
+    codes: IntArray
+    names: tuple[str, ...]
+    kind: Literal["indices", "ordered", "names"]
+    origin: str
+
+
+@dataclass
+class RawData:
+    """The splits of one source, and what a person should know about how they were read."""
+
+    splits: dict[SplitName, RawSplit]
+    notes: list[str] = field(default_factory=list)
+
+
+def split_name(text: str) -> SplitName | None:
+    """The split that a folder, file or cell called `text` stands for, if any."""
+    word = text.strip().lower()
+    return next((split for split, words in _SPLIT_WORDS.items() if word in words), None)
+
+
+def encode_labels(values: Sequence[str]) -> tuple[IntArray, tuple[str, ...], Literal["indices", "names"]]:
+    """Codes of labels given as text, [n]; their distinct names in order; and what kind of labels they are.
+
+    Integers come in numeric order, anything else in that of the alphabet.
+    """
+    distinct = set(values)
+    integers = all(_is_integer(value) for value in distinct)
+    names = tuple(sorted(distinct, key=int) if integers else sorted(distinct))
+    index = {name: code for code, name in enumerate(names)}
+    codes = np.fromiter((index[value] for value in values), dtype=np.int64, count=len(values))
+    return codes, names, "indices" if integers and names and int(names[0]) >= 0 else "names"
+
+
+def merge_classes(splits: Mapping[SplitName, RawSplit], notes: list[str]) -> tuple[str, ...]:
+    """The classes of a data set in label order.
+
+    Integer labels keep their values: the classes are 0..max, also where one has no image. Where the training source
+    fixes an order (Hugging Face `ClassLabel`) it is kept and what other splits add comes after. Otherwise the names
+    of all splits are sorted.
+
+    Raises:
+        DataError: validation or test images share no class with the training images.
+    """
+    train = splits["train"]
+    for split in ("validation", "test"):
+        if split in splits:
+            _check_common_class(train, splits[split], split)
+    everything = {name for part in splits.values() for name in part.names}
+    if all(part.kind == "indices" for part in splits.values()):
+        return _indexed_classes(everything, notes)
+    if train.kind == "ordered":
+        return train.names + tuple(sorted(everything.difference(train.names)))
+    return tuple(sorted(everything))
+
+
+def label_images(part: RawSplit, class_names: tuple[str, ...]) -> LabelledImages:
+    """A split with labels that count in `class_names`.
+
+    Raises:
+        DataError: images have a class that is not among them.
+    """
+    index = {name: code for code, name in enumerate(class_names)}
+    unknown = [name for name in part.names if name not in index]
+    if unknown:
+        raise DataError(
+            f"{part.origin}: {len(unknown)} of its {len(part.names)} classes are not among the "
+            f"{len(class_names)} known ones: {shorten(unknown)}. Known are: {shorten(class_names)}."
+        )
+    codes = np.fromiter((index[name] for name in part.names), dtype=np.int64, count=len(part.names))
+    return LabelledImages(part.source, part.rows, codes[part.codes], class_names)
+
+
+def shorten(items: Sequence[str], most: int = 5) -> str:
+    """The first items, and how many more there are."""
+    named = ", ".join(str(item) for item in items[:most])
+    return named if len(items) <= most else f"{named} and {len(items) - most} more"
+
+
+def _is_integer(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and (digits == "0" == text or not digits.startswith("0"))
+
+
+def _indexed_classes(names: set[str], notes: list[str]) -> tuple[str, ...]:
+    top = max(int(name) for name in names)
+    if top + 1 > max(_MOST_EMPTY_CLASSES, 10 * len(names)):
+        notes.append(
+            f"The integer labels reach {top:,} with only {len(names):,} in use: they are taken for names, "
+            "in numeric order, not for class indices."
+        )
+        return tuple(sorted(names, key=int))
+    return tuple(str(label) for label in range(top + 1))
+
+
+def _check_common_class(train: RawSplit, other: RawSplit, split: str) -> None:
+    if other.names and set(train.names).isdisjoint(other.names):
+        raise DataError(
+            f"the {split} images ({other.origin}) share no class with the training images ({train.origin}): "
+            f"{split} has {shorten(other.names)}; train has {shorten(train.names)}. Name the classes the same way "
+            "in both."
+        )

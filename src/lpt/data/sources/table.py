@@ -1,0 +1,141 @@
+"""CSV, TSV and JSONL tables: a column of image paths, a column of labels, perhaps one of splits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lpt.data.images import IMAGE_SUFFIXES
+from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, find_column, usual_columns
+from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
+from lpt.data.sources.text import Faults, listed_images, read_text
+from lpt.errors import DataError
+
+Row = tuple[int, list[Any]]
+"""Line number, counted from 1, and the value of each column."""
+
+
+def read_table(path: Path, image_root: Path | None, image_column: str | None, label_column: str | None) -> RawData:
+    """The splits of a table; without a `split` column all rows are training images.
+
+    Raises:
+        DataError: a column is missing, or rows are faulty; the first few are named by line.
+    """
+    text = read_text(path)
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    columns, rows = _json_rows(path, text) if is_json else _csv_rows(path, text)
+    data = RawData({})
+    image = columns.index(find_column("image", image_column, IMAGE_NAMES, columns, str(path), data.notes))
+    label = columns.index(find_column("label", label_column, LABEL_NAMES, columns, str(path), data.notes))
+    split_columns = [columns.index(name) for name in usual_columns(SPLIT_NAMES, columns)]
+    split = next((index for index in split_columns if index not in (image, label)), None)
+    paths, labels, assigned = _collect(path, rows, len(columns), image, label, split)
+    source = listed_images(path, paths, image_root, data.notes)
+    for name in SPLITS:
+        chosen = np.flatnonzero(assigned == SPLITS.index(name)).astype(np.int64)
+        if len(chosen):
+            codes, names, kind = encode_labels([labels[row] for row in chosen])
+            data.splits[name] = RawSplit(source, chosen, codes, names, kind, f"{path} ({name})" if split else str(path))
+    return data
+
+
+def _collect(
+    path: Path, rows: Iterator[Row], width: int, image: int, label: int, split: int | None
+) -> tuple[list[str], list[str], np.ndarray[Any, np.dtype[np.int8]]]:
+    """Path, label and split (position in `SPLITS`) of every row."""
+    paths: list[str] = []
+    labels: list[str] = []
+    assigned: list[int] = []
+    faults = Faults(path)
+    for line, values in rows:
+        if len(values) != width:
+            faults.add(line, f"{len(values)} fields where the header has {width}")
+            continue
+        file, name = _as_text(values[image]), _as_text(values[label])
+        part: SplitName | None = "train" if split is None else split_name(_as_text(values[split]))
+        if not file or not name:
+            lacking, value = ("label", values[label]) if file else ("image path", values[image])
+            faults.add(line, f"no usable {lacking} ({value!r})")
+        elif part is None:
+            faults.add(line, f"split {values[split or 0]!r} is none of {SPLIT_WORDS}")
+        else:
+            paths.append(file)
+            labels.append(name)
+            assigned.append(SPLITS.index(part))
+    faults.raise_any("Every row needs an image path and a label (text or an integer).")
+    if not paths:
+        raise DataError(f"{path} has a header but no rows: it must list one image per line")
+    return paths, labels, np.array(assigned, dtype=np.int8)
+
+
+def _as_text(value: Any) -> str:
+    """A cell as text; empty for what cannot name a file or a class."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _csv_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = next(row for row in _numbered(path, reader) if row[1])
+    columns = [str(name).strip() for name in header[1]]
+    headless = _headless_columns(columns)
+    if headless is None:
+        return columns, _numbered(path, reader)
+    return headless, _numbered(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _numbered(path: Path, reader: Any) -> Iterator[Row]:
+    try:
+        for values in reader:
+            if values:
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num}: not a readable row: {error}. Check its quotes.") from None
+
+
+def _headless_columns(first: list[str]) -> list[str] | None:
+    """Columns of a table of two that starts with data instead of a header; None if there is a header."""
+    if len(first) != 2:
+        return None
+    is_file = [Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in first]
+    return {(True, False): ["image", "label"], (False, True): ["label", "image"]}.get((is_file[0], is_file[1]))
+
+
+def _json_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
+    records = _json_records(path, text)
+    first_line, first = next(records)
+    columns = list(first)
+
+    def rows() -> Iterator[Row]:
+        yield first_line, list(first.values())
+        for line, record in records:
+            yield line, [record.get(column) for column in columns]
+
+    return columns, rows()
+
+
+def _json_records(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            record = json.loads(content)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} line {line}: not JSON: {error.msg}. Each line must be one object.") from None
+        if not isinstance(record, dict):
+            raise DataError(
+                f"{path} line {line}: {type(record).__name__}, not an object such as "
+                '{"image": "a.jpg", "label": "cat"}'
+            )
+        yield line, record

@@ -1,0 +1,92 @@
+"""What lists and tables in text files have in common: decoding, faults by line, and finding the images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lpt.data.images import FileImages
+from lpt.errors import DataError
+
+_SHOWN_FAULTS = 5
+_SAMPLED_PATHS = 50
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8 (with or without byte-order mark) or UTF-16 with one.
+
+    Raises:
+        DataError: the file cannot be read, is empty, or is in another encoding (with the line).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} line {line}: byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8, or convert "
+            f"it: iconv -f LATIN1 -t UTF-8 {path.name} > utf8-{path.name}"
+        ) from None
+    if not text.strip():
+        raise DataError(f"{path} is empty: it must list one image per line")
+    return text
+
+
+class Faults:
+    """Faulty lines of a file, reported together."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._count = 0
+
+    def add(self, line: int, text: str) -> None:
+        """Note what is wrong in a line (counted from 1)."""
+        self._count += 1
+        if len(self._lines) < _SHOWN_FAULTS:
+            self._lines.append(f"  line {line}: {text}")
+
+    def raise_any(self, advice: str) -> None:
+        """Stop if there was a fault.
+
+        Raises:
+            DataError: the number of faults, the first few by line, and `advice`.
+        """
+        if self._count:
+            more = [f"  and {self._count - _SHOWN_FAULTS} more"] if self._count > _SHOWN_FAULTS else []
+            lines = "\n".join(self._lines + more)
+            raise DataError(f"{self._path}: {self._count} faulty line(s):\n{lines}\n{advice}")
+
+
+def listed_images(listing: Path, paths: list[str], image_root: Path | None, notes: list[str]) -> FileImages:
+    """The images a list or table names.
+
+    Relative paths start from `image_root`; without one, from the folder of the list or, if more of them exist there,
+    from the working directory. Paths written on Windows are understood.
+
+    Raises:
+        DataError: `image_root` is no folder, or the paths are web addresses.
+    """
+    sample = paths[:: max(1, len(paths) // _SAMPLED_PATHS)]
+    address = next((path for path in sample if "://" in path), None)
+    if address is not None:
+        raise DataError(f"{listing}: {address} is a web address; download the images and list their local paths")
+    if image_root is not None and not image_root.is_dir():
+        raise DataError(f"the image root {image_root} is not a folder; relative paths in {listing} start from it")
+    roots = [image_root] if image_root is not None else [listing.parent, Path.cwd()]
+    choices = [(root, paths) for root in roots]
+    if os.sep == "/" and any("\\" in path for path in sample):
+        choices += [(root, [path.replace("\\", "/") for path in paths]) for root in roots]
+    root, chosen = max(choices, key=lambda choice: _share_found(*choice))
+    if root != roots[0]:
+        notes.append(f"Relative paths in {listing} start from the working directory, {root}.")
+    return FileImages(root, chosen)
+
+
+def _share_found(root: Path, paths: list[str]) -> int:
+    sample = paths[:: max(1, len(paths) // _SAMPLED_PATHS)]
+    return sum(os.path.isfile(root / path) for path in sample)  # noqa: PTH113

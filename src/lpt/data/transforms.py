@@ -1,0 +1,61 @@
+"""From a picture to the network's input, for training and for testing."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as tvf
+
+
+class Preprocessing(BaseModel):
+    """Everything that is done to an image, in full; stored in the pack.
+
+    Args:
+        size: input height and width, pixels.
+        mean, std: per channel (red, green, blue), for values in 0..1.
+        interpolation: how images are resized.
+        test_crop: side of the central crop as a share of the resized square, in (0, 1].
+        crop_area, crop_aspect, flip: the random training crop (share of the area, width/height) and mirror.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    test_crop: float
+    crop_area: tuple[float, float]
+    crop_aspect: tuple[float, float]
+    flip: bool
+
+    def train_transform(self) -> v2.Transform:
+        """Random crop and mirror: PIL RGB -> uint8 [3, height, width]. Draws from torch's global generator."""
+        crop = v2.RandomResizedCrop(
+            self.size, scale=self.crop_area, ratio=self.crop_aspect, interpolation=self._mode, antialias=True
+        )
+        flip = [v2.RandomHorizontalFlip()] if self.flip else []
+        return v2.Compose([crop, *flip, v2.PILToTensor()])
+
+    def test_transform(self) -> v2.Transform:
+        """Resize to a box of size / test_crop whatever the aspect, central crop: PIL RGB -> uint8 [3, height, width]."""
+        box = [round(side / self.test_crop) for side in self.size]
+        resize = v2.Resize(box, interpolation=self._mode, antialias=True)
+        crop = [v2.CenterCrop(self.size)] if tuple(box) != self.size else []
+        return v2.Compose([resize, *crop, v2.PILToTensor()])
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, height, width] -> float32, normalised for the backbone."""
+        scaled = images.to(torch.float32).div_(255)
+        return tvf.normalize(scaled, list(self.mean), list(self.std), inplace=True)
+
+    def test_image(self, image: Image.Image) -> Tensor:
+        """One test image, ready for the network: PIL RGB -> float32 [3, height, width]."""
+        return self.normalize(self.test_transform()(image)[None])[0]
+
+    @property
+    def _mode(self) -> InterpolationMode:
+        return InterpolationMode(self.interpolation)

@@ -1,0 +1,147 @@
+"""From cosines to probabilities that mean what they say: temperature and class prior."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from lpt.errors import DataError
+
+FloatArray = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
+
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
+_ROWS = 2048
+
+
+def probabilities(cosines: npt.ArrayLike, scale: float, temperature: float = 1.0) -> Floats:
+    """softmax(scale * cosine / temperature) over the classes, [n, C] -> [n, C] of the same precision.
+
+    Computed in float64, a few thousand rows at a time.
+    """
+    z = _floats(cosines)
+    p = np.empty_like(z)
+    for start in range(0, len(z), _ROWS):
+        p[start : start + _ROWS] = _softmax(z[start : start + _ROWS].astype(np.float64) * (scale / temperature))
+    return p
+
+
+def fit_temperature(cosines: npt.ArrayLike, labels: npt.ArrayLike, scale: float) -> float:
+    """The temperature T that makes softmax(scale * cosine / T) most likely (Guo et al., ICML 2017, section 4.2).
+
+    The negative log-likelihood is convex in b = 1 / T, so its slope rises with b:
+    dNLL/db = mean_i(E_p[s z_i] - s z_i,y). Its zero is found by Newton steps kept inside a shrinking bracket, in
+    float64. T stays in 0.1..10: where every image is right it would otherwise fall to 0, and where the cosines say
+    nothing rise without end. It is 1 where all cosines of every image are equal.
+
+    Args:
+        cosines: cosine of each validation image with each class, [n, C].
+        labels: their true classes, [n].
+        scale: factor s on the cosines.
+
+    Raises:
+        DataError: no image, shapes that do not fit, a class outside 0..C-1, or a cosine that is not finite.
+    """
+    z, y = np.asarray(cosines), np.asarray(labels)
+    _check(z, y)
+    if np.ptp(z, axis=1).max() == 0:
+        return 1.0
+    low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
+    if _slope(z, y, scale, low)[0] >= 0:
+        return HIGHEST_TEMPERATURE
+    if _slope(z, y, scale, high)[0] <= 0:
+        return LOWEST_TEMPERATURE
+    inverse = 1.0
+    for _ in range(100):
+        slope, curvature = _slope(z, y, scale, inverse)
+        low, high = (low, inverse) if slope > 0 else (inverse, high)
+        following = inverse - slope / curvature if curvature > 0 else low
+        if not low < following < high:
+            following = (low + high) / 2
+        if abs(following - inverse) <= 1e-12 * inverse:
+            break
+        inverse = following
+    return 1 / inverse
+
+
+def adjust_prior(probabilities: npt.ArrayLike, train_prior: npt.ArrayLike, deploy_prior: npt.ArrayLike) -> FloatArray:
+    """Probabilities for another frequency of classes (Saerens et al., Neural Computation 14, 2002, eq. 2.4).
+
+        p'(c | x) = p(c | x) * deploy_c / train_c / sum_j p(j | x) * deploy_j / train_j
+
+    It is exact when only the frequencies change, not what the images of a class look like. `train_prior` is the
+    prior that `probabilities` speak for: for a classifier trained on class-balanced batches it is uniform, whatever
+    the counts of its training set.
+
+    Args:
+        probabilities: [n, C].
+        train_prior: weights of the classes the probabilities were made for, [C]; above 0; scaled to sum 1.
+        deploy_prior: weights of the classes where they are used, [C]; 0 rules a class out; scaled to sum 1.
+
+    Returns:
+        [n, C], of the same precision; `deploy_prior` itself where a row's mass is on classes that are ruled out.
+
+    Raises:
+        DataError: shapes that do not fit, a prior that is negative or not finite, or one that sums to 0.
+    """
+    p = _floats(probabilities)
+    train = _prior("train_prior", train_prior, p.shape[-1])
+    deploy = _prior("deploy_prior", deploy_prior, p.shape[-1])
+    if train.min() <= 0:
+        raise DataError(
+            f"train_prior must be above 0 for every class; class {int(train.argmin())} has {train.min():g}. "
+            "A class the classifier never saw has no probability to adjust: leave it out."
+        )
+    adjusted = np.multiply(p, deploy / train, dtype=np.float64)
+    total = adjusted.sum(axis=-1, keepdims=True)
+    np.divide(adjusted, total, out=adjusted, where=total > 0)
+    np.copyto(adjusted, deploy, where=total <= 0)
+    return adjusted.astype(p.dtype)
+
+
+def _slope(z: Floats, y: npt.NDArray[np.integer], scale: float, inverse: float) -> tuple[float, float]:
+    """First and second derivative of the mean negative log-likelihood by b = 1 / T."""
+    first = second = 0.0
+    for start in range(0, len(y), _ROWS):
+        logits = scale * z[start : start + _ROWS].astype(np.float64)
+        own = logits[np.arange(len(logits)), y[start : start + _ROWS]]
+        p = _softmax(logits * inverse)
+        expected = (p * logits).sum(axis=1)
+        first += float((expected - own).sum())
+        second += float((p * (logits - expected[:, None]) ** 2).sum())
+    return first / len(y), second / len(y)
+
+
+def _floats(values: npt.ArrayLike) -> Floats:
+    """An array of float32 or float64."""
+    array = np.asarray(values)
+    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
+
+
+def _prior(name: str, weights: npt.ArrayLike, classes: int) -> FloatArray:
+    prior = np.asarray(weights, dtype=np.float64)
+    if prior.shape != (classes,):
+        raise DataError(f"{name} must have one weight for each of the {classes} classes; got shape {prior.shape}")
+    if not np.isfinite(prior).all() or prior.min() < 0 or not math.fsum(prior) > 0:
+        raise DataError(
+            f"{name} must be finite and at least 0, with a sum above 0; got {prior.min():g}..{prior.max():g}"
+        )
+    return prior / prior.sum()
+
+
+def _check(cosines: Floats, labels: npt.NDArray[np.integer]) -> None:
+    if cosines.ndim != 2 or labels.shape != cosines.shape[:1]:
+        raise DataError(f"a temperature needs cosines [n, C] and labels [n]; got {cosines.shape} and {labels.shape}")
+    if not len(labels):
+        raise DataError("a temperature cannot be fitted without validation images")
+    if labels.min() < 0 or labels.max() >= cosines.shape[1]:
+        raise DataError(f"labels run from {labels.min()} to {labels.max()}; there are {cosines.shape[1]} classes")
+    if not np.isfinite(cosines).all():
+        raise DataError(f"{int((~np.isfinite(cosines)).sum())} cosines are not finite")

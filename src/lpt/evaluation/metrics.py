@@ -1,0 +1,270 @@
+"""Accuracy where it counts: overall, per class, and over many-, medium- and few-shot classes.
+
+All values are fractions from 0 to 1; only what prints them makes percentages. Groups go by *training* counts. The
+accuracy of a group is the mean of the accuracies of its classes that have test images, so a large class weighs no more
+than a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lpt.data.longtail import ShotGroups
+from lpt.data.manifest import IntArray
+from lpt.errors import DataError
+from lpt.evaluation.calibration import adjust_prior as adjust_prior
+from lpt.evaluation.calibration import fit_temperature as fit_temperature
+
+FloatArray = npt.NDArray[np.float64]
+
+CALIBRATION_BINS = 15
+_CELLS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The result of one evaluation. `None` stands for what is not defined or was not measured.
+
+    Args:
+        images: test images.
+        overall: accuracy over all test images.
+        mean_per_class: mean of the accuracies of the classes that have test images.
+        many: mean over the many-shot classes; None where the group has no class with test images.
+        medium: the same for the medium-shot classes.
+        few: the same for the few-shot classes.
+        boundaries: what many, medium and few mean, in training images: `many > 100, medium 20-100, few < 20`.
+        group_classes: classes with test images in each group, (many, medium, few).
+        top5: share of images whose class is among the five most probable ones; None below six classes.
+        nll: mean negative log-likelihood of the true class, nats.
+        ece: expected calibration error of the most probable class, 15 bins of equal width.
+    """
+
+    images: int
+    overall: float
+    mean_per_class: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    boundaries: str
+    group_classes: tuple[int, int, int]
+    top5: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in metrics.json."""
+        return asdict(self) | {"group_classes": list(self.group_classes)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Metrics:
+        """The inverse of `to_dict`; keys that are not a field are left out, so that later versions can add some."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**known | {"group_classes": tuple(known["group_classes"])})
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class in per_class.csv.
+
+    Args:
+        name: the class.
+        train_images: its training images.
+        group: many, medium or few.
+        test_images: its test images.
+        accuracy: share of them that was recognised; None without test images.
+        confused_with: the class its test images are most often taken for instead; None without a mistake.
+        confused_images: how many are.
+    """
+
+    name: str
+    train_images: int
+    group: str
+    test_images: int
+    accuracy: float | None
+    confused_with: str | None
+    confused_images: int
+
+
+def measure(
+    labels: npt.ArrayLike, predictions: npt.ArrayLike, train_counts: npt.ArrayLike, groups: ShotGroups
+) -> Metrics:
+    """Accuracies of predicted classes.
+
+    Args:
+        labels: true class of each test image, [n].
+        predictions: predicted class of each test image, [n].
+        train_counts: training images of each class, [C].
+        groups: the boundaries of many, medium and few.
+
+    Raises:
+        DataError: no test image, shapes that do not fit, or a class outside 0..C-1.
+    """
+    counts = np.asarray(train_counts)
+    accuracy = class_accuracies(labels, predictions, len(counts))
+    tested = ~np.isnan(accuracy)
+    group = groups.of(counts)
+    many, medium, few = (_mean(accuracy[tested & (group == index)]) for index in range(3))
+    return Metrics(
+        images=len(np.asarray(labels)),
+        overall=float((np.asarray(labels) == np.asarray(predictions)).mean()),
+        mean_per_class=float(accuracy[tested].mean()),
+        many=many,
+        medium=medium,
+        few=few,
+        boundaries=groups.describe(),
+        group_classes=tuple(int((tested & (group == index)).sum()) for index in range(3)),  # type: ignore[arg-type]
+    )
+
+
+def measure_probabilities(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, train_counts: npt.ArrayLike, groups: ShotGroups
+) -> Metrics:
+    """Accuracies, top-5 accuracy, likelihood and calibration of predicted probabilities.
+
+    Args:
+        labels: true class of each test image, [n].
+        probabilities: probability of each class, [n, C]; rows sum to 1. The first of equal ones counts as predicted.
+        train_counts: training images of each class, [C].
+        groups: the boundaries of many, medium and few.
+
+    Raises:
+        DataError: as `measure`; or a row is not a distribution over the C classes.
+    """
+    p, y, classes = np.asarray(probabilities), np.asarray(labels), len(np.asarray(train_counts))
+    _check_probabilities(p, len(y), classes)
+    predictions = p.argmax(axis=1)
+    plain = asdict(measure(y, predictions, train_counts, groups))
+    plain["top5"] = top_k_accuracy(y, p, 5) if classes > 5 else None
+    plain["nll"] = negative_log_likelihood(y, p)
+    plain["ece"] = calibration_error(predictions == y, p.max(axis=1))
+    return Metrics(**plain)
+
+
+def class_accuracies(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> FloatArray:
+    """Share of each class's test images that was recognised, [C]; NaN for a class without test images.
+
+    Raises:
+        DataError: no test image, shapes that do not fit, or a class outside 0..C-1.
+    """
+    y, predicted = np.asarray(labels), np.asarray(predictions)
+    _check_classes(y, predicted, num_classes)
+    tested = np.bincount(y, minlength=num_classes).astype(np.float64)
+    right = np.bincount(y[y == predicted], minlength=num_classes)
+    return np.divide(right, tested, out=np.full(num_classes, np.nan), where=tested > 0)
+
+
+def class_results(
+    labels: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    train_counts: npt.ArrayLike,
+    groups: ShotGroups,
+    class_names: Sequence[str],
+) -> list[ClassResult]:
+    """The result of every class, in label order. No [C, C] table is built: thousands of classes are fine.
+
+    Raises:
+        DataError: as `measure`.
+    """
+    y, predicted, counts = np.asarray(labels), np.asarray(predictions), np.asarray(train_counts)
+    accuracy = class_accuracies(y, predicted, len(counts))
+    tested, group = np.bincount(y, minlength=len(counts)), groups.of(counts)
+    confused, images = _most_confused(y, predicted, len(counts))
+    return [
+        ClassResult(
+            name=class_names[c],
+            train_images=int(counts[c]),
+            group=groups.names[group[c]],
+            test_images=int(tested[c]),
+            accuracy=float(accuracy[c]) if tested[c] else None,
+            confused_with=class_names[confused[c]] if images[c] else None,
+            confused_images=int(images[c]),
+        )
+        for c in range(len(counts))
+    ]
+
+
+def top_k_accuracy(labels: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
+    """Share of images whose class is among the k highest of `scores` [n, C]; of equal scores the first class leads."""
+    z, y = np.asarray(scores), np.asarray(labels)
+    hits = 0
+    for rows in _chunks(len(y), z.shape[1]):
+        part, own_class = z[rows], y[rows][:, None]
+        own = np.take_along_axis(part, own_class, axis=1)
+        ahead = (part > own) | ((part == own) & (np.arange(z.shape[1]) < own_class))
+        hits += int((ahead.sum(axis=1) < k).sum())
+    return hits / len(y)
+
+
+def negative_log_likelihood(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Mean of -log p of the true class, nats; a probability that was rounded to 0 counts as the smallest float."""
+    p, y = np.asarray(probabilities), np.asarray(labels)
+    own = p[np.arange(len(y)), y].astype(np.float64)
+    return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+
+
+def calibration_error(correct: npt.ArrayLike, confidence: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error (Guo et al., ICML 2017): sum of n_b / n * |accuracy_b - confidence_b| over bins.
+
+    Args:
+        correct: whether each prediction is right, [n].
+        confidence: its probability, [n].
+        bins: bins of equal width, each with its upper edge.
+    """
+    right, sure = np.asarray(correct, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
+    of = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(of, weights=right - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def _most_confused(labels: IntArray, predictions: IntArray, num_classes: int) -> tuple[IntArray, IntArray]:
+    """For each class the most frequent wrong prediction (the first of equals) and its images, both [C]."""
+    wrong = labels != predictions
+    pairs, images = np.unique(labels[wrong].astype(np.int64) * num_classes + predictions[wrong], return_counts=True)
+    confused, most = np.zeros(num_classes, dtype=np.int64), np.zeros(num_classes, dtype=np.int64)
+    for pair, count in sorted(zip(pairs.tolist(), images.tolist(), strict=True), key=lambda item: (item[1], -item[0])):
+        true, taken_for = divmod(pair, num_classes)
+        confused[true], most[true] = taken_for, count
+    return confused, most
+
+
+def _mean(values: FloatArray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _chunks(rows: int, columns: int) -> list[slice]:
+    """Slices over the rows of a table, each of at most about `_CELLS` cells."""
+    step = max(_CELLS // max(columns, 1), 1)
+    return [slice(start, start + step) for start in range(0, rows, step)]
+
+
+def _check_classes(labels: IntArray, predictions: IntArray, num_classes: int) -> None:
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise DataError(f"labels and predictions must be two [n] arrays; got {labels.shape} and {predictions.shape}")
+    if not len(labels):
+        raise DataError("nothing to measure: there is no test image")
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise DataError(f"{name} must be class indices (whole numbers); got {values.dtype}")
+        if values.min() < 0 or values.max() >= num_classes:
+            raise DataError(
+                f"{name} run from {values.min()} to {values.max()}, but there are {num_classes} training counts: "
+                f"classes must lie in 0..{num_classes - 1}"
+            )
+
+
+def _check_probabilities(probabilities: npt.NDArray[Any], images: int, classes: int) -> None:
+    if probabilities.shape != (images, classes):
+        raise DataError(f"probabilities must be [{images}, {classes}] (images, classes); got {probabilities.shape}")
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    low = probabilities.min(initial=0)
+    if not low >= 0 or not np.all(np.abs(sums - 1) < 1e-2):
+        raise DataError(
+            "every row must be a distribution: finite, at least 0, sum 1 "
+            f"(got a least value of {low:g}, sums from {sums.min():g} to {sums.max():g}); "
+            "cosines become one by lpt.evaluation.calibration.probabilities"
+        )

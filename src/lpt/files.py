@@ -1,0 +1,127 @@
+"""Writing files so that a crash, a full disk or a kill never leaves half of one.
+
+Everything goes to a temporary file in the same folder, is flushed to the disk, and then takes the name in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lpt.errors import RunError
+
+TEMP_SUFFIX = ".lpt-tmp"
+
+_NEXT_STEP = {
+    errno.ENOSPC: "Free some space on that disk, or choose a folder on another one.",
+    errno.EDQUOT: "Your disk quota is used up: free some space, or choose a folder on another disk.",
+    errno.EFBIG: "The file-size limit of this process is too low: raise it (ulimit -f unlimited).",
+    errno.EACCES: "Choose a folder you may write to, or change the permissions of this one.",
+    errno.EPERM: "Choose a folder you may write to, or change the permissions of this one.",
+    errno.EROFS: "That file system is read-only: choose a folder on another one.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ENOTDIR: "A part of that path is a file, not a folder: choose another path.",
+    errno.EEXIST: "A part of that path is a file, not a folder: choose another path.",
+    errno.EISDIR: "There is a folder of that name: choose another path, or move it away.",
+}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it becomes `path` when the block ends well and is removed when it does not.
+
+    The block should only write: any `OSError` in it is taken for a fault of writing `path`. Missing parent folders
+    are made. A file that is there already keeps its permissions.
+
+    Raises:
+        RunError: the file cannot be written; the message names it and says what to do. An older file is untouched.
+    """
+    path = Path(path)
+    temp: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp = _new_temp(path)
+        yield temp
+        _sync(temp)
+        os.replace(temp, path)
+    except OSError as error:
+        raise RunError(_explain(path, error)) from error
+    finally:
+        if temp is not None:
+            with contextlib.suppress(OSError):
+                temp.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the name itself; not every file system can
+        _sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole, or not at all; see `atomic_path` for what it raises."""
+    with atomic_path(path) as temp:
+        temp.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    r"""Write UTF-8 text whole, or not at all; bytes of a name that are not UTF-8 are written as `\udcXX`."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON, indented, whole or not at all. Numpy numbers, arrays and paths are taken as what they mean.
+
+    Raises:
+        RunError: the file cannot be written.
+        ValueError: a number is not finite, which JSON cannot say.
+        TypeError: a value of another kind.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files that killed writers left in a folder; how many there were."""
+    leftovers = list(Path(folder).glob(f".*{TEMP_SUFFIX}"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _new_temp(path: Path) -> Path:
+    """A new empty file beside `path`, with the permissions `path` has or would get."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=TEMP_SUFFIX)
+    os.close(handle)
+    temp = Path(name)
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError:
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = 0o666 & ~umask
+    with contextlib.suppress(OSError):
+        temp.chmod(mode)
+    return temp
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(path: Path, error: OSError) -> str:
+    hint = _NEXT_STEP.get(error.errno or 0, "Check that the folder exists and can be written to.")
+    return f"cannot write {path}: {error.strerror or error}. {hint}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, tensors
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

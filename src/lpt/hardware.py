@@ -1,0 +1,105 @@
+"""What the machine offers, and what `auto` makes of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from lpt.errors import ConfigError
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine as far as a run depends on it.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`: what `auto` takes.
+        name: the processor's or card's name.
+        cores: CPU cores this process may use.
+        fast_bf16: whether bfloat16 matrix products are faster than float32 there.
+        memory_bytes: memory free for a run now: the card's, or the machine's.
+    """
+
+    device: str
+    name: str
+    cores: int
+    fast_bf16: bool
+    memory_bytes: int
+
+    def describe(self) -> str:
+        """One line for logs and result files."""
+        bf16 = "fast bfloat16" if self.fast_bf16 else "no fast bfloat16"
+        return f"{self.device} ({self.name}), {self.cores} CPU cores, {bf16}, {self.memory_bytes / 2**30:.1f} GiB free"
+
+
+def inspect_machine(device: str = "auto") -> Machine:
+    """The machine, for a device that is asked for.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+    """
+    there = [name for name in DEVICES if _available(name)]
+    if device == "auto":
+        device = "cuda" if "cuda" in there else "mps" if "mps" in there else "cpu"
+    if device not in there:
+        raise ConfigError(
+            f"runtime.device: {device!r} is not available here. Available: auto, {', '.join(there)}. "
+            "One of several cards is chosen with the environment variable CUDA_VISIBLE_DEVICES."
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free)
+    fast_bf16 = device == "cpu" and _cpu_has_bf16()
+    return Machine(device, _cpu_name(), cores, fast_bf16, psutil.virtual_memory().available)
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Deterministic algorithms and a fixed number of CPU threads; what was set before is put back.
+
+    On CUDA an operation without a deterministic form warns instead of failing.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    threads_before = torch.get_num_threads()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_num_threads(threads_before)
+
+
+def _available(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device == "cpu" or torch.backends.mps.is_available()
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()

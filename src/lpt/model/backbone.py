@@ -1,0 +1,291 @@
+"""The frozen Vision Transformer: the only file that knows timm's insides.
+
+A prompt in a block acts on the image tokens only through attention, as extra keys and values: its own output is
+dropped, so it needs no query, no projection and no MLP (exact; equal to concatenating prompts as tokens and dropping
+their outputs, Dong et al., ICLR 2023, section 3). `FrozenViT.block` is that form.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import (
+    GluMlp,
+    LayerNorm,
+    LayerNormFp32,
+    Mlp,
+    RmsNorm,
+    SwiGLU,
+)
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from torch import Tensor, nn
+
+from lpt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lpt.model.pretrained import BackboneRecord
+
+WORKING_NAMES = (
+    "vit_base_patch16_224.augreg_in21k",
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base_patch14_dinov2.lvd142m",
+    "deit3_base_patch16_224.fb_in22k_ft_in1k",
+    "vit_base_patch16_clip_224.openai",
+    "vit_base_patch16_224.mae",
+)
+
+# Layers that treat every token alone: only then may a block be run for the class token alone.
+_TOKEN_NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, LayerNorm, LayerNormFp32, RmsNorm, nn.RMSNorm)
+_TOKEN_MLPS: tuple[type[nn.Module], ...] = (Mlp, GluMlp, SwiGLU)
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of prompts in one block, each [H, P, d] or [B, H, P, d]."""
+
+    key: Tensor
+    value: Tensor
+
+
+class FrozenViT(nn.Module):
+    """A timm Vision Transformer that never trains.
+
+    It stays in evaluation mode under `train()`, and none of its parameters asks for a gradient. Its precision is the
+    dtype of its weights: `FrozenViT(vit).to(torch.bfloat16)` computes its blocks in bfloat16.
+
+    Args:
+        vit: a `timm.models.vision_transformer.VisionTransformer` with plain blocks, a class token, `token` pooling
+            and a final norm.
+
+    Raises:
+        ConfigError: the model differs from that in a way LPT would get wrong; the difference is named.
+    """
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        faults = unsupported(vit)
+        if faults:
+            raise ConfigError(
+                f"LPT cannot use this {type(vit).__name__} as a backbone: " + "; ".join(faults)
+                + ".\nAccepted: a plain timm VisionTransformer with a class token, token pooling and a final norm, "
+                "such as " + ", ".join(WORKING_NAMES)
+            )
+        self.vit = vit
+        self.record: BackboneRecord | None = None
+        self._origin = (self,)  # a tuple, so that it is no submodule
+        self.width: int = vit.embed_dim
+        self.depth: int = len(vit.blocks)
+        self.requires_grad_(False)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> FrozenViT:
+        """Stays in evaluation mode."""
+        del mode
+        return self
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of its input, pixels."""
+        height, width = self.vit.patch_embed.img_size
+        return int(height), int(width)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the blocks."""
+        return self.vit.blocks[0].attn.qkv.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.vit.blocks[0].attn.qkv.weight.device
+
+    def training_bytes(self, image_size: tuple[int, int], number_bytes: int) -> int:
+        """Estimated memory that one image takes while prompts are trained, bytes.
+
+        Kept for the backward of a block, per token: inputs of the two norms (2 D), queries, keys and values before and
+        after joining the prompts' (6 D), the MLP's hidden layer twice (8 D) and the attention weights.
+        """
+        height, width = patch_pixels(self.vit)
+        tokens = (image_size[0] // height) * (image_size[1] // width) + self.vit.num_prefix_tokens
+        heads = self.vit.blocks[0].attn.num_heads
+        return self.depth * tokens * (16 * self.width + 2 * heads * tokens) * number_bytes
+
+    def at_size(self, image_size: tuple[int, int]) -> FrozenViT:
+        """The same backbone for another input size, height and width in pixels.
+
+        Position embeddings are resampled as timm does, always from those that were loaded; all other weights are
+        shared with this one.
+
+        Raises:
+            ConfigError: the size is not a multiple of the patch; the nearest sizes that fit are named.
+        """
+        if image_size == self.image_size:
+            return self
+        origin = self._origin[0]
+        _check_size(origin.vit, image_size)
+        own = {id(origin.vit.pos_embed)}
+        shared = {id(tensor): tensor for tensor in origin.vit.state_dict(keep_vars=True).values()}
+        vit = copy.deepcopy(origin.vit, {key: tensor for key, tensor in shared.items() if key not in own})
+        vit.set_input_size(img_size=image_size)
+        resized = FrozenViT(vit)
+        resized.record = origin.record
+        resized._origin = (origin,)
+        return resized
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Image tokens before the first block: [B, 3, height, width] -> [B, N, D], class token first."""
+        vit = self.vit
+        return vit.norm_pre(vit._pos_embed(vit.patch_embed(images.to(self.dtype))))
+
+    def norm(self, tokens: Tensor) -> Tensor:
+        """The final norm, [..., D] -> [..., D]."""
+        return self.vit.norm(tokens)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Class-token features with no prompt at all: [B, 3, height, width] -> [B, D]."""
+        tokens = self.embed(images)
+        for layer in range(self.depth):
+            tokens = self.block(layer, tokens, (), class_token_only=layer == self.depth - 1)
+        return self.norm(tokens)[:, 0]
+
+    def prompt_key_value(self, layer: int, prompts: Tensor) -> KeyValue:
+        """What a block's attention sees of prompts: [..., P, D] -> two of [..., H, P, d].
+
+        qk-norm, where the backbone has it, acts on the prompts' keys as on the image tokens'.
+        """
+        block = self.vit.blocks[layer]
+        attention = block.attn
+        hidden = block.norm1(prompts.to(self.dtype))
+        key, value = _project(attention, hidden, first=1).unflatten(-1, (2, attention.num_heads, -1)).unbind(-3)
+        return KeyValue(attention.k_norm(key.transpose(-3, -2)), value.transpose(-3, -2))
+
+    def block(
+        self, layer: int, tokens: Tensor, prompts: Sequence[KeyValue], *, class_token_only: bool = False
+    ) -> Tensor:
+        """One block on image tokens that also attend to prompts.
+
+        Args:
+            layer: index of the block, 0-based.
+            tokens: image tokens [B, N, D].
+            prompts: keys and values of any number of prompts, shared by the batch [H, P, d] or per image
+                [B, H, P, d].
+            class_token_only: compute the output of the class token alone (all tokens still serve as keys and values).
+
+        Returns:
+            [B, N, D], or [B, 1, D] for the class token alone.
+        """
+        block = self.vit.blocks[layer]
+        attention = block.attn
+        heads = attention.num_heads
+        hidden = block.norm1(tokens)
+        if class_token_only:
+            tokens = tokens[:, :1]
+            query = _project(attention, hidden[:, :1], first=0, last=1).unflatten(-1, (heads, -1)).transpose(1, 2)
+            key, value = _project(attention, hidden, first=1).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+        else:
+            query, key, value = attention.qkv(hidden).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = attention.q_norm(query), attention.k_norm(key)
+        key = _with_prompts(key, [prompt.key for prompt in prompts])
+        value = _with_prompts(value, [prompt.value for prompt in prompts])
+        mixed = _attend(query, key, value, attention.scale)
+        tokens = tokens + block.ls1(attention.proj(mixed.transpose(1, 2).flatten(2)))
+        return tokens + block.ls2(block.mlp(block.norm2(tokens)))
+
+
+def _project(attention: Attention, hidden: Tensor, *, first: int, last: int = 3) -> Tensor:
+    """A slice of the fused query-key-value projection: parts `first` to `last` of (query, key, value)."""
+    size = attention.qkv.out_features // 3
+    rows = slice(first * size, last * size)
+    bias = attention.qkv.bias
+    return F.linear(hidden, attention.qkv.weight[rows], None if bias is None else bias[rows])
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """softmax(query key^T * scale) value, each [B, H, tokens, d].
+
+    On the CPU the backward of torch's fused kernel is slow, in bfloat16 by a factor of eight (measured at 37 and 65
+    tokens, torch 2.15), so that the plain form is used wherever a gradient will flow.
+    """
+    if query.device.type == "cpu" and (query.requires_grad or key.requires_grad or value.requires_grad):
+        return ((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, scale=scale)
+
+
+def _with_prompts(tokens: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+    """[B, H, N, d] and prompts, each [H, P, d] or [B, H, P, d] -> [B, H, N + sum(P), d]."""
+    present = [prompt for prompt in prompts if prompt.shape[-2]]
+    if not present:
+        return tokens
+    return torch.cat([tokens, *(prompt.expand(len(tokens), -1, -1, -1) for prompt in present)], dim=2)
+
+
+def _check_size(vit: VisionTransformer, image_size: tuple[int, int]) -> None:
+    unit = patch_pixels(vit)
+    fits = [side >= step and side % step == 0 for side, step in zip(image_size, unit, strict=True)]
+    if all(fits):
+        return
+    below = [max(side // step, 1) * step for side, step in zip(image_size, unit, strict=True)]
+    above = [-(-side // step) * step for side, step in zip(image_size, unit, strict=True)]
+    raise ConfigError(
+        f"image.size: {image_size[0]}x{image_size[1]} is not a multiple of the backbone's patch {unit[0]}x{unit[1]}. "
+        f"Nearest that fit: {below[0]}x{below[1]} and {above[0]}x{above[1]}"
+    )
+
+
+def patch_pixels(vit: VisionTransformer) -> tuple[int, int]:
+    """Height and width in pixels that one image token stands for; a hybrid's convolutions are counted in."""
+    height, width = vit.patch_embed.patch_size
+    convolutions = getattr(vit.patch_embed, "backbone", None)
+    stride = 1 if convolutions is None else int(convolutions.feature_info.reduction()[-1])
+    return int(height) * stride, int(width) * stride
+
+
+def unsupported(vit: Any) -> list[str]:
+    """What keeps a model from being a backbone of LPT, one phrase each; empty when nothing does."""
+    if type(vit) is not VisionTransformer:
+        return [f"its class is {type(vit).__name__}, not timm's VisionTransformer (no subclass of it either)"]
+    faults = []
+    if not vit.has_class_token:
+        faults.append("it has no class token")
+    if vit.global_pool != "token":
+        faults.append(f"its pooling is {vit.global_pool!r}, not 'token'")
+    if vit.attn_pool is not None:
+        faults.append("it has an attention pooling head")
+    if not isinstance(vit.fc_norm, nn.Identity):
+        faults.append("it normalises after pooling (fc_norm)")
+    if type(vit.norm) not in _TOKEN_NORMS:
+        faults.append(f"its final norm is {type(vit.norm).__name__}, not a norm over each token")
+    if type(vit.norm_pre) not in (*_TOKEN_NORMS, nn.Identity):
+        faults.append(f"its norm before the blocks is {type(vit.norm_pre).__name__}")
+    if not len(vit.blocks):
+        faults.append("it has no blocks")
+    for index, block in enumerate(vit.blocks):
+        found = _unsupported_block(block)
+        if found:
+            return faults + [f"block {index}: {phrase}" for phrase in found]
+    return faults
+
+
+def _unsupported_block(block: Any) -> list[str]:
+    if type(block) is not Block:
+        return [f"it is a {type(block).__name__}, not a plain Block"]
+    attention = block.attn
+    if type(attention) is not Attention:
+        return [f"its attention is {type(attention).__name__}, not plain Attention"]
+    faults = []
+    if getattr(attention, "gate", None) is not None:
+        faults.append("its attention is gated")
+    if not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity):
+        faults.append("its attention normalises its output (scale_attn_norm)")
+    for name, norm in (("norm1", block.norm1), ("norm2", block.norm2)):
+        if type(norm) not in _TOKEN_NORMS:
+            faults.append(f"its {name} is {type(norm).__name__}, not a norm over each token")
+    for name, norm in (("q_norm", attention.q_norm), ("k_norm", attention.k_norm)):
+        if type(norm) not in (*_TOKEN_NORMS, nn.Identity):
+            faults.append(f"its {name} is {type(norm).__name__}, not a norm over each head")
+    if type(block.mlp) not in _TOKEN_MLPS:
+        faults.append(f"its MLP is {type(block.mlp).__name__}, which may mix tokens")
+    return faults

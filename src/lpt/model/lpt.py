@@ -1,0 +1,179 @@
+"""Long-tailed Prompt Tuning: the model that owns every trainable tensor (Dong et al., ICLR 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lpt.errors import ConfigError
+from lpt.model.backbone import FrozenViT, KeyValue
+from lpt.model.head import CosineHead
+from lpt.model.prompts import GroupPrompts, Matching, SharedPrompt
+
+
+class LPTOutput(NamedTuple):
+    """What phase 2 and inference give.
+
+    Args:
+        cosines: cosine of each image with each class, [B, C].
+        similarity: mean over the batch of the sum of the k picked query-key cosines, scalar.
+        groups: indices of the picked group prompts by descending cosine, [B, k].
+    """
+
+    cosines: Tensor
+    similarity: Tensor
+    groups: Tensor
+
+
+class LPT(nn.Module):
+    """A frozen backbone with a shared prompt, a pool of group prompts and a cosine head.
+
+    `state_dict()` holds the four trainable tensors and nothing else: `shared.tokens` [L, P, D], `groups.prompts`
+    [M, L-K, P, D], `groups.keys` [M, D], `head.weight` [C, D]. The backbone is a plain attribute, since any number
+    of models may share it; it follows `to()`, never `train()`.
+
+    Gradients follow `requires_grad`: nothing that is frozen gets a graph. The model draws no random numbers; the
+    dropout mask of training is handed in.
+
+    Args:
+        backbone: the frozen Vision Transformer, of L blocks and width D.
+        num_classes: classes C.
+        prompt_length: prompt tokens per block P; 0 means no prompts.
+        shared_blocks: first blocks K that see only the shared prompt; None means half of them.
+        pool_size: group prompts M.
+        top_k: group prompts k that are picked for an image and averaged.
+
+    Raises:
+        ConfigError: a size is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenViT,
+        num_classes: int,
+        prompt_length: int = 10,
+        shared_blocks: int | None = None,
+        pool_size: int = 20,
+        top_k: int = 2,
+    ) -> None:
+        super().__init__()
+        depth, width = backbone.depth, backbone.width
+        shared_blocks = depth // 2 if shared_blocks is None else shared_blocks
+        _check_sizes(depth, num_classes, prompt_length, shared_blocks, pool_size, top_k)
+        self.backbone: FrozenViT
+        object.__setattr__(self, "backbone", backbone)  # not a submodule: neither saved nor trained with this model
+        self.shared_blocks = shared_blocks
+        self.top_k = top_k
+        self.shared = SharedPrompt(depth, prompt_length, width)
+        self.groups = GroupPrompts(pool_size, depth - shared_blocks, prompt_length, width)
+        self.head = CosineHead(num_classes, width)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> LPT:
+        self.backbone._apply(fn, *args, **kwargs)
+        super()._apply(fn, *args, **kwargs)
+        return self
+
+    @torch.no_grad()
+    def query(self, images: Tensor) -> Tensor:
+        """The class token under the shared prompt, by which group prompts are picked; carries no gradient.
+
+        [B, 3, height, width] -> [B, D].
+        """
+        return self.encode_shared(images)
+
+    def encode_shared(self, images: Tensor) -> Tensor:
+        """Class-token features under the shared prompt alone, [B, 3, height, width] -> [B, D]."""
+        shared = self.shared_constants()
+        return self._suffix(self._prefix(images, shared), shared, None)
+
+    def forward_shared(self, images: Tensor, *, feature_mask: Tensor | None = None) -> Tensor:
+        """Phase 1: classify under the shared prompt alone.
+
+        Args:
+            images: [B, 3, height, width].
+            feature_mask: factor on the features (dropout), [B, D].
+
+        Returns:
+            Cosines [B, C].
+        """
+        return self.head(_masked(self.encode_shared(images), feature_mask))
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        feature_mask: Tensor | None = None,
+        constants: list[KeyValue] | None = None,
+    ) -> LPTOutput:
+        """Phase 2 and inference: classify under the shared prompt and the group prompts that the query picks.
+
+        The first K blocks are the same for the query and the final pass and run once.
+
+        Args:
+            images: [B, 3, height, width].
+            feature_mask: factor on the features (dropout), [B, D].
+            constants: `shared_constants()`, when the caller keeps them.
+        """
+        shared = self.shared_constants() if constants is None else constants
+        prefix = self._prefix(images, shared)
+        with torch.no_grad():
+            query = self._suffix(prefix, shared, None)
+        matching = self.groups.match(query, self.top_k)
+        features = self._suffix(prefix, shared, self.groups.gather(matching.groups))
+        return LPTOutput(self.head(_masked(features, feature_mask)), _similarity(matching), matching.groups)
+
+    def shared_constants(self) -> list[KeyValue]:
+        """Keys and values of the shared prompt in every block, each [H, P, d]."""
+        tokens = self.shared.tokens
+        return [self.backbone.prompt_key_value(layer, tokens[layer]) for layer in range(self.backbone.depth)]
+
+    def _prefix(self, images: Tensor, shared: list[KeyValue]) -> Tensor:
+        """Image tokens after the first K blocks, [B, N, D]."""
+        tokens = self.backbone.embed(images)
+        for layer in range(self.shared_blocks):
+            tokens = self.backbone.block(layer, tokens, [shared[layer]])
+        return tokens
+
+    def _suffix(self, tokens: Tensor, shared: list[KeyValue], group: Tensor | None) -> Tensor:
+        """Class-token features after blocks K+1..L and the norm, [B, N, D] -> [B, D].
+
+        `group` is each image's group prompt [B, L-K, P, D], or None for the shared prompt alone.
+        """
+        last = self.backbone.depth - 1
+        for layer in range(self.shared_blocks, self.backbone.depth):
+            prompts = [shared[layer]]
+            if group is not None:
+                prompts.append(self.backbone.prompt_key_value(layer, group[:, layer - self.shared_blocks]))
+            tokens = self.backbone.block(layer, tokens, prompts, class_token_only=layer == last)
+        return self.backbone.norm(tokens)[:, 0]
+
+
+def _masked(features: Tensor, mask: Tensor | None) -> Tensor:
+    return features if mask is None else features * mask
+
+
+def _similarity(matching: Matching) -> Tensor:
+    return matching.cosines.sum(dim=-1).mean()
+
+
+def _check_sizes(
+    depth: int, num_classes: int, prompt_length: int, shared_blocks: int, pool_size: int, top_k: int
+) -> None:
+    faults = []
+    if num_classes < 2:
+        faults.append(f"num_classes must be at least 2, got {num_classes}")
+    if prompt_length < 0:
+        faults.append(f"prompt_length must be at least 0, got {prompt_length}")
+    if not 0 <= shared_blocks < depth:
+        faults.append(
+            f"shared_blocks must lie in 0..{depth - 1} for a backbone of {depth} blocks, got {shared_blocks}"
+        )
+    if top_k < 1:
+        faults.append(f"top_k must be at least 1, got {top_k}")
+    if pool_size < top_k:
+        faults.append(f"pool_size must be at least top_k ({top_k}), got {pool_size}")
+    if faults:
+        raise ConfigError("; ".join(faults))

@@ -1,0 +1,60 @@
+"""The two kinds of prompts, and the matching of images to group prompts (LPT section 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INIT_STD = 0.02
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is when it is wider: matching, head and loss are never computed in less."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+class Matching(NamedTuple):
+    """The group prompts picked for each image.
+
+    Args:
+        groups: indices of the k picked prompts by descending cosine, [B, k].
+        cosines: their cosines between query and key, [B, k].
+    """
+
+    groups: Tensor
+    cosines: Tensor
+
+
+class SharedPrompt(nn.Module):
+    """A prompt of its own for every block, shared by all images: `tokens` [L, P, D]."""
+
+    def __init__(self, depth: int, length: int, width: int) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(torch.empty(depth, length, width))
+        nn.init.trunc_normal_(self.tokens, std=INIT_STD)
+
+
+class GroupPrompts(nn.Module):
+    """A pool of prompts with keys: `prompts` [M, L-K, P, D] and `keys` [M, D]."""
+
+    def __init__(self, pool_size: int, blocks: int, length: int, width: int) -> None:
+        super().__init__()
+        self.prompts = nn.Parameter(torch.empty(pool_size, blocks, length, width))
+        self.keys = nn.Parameter(torch.empty(pool_size, width))
+        nn.init.trunc_normal_(self.prompts, std=INIT_STD)
+        nn.init.trunc_normal_(self.keys, std=INIT_STD)
+
+    def match(self, query: Tensor, top_k: int) -> Matching:
+        """The k keys of largest cosine with each query, [B, D] -> two of [B, k]."""
+        with torch.autocast(query.device.type, enabled=False):
+            query, keys = at_least_float32(query), at_least_float32(self.keys)
+            cosines = F.normalize(query, dim=-1) @ F.normalize(keys, dim=-1).T
+        best = cosines.topk(top_k, dim=-1)
+        return Matching(best.indices, best.values)
+
+    def gather(self, groups: Tensor) -> Tensor:
+        """The mean of the picked prompts, [B, k] -> [B, L-K, P, D]."""
+        return self.prompts[groups].mean(dim=1)

@@ -1,0 +1,253 @@
+"""Packs on one frozen backbone, ready to classify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lpt.data.images import read_image
+from lpt.data.manifest import LabelledImages
+from lpt.errors import ConfigError
+from lpt.evaluation.evaluate import Predictions, predict_split
+from lpt.evaluation.calibration import adjust_prior, probabilities
+from lpt.hardware import inspect_machine
+from lpt.model import LPT, FrozenViT
+from lpt.model.backbone import KeyValue
+from lpt.model.pretrained import load_backbone
+from lpt.pack import Pack, load_pack, uses_group_prompts
+
+Picture = str | Path | Image.Image
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Classes of one image.
+
+    Args:
+        name: the image's path, or its number in the call.
+        classes: names of the most probable classes, best first.
+        probabilities: theirs.
+        groups: group prompts that were picked for it, by descending cosine; empty after phase 1 alone.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    pack: Pack
+    model: LPT
+    constants: list[KeyValue]
+
+
+class Predictor:
+    """Classify images with one or several packs on one backbone.
+
+    The keys and values of each pack's shared prompt are computed once, here (DESIGN section 3, item 2).
+
+    Args:
+        backbone: a backbone from `lpt.load_backbone`, a timm name, or None to load the one the first pack names.
+        packs: a pack or its path, several of them (named by their folders), or packs by name.
+        checkpoint: local backbone weights, when the backbone is given by name or None.
+        device: auto, cpu, cuda or mps.
+        precision: auto, fp32 or bf16.
+
+    Raises:
+        PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
+        ConfigError: the backbone cannot be had, or an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenViT | str | None,
+        packs: Pack | str | Path | Sequence[Pack | str | Path] | Mapping[str, Pack | str | Path],
+        *,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        loaded = _named_packs(packs)
+        machine = inspect_machine(device)
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f"precision: {precision!r} is not accepted; choose auto, fp32 or bf16")
+        if not isinstance(backbone, FrozenViT):
+            backbone = _backbone_of(next(iter(loaded.values())), backbone, checkpoint)
+        self.device = torch.device(machine.device)
+        low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
+        models = {name: pack.build(backbone) for name, pack in loaded.items()}  # verified in float32
+        if low:
+            backbone.to(torch.bfloat16)
+        self._ready: dict[str, _Ready] = {}
+        for name, model in models.items():
+            if low:
+                model.backbone.to(torch.bfloat16)
+            model.to(self.device)
+            with torch.inference_mode():
+                self._ready[name] = _Ready(loaded[name], model, model.shared_constants())
+
+    @property
+    def pack_names(self) -> tuple[str, ...]:
+        """Names of the packs, the default first."""
+        return tuple(self._ready)
+
+    def pack(self, name: str | None = None) -> Pack:
+        """A pack by name; the first one by default."""
+        return self._named(name).pack
+
+    def predict(
+        self,
+        images: Iterable[Picture],
+        *,
+        pack: str | None = None,
+        top_k: int = 5,
+        batch_size: int = 32,
+        prior: Mapping[str, float] | None = None,
+    ) -> list[Prediction]:
+        """Classify images.
+
+        Args:
+            images: paths or pictures.
+            pack: which pack; the first by default.
+            top_k: how many classes to give for an image.
+            batch_size: images in a forward pass.
+            prior: share of each class expected where the images come from, by class name; classes left out count 0.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return list(self.iterate(images, pack=pack, top_k=top_k, batch_size=batch_size, prior=prior))
+
+    def iterate(
+        self,
+        images: Iterable[Picture],
+        *,
+        pack: str | None = None,
+        top_k: int = 5,
+        batch_size: int = 32,
+        prior: Mapping[str, float] | None = None,
+    ) -> Iterator[Prediction]:
+        """As `predict`, one image after the other, with one batch in memory."""
+        ready = self._named(pack)
+        waiting: list[tuple[str, Tensor]] = []
+        for number, image in enumerate(images):
+            waiting.append(_opened(ready.pack, image, number))
+            if len(waiting) == batch_size:
+                yield from self._classify(ready, waiting, top_k, prior)
+                waiting = []
+        if waiting:
+            yield from self._classify(ready, waiting, top_k, prior)
+
+    def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
+        """Cosines of all images of a split; options as in `lpt.evaluation.evaluate.predict_split`."""
+        ready = self._named(pack)
+        preprocessing = ready.pack.info.preprocessing
+        grouped = uses_group_prompts(ready.pack.info)
+        return predict_split(ready.model, images, preprocessing, group_prompts=grouped, **options)  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def cosines(self, inputs: Tensor, *, pack: str | None = None) -> tuple[Tensor, Tensor | None]:
+        """Cosines [B, C] and picked groups [B, k] of preprocessed images [B, 3, height, width]."""
+        ready = self._named(pack)
+        inputs = inputs.to(self.device)
+        if not uses_group_prompts(ready.pack.info):
+            return ready.model.forward_shared(inputs), None
+        output = ready.model(inputs, constants=ready.constants)
+        return output.cosines, output.groups
+
+    def _named(self, name: str | None) -> _Ready:
+        if name is None:
+            return next(iter(self._ready.values()))
+        if name not in self._ready:
+            raise ConfigError(f"there is no pack {name!r} here; loaded: {', '.join(self._ready)}")
+        return self._ready[name]
+
+    def _classify(
+        self, ready: _Ready, waiting: list[tuple[str, Tensor]], top_k: int, prior: Mapping[str, float] | None
+    ) -> Iterator[Prediction]:
+        info = ready.pack.info
+        inputs = info.preprocessing.normalize(torch.stack([pixels for _, pixels in waiting]))
+        name = next(key for key, value in self._ready.items() if value is ready)
+        cosines, groups = self.cosines(inputs, pack=name)
+        table = probabilities_of(ready.pack, cosines.cpu().numpy(), prior=prior)
+        order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
+        for row, (image_name, _) in enumerate(waiting):
+            picked = () if groups is None else tuple(groups[row].tolist())
+            classes = tuple(info.class_names[index] for index in order[row])
+            yield Prediction(image_name, classes, tuple(table[row, order[row]].tolist()), picked)
+
+
+def probabilities_of(
+    pack: Pack, cosines: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
+) -> Probabilities:
+    """softmax(scale * cosine / temperature) of a pack, for a deployment's own class prior if one is given.
+
+    Training balances the classes, so that the probabilities are for even classes before `prior` is applied.
+    [n, C] -> [n, C].
+
+    Raises:
+        ConfigError: the prior names unknown classes or has no positive value.
+    """
+    setting = pack.info.probabilities
+    even = probabilities(cosines, setting.scale, setting.temperature)
+    if prior is None:
+        return even
+    unknown = sorted(set(prior) - set(pack.info.class_names))
+    if unknown or not any(share > 0 for share in prior.values()) or min(prior.values()) < 0:
+        raise ConfigError(
+            f"prior: give a share of at least 0, some positive, for classes of the pack; unknown: {unknown[:5] or 'none'}"
+        )
+    deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
+    return adjust_prior(even, np.full(len(deployed), 1 / len(deployed)), deployed / deployed.sum())
+
+
+def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
+    transform = pack.info.preprocessing.test_transform()
+    if isinstance(image, Image.Image):
+        return str(number), transform(image.convert("RGB"))
+    return str(image), transform(read_image(Path(image), str(image)))
+
+
+def _named_packs(packs: object) -> dict[str, Pack]:
+    if isinstance(packs, Mapping):
+        return {str(name): _loaded(pack) for name, pack in packs.items()}
+    several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
+    if not several:
+        raise ConfigError("packs: give at least one pack")
+    named: dict[str, Pack] = {}
+    for pack in map(_loaded, several):
+        name = pack.path.resolve().parent.name if pack.path.name == "pack" else pack.path.name
+        if name in named:
+            raise ConfigError(f"two packs are named {name!r}: give them as a mapping of names to packs")
+        named[name] = pack
+    return named
+
+
+def _loaded(pack: object) -> Pack:
+    if isinstance(pack, Pack):
+        return pack
+    if isinstance(pack, str | Path):
+        return load_pack(pack)
+    raise ConfigError(f"packs: {type(pack).__name__} is not a pack, a path, a list or a mapping of these")
+
+
+def _backbone_of(pack: Pack, name: str | None, checkpoint: str | Path | None) -> FrozenViT:
+    record = pack.info.backbone
+    if checkpoint is None and name is None and record.checkpoint is not None:
+        if not Path(record.checkpoint).is_file():
+            raise ConfigError(
+                f"the pack {pack.path} was trained on local weights {record.checkpoint}, which are not here "
+                f"(sha256 over tensors {record.weight_hash}). Give them with --checkpoint FILE."
+            )
+        checkpoint = record.checkpoint
+    return load_backbone(name or record.name, checkpoint=None if checkpoint is None else Path(checkpoint))

@@ -1,0 +1,141 @@
+"""Named recipes, and what `auto` becomes for given data and hardware.
+
+Values come from the preset, then from the user's YAML and `--set`, then what is left at `auto` is resolved here. Each
+choice is told with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from lpt.config import RunConfig, merge, validate
+from lpt.errors import ConfigError
+from lpt.hardware import Machine
+
+LAPTOP_LIMIT = 50_000
+
+
+def paper() -> dict[str, Any]:
+    """The published setting: ViT-B/16 (ImageNet-21k) at 224, 90 epochs a phase, SGD (Dong et al., ICLR 2023).
+
+    Command: lpt fit DATA --preset paper
+    Expected: CIFAR-100-LT IR 100 89.1 overall, as published; not measured here (it needs a GPU).
+    """
+    return {
+        "backbone": {"name": "vit_base_patch16_224.augreg_in21k"},
+        "image": {"size": 224, "crop_area": [0.08, 1.0], "test_crop": 0.875},
+    }
+
+
+def laptop() -> dict[str, Any]:
+    """A small budget on a CPU: ViT-Ti/16, AdamW, head from class means, 12 passes over the data.
+
+    Command: lpt fit DATA --preset laptop
+    Chosen on a validation split of CIFAR-100 (docs/results.md says how), never on a test set.
+    """
+    phase = {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
+    return {
+        "backbone": {"name": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"},
+        "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
+        "model": {"head_init": "class_means"},
+        "train": {
+            "batch_size": 64,
+            "phase1": {**phase, "epochs": 8},
+            "phase2": {**phase, "epochs": 4},
+        },
+    }
+
+
+PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": paper}
+
+
+class Resolved(NamedTuple):
+    """A configuration and why `auto` became what it is, one sentence each."""
+
+    config: RunConfig
+    reasons: list[str]
+
+
+def choose_preset(config_preset: str, machine: Machine) -> tuple[str, list[str]]:
+    """The name of the preset to use.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if config_preset in PRESETS:
+        return config_preset, []
+    if config_preset != "auto":
+        raise ConfigError(f"preset: no preset {config_preset!r}. Accepted: auto, {', '.join(PRESETS)}")
+    if machine.device == "cuda":
+        return "paper", ["preset paper: there is a CUDA card, on which the published setting is affordable"]
+    return "laptop", [f"preset laptop: on {machine.device} the published setting would take days"]
+
+
+def with_preset(values: dict[str, Any], machine: Machine, *, origin: str) -> Resolved:
+    """The user's values on top of the preset's, checked; fields may still be `auto`."""
+    name, reasons = choose_preset(str(values.get("preset", "auto")), machine)
+    return Resolved(validate(merge(merge(PRESETS[name](), values), {"preset": name}), origin=origin), reasons)
+
+
+def resolve_auto(
+    config: RunConfig,
+    machine: Machine,
+    *,
+    train_images: int,
+    native_size: tuple[int, int],
+    activation_bytes: Callable[[tuple[int, int], int], int],
+    remembered_bytes: int,
+    image_folder: bool,
+) -> Resolved:
+    """Replace every `auto` by what suits the data and the machine.
+
+    Args:
+        config: checked configuration.
+        machine: where it will run.
+        train_images: images in the training split.
+        native_size: input size the backbone was trained at, pixels.
+        activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
+        remembered_bytes: memory that all decoded training images would take.
+        image_folder: whether images are files of their own (worth several readers).
+    """
+    config = config.model_copy(deep=True)
+    image, train, runtime, data = config.image, config.train, config.runtime, config.data
+    reasons: list[str] = []
+
+    def choose(section: Any, field: str, value: Any, why: str) -> None:
+        if getattr(section, field) == "auto":
+            setattr(section, field, value)
+            reasons.append(f"{field} {value}: {why}")
+
+    choose(runtime, "device", machine.device, machine.name)
+    choose(runtime, "precision", "bf16" if machine.fast_bf16 else "fp32", "what the hardware multiplies fastest")
+    choose(runtime, "threads", machine.cores, "the cores this process may use")
+    choose(image, "size", native_size, "the size the backbone was trained at")
+    fits = remembered_bytes <= 2**30
+    choose(data, "cache", fits, f"decoded images take about {remembered_bytes / 2**20:.0f} MiB (limit 1024 MiB)")
+    readers = min(machine.cores - 1, 8) if image_folder and not data.cache else 0
+    if machine.device != "cpu":
+        readers = max(readers, min(machine.cores - 1, 4))
+    choose(runtime, "workers", readers, "reading must not hold up the model" if readers else "images are in memory")
+    if train.epoch_steps == "auto":
+        steps, why = _epoch_steps(config.preset, train_images, train.batch_size)
+        choose(train, "epoch_steps", steps, why)
+    size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
+    per_image = activation_bytes(size, 2 if runtime.precision == "bf16" else 4)
+    room = max(1, int(machine.memory_bytes * 0.6 / per_image))
+    micro = train.batch_size
+    while micro > room and micro > 1:
+        micro = -(-micro // 2)
+    choose(train, "micro_batch", micro, f"about {per_image * micro / 2**20:.0f} MiB of activations at a time")
+    return Resolved(config, reasons)
+
+
+def _epoch_steps(preset: str, train_images: int, batch_size: int) -> tuple[int, str]:
+    if preset == "paper":
+        return train_images // batch_size + 1, "floor(n / B) + 1, as published"
+    steps = train_images // (2 * batch_size)
+    least = 20
+    if steps < least:
+        return least, f"n / 2B is {steps}: a small set needs its steps all the same"
+    return steps, "n / 2B: the two streams together draw n images an epoch"

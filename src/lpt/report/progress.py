@@ -1,0 +1,104 @@
+"""What a person sees while a run is going."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from lpt.training.loop import PhasePlan, StepRecord
+from lpt.training.phases import Listener
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with count, rate text, time passed and time left; it disappears when done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[info]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+@contextmanager
+def counted(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar over a known number of images; yields what to call with the number done."""
+    with progress_bar(console) as bar:
+        task = bar.add_task(what, total=total, info="images")
+        yield lambda done: bar.update(task, completed=done)
+
+
+class ConsoleListener(Listener):
+    """Shows phases and steps on a console.
+
+    Args:
+        console: where to.
+        images: number of training images, for passes over them.
+        validate: called after each epoch with the phase; its line of text is printed. None: no validation.
+    """
+
+    def __init__(self, console: Console, images: int, validate: Callable[[int], str] | None) -> None:
+        self._console = console
+        self._images = images
+        self._validate = validate
+        self._bar = progress_bar(console)
+        self._task: TaskID | None = None
+        self._plan: PhasePlan | None = None
+        self._rate = 0.0
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        self._bar.stop()
+
+    def preparing(self, what: str) -> Callable[[int], None]:
+        """A bar for a pass over the training images."""
+        task = self._start(what, self._images, 0)
+        return lambda done: self._bar.update(task, completed=done, info="images")
+
+    def phase_begins(self, plan: PhasePlan, first_step: int) -> None:
+        """A bar for the phase, and a line that stays."""
+        self._plan = plan
+        settings = plan.settings
+        resumed = f", from step {first_step}" if first_step else ""
+        self._console.print(
+            f"[bold]Phase {plan.phase}[/bold]: {settings.epochs} epochs of {plan.epoch_steps} steps, two batches of "
+            f"{plan.batch_size} images, {settings.optimizer}{resumed}"
+        )
+        self._start(f"phase {plan.phase}", plan.steps, first_step)
+
+    def step_done(self, record: StepRecord) -> None:
+        """Advance the bar."""
+        if self._task is None or self._plan is None:
+            return
+        rate = 2 * self._plan.batch_size / record.seconds
+        self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
+        info = f"loss {record.loss:.3f}, {self._rate:.0f} images/s"
+        self._bar.update(self._task, completed=record.step + 1, info=info)
+
+    def epoch_done(self, phase: int, epoch: int) -> None:
+        """Print the validation of an epoch."""
+        if self._validate is not None:
+            self._console.print(f"  epoch {epoch}: {self._validate(phase)}")
+
+    def _start(self, what: str, total: int, done: int) -> TaskID:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(what, total=total, completed=done, info="")
+        self._rate = 0.0
+        return self._task

@@ -1,0 +1,81 @@
+"""What a finished run leaves: metrics, per-class table, plots, pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lpt.data.longtail import ShotGroups
+from lpt.data.manifest import IntArray
+from lpt.evaluation.calibration import probabilities
+from lpt.evaluation.evaluate import Predictions
+from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_probabilities
+from lpt.files import write_json
+from lpt.report.plots import plot_accuracy_by_count, plot_group_use, plot_losses
+from lpt.report.tables import write_per_class
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Predictions of a split with the metrics they give.
+
+    Args:
+        metrics: all measures.
+        predictions: cosines, labels, groups.
+        train_counts: training images of each class, [C].
+        groups: boundaries of the shot groups.
+    """
+
+    metrics: Metrics
+    predictions: Predictions
+    train_counts: IntArray
+    groups: ShotGroups
+
+
+def measure_predictions(
+    predictions: Predictions, train_counts: IntArray, groups: ShotGroups, *, scale: float, temperature: float
+) -> Measured:
+    """Metrics of predictions, with probabilities softmax(scale * cosine / temperature)."""
+    table = probabilities(predictions.cosines, scale, temperature)
+    metrics = measure_probabilities(predictions.labels, table, train_counts, groups)
+    return Measured(metrics, predictions, train_counts, groups)
+
+
+def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...]) -> None:
+    """Write per_class.csv, accuracy_by_count.png and, after phase 2, group_use.png into a folder."""
+    predictions = measured.predictions
+    predicted = predictions.cosines.argmax(axis=1)
+    counts, groups = measured.train_counts, measured.groups
+    rows = class_results(predictions.labels, predicted, counts, groups, class_names)
+    write_per_class(folder / "per_class.csv", rows)
+    accuracies = class_accuracies(predictions.labels, predicted, len(class_names))
+    plot_accuracy_by_count(folder / "accuracy_by_count.png", counts, accuracies, groups)
+    if predictions.groups is not None:
+        use = group_use(predictions.groups, predictions.labels, len(class_names))
+        plot_group_use(folder / "group_use.png", use, counts, groups, class_names)
+
+
+def group_use(picked: IntArray, labels: IntArray, num_classes: int) -> npt.NDArray[np.float64]:
+    """How often images of each class pick each group prompt, as a share of the class's picks, [n, k], [n] -> [C, M].
+
+    M is the largest prompt picked plus one.
+    """
+    pool = int(picked.max()) + 1
+    cells = (labels[:, None] * pool + picked).ravel()
+    use = np.bincount(cells, minlength=num_classes * pool).reshape(num_classes, pool).astype(np.float64)
+    return use / np.maximum(use.sum(axis=1, keepdims=True), 1)
+
+
+def write_losses(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Write losses.png from the log's lines."""
+    if records:
+        plot_losses(folder / "losses.png", records)
+
+
+def write_metrics(path: Path, measured: dict[str, Measured], facts: dict[str, Any]) -> None:
+    """Write metrics.json: the metrics of each split by name, and facts of the run."""
+    write_json(path, {**{name: one.metrics.to_dict() for name, one in measured.items()}, **facts})

@@ -1,0 +1,208 @@
+"""After training: the model measured, packed and reported."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from lpt.data.manifest import LabelledImages
+from lpt.evaluation.calibration import fit_temperature
+from lpt.evaluation.evaluate import Predictions, predict_split
+from lpt.evaluation.metrics import Metrics
+from lpt.model import LPT
+from lpt.model.pretrained import load_backbone
+from lpt.pack import (
+    FORMAT_VERSION,
+    Method,
+    Pack,
+    PackInfo,
+    Probabilities,
+    Shots,
+    Versions,
+    encode_tensors,
+    load_pack,
+    make_reference,
+    sha256,
+    write_pack,
+)
+from lpt.report.card import model_card
+from lpt.report.progress import counted
+from lpt.report.result import Measured, measure_predictions, write_losses, write_measured, write_metrics
+from lpt.report.tables import metrics_table
+from lpt.run.prepare import Prepared
+from lpt.training.folder import RunFolder
+from lpt.training.phases import PHASES, phase_plan
+
+NO_VALIDATION = "nothing (no validation split); temperature 1"
+
+
+def trained_phases(prepared: Prepared) -> list[int]:
+    """The phases a run goes through."""
+    return [phase for phase in PHASES if phase_plan(prepared.config, phase).steps]
+
+
+def predict_images(prepared: Prepared, model: LPT, images: LabelledImages, *, grouped: bool, console: Console) -> Predictions:
+    """A model's predictions for a split, with a bar."""
+    with counted(console, "measuring", len(images)) as progress:
+        return predict_split(
+            model,
+            images,
+            prepared.preprocessing,
+            group_prompts=grouped,
+            batch_size=prepared.config.train.batch_size,
+            workers=int(prepared.config.runtime.workers),
+            progress=progress,
+        )
+
+
+def measure_run(prepared: Prepared, model: LPT, console: Console) -> tuple[dict[str, Measured], Probabilities]:
+    """Metrics on the splits there are; the temperature comes from the validation split and is applied to all."""
+    grouped = 2 in trained_phases(prepared)
+    splits = {"test": prepared.splits.test, "validation": prepared.splits.validation}
+    predictions = {
+        name: predict_images(prepared, model, images, grouped=grouped, console=console)
+        for name, images in splits.items()
+        if images is not None and len(images)
+    }
+    setting = Probabilities(scale=prepared.config.loss.scale, temperature=1.0, fitted_on=NO_VALIDATION)
+    if "validation" in predictions:
+        held_out = predictions["validation"]
+        temperature = fit_temperature(held_out.cosines, held_out.labels, setting.scale)
+        setting = Probabilities(
+            scale=setting.scale, temperature=temperature, fitted_on=f"{len(held_out.labels)} validation images"
+        )
+    measured = {
+        name: measure_predictions(
+            one,
+            prepared.splits.counts_before_cut,
+            prepared.groups,
+            scale=setting.scale,
+            temperature=setting.temperature,
+        )
+        for name, one in predictions.items()
+    }
+    return measured, setting
+
+
+def write_result(
+    prepared: Prepared, folder: RunFolder, model: LPT, measured: dict[str, Measured], setting: Probabilities
+) -> Pack:
+    """Write pack, tables and plots; metrics.json last, which is the mark of a finished run."""
+    records = list(folder.records())
+    metrics = {name: one.metrics for name, one in measured.items()}
+    content = encode_tensors(model.state_dict())
+    info = _pack_info(prepared, model, content, metrics, setting)
+    write_pack(folder.pack, info, content, model_card(info, metrics, len(content)))
+    if measured:
+        write_measured(folder.path, measured.get("test", measured.get("validation")), prepared.splits.class_names)  # type: ignore[arg-type]
+    write_losses(folder.path, records)
+    write_metrics(folder.metrics, measured, run_facts(prepared, info, len(content), records))
+    return load_pack(folder.pack)
+
+
+def run_facts(prepared: Prepared, info: PackInfo, pack_bytes: int, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What else metrics.json says: cost, sizes, machine, versions, seed."""
+    prompts = info.method.trainable_parameters - len(info.class_names) * prepared.backbone.width
+    streams = 1 if prepared.config.loss.instance_weight == 0 else 2
+    return {
+        "preset": prepared.config.preset,
+        "seed": prepared.config.runtime.seed,
+        "image_draws": len(records) * streams * prepared.config.train.batch_size,
+        "train_seconds": round(sum(record["seconds"] for record in records), 1),
+        "peak_memory_bytes": peak_memory(),
+        "pack_bytes": pack_bytes,
+        "trainable_parameters": info.method.trainable_parameters,
+        "share_of_backbone": info.method.share_of_backbone,
+        "prompt_share_of_backbone": prompts / info.backbone.parameters,
+        "machine": prepared.machine.describe(),
+        "versions": info.versions.model_dump(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def peak_memory() -> int:
+    """The most memory this process has held, bytes: of the card if one is used, else of the machine."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def print_result(folder: RunFolder, pack: Pack, measured: dict[str, Measured], console: Console) -> None:
+    """The table at the end, and where everything is."""
+    if measured:
+        console.print(metrics_table({name: one.metrics for name, one in measured.items()}))
+    else:
+        console.print("Nothing was measured: there is neither a test nor a validation split (add --val 0.1).")
+    method = pack.info.method
+    console.print(
+        f"Pack: {folder.pack} ({pack.stored_bytes / 2**20:.2f} MiB, {method.trainable_parameters:,} numbers, "
+        f"{100 * method.share_of_backbone:.1f} % of the backbone's {pack.info.backbone.parameters / 1e6:.1f} M)"
+    )
+    console.print(f"Plots, metrics.json, per_class.csv, log.jsonl: {folder.path}")
+    console.print(f"Next: lpt predict {folder.pack} IMAGE_OR_FOLDER")
+
+
+def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
+    """The metrics of a finished run."""
+    values = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    return {name: Metrics.from_dict(values[name]) for name in ("test", "validation") if name in values}
+
+
+def _pack_info(
+    prepared: Prepared, model: LPT, content: bytes, metrics: dict[str, Metrics], setting: Probabilities
+) -> PackInfo:
+    config, record = prepared.config, prepared.backbone.record
+    assert record is not None
+    trainable = sum(tensor.numel() for tensor in model.state_dict().values())
+    phases = trained_phases(prepared)
+    info = PackInfo(
+        format_version=FORMAT_VERSION,
+        versions=Versions.here(),
+        backbone=record,
+        preprocessing=prepared.preprocessing,
+        class_names=list(prepared.splits.class_names),
+        class_counts=prepared.splits.counts_before_cut.tolist(),
+        shots=Shots(few_below=config.data.few_below, many_above=config.data.many_above),
+        method=Method(
+            name="lpt",
+            phases=phases,
+            prompt_length=model.shared.tokens.shape[1],
+            shared_blocks=model.shared_blocks,
+            pool_size=len(model.groups.keys),
+            top_k=model.top_k,
+            trainable_parameters=trainable,
+            share_of_backbone=trainable / record.parameters,
+        ),
+        probabilities=setting,
+        metrics={name: one.to_dict() for name, one in metrics.items()},
+        training=config.model_dump(mode="json"),
+        reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
+        tensors_sha256=sha256(content),
+    )
+    return info
+
+
+def _float32_twin(prepared: Prepared, model: LPT) -> LPT:
+    """The model on a freshly loaded float32 backbone on the CPU: what a reader of the pack will have."""
+    record = prepared.backbone.record
+    assert record is not None
+    checkpoint = None if record.checkpoint is None else Path(record.checkpoint)
+    backbone = load_backbone(record.name, checkpoint=checkpoint, image_size=prepared.preprocessing.size)
+    twin = LPT(
+        backbone,
+        len(model.head.weight),
+        model.shared.tokens.shape[1],
+        model.shared_blocks,
+        len(model.groups.keys),
+        model.top_k,
+    )
+    twin.load_state_dict({name: tensor.float().cpu() for name, tensor in model.state_dict().items()})
+    return twin

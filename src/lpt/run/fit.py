@@ -1,0 +1,187 @@
+"""A whole run, from a user's images to a prompt pack."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lpt.config import RunConfig, read_yaml, to_yaml
+from lpt.data.manifest import Splits
+from lpt.errors import RunError
+from lpt.evaluation.metrics import Metrics, measure
+from lpt.files import write_json, write_text
+from lpt.hardware import reproducible
+from lpt.model import LPT
+from lpt.pack import Pack, Versions, load_pack
+from lpt.report.progress import ConsoleListener
+from lpt.report.tables import percent
+from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
+from lpt.run.prepare import Data, Prepared, Settings, describe, prepare
+from lpt.run.tracking import TrackerListener, check_trackers, new_accelerator
+from lpt.training.folder import RunFolder
+from lpt.training.interrupt import stop_on_signal
+from lpt.training.phases import Listener, Listeners, Trainer
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run gives.
+
+    Args:
+        folder: the run folder.
+        pack: the prompt pack.
+        metrics: by split, `test` and `validation`; only those there were.
+    """
+
+    folder: Path
+    pack: Pack
+    metrics: dict[str, Metrics]
+
+
+def fit(
+    data: Data | None = None,
+    output: str | Path | None = None,
+    *,
+    preset: str | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> FitResult:
+    """Train a prompt pack on a user's images.
+
+    Args:
+        data: where the images are, in any form of `data.source`, or splits opened before. None: the configuration says.
+        output: run folder to make; None: `runs/<data>-<date and time>`.
+        preset: `laptop`, `paper` or `auto` (what suits the machine); None: the configuration's, else `auto`.
+        config: a YAML file, or nested values.
+        settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
+        overwrite: replace a run that is in `output`.
+        console: where to report; None: silent.
+
+    Raises:
+        ConfigError, DataError, RunError: with what was given, what is accepted and what to do.
+    """
+    console = console or Console(quiet=True)
+    prepared = prepare(data, preset=preset, config=config, settings=settings)
+    check_trackers(prepared.config)
+    describe(prepared, console)
+    folder = RunFolder.create(Path(output) if output else default_output(prepared.config), overwrite=overwrite)
+    write_text(folder.config, to_yaml(prepared.config))
+    write_json(folder.facts, _facts(prepared))
+    _write_skipped(folder, prepared.splits)
+    return _run(prepared, folder, console)
+
+
+def resume(folder: str | Path, data: Splits | None = None, *, console: Console | None = None) -> FitResult:
+    """Go on with an interrupted run, to the same pack as if it had never been interrupted.
+
+    Args:
+        folder: the run folder.
+        data: the splits, when `fit` was given splits and not a source.
+        console: where to report; None: silent.
+
+    Raises:
+        RunError: there is no run, or the data is not what it was.
+    """
+    console = console or Console(quiet=True)
+    run = RunFolder.existing(Path(folder))
+    if run.finished:
+        console.print(f"{run.path} is finished; its pack is {run.pack}")
+        return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
+    values = read_yaml(run.config)
+    if data is None and not values.get("data", {}).get("source"):
+        raise RunError(f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)")
+    prepared = prepare(data, config=values)
+    before = json.loads(run.facts.read_text(encoding="utf-8"))
+    now = _facts(prepared)
+    if before["data_sha256"] != now["data_sha256"]:
+        raise RunError(
+            f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "
+            f"{before['data_sha256'][:12]}): files were added, removed or renamed. Restore them, or start a new run."
+        )
+    changed = [f"{key} {before['versions'][key]} -> {now['versions'][key]}" for key in now["versions"]
+               if before["versions"].get(key) != now["versions"][key]]  # fmt: skip
+    if changed:
+        console.print(f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding.")
+    return _run(prepared, run, console)
+
+
+def default_output(config: RunConfig) -> Path:
+    """A new folder under `runs/`, named after the data and the time."""
+    name = Path(str(config.data.source or "data").split(":")[1 if str(config.data.source).startswith("hf:") else 0]).stem
+    return Path("runs") / f"{name or 'data'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
+    """Train from the last checkpoint, then measure, pack and report."""
+    config = prepared.config
+    accelerator = new_accelerator(config, folder.path)
+    with reproducible(int(config.runtime.threads)), stop_on_signal() as stop:
+        model = prepared.new_model()
+        shown = ConsoleListener(console, len(prepared.train), _validator(prepared, model))
+        tracked = TrackerListener(accelerator, config)
+        listener: Listener = Listeners([shown, tracked] if config.runtime.log_with else [shown])
+        try:
+            Trainer(
+                model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop
+            ).run()  # fmt: skip
+        finally:
+            shown.close()
+        measured, setting = measure_run(prepared, model, console)
+        pack = write_result(prepared, folder, model, measured, setting)
+    metrics = {name: one.metrics for name, one in measured.items()}
+    if config.runtime.log_with:
+        tracked.result(metrics)
+    print_result(folder, pack, measured, console)
+    return FitResult(folder.path, pack, metrics)
+
+
+def _validator(prepared: Prepared, model: LPT) -> Callable[[int], str] | None:
+    """What says how the model does on the validation split after an epoch of a phase; None without such a split."""
+    images = prepared.splits.validation
+    if images is None or not len(images):
+        return None
+
+    def validate(phase: int) -> str:
+        predictions = predict_images(prepared, model, images, grouped=phase == 2, console=Console(quiet=True))
+        predicted = predictions.cosines.argmax(axis=1)
+        one = measure(predictions.labels, predicted, prepared.splits.counts_before_cut, prepared.groups)
+        named = {"overall": one.overall, "many": one.many, "medium": one.medium, "few": one.few}
+        return "validation " + ", ".join(f"{name} {percent([value])}" for name, value in named.items())
+
+    return validate
+
+
+def _facts(prepared: Prepared) -> dict[str, Any]:
+    """What run.json says: the data's fingerprint, versions, machine."""
+    train = prepared.splits.train
+    digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
+    digest.update(train.labels.tobytes())
+    digest.update(train.rows.tobytes())
+    for index in range(len(train)):
+        digest.update(Path(train.name(index)).name.encode("utf-8", "backslashreplace") + b"\0")
+    return {
+        "data_sha256": digest.hexdigest(),
+        "versions": Versions.here().model_dump(),
+        "machine": prepared.machine.describe(),
+        "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+    }
+
+
+def _write_skipped(folder: RunFolder, splits: Splits) -> None:
+    if not splits.skipped:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("image", "reason"), *splits.skipped])
+    write_text(folder.skipped, text.getvalue())

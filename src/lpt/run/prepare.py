@@ -1,0 +1,187 @@
+"""Before a run: configuration, data and backbone, checked and put together. Nothing is written here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from rich.console import Console
+
+from lpt.config import RunConfig, merge, parse_assignments, read_yaml
+from lpt.data.images import FileImages
+from lpt.data.loading import RememberedImages, decoded_bytes
+from lpt.data.longtail import ShotGroups, imbalance_factor
+from lpt.data.manifest import LabelledImages, Splits
+from lpt.data.sources import open_splits
+from lpt.data.transforms import Preprocessing
+from lpt.errors import ConfigError, DataError
+from lpt.hardware import Machine, inspect_machine
+from lpt.model import LPT, FrozenViT
+from lpt.model.pretrained import load_backbone
+from lpt.presets import resolve_auto, with_preset
+from lpt.training.initial import new_model
+
+Data = str | Path | Splits
+Settings = Mapping[str, Any] | list[str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, checked, before anything is trained or written."""
+
+    config: RunConfig
+    splits: Splits
+    train: LabelledImages
+    backbone: FrozenViT
+    preprocessing: Preprocessing
+    machine: Machine
+    reasons: list[str]
+
+    @property
+    def groups(self) -> ShotGroups:
+        """The boundaries of the shot groups."""
+        return ShotGroups(self.config.data.few_below, self.config.data.many_above)
+
+    def new_model(self) -> LPT:
+        """An untrained model on the device, its blocks in the run's precision."""
+        sizes = self.config.model
+        model = new_model(
+            self.backbone,
+            len(self.splits.class_names),
+            self.config.runtime.seed,
+            prompt_length=sizes.prompt_length,
+            shared_blocks=sizes.shared_blocks,
+            pool_size=sizes.pool_size,
+            top_k=sizes.top_k,
+        )
+        if self.config.runtime.precision == "bf16":
+            self.backbone.to(torch.bfloat16)
+        return model.to(self.config.runtime.device)
+
+
+def prepare(
+    data: Data | None = None,
+    *,
+    preset: str | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+) -> Prepared:
+    """Check and open everything a run needs; nothing is written."""
+    values, origin = _gather(data, preset, config, settings)
+    machine = inspect_machine(str(values.get("runtime", {}).get("device", "auto")))
+    chosen = with_preset(values, machine, origin=origin)
+    resolved = chosen.config
+    if PartialState(cpu=machine.device == "cpu").num_processes > 1:
+        raise ConfigError("lpt fit runs in one process in this version; start it without torchrun or accelerate launch")
+    splits = data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed)
+    _check_splits(splits)
+    backbone = load_backbone(resolved.backbone.name, checkpoint=resolved.backbone.checkpoint)
+    auto = resolve_auto(
+        resolved,
+        machine,
+        train_images=len(splits.train),
+        native_size=backbone.image_size,
+        activation_bytes=backbone.training_bytes,
+        remembered_bytes=decoded_bytes(splits.train),
+        image_folder=isinstance(splits.train.source, FileImages),
+    )
+    image = auto.config.image
+    size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
+    backbone = backbone.at_size(size)
+    return Prepared(
+        config=auto.config,
+        splits=splits,
+        train=_remembered(splits.train) if auto.config.data.cache else splits.train,
+        backbone=backbone,
+        preprocessing=_preprocessing(auto.config, backbone, size),
+        machine=machine,
+        reasons=chosen.reasons + auto.reasons,
+    )
+
+
+def describe(prepared: Prepared, console: Console) -> None:
+    """Print what was resolved and why, and the data's shape."""
+    counts, config = prepared.splits.counts_before_cut, prepared.config
+    console.print(f"[bold]Machine[/bold]: {prepared.machine.describe()}")
+    for reason in prepared.reasons:
+        console.print(f"  {reason}")
+    present = counts[counts > 0]
+    sizes = np.bincount(prepared.groups.of(present), minlength=3)
+    tail = ", ".join(f"{n} {name}" for name, n in zip(prepared.groups.names, sizes, strict=True))
+    console.print(
+        f"[bold]Data[/bold]: {len(prepared.splits.train):,} training images of {len(present):,} classes, "
+        f"{present.max():,} to {present.min():,} a class (imbalance factor {imbalance_factor(present):.1f}): {tail}-shot "
+        f"({prepared.groups.describe()})"
+    )
+    for note in prepared.splits.notes:
+        console.print(f"  [yellow]{note}[/yellow]")
+    if prepared.splits.skipped:
+        console.print(f"  [yellow]{len(prepared.splits.skipped)} images left out: they cannot be read[/yellow]")
+    record = prepared.backbone.record
+    assert record is not None
+    height, width = prepared.preprocessing.size
+    console.print(
+        f"[bold]Backbone[/bold]: {record.name} ({record.parameters / 1e6:.1f} M parameters, frozen, {record.licence}) "
+        f"at {height}x{width}, preset {config.preset}"
+    )
+
+
+def _gather(
+    data: Data | None,
+    preset: str | None,
+    config: str | Path | Mapping[str, Any] | None,
+    settings: Settings | None,
+) -> tuple[dict[str, Any], str]:
+    """The user's values from all places, the more particular over the more general, and what to call their origin."""
+    if isinstance(config, Mapping):
+        values, origin = dict(config), "the configuration"
+    elif config is not None:
+        values, origin = read_yaml(Path(config)), str(config)
+    else:
+        values, origin = {}, "the settings"
+    if isinstance(settings, Mapping):
+        settings = [f"{path}={json.dumps(value, default=str)}" for path, value in settings.items()]
+    values = merge(values, parse_assignments(settings or []))
+    if data is not None and not isinstance(data, Splits):
+        values = merge(values, {"data": {"source": str(data)}})
+    if preset is not None:
+        values["preset"] = preset
+    if not isinstance(data, Splits) and not (values.get("data") or {}).get("source"):
+        raise ConfigError(
+            "no data was given. Accepted: a folder of class folders, a CSV or JSONL table, a `path label` list or "
+            "hf:NAME. Example: lpt fit photos/"
+        )
+    return values, origin
+
+
+def _check_splits(splits: Splits) -> None:
+    if not len(splits.train):
+        raise DataError("there is no training image left")
+    present = int((splits.train.class_counts > 0).sum())
+    if present < 2:
+        raise DataError(f"training images of at least 2 classes are needed; there are {present}. See: lpt doctor")
+
+
+def _remembered(images: LabelledImages) -> LabelledImages:
+    return LabelledImages(RememberedImages(images.source), images.rows, images.labels, images.class_names)
+
+
+def _preprocessing(config: RunConfig, backbone: FrozenViT, size: tuple[int, int]) -> Preprocessing:
+    assert backbone.record is not None
+    image = config.image
+    return Preprocessing(
+        size=size,
+        mean=backbone.record.mean,
+        std=backbone.record.std,
+        interpolation=image.interpolation,
+        test_crop=image.test_crop,
+        crop_area=image.crop_area,
+        crop_aspect=image.crop_aspect,
+        flip=image.flip,
+    )

@@ -1,0 +1,63 @@
+"""TensorBoard, W&B and MLflow beside log.jsonl, through Accelerate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from lpt.config import RunConfig
+from lpt.errors import ConfigError
+from lpt.evaluation.metrics import Metrics
+from lpt.training.loop import PhasePlan, StepRecord
+from lpt.training.phases import Listener, phase_plan
+
+_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+def check_trackers(config: RunConfig) -> None:
+    """Raise `ConfigError` if a tracker that is asked for is not installed."""
+    missing = [name for name in config.runtime.log_with if find_spec(_PACKAGES[name]) is None]
+    if missing:
+        raise ConfigError(
+            f"runtime.log_with: {', '.join(missing)} not installed. Next: pip install 'lpt[{','.join(missing)}]'"
+        )
+
+
+def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    """The accelerator of a run, its trackers started."""
+    accelerator = Accelerator(
+        cpu=config.runtime.device == "cpu", log_with=list(config.runtime.log_with) or None, project_dir=str(folder)
+    )
+    if config.runtime.log_with:
+        flat = {f"{section}.{key}": str(value) for section, fields in config.model_dump(mode="json").items()
+                if isinstance(fields, dict) for key, value in fields.items()}  # fmt: skip
+        accelerator.init_trackers("lpt", config=flat)
+    return accelerator
+
+
+class TrackerListener(Listener):
+    """Sends every step, and the result, to the trackers. Steps of phase 2 count on from those of phase 1."""
+
+    def __init__(self, accelerator: Accelerator, config: RunConfig) -> None:
+        self._accelerator = accelerator
+        self._offset = {1: 0, 2: phase_plan(config, 1).steps}
+        self._last = 0
+
+    def phase_begins(self, plan: PhasePlan, first_step: int) -> None:
+        """Nothing to send."""
+
+    def step_done(self, record: StepRecord) -> None:
+        """Send a step's numbers."""
+        self._last = self._offset[record.phase] + record.step
+        values = {f"train/{key}": value for key, value in asdict(record).items() if key != "step"}
+        self._accelerator.log(values, step=self._last)
+
+    def result(self, metrics: dict[str, Metrics]) -> None:
+        """Send the final metrics and close the trackers."""
+        for split, one in metrics.items():
+            numbers = {f"{split}/{key}": value for key, value in one.to_dict().items() if isinstance(value, float)}
+            self._accelerator.log(numbers, step=self._last)
+        self._accelerator.end_training()

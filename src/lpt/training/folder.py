@@ -1,0 +1,86 @@
+"""The run folder: configuration, log, checkpoints, and what a finished run leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lpt.errors import RunError
+from lpt.files import write_text
+from lpt.training.checkpoint import Position
+
+
+class RunFolder:
+    """Paths of a run, and its log.
+
+    `config.yaml` (resolved), `run.json` (data fingerprint, software), `log.jsonl` (a line per step), `checkpoints/`;
+    when finished also `metrics.json`, `per_class.csv`, plots and `pack/`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.facts = path / "run.json"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.json"
+        self.per_class = path / "per_class.csv"
+        self.skipped = path / "skipped_images.csv"
+        self.pack = path / "pack"
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
+        """A new run folder.
+
+        Raises:
+            RunError: there is something at that path already, and `overwrite` is not set or it is no run folder.
+        """
+        folder = cls(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if not folder.config.is_file():
+                raise RunError(f"{path} exists and is not a run folder of lpt; choose another output folder")
+            if not overwrite:
+                raise RunError(
+                    f"{path} holds a run already. Go on with it: lpt fit --resume {path}. "
+                    "Replace it: add --overwrite. Or choose another output folder with --output."
+                )
+            shutil.rmtree(path)
+        try:
+            folder.checkpoints.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
+        return folder
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """The folder of a run that was started before.
+
+        Raises:
+            RunError: there is none.
+        """
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise RunError(f"there is no run to resume in {path}: it has no config.yaml")
+        return folder
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has left its result."""
+        return self.metrics.is_file() and (self.pack / "pack.json").is_file()
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The log's lines; a last line that a kill cut short is left out."""
+        if not self.log.is_file():
+            return
+        with self.log.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+    def rewind_log(self, position: Position) -> None:
+        """Drop what was logged after a position: those steps will be done and logged again."""
+        kept = [r for r in self.records() if (r["phase"], r["step"]) < (position.phase, position.step)]
+        write_text(self.log, "".join(json.dumps(record) + "\n" for record in kept))

@@ -1,0 +1,96 @@
+"""Where training starts: the first values of prompts, keys and head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lpt.data.loading import evaluation_batches
+from lpt.data.manifest import IntArray, LabelledImages
+from lpt.data.transforms import Preprocessing
+from lpt.model import LPT, FrozenViT
+from lpt.randomness import global_generator_restored, seed_of, torch_generator
+
+FloatArray = npt.NDArray[np.float32]
+Progress = Callable[[int], None]
+KMEANS_ROUNDS = 50
+
+
+def new_model(backbone: FrozenViT, num_classes: int, seed: int, **sizes: int | None) -> LPT:
+    """A model whose first values are a function of the seed; torch's global generator is left as it was."""
+    with global_generator_restored() as generator:
+        generator.manual_seed(seed_of(seed, "model"))
+        return LPT(backbone, num_classes, **sizes)  # type: ignore[arg-type]
+
+
+def class_means(features: FloatArray, labels: IntArray, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mean unit feature of each class, at unit length, [n, D], [n] -> [C, D], and which classes have images, [C]."""
+    unit = F.normalize(torch.from_numpy(features), dim=-1)
+    target = torch.from_numpy(labels)
+    sums = torch.zeros(num_classes, unit.shape[1]).index_add_(0, target, unit)
+    present = torch.bincount(target, minlength=num_classes) > 0
+    return F.normalize(sums, dim=-1), present
+
+
+@torch.no_grad()
+def head_from_class_means(model: LPT, features: FloatArray, labels: IntArray) -> None:
+    """Start the head at the class means of frozen features; classes without images keep their random rows."""
+    means, present = class_means(features, labels, len(model.head.weight))
+    rows = present.nonzero()[:, 0].to(model.head.weight.device)
+    model.head.weight[rows] = means[present].to(model.head.weight)
+
+
+@torch.no_grad()
+def keys_from_queries(model: LPT, queries: FloatArray, seed: int) -> None:
+    """Start the keys at spherical k-means centres of the training queries (k-means++ seeding), at unit length."""
+    unit = F.normalize(torch.from_numpy(queries), dim=-1)
+    generator = torch_generator(seed, "keys")
+    centres = unit[_spread_rows(unit, len(model.groups.keys), generator)]
+    for _ in range(KMEANS_ROUNDS):
+        nearest = (unit @ centres.T).argmax(dim=-1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, unit)
+        moved = torch.where(sums.norm(dim=-1, keepdim=True) > 0, F.normalize(sums, dim=-1), centres)
+        if torch.allclose(moved, centres, atol=1e-6):
+            break
+        centres = moved
+    model.groups.keys.copy_(centres.to(model.groups.keys))
+
+
+def _spread_rows(unit: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Rows far from each other: each next one is drawn with probability proportional to its distance, [count]."""
+    rows = [int(torch.randint(len(unit), (1,), generator=generator))]
+    for _ in range(count - 1):
+        distance = (1 - unit @ unit[rows].T).amin(dim=-1).clamp_min(1e-12)
+        rows.append(int(torch.multinomial(distance, 1, generator=generator)))
+    return torch.tensor(rows)
+
+
+@torch.inference_mode()
+def split_features(
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    backbone: FrozenViT,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    progress: Progress = lambda done: None,
+) -> FloatArray:
+    """Features of all images of a split, in order, with the test transform, [n, D].
+
+    Args:
+        encode: what gives features, e.g. `backbone.features` or a model's `query`.
+        backbone: tells the device.
+        images, preprocessing, batch_size, workers, progress: as in `predict_split`.
+    """
+    features, done = [], 0
+    for batch in evaluation_batches(images, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+        features.append(encode(preprocessing.normalize(batch.images.to(backbone.device))).float().cpu().numpy())
+        done += len(batch.labels)
+        progress(done)
+    return np.concatenate(features)

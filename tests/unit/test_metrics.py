@@ -1,0 +1,245 @@
+"""Metrics and calibration against values worked out by hand, and the laws they must obey."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lpt.data.longtail import ShotGroups
+from lpt.errors import DataError
+from lpt.evaluation.calibration import adjust_prior, fit_temperature, probabilities
+from lpt.evaluation.metrics import (
+    Metrics,
+    calibration_error,
+    class_accuracies,
+    class_results,
+    measure,
+    measure_probabilities,
+    negative_log_likelihood,
+    top_k_accuracy,
+)
+
+GROUPS = ShotGroups()
+# Five classes: many, many, medium, few, and a few-shot class that has no test image.
+COUNTS = [500, 101, 100, 19, 1]
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 3, 3])
+PREDICTIONS = np.array([0, 0, 0, 1, 0, 0, 2, 2, 0, 3])
+
+
+def test_values_by_hand() -> None:
+    metrics = measure(LABELS, PREDICTIONS, COUNTS, GROUPS)
+    assert metrics == Metrics(
+        images=10,
+        overall=0.6,  # 3 + 0 + 2 + 1 of 10
+        mean_per_class=(0.75 + 0 + 1 + 0.5) / 4,
+        many=(0.75 + 0) / 2,
+        medium=1.0,
+        few=0.5,
+        boundaries="many > 100, medium 20-100, few < 20",
+        group_classes=(2, 1, 1),
+    )
+
+
+def test_a_group_without_a_class_is_none() -> None:
+    metrics = measure([0, 1], [0, 0], [500, 300], GROUPS)
+    assert (metrics.many, metrics.medium, metrics.few) == (0.5, None, None)
+    assert metrics.group_classes == (2, 0, 0)
+
+
+def test_a_group_whose_classes_have_no_test_image_is_none() -> None:
+    assert measure([0], [0], [500, 3], GROUPS).few is None
+
+
+def test_other_boundaries() -> None:
+    metrics = measure(LABELS, PREDICTIONS, COUNTS, ShotGroups(few_below=101, many_above=200))
+    assert (metrics.many, metrics.medium, metrics.few) == (0.75, 0.0, 0.75)
+    assert metrics.boundaries == ShotGroups(few_below=101, many_above=200).describe()
+
+
+def test_json_and_back() -> None:
+    metrics = measure(LABELS, PREDICTIONS, COUNTS, GROUPS)
+    stored = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
+    assert Metrics.from_dict(stored) == metrics
+    assert Metrics.from_dict(stored | {"of_a_later_version": 1}) == metrics
+
+
+def test_class_results() -> None:
+    rows = class_results(LABELS, PREDICTIONS, COUNTS, GROUPS, ["a", "b", "c", "d", "e"])
+    assert [row.group for row in rows] == ["many", "many", "medium", "few", "few"]
+    assert [row.accuracy for row in rows] == [0.75, 0.0, 1.0, 0.5, None]
+    assert [row.test_images for row in rows] == [4, 2, 2, 2, 0]
+    assert [(row.confused_with, row.confused_images) for row in rows] == [
+        ("b", 1), ("a", 2), (None, 0), ("a", 1), (None, 0),
+    ]  # fmt: skip
+
+
+def test_most_confused_of_equals_is_the_first_class() -> None:
+    rows = class_results([0, 0, 0, 0], [3, 1, 1, 3], [5, 5, 5, 5], GROUPS, ["a", "b", "c", "d"])
+    assert (rows[0].confused_with, rows[0].confused_images) == ("b", 2)
+
+
+def test_probabilities_by_hand() -> None:
+    p = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.2, 0.2, 0.6]])
+    metrics = measure_probabilities([0, 0, 2], p, [500, 50, 5], GROUPS)
+    assert metrics.overall == pytest.approx(2 / 3)
+    assert metrics.nll == pytest.approx(-(math.log(0.7) + math.log(0.4) + math.log(0.6)) / 3)
+    # one image in each of three bins: |1 - 0.7|, |0 - 0.5|, |1 - 0.6|
+    assert metrics.ece == pytest.approx((0.3 + 0.5 + 0.4) / 3)
+    assert metrics.top5 is None
+
+
+def test_top5() -> None:
+    p = np.tile(np.array([0.3, 0.2, 0.15, 0.15, 0.1, 0.05, 0.05]), (3, 1))
+    assert measure_probabilities([0, 4, 5], p, [9] * 7, GROUPS).top5 == pytest.approx(2 / 3)
+    equal = np.ones((7, 7))
+    assert top_k_accuracy(np.arange(7), equal, 5) == pytest.approx(5 / 7)  # the first five lead
+    assert top_k_accuracy(np.arange(7), equal, 1) == pytest.approx(1 / 7)
+
+
+def test_top5_of_a_table_of_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random((50, 12)), rng.integers(0, 12, 50)
+    whole = top_k_accuracy(labels, scores, 5)
+    monkeypatch.setattr("lpt.evaluation.metrics._CELLS", 36)
+    assert top_k_accuracy(labels, scores, 5) == whole
+    order = np.argsort(-scores, axis=1)[:, :5]
+    assert whole == (order == labels[:, None]).any(axis=1).mean()
+
+
+def test_calibration_bins_have_their_upper_edge() -> None:
+    # Two images in bin (0.5, 1]: accuracy 0.5, confidence 0.9. One on the edge 0.5, in (0, 0.5]: 1 against 0.5.
+    assert calibration_error([True, False, True], [0.8, 1.0, 0.5], bins=2) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.5)
+    assert calibration_error([False], [0.0], bins=2) == 0
+
+
+def test_a_probability_of_zero_gives_a_finite_likelihood() -> None:
+    assert negative_log_likelihood([0], np.array([[0.0, 1.0]])) == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        ([], [], "no test image"),
+        ([0], [0, 1], r"\(1,\) and \(2,\)"),
+        ([0, 2], [0, 1], "run from 0 to 2"),
+        ([0, 1], [0, -1], "predictions run from -1"),
+        ([0.0], [0], "whole numbers"),
+    ],
+)
+def test_refused(labels: list[float], predictions: list[int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        measure(np.array(labels, dtype=None if labels else int), np.array(predictions, dtype=int), [5, 5], GROUPS)
+
+
+@pytest.mark.parametrize("p", [[[2.0, -1.0]], [[0.9, 0.3]], [[math.nan, 1.0]], [[0.5, 0.25, 0.25]]])
+def test_what_is_not_a_distribution_is_refused(p: list[list[float]]) -> None:
+    with pytest.raises(DataError):
+        measure_probabilities([0], np.array(p), [5, 5], GROUPS)
+
+
+@st.composite
+def results(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    classes = draw(st.integers(2, 9))
+    images = draw(st.integers(1, 40))
+    one = st.lists(st.integers(0, classes - 1), min_size=images, max_size=images)
+    counts = draw(st.lists(st.integers(0, 200), min_size=classes, max_size=classes))
+    return np.array(draw(one)), np.array(draw(one)), np.array(counts)
+
+
+@given(results(), st.randoms(use_true_random=False))
+def test_order_of_images_and_names_of_classes_do_not_matter(
+    result: tuple[np.ndarray, np.ndarray, np.ndarray], random: object
+) -> None:
+    labels, predictions, counts = result
+    rng = np.random.default_rng(random.getrandbits(32))  # type: ignore[attr-defined]
+    order, renamed = rng.permutation(len(labels)), rng.permutation(len(counts))
+    moved = np.empty_like(counts)
+    moved[renamed] = counts
+    one = measure(labels, predictions, counts, GROUPS)
+    other = measure(renamed[labels][order], renamed[predictions][order], moved, GROUPS)
+    for name, value in one.to_dict().items():
+        expected = pytest.approx(value, abs=1e-12) if isinstance(value, float) else value
+        assert getattr(other, name) == (tuple(value) if isinstance(value, list) else expected)
+
+
+@given(results())
+def test_a_group_is_the_mean_of_its_tested_classes(result: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    labels, predictions, counts = result
+    metrics = measure(labels, predictions, counts, GROUPS)
+    groups: dict[str, list[float]] = {"many": [], "medium": [], "few": []}
+    for c in set(labels.tolist()):
+        of_class = [p == c for y, p in zip(labels, predictions, strict=True) if y == c]
+        group = "many" if counts[c] > 100 else "few" if counts[c] < 20 else "medium"
+        groups[group].append(sum(of_class) / len(of_class))
+    for name, values in groups.items():
+        expected = pytest.approx(sum(values) / len(values)) if values else None
+        assert getattr(metrics, name) == expected
+    every = [value for values in groups.values() for value in values]
+    assert metrics.mean_per_class == pytest.approx(sum(every) / len(every))
+    assert sum(metrics.group_classes) == len(every) == int((~np.isnan(class_accuracies(labels, predictions, 9))).sum())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 0.7, 1.0, 1.6, 4.0]))
+def test_temperature_is_recovered(seed: int, temperature: float) -> None:
+    """Labels drawn from softmax(s z / T) are best explained by about T, and no temperature nearby is better."""
+    rng = np.random.default_rng(seed)
+    z, scale = rng.uniform(-1, 1, (4000, 4)), 3.0
+    p = probabilities(z, scale, temperature)
+    y = (rng.random((4000, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    fitted = fit_temperature(z, y, scale)
+    assert fitted == pytest.approx(temperature, rel=0.25)
+    best = negative_log_likelihood(y, probabilities(z, scale, fitted))
+    for factor in (0.98, 1.02):
+        assert negative_log_likelihood(y, probabilities(z, scale, fitted * factor)) > best
+
+
+def test_temperature_of_degenerate_validation_sets() -> None:
+    z = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert fit_temperature(z, [0, 1], 20) == 0.1  # all right: bounded, not 0
+    assert fit_temperature(z, [1, 0], 20) == 10  # all wrong: bounded, not infinite
+    assert fit_temperature(np.full((3, 4), 0.5), [0, 1, 2], 20) == 1  # the cosines say nothing
+    assert 0.1 <= fit_temperature(z[:1].astype(np.float32), [0], 20) <= 10
+    for cosines, labels in ((np.zeros((0, 3)), []), (z, [0]), (z, [0, 2]), (z * np.nan, [0, 1])):
+        with pytest.raises(DataError):
+            fit_temperature(cosines, np.array(labels, dtype=int), 20)
+
+
+def test_probabilities_keep_their_precision_and_do_not_overflow() -> None:
+    z = np.array([[1.0, -1.0]], dtype=np.float32)
+    p = probabilities(z, 20, 0.01)
+    assert p.dtype == np.float32
+    assert p.tolist() == [[1.0, 0.0]]
+    assert probabilities(z.astype(np.float64), 1.0)[0, 0] == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+def test_prior_by_hand() -> None:
+    # 0.6 * 0.9 / 0.5 = 1.08 and 0.4 * 0.1 / 0.5 = 0.08
+    assert adjust_prior([[0.6, 0.4]], [1, 1], [9, 1]) == pytest.approx(np.array([[1.08, 0.08]]) / 1.16)
+
+
+def test_prior_is_exact_by_bayes() -> None:
+    """Posteriors of known likelihoods under one prior become those under the other."""
+    rng = np.random.default_rng(0)
+    likelihood, train, deploy = rng.random((20, 5)), rng.random(5) + 0.1, rng.random(5)
+    posterior = {id(w): likelihood * w / (likelihood * w).sum(axis=1, keepdims=True) for w in (train, deploy)}
+    assert adjust_prior(posterior[id(train)], train, deploy) == pytest.approx(posterior[id(deploy)])
+    assert adjust_prior(posterior[id(train)], train, train) == pytest.approx(posterior[id(train)])
+
+
+def test_prior_of_degenerate_input() -> None:
+    assert adjust_prior([[1.0, 0.0]], [1, 1], [0, 3]).tolist() == [[0.0, 1.0]]
+    for train, deploy in (
+        ([1, 0], [1, 1]),
+        ([1, 1], [0, 0]),
+        ([1, 1], [1, -1]),
+        ([1, 1], [1, math.nan]),
+        ([1], [1, 1]),
+    ):
+        with pytest.raises(DataError, match="prior"):
+            adjust_prior([[0.5, 0.5]], train, deploy)
