@@ -32,12 +32,7 @@ CLASSES = (
 SIDES = (40, 160)
 KINDS = ("plain", "sideways", "grey", "cmyk")
 SHARES = (0.8, 0.1, 0.06, 0.04)
-BROKEN = {
-    "empty.jpg": lambda good: b"",
-    "half.jpg": lambda good: good[: len(good) // 2],
-    "not_found.jpg": lambda good: b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
-    "text.png": lambda good: b"a text that somebody renamed",
-}
+BROKEN = ("empty.jpg", "half.jpg", "web_page.jpg", "text.png")
 
 
 def main() -> int:
@@ -107,9 +102,16 @@ def as_stored(picture: Image.Image, kind: str, rng: np.random.Generator) -> byte
 def write_broken(folder: Path, count: int) -> None:
     """Add files that look like pictures and are none, to one class after the other."""
     for number in range(count):
-        name, spoil = list(BROKEN.items())[number % len(BROKEN)]
+        name = BROKEN[number % len(BROKEN)]
         place = folder / CLASSES[number % len(CLASSES)]
-        (place / f"{number:03d}_{name}").write_bytes(spoil(next(place.glob("IMG_*.jpg")).read_bytes()))
+        good = min(place.glob("IMG_*.jpg")).read_bytes()
+        contents = {
+            "empty.jpg": b"",
+            "half.jpg": good[: len(good) // 2],
+            "web_page.jpg": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+            "text.png": b"a text that somebody renamed",
+        }
+        (place / f"{number:03d}_{name}").write_bytes(contents[name])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from lpt.data.images import InspectableSource
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import IntArray, LabelledImages, Splits
 from lpt.data.sources.readable import failure_reason, scan
+from lpt.data.wording import counted
 from lpt.errors import DataError
 
 _EXAMPLES = 5
@@ -118,15 +119,16 @@ def _unreadable(bad: Sequence[tuple[str, str]], skipped: Sequence[tuple[str, str
     if bad:
         yield Finding(
             "error",
-            f"{len(bad):,} images cannot be read" + ("." if decode else " (only headers were looked at)."),
-            "A run stops at the first of them.",
+            f"{counted(len(bad), 'image')} that cannot be read"
+            + ("." if decode else " (only headers were looked at)."),
+            "A run stops there.",
             "Replace or remove them, or leave them out with --bad-images skip.",
             _first([f"{name}: {reason}" for name, reason in bad]),
         )
     if skipped:
         yield Finding(
             "warning",
-            f"{len(skipped):,} images cannot be read and were left out.",
+            f"{counted(len(skipped), 'image')} that cannot be read, left out.",
             "Their classes have fewer images than it seems.",
             "Replace them if they matter.",
             _first([f"{name}: {reason}" for name, reason in skipped]),
@@ -177,7 +179,7 @@ def _duplicate_findings(parts: dict[str, LabelledImages], groups: Sequence[list[
         others = sum(place.split != "train" for group in leaks for place in group)
         yield Finding(
             "warning",
-            f"{others:,} validation or test images are training images too, byte for byte.",
+            f"{counted(others, 'validation or test image')} found among the training images too, byte for byte.",
             "The measured accuracy will be better than the real one.",
             "Remove them from one side.",
             _first([_described(parts, group) for group in leaks]),
@@ -185,7 +187,7 @@ def _duplicate_findings(parts: dict[str, LabelledImages], groups: Sequence[list[
     if contradictions:
         yield Finding(
             "warning",
-            f"{len(contradictions):,} training images are there several times under different classes.",
+            f"{counted(len(contradictions), 'training image')} found several times, under different classes.",
             "The classes teach each other's images; rare classes suffer most.",
             "Keep the right one of each.",
             _first([_described(parts, group) for group in contradictions]),
@@ -194,7 +196,7 @@ def _duplicate_findings(parts: dict[str, LabelledImages], groups: Sequence[list[
         extra = sum(len(group) - 1 for group in repeats)
         yield Finding(
             "info",
-            f"{extra:,} training images repeat another one of their class.",
+            f"{counted(extra, 'training image')} stored before in the same class.",
             "Their classes look larger than they are; a validation split cut from train may hold copies.",
             "Remove the copies.",
             _first([_described(parts, group) for group in repeats]),
@@ -220,14 +222,14 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if filled < 2:
         yield Finding(
             "error",
-            f"Only {filled} class has training images.",
+            f"Training images of {counted(filled, 'class')} only.",
             "There is nothing to tell apart.",
             "Give images of at least two classes.",
         )
     if unseen := _names_where(names, (counts == 0) & (held > 0)):
         yield Finding(
             "warning",
-            f"{len(unseen):,} classes are tested but have no training image.",
+            f"{counted(len(unseen), 'class')} tested but without a training image.",
             "Every image of theirs will be classified wrongly.",
             "Add training images, or check whether the class is spelt differently in the two splits.",
             _first(unseen),
@@ -235,7 +237,7 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if empty := _names_where(names, (counts == 0) & (held == 0)):
         yield Finding(
             "info",
-            f"{len(empty):,} classes have no image at all.",
+            f"{counted(len(empty), 'class')} without any image.",
             "They keep their place in the list of classes and are never predicted on purpose.",
             "Nothing, if that is meant: class indices stay as they are.",
             _first(empty),
@@ -243,7 +245,7 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if single := _names_where(names, counts == 1):
         yield Finding(
             "info",
-            f"{len(single):,} classes have a single training image.",
+            f"{counted(len(single), 'class')} with a single training image.",
             "What is learnt of them hangs on that one picture.",
             "A second and third image help more here than a hundred in a large class.",
             _first(single),
@@ -251,7 +253,7 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if 0 < counts.sum() < _FEW_IMAGES:
         yield Finding(
             "warning",
-            f"There are only {counts.sum()} training images.",
+            f"Only {counted(int(counts.sum()), 'training image')}.",
             "The result will vary a lot with the seed.",
             "Compare several seeds before you trust a number.",
         )
@@ -265,7 +267,7 @@ def _name_findings(names: Sequence[str]) -> Iterable[Finding]:
     if pairs:
         yield Finding(
             "warning",
-            f"{len(pairs):,} groups of class names differ only in case, spaces or dashes.",
+            f"{counted(len(pairs), 'group')} of class names that differ only in case, spaces or dashes.",
             "If they mean the same, its images compete with each other.",
             "Merge them, or rename them if they are different things.",
             _first(pairs),
@@ -306,7 +308,7 @@ def _measuring_findings(splits: Splits) -> Iterable[Finding]:
     if untested := _names_where(splits.class_names, (tested == 0) & (splits.counts_before_cut > 0)):
         yield Finding(
             "info",
-            f"{len(untested):,} classes have no test image.",
+            f"{counted(len(untested), 'class')} without a test image.",
             "Their accuracy is not measured and no mean contains it.",
             "Add test images of them.",
             _first(untested),

@@ -40,8 +40,8 @@ def find_duplicates(splits: dict[str, LabelledImages], workers: int | None = Non
         for index in range(len(images))
     ]
 
-    def length(source: InspectableSource, row: int) -> int:
-        return source.stored_bytes(row)
+    def length(source: InspectableSource, row: int) -> int | None:
+        return source.stored_bytes(row) or None  # empty files are broken, not alike
 
     def piece(source: InspectableSource, row: int) -> bytes:
         middle = max(0, source.stored_bytes(row) // 2 - _PIECE_BYTES // 2)

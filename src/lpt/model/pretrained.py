@@ -19,6 +19,9 @@ from lpt.model.backbone import WORKING_NAMES, FrozenViT
 
 Triple = tuple[float, float, float]
 
+SHIPPED = {"lpt-demo-glyphs": Path(__file__).parent.parent / "demo" / "backbone" / "model.safetensors"}
+"""Backbones that come with this package, by name."""
+
 
 class BackboneRecord(BaseModel):
     """What identifies a backbone; stored in the pack.
@@ -53,7 +56,7 @@ def load_backbone(
     """A frozen backbone at an input size; its `record` says what identifies it.
 
     Args:
-        name: timm model name; its weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`).
+        name: name of a backbone shipped here, or timm model name; a timm model's weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`).
         checkpoint: local weights to use instead. With a file `<stem>.json` beside it that holds `architecture`
             (arguments of timm's VisionTransformer), `name` need not be one of timm's.
         image_size: input height and width, pixels; None keeps the size of the weights. Position embeddings are
@@ -65,9 +68,10 @@ def load_backbone(
     """
     if checkpoint is not None and not checkpoint.is_file():
         raise ConfigError(f"backbone.checkpoint: there is no file {checkpoint}")
-    architecture = _architecture_file(checkpoint)
-    if architecture is not None and checkpoint is not None:
-        vit, facts = _from_architecture(architecture, checkpoint)
+    weights = SHIPPED.get(name) if checkpoint is None else checkpoint
+    architecture = _architecture_file(weights)
+    if architecture is not None and weights is not None:
+        vit, facts = _from_architecture(architecture, weights)
         name = str(facts.get("name", name))
     else:
         vit, facts = _from_timm(name, checkpoint)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lpt.data.findings import Finding, Findings, Severity, SizeFacts
+from lpt.data.wording import counted
 
 _MARKS: dict[Severity, tuple[str, str]] = {
     "error": ("✗ error", "bold red"),
@@ -33,6 +34,8 @@ def print_findings(findings: Findings, console: Console) -> None:
         )
     for note in findings.notes:
         console.print(Text(f"- {note}", style="dim"))
+    if findings.notes:
+        console.print()
     for finding in reversed(findings.findings):
         _print_finding(finding, console)
     console.print(_verdict(findings))
@@ -41,6 +44,7 @@ def print_findings(findings: Findings, console: Console) -> None:
 def _print_table(title: str, table: Table, console: Console) -> None:
     console.print(Text(title, style="bold"))  # a table's own title would wrap at its width
     console.print(table)
+    console.print()
 
 
 def _splits_table(findings: Findings) -> Table:
@@ -100,11 +104,11 @@ def _print_finding(finding: Finding, console: Console) -> None:
 
 def _verdict(findings: Findings) -> Text:
     errors, warnings = findings.count("error"), findings.count("warning")
-    counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+    tally = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
     if errors:
-        return Text(f"Not usable as it is: {counted}.", style="bold red")
+        return Text(f"Not usable as it is: {tally}.", style="bold red")
     looked = "" if findings.decoded else " Only headers were looked at, and no duplicates were searched for."
-    return Text(f"Usable: {counted}.{looked}", style="bold green")
+    return Text(f"Usable: {tally}.{looked}", style="bold green")
 
 
 def _table() -> Table:

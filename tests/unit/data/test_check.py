@@ -91,9 +91,9 @@ def test_unreadable_images_are_errors(tmp_path: Path) -> None:
     assert found.examples[0].endswith("0.png: it is empty (0 bytes)")
     assert "Not usable as it is: 1 error," in printed(examine(splits))
     headers = about(examine(splits, decode=False), "cannot be read")
-    assert headers.what.startswith("1 images cannot be read (only headers")
+    assert headers.what.startswith("1 image that cannot be read (only headers")
     skipping = open_splits(DataConfig(source=str(root), bad_images="skip"), seed=0)
-    assert about(examine(skipping), "were left out").severity == "warning"
+    assert about(examine(skipping), "left out").severity == "warning"
 
 
 def test_duplicates_leaks_and_contradictions(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_duplicates_leaks_and_contradictions(tmp_path: Path) -> None:
     copy("train/ant/2.png", "test/ant/leak.png")
     copy("train/ant/2.png", "test/bee/leak.png")
     findings = examine(open_splits(DataConfig(source=str(root)), seed=0))
-    assert about(findings, "repeat another").what.startswith("1 training images")
-    leak = about(findings, "are training images too")
+    assert about(findings, "in the same class").what.startswith("1 training image")
+    leak = about(findings, "among the training images too")
     assert leak.what.startswith("2 validation or test")
     assert leak.examples == (
         f"{root}/train/ant/2.png (ant) = {root}/test/ant/leak.png (ant) = {root}/test/bee/leak.png (bee)",
@@ -147,24 +147,24 @@ def test_a_source_whose_bytes_cannot_be_seen_is_still_looked_at() -> None:
 
 def test_classes_that_are_empty_single_or_only_tested() -> None:
     findings = examine(arrays([90, 30, 1, 0, 0], test=[9, 0, 9, 9, 0], side=64), input_size=32)
-    assert about(findings, "are tested but have no training image").examples == ("class 3",)
-    assert about(findings, "have no image at all").examples == ("class 4",)
+    assert about(findings, "tested but without").examples == ("class 3",)
+    assert about(findings, "without any image").examples == ("class 4",)
     assert about(findings, "a single training image").examples == ("class 2",)
-    assert about(findings, "have no test image").examples == ("class 1",)
+    assert about(findings, "without a test image").examples == ("class 1",)
     assert findings.group_sizes()[2] == ("few", 1, 1)
     assert findings.findings[0].severity == "warning"
 
 
 def test_one_class_alone_is_an_error() -> None:
     findings = examine(arrays([120, 0]))
-    assert about(findings, "Only 1 class").severity == "error"
+    assert about(findings, "of 1 class only").severity == "error"
     assert findings.imbalance == 1
 
 
 def test_balance_and_few_images() -> None:
     assert about(examine(arrays([60, 60])), "nearly balanced").severity == "info"
     assert about(examine(arrays([1200, 1])), "imbalance is extreme").severity == "info"
-    assert about(examine(arrays([50, 1])), "only 51 training images").severity == "warning"
+    assert about(examine(arrays([50, 1])), "Only 51 training images").severity == "warning"
     assert about(examine(arrays([200, 20], test=[50, 5])), "unbalanced as well")
     assert about(examine(arrays([200, 20])), "no test images").severity == "warning"
 

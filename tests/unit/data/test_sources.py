@@ -63,10 +63,10 @@ def test_class_folders_with_what_else_lies_about(make: Make) -> None:
     assert splits.counts_before_cut.tolist() == [1, 2, 0]
     assert (splits.validation, splits.test) == (None, None)
     notes = "\n".join(splits.notes)
-    assert "1 files" in notes
+    assert "1 file with another ending" in notes
     assert "1 .txt" in notes
     assert "cat/deeper" in notes
-    assert "hold no image; they stay classes: newt" in notes
+    assert "without an image, kept as classes: newt" in notes
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation"])
@@ -82,7 +82,7 @@ def test_split_folders(make: Make, val: str) -> None:
     assert splits.test.labels.tolist() == [0, 2]
     assert splits.counts_before_cut.tolist() == [1, 1, 0]
     notes = "\n".join(splits.notes)
-    assert "1 classes have test images but none for training: c" in notes
+    assert "1 class with test images but none for training: c" in notes
     assert "since they are not splits" in notes
 
 
@@ -235,7 +235,7 @@ def test_faults_are_named_by_line(make: Make, name: str, content: bytes, message
 def test_many_faults_are_counted(make: Make) -> None:
     root = make("a.png")
     (root / "t.txt").write_text("a.png x\n" * 1000)
-    assert "1000 faulty line(s)" in refusal(root / "t.txt")
+    assert "1,000 faulty lines" in refusal(root / "t.txt")
     assert len(refusal(root / "t.txt").splitlines()) < 10
 
 
@@ -267,7 +267,7 @@ def test_a_wrong_image_root_is_said(make: Make) -> None:
     root = make("a.png")
     (root / "t.txt").write_text("a.png 0\n" + "".join(f"no{i}.png 1\n" for i in range(9)))
     message = refusal(root / "t.txt")
-    assert "9 of its 10 images do not exist" in message
+    assert "9 of its 10 images cannot be found" in message
     assert "and 4 more" in message
     assert "--image-root" in message
     assert "is not a folder" in refusal(root / "t.txt", image_root=root / "nowhere")
@@ -290,9 +290,9 @@ def test_bad_images_stop_or_are_skipped_and_recorded(make: Make) -> None:
         ("2.png", "it is empty (0 bytes)"),
     ]
     assert splits.counts_before_cut.tolist() == [1, 1]
-    assert "2 train images cannot be read and were left out." in splits.notes
+    assert "Left out: 2 train images that cannot be read." in splits.notes
     (root / "t.txt").write_text("d/a/2.png 0\n")
-    assert "none of its 1 images can be read" in refusal(root / "t.txt", bad_images="skip")
+    assert "none of its 1 image can be read" in refusal(root / "t.txt", bad_images="skip")
 
 
 def test_missing_files_follows_relative_parts_and_links(make: Make) -> None:
@@ -331,7 +331,7 @@ def test_cifar_100_lt(shared_dir: Path) -> None:
     assert with_validation.validation is not None
     assert len(with_validation.train) + len(with_validation.validation) == 10_847
     assert (with_validation.counts_before_cut == splits.counts_before_cut).all()
-    assert "too small for that" in with_validation.notes[-1]
+    assert "Too small for that" in with_validation.notes[-1]
 
 
 def table_of(**columns: Any) -> Any:
@@ -359,7 +359,7 @@ def test_class_labels_images_and_unlabelled_test(make: Make) -> None:
     assert splits.train.read(0).size == (4, 4)
     assert splits.validation is not None
     assert splits.test is None
-    assert "2 of 2 images" in splits.notes[0]
+    assert "2 of 2 images without a label" in splits.notes[0]
 
 
 def test_several_label_columns_are_not_guessed(make: Make) -> None:
@@ -424,7 +424,7 @@ def test_validation_fraction(make: Make) -> None:
         assert splits.validation.class_counts.tolist() == [4, 0]
         assert splits.train.class_counts.tolist() == [16, 3]
         assert splits.counts_before_cut.tolist() == [20, 3]
-        assert "keep all images in train: b" in splits.notes[-1]
+        assert "1 class: b" in splits.notes[-1]
     assert "between 0 and 1" in refusal(root / "d", validation="1.5")
 
 

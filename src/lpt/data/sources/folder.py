@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from lpt.data.images import IMAGE_SUFFIXES, FileImages
-from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, shorten, split_name
+from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, split_name
+from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
 
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -90,12 +91,12 @@ def _images_in(root: Path, folder: str, left: _Left) -> list[str]:
 def _left_notes(root: Path, left: _Left) -> list[str]:
     notes = []
     if left.endings:
+        files = counted(left.endings.total(), "file")
         kinds = ", ".join(f"{count} {ending}" for ending, count in left.endings.most_common(5))
-        notes.append(f"{left.endings.total()} files in {root} are not images and were left out ({kinds}).")
+        notes.append(f"Left out of {root}: {files} with another ending than images have ({kinds}).")
     if left.empty:
-        notes.append(
-            f"{len(left.empty)} class folders of {root} hold no image; they stay classes: {shorten(left.empty)}."
-        )
+        folders = counted(len(left.empty), "class folder")
+        notes.append(f"{folders} of {root} without an image, kept as classes: {shorten(left.empty)}.")
     if left.inner_folders:
         notes.append(f"Folders inside class folders of {root} were not looked into: {shorten(left.inner_folders)}.")
     return notes

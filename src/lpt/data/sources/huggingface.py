@@ -15,7 +15,8 @@ import numpy as np
 from lpt.data.images import ColumnImages
 from lpt.data.manifest import IntArray
 from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, describe_columns, find_column
-from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, encode_labels, shorten, split_name
+from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, encode_labels, split_name
+from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
 
 PREFIX = "hf:"
@@ -141,7 +142,9 @@ def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str
         labels, names, kind = _plain_labels(values.to_pylist(), label, origin)
     rows = np.flatnonzero(labels >= 0).astype(np.int64)
     if len(rows) < len(labels):
-        notes.append(f"{len(labels) - len(rows)} of {len(labels)} images of {origin} have no label and are not used.")
+        notes.append(
+            f"{origin}: {len(labels) - len(rows):,} of {counted(len(labels), 'image')} without a label, not used."
+        )
     if not len(rows):
         return None
     return RawSplit(_images(table, image, origin), rows, labels[rows], names, kind, f"hf:{origin}")  # type: ignore[arg-type]

@@ -16,9 +16,10 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import read_path_list
-from lpt.data.sources.raw import RawData, RawSplit, SplitName, label_images, merge_classes, shorten
+from lpt.data.sources.raw import RawData, RawSplit, SplitName, label_images, merge_classes
 from lpt.data.sources.readable import check_images, missing_files
 from lpt.data.sources.table import read_table
+from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
 
 FORMS = (
@@ -185,10 +186,12 @@ def _readable(images: LabelledImages, split: str, origin: str, config: DataConfi
     bad = check_images(images, title=f"Reading {split} images")
     images = images.subset(np.setdiff1d(np.arange(len(images)), [index for index, _, _ in bad]))
     if not len(images):
-        raise DataError(f"{origin}: none of its {len(bad) + len(absent)} images can be read: {bad[0][1]}: {bad[0][2]}")
+        raise DataError(
+            f"{origin}: none of its {counted(len(bad) + len(absent), 'image')} can be read: {bad[0][1]}: {bad[0][2]}"
+        )
     if bad or absent:
         record.skipped += absent + [(name, reason) for _, name, reason in bad]
-        record.notes.append(f"{len(bad) + len(absent)} {split} images cannot be read and were left out.")
+        record.notes.append(f"Left out: {counted(len(bad) + len(absent), f'{split} image')} that cannot be read.")
     return images
 
 
@@ -196,10 +199,11 @@ def _missing_message(images: LabelledImages, missing: list[int], origin: str) ->
     named = "\n".join(f"  {images.name(index)}" for index in missing[:5])
     more = f"\n  and {len(missing) - 5} more" if len(missing) > 5 else ""
     root = images.source.root if isinstance(images.source, FileImages) else ""
+    total = counted(len(images), "image")
     return (
-        f"{origin}: {len(missing)} of its {len(images)} images do not exist:\n{named}{more}\nRelative paths start from "
-        f"{root}; another folder is given with --image-root (data.image_root). To leave out what is missing: "
-        "--bad-images skip (data.bad_images: skip)."
+        f"{origin}: {len(missing):,} of its {total} cannot be found:\n{named}{more}\n"
+        f"Relative paths start from {root}; another folder is given with --image-root (data.image_root). To leave out "
+        "what is missing: --bad-images skip (data.bad_images: skip)."
     )
 
 
@@ -222,7 +226,7 @@ def _cut_validation(
     notes.append(f"Cut {len(held):,} of {len(train):,} training images for validation ({fraction:g} of each class).")
     if len(too_small):
         names = [train.class_names[c] for c in too_small]
-        notes.append(f"{len(names)} classes are too small for that and keep all images in train: {shorten(names)}.")
+        notes.append(f"Too small for that, all images stay in train: {counted(len(names), 'class')}: {shorten(names)}.")
     return train.subset(left), train.subset(held)
 
 
@@ -236,7 +240,7 @@ def _note_absent_classes(train: LabelledImages, splits: Mapping[SplitName, Label
         unseen = np.flatnonzero(empty & (splits[name].class_counts > 0))
         if len(unseen):
             names = [train.class_names[c] for c in unseen]
-            notes.append(f"{len(names)} classes have {name} images but none for training: {shorten(names)}.")
+            notes.append(f"{counted(len(names), 'class')} with {name} images but none for training: {shorten(names)}.")
     if empty.any():
         names = [train.class_names[c] for c in np.flatnonzero(empty)]
-        notes.append(f"{len(names)} of {len(empty)} classes have no training image: {shorten(names)}.")
+        notes.append(f"{len(names):,} of {counted(len(empty), 'class')} without a training image: {shorten(names)}.")

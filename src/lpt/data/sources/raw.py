@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
+from lpt.data.wording import shorten
 from lpt.errors import DataError
 
 SplitName = Literal["train", "validation", "test"]
@@ -111,12 +112,6 @@ def label_images(part: RawSplit, class_names: tuple[str, ...]) -> LabelledImages
         )
     codes = np.fromiter((index[name] for name in part.names), dtype=np.int64, count=len(part.names))
     return LabelledImages(part.source, part.rows, codes[part.codes], class_names)
-
-
-def shorten(items: Sequence[str], most: int = 5) -> str:
-    """The first items, and how many more there are."""
-    named = ", ".join(str(item) for item in items[:most])
-    return named if len(items) <= most else f"{named} and {len(items) - most} more"
 
 
 def _is_integer(text: str) -> bool:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lpt.data.images import FileImages
+from lpt.data.wording import counted
 from lpt.errors import DataError
 
 _SHOWN_FAULTS = 5
@@ -59,7 +60,7 @@ class Faults:
         if self._count:
             more = [f"  and {self._count - _SHOWN_FAULTS} more"] if self._count > _SHOWN_FAULTS else []
             lines = "\n".join(self._lines + more)
-            raise DataError(f"{self._path}: {self._count} faulty line(s):\n{lines}\n{advice}")
+            raise DataError(f"{self._path}: {counted(self._count, 'faulty line')}:\n{lines}\n{advice}")
 
 
 def listed_images(listing: Path, paths: list[str], image_root: Path | None, notes: list[str]) -> FileImages:

@@ -1,0 +1,225 @@
+"""A run that is killed, interrupted or split differently gives the pack of an uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer
+
+import lpt
+from lpt.training.checkpoint import FILE_NAME
+
+STEPS = 40
+SETTINGS = [
+    "train.phase1.epochs=4",
+    "train.phase2.epochs=4",
+    f"train.epoch_steps={STEPS // 4}",
+    "train.batch_size=8",
+    "image.size=32",
+    "model.prompt_length=2",
+    "model.pool_size=4",
+    "runtime.threads=1",
+    "runtime.precision=fp32",
+    "model.key_init=kmeans",
+]
+DRIVER = """
+import sys
+import lpt
+from lpt.errors import LptError
+command, folder, data, checkpoint, *settings = sys.argv[1:]
+try:
+    if command == "fit":
+        lpt.fit(data, folder, preset="laptop", settings=[f"backbone.checkpoint={checkpoint}", *settings])
+    else:
+        lpt.resume(folder)
+except LptError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of generated photographs of five uneven classes, and a tiny random backbone."""
+    root = tmp_path_factory.mktemp("resume")
+    random = np.random.default_rng(0)
+    for label, count in enumerate((12, 7, 4, 2, 1)):
+        folder = root / "photos" / "train" / f"class {label}"
+        folder.mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 60, (40, 36, 3)) + 40 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    architecture = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 4, "num_heads": 2, "weight_init": "jax"}
+    torch.manual_seed(0)
+    vit = VisionTransformer(**architecture, num_classes=0)
+    save_file(vit.state_dict(), root / "tiny.safetensors")
+    facts = {"name": "tiny", "architecture": architecture, "mean": [0.5] * 3, "std": [0.5] * 3, "license": "apache-2.0"}
+    (root / "tiny.json").write_text(json.dumps(facts))
+    return root / "photos", root / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    process = start("fit", folder, inputs)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return folder
+
+
+def start(command: str, folder: Path, inputs: tuple[Path, Path], *extra: str) -> subprocess.Popen[str]:
+    """Run the driver in a process of its own, a checkpoint at every step."""
+    data, checkpoint = inputs
+    arguments = [command, str(folder), str(data), str(checkpoint), *SETTINGS, "runtime.checkpoint_seconds=0", *extra]
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )  # fmt: skip
+
+
+def wait_for_step(folder: Path, phase: int, step: int, process: subprocess.Popen[str]) -> None:
+    """Return as soon as the log holds a step of a phase."""
+    marker = f'"phase": {phase}, "epoch": {step // (STEPS // 4)}, "step": {step},'
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        log = folder / "log.jsonl"
+        if log.exists() and marker in log.read_text():
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.001)
+    raise AssertionError(f"step {step} of phase {phase} never came")
+
+
+def packed(folder: Path) -> bytes:
+    return (folder / "pack" / "pack.safetensors").read_bytes()
+
+
+def losses(folder: Path) -> list[tuple[int, int, float]]:
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(record["phase"], record["step"], record["loss"]) for record in records]
+
+
+def test_kill_in_both_phases_and_resume_gives_the_same_pack(
+    inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path
+) -> None:
+    """`kill -9` in phase 1, again in phase 2: the pack and the log are those of the undisturbed run."""
+    folder = tmp_path / "run"
+    for command, phase, step in (("fit", 1, 7), ("resume", 1, 23), ("resume", 2, 5), ("resume", 2, 31)):
+        process = start(command, folder, inputs)
+        wait_for_step(folder, phase, step, process)
+        process.kill()
+        process.wait()
+        assert not (folder / "metrics.json").exists()
+    process = start("resume", folder, inputs)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert packed(folder) == packed(uninterrupted)
+    assert losses(folder) == losses(uninterrupted)
+    assert len(losses(folder)) == 2 * STEPS
+
+
+def test_kill_between_checkpoints_redoes_the_lost_steps(
+    inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path
+) -> None:
+    """With no checkpoint but the one at the end of phase 1, a kill in phase 2 goes back there and logs no step twice."""
+    folder = tmp_path / "run"
+    process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
+    wait_for_step(folder, 2, 12, process)
+    process.kill()
+    process.wait()
+    process = start("resume", folder, inputs)
+    assert process.wait(timeout=120) == 0
+    assert packed(folder) == packed(uninterrupted)
+    assert losses(folder) == losses(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, number: int
+) -> None:
+    """Ctrl-C and SIGTERM end with code 130, the command to go on with, and a state that leads to the same pack."""
+    folder = tmp_path / "run"
+    process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
+    wait_for_step(folder, 1, 11, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"lpt fit --resume {folder}" in errors
+    assert "Traceback" not in errors
+    assert (folder / "checkpoints" / FILE_NAME).exists()
+    lpt.resume(folder)
+    assert packed(folder) == packed(uninterrupted)
+
+
+def test_a_finished_run_is_not_trained_again(inputs: tuple[Path, Path], uninterrupted: Path) -> None:
+    """Resuming what is done changes no file."""
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
+    result = lpt.resume(uninterrupted)
+    assert result.pack.path == uninterrupted / "pack"
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()} == before
+
+
+def test_resolved_config_can_be_run_again(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """config.yaml as saved, without the preset's name given, leads to the same pack."""
+    lpt.fit(None, tmp_path / "again", config=uninterrupted / "config.yaml")
+    assert packed(tmp_path / "again") == packed(uninterrupted)
+
+
+def test_number_of_workers_changes_no_bit(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """Images read by two worker processes are the same images, augmented the same."""
+    lpt.fit(None, tmp_path / "run", config=uninterrupted / "config.yaml", settings=["runtime.workers=2"])
+    assert packed(tmp_path / "run") == packed(uninterrupted)
+
+
+def test_micro_batches_learn_the_same(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """Micro-batches of 3 consume the same positions as one batch of 8: equal up to rounding."""
+    lpt.fit(None, tmp_path / "run", config=uninterrupted / "config.yaml", settings=["train.micro_batch=3"])
+    whole, split = (load_file(folder / "pack" / "pack.safetensors") for folder in (uninterrupted, tmp_path / "run"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(split[name], tensor, rtol=2e-3, atol=2e-4)
+
+
+def test_changed_images_are_refused_on_resume(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """A run is not continued on other images than it was started on."""
+    data = tmp_path / "photos"
+    for path in inputs[0].rglob("*.png"):
+        (data / path.relative_to(inputs[0])).parent.mkdir(parents=True, exist_ok=True)
+        (data / path.relative_to(inputs[0])).write_bytes(path.read_bytes())
+    process = start("fit", tmp_path / "run", (data, inputs[1]))
+    wait_for_step(tmp_path / "run", 1, 3, process)
+    process.kill()
+    process.wait()
+    next(data.rglob("0.png")).unlink()
+    with pytest.raises(lpt.RunError, match="not those"):
+        lpt.resume(tmp_path / "run")
+
+
+def test_damaged_checkpoint_is_named(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """A truncated checkpoint is an error that names the file, not a traceback or a silent fresh start."""
+    process = start("fit", tmp_path / "run", inputs)
+    wait_for_step(tmp_path / "run", 1, 3, process)
+    process.kill()
+    process.wait()
+    checkpoint = tmp_path / "run" / "checkpoints" / FILE_NAME
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(lpt.RunError, match=str(checkpoint)):
+        lpt.resume(tmp_path / "run")
+
+
+def test_infinite_loss_stops_with_the_step(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """A rate that blows up ends with the step and what to try; nothing is packed."""
+    settings = [*SETTINGS, f"backbone.checkpoint={inputs[1]}", "train.phase1.lr=1e38", "train.phase1.optimizer=sgd"]
+    with pytest.raises(lpt.RunError, match=r"step \d+.*not finite[\s\S]*lr"):
+        lpt.fit(inputs[0], tmp_path / "run", preset="laptop", settings=settings)
+    assert not (tmp_path / "run" / "pack").exists()
