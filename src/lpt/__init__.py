@@ -1,10 +1,10 @@
 """LPT: long-tailed prompt tuning of frozen Vision Transformers (Dong et al., ICLR 2023).
 
-    import lpt
+import lpt
 
-    result = lpt.fit("photos/", "runs/photos")
-    predictor = lpt.Predictor(None, result.pack)
-    predictor.predict(["new.jpg"])
+result = lpt.fit("photos/", "runs/photos")
+predictor = lpt.Predictor(None, result.pack)
+predictor.predict(["new.jpg"])
 """
 
 from lpt.errors import ConfigError, DataError, LptError, PackError, RunError

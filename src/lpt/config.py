@@ -68,7 +68,9 @@ class ImageConfig(Section):
     crop_area: tuple[float, float] = Field((0.08, 1.0), description="Area of the random training crop, share of image.")
     crop_aspect: tuple[float, float] = Field((3 / 4, 4 / 3), description="Width/height of the random training crop.")
     flip: bool = Field(True, description="Mirror training images at random. Off where left and right mean something.")
-    test_crop: float = Field(0.875, gt=0, le=1, description="Side of the central test crop, share of the resized image.")
+    test_crop: float = Field(
+        0.875, gt=0, le=1, description="Side of the central test crop, share of the resized image."
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field("bicubic", description="How images are resized.")
 
 
@@ -166,7 +168,8 @@ def validate(values: dict[str, Any], *, origin: str) -> RunConfig:
     except ValidationError as error:
         lines = [_fault_line(fault) for fault in error.errors(include_url=False)]
         raise ConfigError(
-            f"{origin}: {len(lines)} fault(s) in the configuration:\n" + "\n".join(lines)
+            f"{origin}: {len(lines)} fault(s) in the configuration:\n"
+            + "\n".join(lines)
             + "\nThe fields, their units and their defaults are listed by: lpt config"
         ) from None
 

@@ -21,8 +21,8 @@ def draw_cloud(shape: tuple[int, int], generator: torch.Generator | None = None)
 class AsymmetricGCL(nn.Module):
     """Asymmetric Gaussian clouded logit loss (LPT, Dong et al., ICLR 2023, eq. 5-7; GCL, Li et al., CVPR 2022).
 
-    With delta_c = (log n_max - log n_c) / (log n_max - log n_min), u_c = z_c - noise * delta_c * |e_c| - margin * [c = y],
-    p = softmax(scale * u) and smoothed targets t:
+    With delta_c = (log n_max - log n_c) / (log n_max - log n_min),
+    u_c = z_c - noise * delta_c * |e_c| - margin * [c = y], p = softmax(scale * u) and smoothed targets t:
 
         loss = - sum_c t_c * w_c * log p_c,  w_y = (1 - p_y) ** gamma_pos,  w_c = p_c ** gamma_neg,
 

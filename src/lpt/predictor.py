@@ -15,8 +15,8 @@ from torch import Tensor
 from lpt.data.images import read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
-from lpt.evaluation.evaluate import Predictions, predict_split
 from lpt.evaluation.calibration import adjust_prior, probabilities
+from lpt.evaluation.evaluate import Predictions, predict_split
 from lpt.hardware import inspect_machine
 from lpt.model import LPT, FrozenViT
 from lpt.model.backbone import KeyValue
@@ -24,7 +24,7 @@ from lpt.model.pretrained import load_backbone
 from lpt.pack import Pack, load_pack, uses_group_prompts
 
 Picture = str | Path | Image.Image
-Probabilities = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,8 @@ def probabilities_of(
     unknown = sorted(set(prior) - set(pack.info.class_names))
     if unknown or not any(share > 0 for share in prior.values()) or min(prior.values()) < 0:
         raise ConfigError(
-            f"prior: give a share of at least 0, some positive, for classes of the pack; unknown: {unknown[:5] or 'none'}"
+            "prior: give a share of at least 0, some positive, for classes of the pack; "
+            f"unknown: {', '.join(unknown[:5]) or 'none'}"
         )
     deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
     return adjust_prior(even, np.full(len(deployed), 1 / len(deployed)), deployed / deployed.sum())

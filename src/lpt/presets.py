@@ -13,7 +13,10 @@ from lpt.config import RunConfig, merge, validate
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
 
-LAPTOP_LIMIT = 50_000
+LAPTOP_EPOCH_DRAWS = 50_000
+"""Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
+LEAST_EPOCH_STEPS = 20
+"""Fewest steps of an epoch of such a preset: a small set needs its steps all the same."""
 
 
 def paper() -> dict[str, Any]:
@@ -134,8 +137,9 @@ def resolve_auto(
 def _epoch_steps(preset: str, train_images: int, batch_size: int) -> tuple[int, str]:
     if preset == "paper":
         return train_images // batch_size + 1, "floor(n / B) + 1, as published"
+    if train_images > LAPTOP_EPOCH_DRAWS:
+        return LAPTOP_EPOCH_DRAWS // (2 * batch_size), f"an epoch draws {LAPTOP_EPOCH_DRAWS:,} images at most"
     steps = train_images // (2 * batch_size)
-    least = 20
-    if steps < least:
-        return least, f"n / 2B is {steps}: a small set needs its steps all the same"
+    if steps < LEAST_EPOCH_STEPS:
+        return LEAST_EPOCH_STEPS, f"n / 2B is {steps}: a small set needs its steps all the same"
     return steps, "n / 2B: the two streams together draw n images an epoch"

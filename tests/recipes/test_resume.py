@@ -83,9 +83,10 @@ def start(command: str, folder: Path, inputs: tuple[Path, Path], *extra: str) ->
     """Run the driver in a process of its own, a checkpoint at every step."""
     data, checkpoint = inputs
     arguments = [command, str(folder), str(data), str(checkpoint), *SETTINGS, "runtime.checkpoint_seconds=0", *extra]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+        [sys.executable, "-c", DRIVER, *arguments], stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def wait_for_step(folder: Path, phase: int, step: int, process: subprocess.Popen[str]) -> None:
@@ -132,7 +133,7 @@ def test_kill_in_both_phases_and_resume_gives_the_same_pack(
 def test_kill_between_checkpoints_redoes_the_lost_steps(
     inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path
 ) -> None:
-    """With no checkpoint but the one at the end of phase 1, a kill in phase 2 goes back there and logs no step twice."""
+    """With no checkpoint but that at the end of phase 1, a kill in phase 2 goes back there; no step is logged twice."""
     folder = tmp_path / "run"
     process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
     wait_for_step(folder, 2, 12, process)

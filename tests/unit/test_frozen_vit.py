@@ -654,3 +654,44 @@ def test_refuses_a_bare_vit() -> None:
     """LPT takes a FrozenViT: a bare backbone has not been looked at and would be trained along."""
     with pytest.raises(ConfigError, match="FrozenViT"):
         LPT(small_vit(), num_classes=3)
+
+
+# --- other input sizes -----------------------------------------------------------------------------------------------
+
+
+def small_hybrid(**kwargs: Any) -> HybridEmbed:
+    """A stem without `feature_info`, as timm's own hybrids of the smallest size have; a token is 8x8 pixels."""
+    stem = nn.Sequential(nn.Conv2d(3, 6, 2, stride=2), nn.BatchNorm2d(6))
+    return HybridEmbed(stem, **{**kwargs, "patch_size": 4})
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, dict(reg_tokens=2, no_embed_class=True), dict(embed_layer=small_hybrid)],
+    ids=["plain", "registers", "hybrid"],
+)
+def test_at_size_is_timm_resized(kwargs: dict[str, Any]) -> None:
+    """Another input size is what timm's set_input_size gives, and leaves the backbone it was made from as it was."""
+    vit, resized = small_vit(**kwargs), small_vit(**kwargs)
+    resized.set_input_size(img_size=(16, 40))
+    frozen = FrozenViT(vit)
+    images = random_images(size=(16, 40))
+    with torch.no_grad():
+        before = frozen.features(random_images())
+        other = frozen.at_size((16, 40))
+        assert relative_error(other.features(images), resized.forward_features(images)[:, 0]) < 1e-9
+        assert torch.equal(frozen.features(random_images()), before)
+        assert relative_error(other.at_size((24, 24)).features(random_images()), before) < 1e-12
+
+
+@pytest.mark.parametrize("kwargs", [{}, dict(embed_layer=small_hybrid)], ids=["plain", "hybrid"])
+def test_at_size_after_a_move(kwargs: dict[str, Any]) -> None:
+    """A resized backbone that was moved (or an LPT around it) can be resized again: no tensor stays behind."""
+    frozen = FrozenViT(small_vit(dtype=torch.float32, **kwargs))
+    moved = frozen.at_size((16, 40))
+    LPT(moved, num_classes=3, prompt_length=2, shared_blocks=1, pool_size=4).to(torch.bfloat16)
+    again = moved.at_size((40, 16))
+    floating = [tensor for tensor in again.state_dict().values() if tensor.is_floating_point()]
+    assert {tensor.dtype for tensor in floating} == {torch.bfloat16}
+    with torch.no_grad():
+        assert again.features(random_images(size=(40, 16), dtype=torch.float32)).isfinite().all()

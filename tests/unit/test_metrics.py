@@ -55,6 +55,13 @@ def test_a_group_whose_classes_have_no_test_image_is_none() -> None:
     assert measure([0], [0], [500, 3], GROUPS).few is None
 
 
+def test_a_class_never_trained_on_is_in_no_group_but_counts_overall() -> None:
+    metrics = measure([0, 1, 2], [0, 1, 0], [500, 5, 0], GROUPS)
+    assert (metrics.few, metrics.group_classes) == (1.0, (1, 0, 1))
+    assert metrics.overall == metrics.mean_per_class == pytest.approx(2 / 3)
+    assert class_results([2], [0], [500, 5, 0], GROUPS, ["a", "b", "c"])[2].group == "none"
+
+
 def test_other_boundaries() -> None:
     metrics = measure(LABELS, PREDICTIONS, COUNTS, ShotGroups(few_below=101, many_above=200))
     assert (metrics.many, metrics.medium, metrics.few) == (0.75, 0.0, 0.75)
@@ -171,17 +178,19 @@ def test_order_of_images_and_names_of_classes_do_not_matter(
 def test_a_group_is_the_mean_of_its_tested_classes(result: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     labels, predictions, counts = result
     metrics = measure(labels, predictions, counts, GROUPS)
-    groups: dict[str, list[float]] = {"many": [], "medium": [], "few": []}
+    groups: dict[str, list[float]] = {"many": [], "medium": [], "few": [], "none": []}
     for c in set(labels.tolist()):
         of_class = [p == c for y, p in zip(labels, predictions, strict=True) if y == c]
-        group = "many" if counts[c] > 100 else "few" if counts[c] < 20 else "medium"
+        group = "many" if counts[c] > 100 else "medium" if counts[c] >= 20 else "few" if counts[c] else "none"
         groups[group].append(sum(of_class) / len(of_class))
-    for name, values in groups.items():
+    for name in ("many", "medium", "few"):
+        values = groups[name]
         expected = pytest.approx(sum(values) / len(values)) if values else None
         assert getattr(metrics, name) == expected
     every = [value for values in groups.values() for value in values]
     assert metrics.mean_per_class == pytest.approx(sum(every) / len(every))
-    assert sum(metrics.group_classes) == len(every) == int((~np.isnan(class_accuracies(labels, predictions, 9))).sum())
+    assert sum(metrics.group_classes) == len(every) - len(groups["none"])
+    assert len(every) == int((~np.isnan(class_accuracies(labels, predictions, 9))).sum())
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -41,9 +42,11 @@ class RememberedImages:
         return len(self._source)
 
     def name(self, row: int) -> str:
+        """As the source names it."""
         return self._source.name(row)
 
     def read(self, row: int) -> Image.Image:
+        """The kept image, or the source's."""
         if row in self._kept:
             return self._kept[row]
         image = self._source.read(row)
@@ -118,6 +121,7 @@ def train_batches(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=_leave_interrupts_to_the_parent,
     )
     yield from loader
 
@@ -138,9 +142,20 @@ def evaluation_batches(
     images: LabelledImages, *, batch_size: int, preprocessing: Preprocessing, workers: int
 ) -> Iterator[StreamBatch]:
     """All images in order with the test transform, the last batch as short as it is."""
-    loader = DataLoader(_EvaluationImages(images, preprocessing), batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(
+        _EvaluationImages(images, preprocessing),
+        batch_size=batch_size,
+        num_workers=workers,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+    )
     for tensors, labels in loader:
         yield StreamBatch(tensors, labels)
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """A terminal sends Ctrl-C to workers too; they are ended by the parent once it has saved."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def decoded_bytes(images: LabelledImages, sample: int = 64) -> int:

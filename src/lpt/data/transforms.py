@@ -41,7 +41,7 @@ class Preprocessing(BaseModel):
         return v2.Compose([crop, *flip, v2.PILToTensor()])
 
     def test_transform(self) -> v2.Transform:
-        """Resize to a box of size / test_crop whatever the aspect, central crop: PIL RGB -> uint8 [3, height, width]."""
+        """Resize to size / test_crop whatever the aspect, crop the centre: PIL RGB -> uint8 [3, height, width]."""
         box = [round(side / self.test_crop) for side in self.size]
         resize = v2.Resize(box, interpolation=self._mode, antialias=True)
         crop = [v2.CenterCrop(self.size)] if tuple(box) != self.size else []

@@ -2,7 +2,8 @@
 
 All values are fractions from 0 to 1; only what prints them makes percentages. Groups go by *training* counts. The
 accuracy of a group is the mean of the accuracies of its classes that have test images, so a large class weighs no more
-than a small one.
+than a small one. A class without training images is in no group; its test images do count in the overall accuracy and
+the mean per class.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class ClassResult:
     Args:
         name: the class.
         train_images: its training images.
-        group: many, medium or few.
+        group: many, medium or few; none for a class without training images.
         test_images: its test images.
         accuracy: share of them that was recognised; None without test images.
         confused_with: the class its test images are most often taken for instead; None without a mistake.
@@ -107,7 +108,7 @@ def measure(
     counts = np.asarray(train_counts)
     accuracy = class_accuracies(labels, predictions, len(counts))
     tested = ~np.isnan(accuracy)
-    group = groups.of(counts)
+    group = np.where(counts > 0, groups.of(counts), -1)  # what was never trained on is no few-shot class
     many, medium, few = (_mean(accuracy[tested & (group == index)]) for index in range(3))
     return Metrics(
         images=len(np.asarray(labels)),
@@ -178,7 +179,7 @@ def class_results(
         ClassResult(
             name=class_names[c],
             train_images=int(counts[c]),
-            group=groups.names[group[c]],
+            group=groups.names[group[c]] if counts[c] else "none",
             test_images=int(tested[c]),
             accuracy=float(accuracy[c]) if tested[c] else None,
             confused_with=class_names[confused[c]] if images[c] else None,

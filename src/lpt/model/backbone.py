@@ -69,7 +69,8 @@ class FrozenViT(nn.Module):
         faults = unsupported(vit)
         if faults:
             raise ConfigError(
-                f"LPT cannot use this {type(vit).__name__} as a backbone: " + "; ".join(faults)
+                f"LPT cannot use this {type(vit).__name__} as a backbone: "
+                + "; ".join(faults)
                 + ".\nAccepted: a plain timm VisionTransformer with a class token, token pooling and a final norm, "
                 "such as " + ", ".join(WORKING_NAMES)
             )

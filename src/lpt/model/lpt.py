@@ -72,8 +72,8 @@ class LPT(nn.Module):
         self.head = CosineHead(num_classes, width)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> LPT:
-        self.backbone._apply(fn, *args, **kwargs)
-        super()._apply(fn, *args, **kwargs)
+        self.backbone._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         return self
 
     @torch.no_grad()
@@ -168,9 +168,7 @@ def _check_sizes(
     if prompt_length < 0:
         faults.append(f"prompt_length must be at least 0, got {prompt_length}")
     if not 0 <= shared_blocks < depth:
-        faults.append(
-            f"shared_blocks must lie in 0..{depth - 1} for a backbone of {depth} blocks, got {shared_blocks}"
-        )
+        faults.append(f"shared_blocks must lie in 0..{depth - 1} for a backbone of {depth} blocks, got {shared_blocks}")
     if top_k < 1:
         faults.append(f"top_k must be at least 1, got {top_k}")
     if pool_size < top_k:

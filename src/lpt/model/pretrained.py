@@ -50,13 +50,12 @@ class BackboneRecord(BaseModel):
     interpolation: str
 
 
-def load_backbone(
-    name: str, *, checkpoint: Path | None = None, image_size: tuple[int, int] | None = None
-) -> FrozenViT:
+def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tuple[int, int] | None = None) -> FrozenViT:
     """A frozen backbone at an input size; its `record` says what identifies it.
 
     Args:
-        name: name of a backbone shipped here, or timm model name; a timm model's weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`).
+        name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); or
+            the name of a backbone shipped with this package.
         checkpoint: local weights to use instead. With a file `<stem>.json` beside it that holds `architecture`
             (arguments of timm's VisionTransformer), `name` need not be one of timm's.
         image_size: input height and width, pixels; None keeps the size of the weights. Position embeddings are
@@ -85,7 +84,9 @@ def load_backbone(
         native_size=frozen.image_size,
         mean=facts["mean"],
         std=facts["std"],
-        interpolation=facts.get("interpolation") if facts.get("interpolation") in ("bilinear", "bicubic") else "bicubic",
+        interpolation=facts.get("interpolation")
+        if facts.get("interpolation") in ("bilinear", "bicubic")
+        else "bicubic",
     )
     return frozen if image_size is None else frozen.at_size(image_size)
 

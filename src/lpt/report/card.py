@@ -60,6 +60,6 @@ def _table(measured: dict[str, Metrics]) -> list[str]:
     ]
     for name, metrics in measured.items():
         values = (metrics.overall, metrics.mean_per_class, metrics.many, metrics.medium, metrics.few)
-        shown = " | ".join("–" if value is None else f"{100 * value:.1f}" for value in values)  # noqa: RUF001
+        shown = " | ".join("–" if value is None else f"{100 * value:.1f}" for value in values)
         rows.append(f"| {name} | {metrics.images} | {shown} |")
     return rows

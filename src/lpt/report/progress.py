@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -60,10 +61,12 @@ class ConsoleListener(Listener):
         self._task: TaskID | None = None
         self._plan: PhasePlan | None = None
         self._rate = 0.0
-        self._bar.start()
 
-    def close(self) -> None:
-        """Take the bar off the screen."""
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def preparing(self, what: str) -> Callable[[int], None]:

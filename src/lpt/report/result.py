@@ -45,7 +45,7 @@ def measure_predictions(
     return Measured(metrics, predictions, train_counts, groups)
 
 
-def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...]) -> None:
+def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...], pool_size: int) -> None:
     """Write per_class.csv, accuracy_by_count.png and, after phase 2, group_use.png into a folder."""
     predictions = measured.predictions
     predicted = predictions.cosines.argmax(axis=1)
@@ -55,18 +55,14 @@ def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...
     accuracies = class_accuracies(predictions.labels, predicted, len(class_names))
     plot_accuracy_by_count(folder / "accuracy_by_count.png", counts, accuracies, groups)
     if predictions.groups is not None:
-        use = group_use(predictions.groups, predictions.labels, len(class_names))
+        use = group_use(predictions.groups, predictions.labels, len(class_names), pool_size)
         plot_group_use(folder / "group_use.png", use, counts, groups, class_names)
 
 
-def group_use(picked: IntArray, labels: IntArray, num_classes: int) -> npt.NDArray[np.float64]:
-    """How often images of each class pick each group prompt, as a share of the class's picks, [n, k], [n] -> [C, M].
-
-    M is the largest prompt picked plus one.
-    """
-    pool = int(picked.max()) + 1
-    cells = (labels[:, None] * pool + picked).ravel()
-    use = np.bincount(cells, minlength=num_classes * pool).reshape(num_classes, pool).astype(np.float64)
+def group_use(picked: IntArray, labels: IntArray, num_classes: int, pool_size: int) -> npt.NDArray[np.float64]:
+    """How often images of each class pick each group prompt, as a share of the class's picks, [n, k], [n] -> [C, M]."""
+    cells = (labels[:, None] * pool_size + picked).ravel()
+    use = np.bincount(cells, minlength=num_classes * pool_size).reshape(num_classes, pool_size).astype(np.float64)
     return use / np.maximum(use.sum(axis=1, keepdims=True), 1)
 
 

@@ -53,8 +53,8 @@ def metrics_table(results: Mapping[str, Metrics | Sequence[Metrics]], *, title: 
         title: printed above.
     """
     rows = {name: [one] if isinstance(one, Metrics) else list(one) for name, one in results.items()}
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("accuracy, %", overflow="fold")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True)
+    table.add_column("accuracy, %", min_width=14, overflow="fold")
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
     for name, metrics in rows.items():

@@ -48,7 +48,9 @@ def trained_phases(prepared: Prepared) -> list[int]:
     return [phase for phase in PHASES if phase_plan(prepared.config, phase).steps]
 
 
-def predict_images(prepared: Prepared, model: LPT, images: LabelledImages, *, grouped: bool, console: Console) -> Predictions:
+def predict_images(
+    prepared: Prepared, model: LPT, images: LabelledImages, *, grouped: bool, console: Console
+) -> Predictions:
     """A model's predictions for a split, with a bar."""
     with counted(console, "measuring", len(images)) as progress:
         return predict_split(
@@ -100,8 +102,10 @@ def write_result(
     content = encode_tensors(model.state_dict())
     info = _pack_info(prepared, model, content, metrics, setting)
     write_pack(folder.pack, info, content, model_card(info, metrics, len(content)))
-    if measured:
-        write_measured(folder.path, measured.get("test", measured.get("validation")), prepared.splits.class_names)  # type: ignore[arg-type]
+    for name in ("test", "validation"):
+        if name in measured:
+            write_measured(folder.path, measured[name], prepared.splits.class_names, len(model.groups.keys))
+            break
     write_losses(folder.path, records)
     write_metrics(folder.metrics, measured, run_facts(prepared, info, len(content), records))
     return load_pack(folder.pack)

@@ -100,7 +100,9 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
         return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
     values = read_yaml(run.config)
     if data is None and not values.get("data", {}).get("source"):
-        raise RunError(f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)")
+        raise RunError(
+            f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
+        )
     prepared = prepare(data, config=values)
     before = json.loads(run.facts.read_text(encoding="utf-8"))
     now = _facts(prepared)
@@ -112,13 +114,17 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
     changed = [f"{key} {before['versions'][key]} -> {now['versions'][key]}" for key in now["versions"]
                if before["versions"].get(key) != now["versions"][key]]  # fmt: skip
     if changed:
-        console.print(f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding.")
+        console.print(
+            f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding."
+        )
     return _run(prepared, run, console)
 
 
 def default_output(config: RunConfig) -> Path:
     """A new folder under `runs/`, named after the data and the time."""
-    name = Path(str(config.data.source or "data").split(":")[1 if str(config.data.source).startswith("hf:") else 0]).stem
+    name = Path(
+        str(config.data.source or "data").split(":")[1 if str(config.data.source).startswith("hf:") else 0]
+    ).stem
     return Path("runs") / f"{name or 'data'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
@@ -126,17 +132,15 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     """Train from the last checkpoint, then measure, pack and report."""
     config = prepared.config
     accelerator = new_accelerator(config, folder.path)
-    with reproducible(int(config.runtime.threads)), stop_on_signal() as stop:
+    with reproducible(int(config.runtime.threads)):
         model = prepared.new_model()
         shown = ConsoleListener(console, len(prepared.train), _validator(prepared, model))
         tracked = TrackerListener(accelerator, config)
         listener: Listener = Listeners([shown, tracked] if config.runtime.log_with else [shown])
-        try:
+        with stop_on_signal() as stop, shown:
             Trainer(
                 model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop
             ).run()  # fmt: skip
-        finally:
-            shown.close()
         measured, setting = measure_run(prepared, model, console)
         pack = write_result(prepared, folder, model, measured, setting)
     metrics = {name: one.metrics for name, one in measured.items()}

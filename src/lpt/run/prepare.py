@@ -113,11 +113,11 @@ def describe(prepared: Prepared, console: Console) -> None:
         console.print(f"  {reason}")
     present = counts[counts > 0]
     sizes = np.bincount(prepared.groups.of(present), minlength=3)
-    tail = ", ".join(f"{n} {name}" for name, n in zip(prepared.groups.names, sizes, strict=True))
+    shots = ", ".join(f"{n} {name}" for name, n in zip(prepared.groups.names, sizes, strict=True))
     console.print(
         f"[bold]Data[/bold]: {len(prepared.splits.train):,} training images of {len(present):,} classes, "
-        f"{present.max():,} to {present.min():,} a class (imbalance factor {imbalance_factor(present):.1f}): {tail}-shot "
-        f"({prepared.groups.describe()})"
+        f"{present.max():,} to {present.min():,} a class (imbalance factor {imbalance_factor(present):.1f}): "
+        f"{shots}-shot ({prepared.groups.describe()})"
     )
     for note in prepared.splits.notes:
         console.print(f"  [yellow]{note}[/yellow]")

@@ -13,7 +13,7 @@ from lpt.errors import RunError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(RunError):
+class Interrupted(RunError):  # noqa: N818  (nothing went wrong)
     """The user stopped the run; its state is saved."""
 
     exit_code = 130
@@ -38,12 +38,12 @@ def stop_on_signal() -> Iterator[StopRequest]:
     def ask(number: int, frame: FrameType | None) -> None:
         del frame
         request.requested = True
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in SIGNALS:
         signal.signal(number, ask)
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for sent, handler in before.items():
+            signal.signal(sent, handler)

@@ -136,6 +136,6 @@ def _check_finite(loss: float, gradient_norm: float, phase: int, step: int, rate
     raise RunError(
         f"phase {phase}, step {step}: the {what} is not finite (loss {loss}, gradient norm {gradient_norm}, learning "
         f"rate {rate:.3g}). The weights of the last checkpoint are intact.\n"
-        f"Try a lower rate (--set train.phase{phase}.lr=...), more warm-up (--set train.phase{phase}.warmup_epochs=...) "
-        "or full precision (--set runtime.precision=fp32)."
+        f"Try a lower rate (--set train.phase{phase}.lr=...), more warm-up (--set train.phase{phase}.warmup_epochs=...)"
+        " or full precision (--set runtime.precision=fp32)."
     )

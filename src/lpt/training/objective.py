@@ -81,7 +81,7 @@ class PhaseObjective(nn.Module):
 
 
 def instance_weight(start: float, epoch: int, epochs: int) -> float:
-    """eta of an epoch: `start` in epoch 0, falling linearly towards 0 (LPT eq. 8)."""
+    """Eta of an epoch: `start` in epoch 0, falling linearly towards 0 (LPT eq. 8)."""
     return start * (epochs - epoch) / epochs
 
 

@@ -190,8 +190,8 @@ class Trainer:
                 self.listener.epoch_done(plan.phase, record.epoch)
             if self.stop.requested and not (done == plan.steps and plan.phase == PHASES[-1]):
                 raise Interrupted(
-                    f"stopped in phase {plan.phase} after step {record.step}; everything is saved in {self.folder.path}\n"
-                    f"Go on with: lpt fit --resume {self.folder.path}"
+                    f"stopped in phase {plan.phase} after step {record.step}; "
+                    f"everything is saved in {self.folder.path}\nGo on with: lpt fit --resume {self.folder.path}"
                 )
 
         with self.folder.log.open("a", encoding="utf-8") as log:

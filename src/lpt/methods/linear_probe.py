@@ -1,0 +1,158 @@
+"""Linear probe: a linear classifier on frozen features (Alain and Bengio, 2016), trained to convergence.
+
+    minimise over W, b:  mean_i loss(W x_i + b, y_i) + weight_decay / 2 * |W|^2
+
+`loss` is cross-entropy or its logit-adjusted form (Menon et al., ICLR 2021), x a standardised or unit-length feature.
+The problem is convex and solved from zero by LBFGS in float64, so that nothing is random but the cuts of the training
+split on which the weight decay is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lpt.data.longtail import class_counts, stratified_validation
+from lpt.data.manifest import IntArray
+from lpt.methods.logit_adjustment import LogitAdjusted
+from lpt.randomness import seed_of
+
+FloatArray = npt.NDArray[np.float32]
+Scaling = Literal["standardise", "unit"]
+
+WEIGHT_DECAYS = tuple(10.0**power for power in (0, -0.5, -1, -1.5, -2, -2.5, -3, -4, -5))
+CUTS = 4
+ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A trained probe.
+
+    Args:
+        weight: [C, D], for scaled features.
+        bias: [C].
+        shift, factor: of standardisation, [D]; a scaled feature is (x - shift) * factor.
+        unit: whether features are brought to unit length instead.
+        weight_decay: what it was trained with.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+    factor: Tensor
+    unit: bool
+    weight_decay: float
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        return self.weight.numel() + self.bias.numel()
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """Logits of features as the backbone gives them, [n, D] -> [n, C]."""
+        return (self._scaled(features) @ self.weight.T + self.bias).float().numpy()
+
+    def plain_head(self) -> tuple[Tensor, Tensor]:
+        """Weight [C, D] and bias [C] for features as the backbone gives them: standardisation folded in, float32."""
+        weight = self.weight * self.factor
+        return weight.float(), (self.bias - weight @ self.shift).float()
+
+    def _scaled(self, features: FloatArray) -> Tensor:
+        x = torch.from_numpy(features).double()
+        return F.normalize(x, dim=-1) if self.unit else (x - self.shift) * self.factor
+
+
+def linear_probe(
+    features: FloatArray,
+    labels: IntArray,
+    num_classes: int,
+    *,
+    tau: float = 1.0,
+    scaling: Scaling = "standardise",
+    weight_decay: float | None = None,
+    seed: int = 0,
+) -> LinearProbe:
+    """Train a probe.
+
+    Args:
+        features: frozen features of the training split, [n, D], from `lpt.training.initial.split_features`.
+        labels: its classes, [n].
+        num_classes: C.
+        tau: strength of the logit adjustment; 0 is plain cross-entropy.
+        scaling: features standardised by the training split's mean and deviation, or at unit length.
+        weight_decay: None chooses it on cuts of the training split.
+        seed: of these cuts.
+
+    Raises:
+        DataError: no weight decay is given, and every class is too small to be cut.
+    """
+    if weight_decay is None:
+        weight_decay = choose_weight_decay(features, labels, num_classes, tau=tau, scaling=scaling, seed=seed)
+    return _fit(features, labels, num_classes, tau, scaling, [weight_decay])[0]
+
+
+def choose_weight_decay(
+    features: FloatArray,
+    labels: IntArray,
+    num_classes: int,
+    *,
+    tau: float = 1.0,
+    scaling: Scaling = "standardise",
+    seed: int = 0,
+    candidates: Sequence[float] = WEIGHT_DECAYS,
+) -> float:
+    """The weight decay with the lowest validation loss over several stratified halvings of the training split.
+
+    The loss is the negative log-likelihood, first averaged within each class, so that rare ones count as much.
+    """
+    scores = np.zeros(len(candidates))
+    for cut in range(CUTS):
+        train, held, _ = stratified_validation(labels, 0.5, seed_of(seed, "linear probe", cut))
+        probes = _fit(features[train], labels[train], num_classes, tau, scaling, candidates)
+        scores += [_balanced_nll(probe.logits(features[held]), labels[held]) for probe in probes]
+    return candidates[int(scores.argmin())]
+
+
+def _fit(
+    features: FloatArray, labels: IntArray, num_classes: int, tau: float, scaling: Scaling, decays: Sequence[float]
+) -> list[LinearProbe]:
+    """A probe for each weight decay, each starting from the solution of the one before."""
+    x, target = torch.from_numpy(features).double(), torch.from_numpy(labels)
+    deviation = x.std(dim=0, correction=0)
+    shift, factor = x.mean(dim=0), 1 / deviation.clamp_min(1e-6 * float(deviation.max()) + 1e-12)
+    x = F.normalize(x, dim=-1) if scaling == "unit" else (x - shift) * factor
+    loss = LogitAdjusted(class_counts(labels, num_classes).tolist(), tau)
+    weight = torch.zeros(num_classes, x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
+    probes = []
+    for decay in decays:
+        optimizer = torch.optim.LBFGS(
+            [weight, bias], max_iter=ITERATIONS, tolerance_grad=1e-7, tolerance_change=1e-12, history_size=20,
+            line_search_fn="strong_wolfe",
+        )  # fmt: skip
+
+        def closure(decay: float = decay, optimizer: torch.optim.LBFGS = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            value = loss(x @ weight.T + bias, target) + 0.5 * decay * weight.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        solution = weight.detach().clone(), bias.detach().clone()
+        probes.append(LinearProbe(*solution, shift, factor, scaling == "unit", decay))
+    return probes
+
+
+def _balanced_nll(logits: FloatArray, labels: IntArray) -> float:
+    """Negative log-likelihood, averaged within each class and then over classes."""
+    target = torch.from_numpy(labels)
+    each = F.cross_entropy(torch.from_numpy(logits).double(), target, reduction="none")
+    return float(np.mean([float(each[target == label].mean()) for label in target.unique()]))
