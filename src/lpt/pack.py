@@ -26,7 +26,7 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import PackError
 from lpt.files import write_bytes, write_text
 from lpt.model import LPT, FrozenViT
-from lpt.model.pretrained import BackboneRecord
+from lpt.model.pretrained import BackboneRecord, weight_hash
 
 FORMAT_VERSION = 1
 JSON_NAME, TENSORS_NAME, CARD_NAME = "pack.json", "pack.safetensors", "README.md"
@@ -146,16 +146,13 @@ class Pack:
     def _check_backbone(self, backbone: FrozenViT) -> None:
         wanted = self.info.backbone
         found = backbone.record
-        if found is None:
-            raise PackError(
-                f"{self.path}: the backbone given has no record of its weights; load it with "
-                f"lpt.model.load_backbone({wanted.name!r})"
-            )
-        if found.weight_hash != wanted.weight_hash:
+        given_name = type(backbone.vit).__name__ if found is None else found.name
+        given_hash = weight_hash(backbone.vit) if found is None else found.weight_hash
+        if given_hash != wanted.weight_hash:
             raise PackError(
                 f"the pack {self.path} belongs to other backbone weights.\n"
                 f"  trained on: {wanted.name}, sha256 {wanted.weight_hash}\n"
-                f"  given:      {found.name}, sha256 {found.weight_hash}\n"
+                f"  given:      {given_name}, sha256 {given_hash}\n"
                 "Next: give the backbone it was trained on (--backbone NAME or --checkpoint FILE), or train a pack on "
                 "this one with lpt fit."
             )

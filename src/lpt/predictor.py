@@ -23,6 +23,7 @@ from lpt.model.backbone import KeyValue
 from lpt.model.pretrained import load_backbone
 from lpt.pack import Pack, load_pack, uses_group_prompts
 
+PRECISIONS = ("auto", "fp32", "bf16")
 Picture = str | Path | Image.Image
 Probabilities = npt.NDArray[np.floating]
 
@@ -60,8 +61,8 @@ class Predictor:
         backbone: a backbone from `lpt.load_backbone`, a timm name, or None to load the one the first pack names.
         packs: a pack or its path, several of them (named by their folders), or packs by name.
         checkpoint: local backbone weights, when the backbone is given by name or None.
-        device: auto, cpu, cuda or mps.
-        precision: auto, fp32 or bf16.
+        device: auto, cpu, cuda or mps, for a backbone loaded here; one that is given stays where it is.
+        precision: auto, fp32 or bf16, likewise.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
@@ -77,22 +78,23 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision: {precision!r} is not accepted; choose {', '.join(PRECISIONS)}")
         loaded = _named_packs(packs)
-        machine = inspect_machine(device)
-        if precision not in ("auto", "fp32", "bf16"):
-            raise ConfigError(f"precision: {precision!r} is not accepted; choose auto, fp32 or bf16")
-        if not isinstance(backbone, FrozenViT):
+        low = False
+        if isinstance(backbone, FrozenViT):
+            self.device = backbone.device
+        else:
+            machine = inspect_machine(device)
+            self.device = torch.device(machine.device)
+            low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
             backbone = _backbone_of(next(iter(loaded.values())), backbone, checkpoint)
-        self.device = torch.device(machine.device)
-        low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
         models = {name: pack.build(backbone) for name, pack in loaded.items()}  # verified in float32
-        if low:
-            backbone.to(torch.bfloat16)
         self._ready: dict[str, _Ready] = {}
         for name, model in models.items():
+            model.to(self.device)
             if low:
                 model.backbone.to(torch.bfloat16)
-            model.to(self.device)
             with torch.inference_mode():
                 self._ready[name] = _Ready(loaded[name], model, model.shared_constants())
 

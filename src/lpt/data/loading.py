@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from lpt.data.manifest import ImageSource, LabelledImages
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
+from lpt.errors import DataError
 from lpt.randomness import global_generator_restored, seed_of
 
 CACHE_LIMIT_BYTES = 2**30
@@ -57,7 +58,7 @@ class RememberedImages:
         return image
 
 
-class _TrainBatches(Dataset[dict[str, StreamBatch]]):
+class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
     """Item t is step t: one batch of every stream. Augmentation is seeded by (seed, phase, stream, step, position)."""
 
     def __init__(
@@ -76,9 +77,12 @@ class _TrainBatches(Dataset[dict[str, StreamBatch]]):
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> dict[str, StreamBatch]:
-        with global_generator_restored() as generator:
-            return {stream: self._batch(stream, step, generator) for stream in self._samplers}
+    def __getitem__(self, step: int) -> dict[str, StreamBatch] | DataError:
+        try:
+            with global_generator_restored() as generator:
+                return {stream: self._batch(stream, step, generator) for stream in self._samplers}
+        except DataError as error:  # handed over whole: torch would raise a worker's error as another one
+            return error
 
     def _batch(self, stream: str, step: int, generator: torch.Generator) -> StreamBatch:
         indices = self._samplers[stream].draw(step, self._batch_size)
@@ -102,7 +106,7 @@ def train_batches(
     workers: int,
     pin_memory: bool = False,
 ) -> Iterator[dict[str, StreamBatch]]:
-    """Batches of steps `first_step` .. `last_step - 1`, in order.
+    """Batches of steps `first_step` .. `last_step - 1`, in order; `DataError` for an image that cannot be read.
 
     Args:
         images: the training split.
@@ -122,11 +126,15 @@ def train_batches(
         pin_memory=pin_memory,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_leave_interrupts_to_the_parent,
+        generator=torch.Generator(),  # else the loader draws its workers' seeds from the global one
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
-class _EvaluationImages(Dataset[tuple[Tensor, int]]):
+class _EvaluationImages(Dataset[tuple[Tensor, int] | DataError]):
     def __init__(self, images: LabelledImages, preprocessing: Preprocessing) -> None:
         self._images = images
         self._transform = preprocessing.test_transform()
@@ -134,8 +142,11 @@ class _EvaluationImages(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._transform(self._images.read(index)), int(self._images.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | DataError:
+        try:
+            return self._transform(self._images.read(index)), int(self._images.labels[index])
+        except DataError as error:
+            return error
 
 
 def evaluation_batches(
@@ -147,15 +158,30 @@ def evaluation_batches(
         batch_size=batch_size,
         num_workers=workers,
         worker_init_fn=_leave_interrupts_to_the_parent,
+        collate_fn=_stacked,
+        generator=torch.Generator(),
     )
-    for tensors, labels in loader:
-        yield StreamBatch(tensors, labels)
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:
     """A terminal sends Ctrl-C to workers too; they are ended by the parent once it has saved."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stacked(items: Sequence[tuple[Tensor, int] | DataError]) -> StreamBatch | DataError:
+    """One batch of single images, or the first error among them."""
+    tensors, labels = [], []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        tensors.append(item[0])
+        labels.append(item[1])
+    return StreamBatch(torch.stack(tensors), torch.tensor(labels))
 
 
 def decoded_bytes(images: LabelledImages, sample: int = 64) -> int:

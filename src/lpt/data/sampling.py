@@ -16,6 +16,7 @@ from lpt.errors import DataError
 from lpt.randomness import permutation
 
 _REMEMBERED_ORDERS = 4096
+_REMEMBERED_NUMBERS = 2**22
 
 
 class Sampler(Protocol):
@@ -27,17 +28,21 @@ class Sampler(Protocol):
 
 
 class _Orders:
-    """Random orders by name, the latest ones remembered."""
+    """Random orders by name, the latest ones remembered: at most 4096, of 32 MiB together (or the latest alone)."""
 
     def __init__(self, *seed: int | str) -> None:
         self._seed = seed
         self._known: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
+        self._numbers = 0
 
     def __call__(self, size: int, *name: int) -> np.ndarray:
         if name not in self._known:
             self._known[name] = permutation(size, *self._seed, *name)
-            if len(self._known) > _REMEMBERED_ORDERS:
-                self._known.popitem(last=False)
+            self._numbers += size
+            while len(self._known) > 1 and (
+                len(self._known) > _REMEMBERED_ORDERS or self._numbers > _REMEMBERED_NUMBERS
+            ):
+                self._numbers -= len(self._known.popitem(last=False)[1])
         self._known.move_to_end(name)
         return self._known[name]
 

@@ -77,7 +77,9 @@ class _Digits:
 
 def digit_splits(seed: int) -> Splits:
     """The long-tailed training digits of a seed, and all others for testing."""
-    train, test = (_labelled(part, name) for part, name in zip(long_tailed_digits(seed), ("train", "test"), strict=True))
+    train, test = (
+        _labelled(part, name) for part, name in zip(long_tailed_digits(seed), ("train", "test"), strict=True)
+    )
     return Splits(train, None, test, counts_before_cut=train.class_counts)
 
 
@@ -170,7 +172,9 @@ def _one_seed(
         try:
             outcomes[LPT] = lpt_row(splits, folder / f"seed{seed}", budget, seed, named)
         except Interrupted:
-            raise Interrupted(f"the demo was stopped; what there is lies in {folder}. Start anew with: lpt demo") from None
+            raise Interrupted(
+                f"the demo was stopped; what there is lies in {folder}. Start anew with: lpt demo"
+            ) from None
     _say(console, LPT, outcomes[LPT])
     return outcomes
 
@@ -197,20 +201,19 @@ def _labelled(digits: DigitSplit, split: str) -> LabelledImages:
 
 def _introduce(console: Console, frozen: FrozenViT, machine: Machine, budget: DemoBudget, seeds: int) -> None:
     splits, record = digit_splits(0), frozen.record
-    assert record is not None and splits.test is not None
+    assert record is not None
+    assert splits.test is not None
     counts = ", ".join(str(count) for count in splits.train.class_counts)
-    console.print(
-        f"[bold]Data[/bold]: {len(splits.train)} handwritten digits to learn from ({counts} of 0 to 9), "
-        f"{len(splits.test):,} to test on", highlight=False,
-    )  # fmt: skip
-    console.print(
-        f"[bold]Backbone[/bold]: {record.name}, {record.parameters / 1e6:.1f} M parameters, pretrained on rendered letters "
-        "and symbols, no digit among them", highlight=False,
-    )  # fmt: skip
-    console.print(
-        f"[bold]Budget[/bold]: {seeds} seed{'s' * (seeds > 1)}; {budget.image_draws:,} image draws for each trained row; "
-        f"{machine.describe()}", highlight=False,
-    )  # fmt: skip
+    lines = {
+        "Data": f"{len(splits.train)} handwritten digits to learn from ({counts} of 0 to 9), "
+        f"{len(splits.test):,} to test on",
+        "Backbone": f"{record.name}, {record.parameters / 1e6:.1f} M parameters, pretrained on rendered letters and "
+        "symbols, no digit among them",
+        "Budget": f"{seeds} seed{'s' * (seeds > 1)}, {budget.image_draws:,} image draws for each trained row",
+        "Machine": machine.describe(),
+    }
+    for name, text in lines.items():
+        console.print(f"[bold]{name}[/bold]: {text}", highlight=False)
 
 
 def _write_examples(folder: Path, images: LabelledImages | None) -> Path:
@@ -263,7 +266,8 @@ def _facts(
 ) -> dict[str, Any]:
     """Everything that demo.json says."""
     splits = digit_splits(0)
-    assert frozen.record is not None and splits.test is not None
+    assert frozen.record is not None
+    assert splits.test is not None
     summary = {
         name: {
             measure: {"mean": float(values.mean()), "std": float(values.std(ddof=1)) if len(values) > 1 else None}

@@ -56,8 +56,8 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
     Args:
         name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); or
             the name of a backbone shipped with this package.
-        checkpoint: local weights to use instead. With a file `<stem>.json` beside it that holds `architecture`
-            (arguments of timm's VisionTransformer), `name` need not be one of timm's.
+        checkpoint: local weights to use instead. With a file `<stem>.json` or `backbone.json` beside it that holds
+            `architecture` (arguments of timm's VisionTransformer), `name` need not be one of timm's.
         image_size: input height and width, pixels; None keeps the size of the weights. Position embeddings are
             resampled as timm does.
 
@@ -79,7 +79,7 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
         name=name,
         checkpoint=None if checkpoint is None else str(checkpoint.resolve()),
         weight_hash=weight_hash(vit),
-        licence=str(facts.get("license") or "unknown"),
+        licence=str(facts.get("license") or facts.get("licence") or "unknown"),
         parameters=sum(parameter.numel() for key, parameter in vit.named_parameters() if not key.startswith("head.")),
         native_size=frozen.image_size,
         mean=facts["mean"],
@@ -138,7 +138,11 @@ def _why_not_loaded(name: str, checkpoint: Path | None, error: Exception) -> str
 
 def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     """What the file beside a checkpoint says of its architecture, if there is one."""
-    if checkpoint is None or not (path := checkpoint.with_suffix(".json")).is_file():
+    if checkpoint is None:
+        return None
+    beside = checkpoint.with_suffix(".json"), checkpoint.with_name("backbone.json")
+    path = next((path for path in beside if path.is_file()), None)
+    if path is None:
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -147,7 +151,8 @@ def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     missing = [key for key in ("architecture", "mean", "std") if key not in facts]
     if missing:
         raise ConfigError(f"{path}, beside the checkpoint, lacks {', '.join(missing)}")
-    return dict(facts)
+    arguments = facts["architecture"]
+    return {**facts, "architecture": arguments.get("kwargs", arguments) if isinstance(arguments, dict) else {}}
 
 
 def _from_architecture(facts: dict[str, Any], checkpoint: Path) -> tuple[VisionTransformer, dict[str, Any]]:
@@ -158,7 +163,7 @@ def _from_architecture(facts: dict[str, Any], checkpoint: Path) -> tuple[VisionT
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"backbone.checkpoint: {checkpoint} does not fit the architecture in {checkpoint.with_suffix('.json')}: "
+            f"backbone.checkpoint: {checkpoint} does not fit the architecture in the JSON file beside it: "
             f"{type(error).__name__}: {reason}"
         ) from error
     return vit, facts

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from rich.console import Console
 
@@ -135,6 +135,10 @@ def peak_memory() -> int:
     """The most memory this process has held, bytes: of the card if one is used, else of the machine."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # there is none on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -172,7 +176,7 @@ def _pack_info(
         versions=Versions.here(),
         backbone=record,
         preprocessing=prepared.preprocessing,
-        class_names=list(prepared.splits.class_names),
+        class_names=[_printable(name) for name in prepared.splits.class_names],
         class_counts=prepared.splits.counts_before_cut.tolist(),
         shots=Shots(few_below=config.data.few_below, many_above=config.data.many_above),
         method=Method(
@@ -192,6 +196,11 @@ def _pack_info(
         tensors_sha256=sha256(content),
     )
     return info
+
+
+def _printable(name: str) -> str:
+    """A class name as JSON can hold it: bytes of a folder's name that are not UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _float32_twin(prepared: Prepared, model: LPT) -> LPT:

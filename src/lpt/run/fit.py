@@ -104,8 +104,10 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
     prepared = prepare(data, config=values)
-    before = json.loads(run.facts.read_text(encoding="utf-8"))
     now = _facts(prepared)
+    if not run.facts.is_file():  # killed right after its start
+        write_json(run.facts, now)
+    before = json.loads(run.facts.read_text(encoding="utf-8"))
     if before["data_sha256"] != now["data_sha256"]:
         raise RunError(
             f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "

@@ -74,7 +74,7 @@ def prepare(
 ) -> Prepared:
     """Check and open everything a run needs; nothing is written."""
     values, origin = _gather(data, preset, config, settings)
-    machine = inspect_machine(str(values.get("runtime", {}).get("device", "auto")))
+    machine = inspect_machine(str(_section(values, "runtime").get("device", "auto")))
     chosen = with_preset(values, machine, origin=origin)
     resolved = chosen.config
     if PartialState(cpu=machine.device == "cpu").num_processes > 1:
@@ -146,18 +146,24 @@ def _gather(
     else:
         values, origin = {}, "the settings"
     if isinstance(settings, Mapping):
-        settings = [f"{path}={json.dumps(value, default=str)}" for path, value in settings.items()]
+        settings = [f"{path}={json.dumps(value, default=str, ensure_ascii=False)}" for path, value in settings.items()]
     values = merge(values, parse_assignments(settings or []))
     if data is not None and not isinstance(data, Splits):
         values = merge(values, {"data": {"source": str(data)}})
     if preset is not None:
         values["preset"] = preset
-    if not isinstance(data, Splits) and not (values.get("data") or {}).get("source"):
+    if not isinstance(data, Splits) and not _section(values, "data").get("source"):
         raise ConfigError(
             "no data was given. Accepted: a folder of class folders, a CSV or JSONL table, a `path label` list or "
             "hf:NAME. Example: lpt fit photos/"
         )
     return values, origin
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of values that are not checked yet; empty when it is missing or no mapping."""
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _check_splits(splits: Splits) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from lpt.config import RunConfig
 from lpt.errors import ConfigError
@@ -28,8 +28,11 @@ def check_trackers(config: RunConfig) -> None:
 
 def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     """The accelerator of a run, its trackers started."""
+    on_cpu = config.runtime.device == "cpu"
+    if on_cpu and PartialState(cpu=True).device.type != "cpu":
+        on_cpu = False  # Accelerate keeps a process's first device; training goes by the model's
     accelerator = Accelerator(
-        cpu=config.runtime.device == "cpu", log_with=list(config.runtime.log_with) or None, project_dir=str(folder)
+        cpu=on_cpu, log_with=list(config.runtime.log_with) or None, project_dir=str(folder)
     )
     if config.runtime.log_with:
         flat = {f"{section}.{key}": str(value) for section, fields in config.model_dump(mode="json").items()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lpt.errors import RunError
-from lpt.files import write_text
+from lpt.files import TEMP_SUFFIX, write_text
 from lpt.training.checkpoint import Position
 
 
@@ -39,7 +39,7 @@ class RunFolder:
             RunError: there is something at that path already, and `overwrite` is not set or it is no run folder.
         """
         folder = cls(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or _holds_something(path)):
             if not folder.config.is_file():
                 raise RunError(f"{path} exists and is not a run folder of lpt; choose another output folder")
             if not overwrite:
@@ -47,8 +47,9 @@ class RunFolder:
                     f"{path} holds a run already. Go on with it: lpt fit --resume {path}. "
                     "Replace it: add --overwrite. Or choose another output folder with --output."
                 )
-            shutil.rmtree(path)
         try:
+            if path.exists():
+                shutil.rmtree(path)
             folder.checkpoints.mkdir(parents=True)
         except OSError as error:
             raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
@@ -84,3 +85,11 @@ class RunFolder:
         """Drop what was logged after a position: those steps will be done and logged again."""
         kept = [r for r in self.records() if (r["phase"], r["step"]) < (position.phase, position.step)]
         write_text(self.log, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is more than what a run leaves that was killed before it wrote its configuration."""
+    return any(
+        not (item.name.endswith(TEMP_SUFFIX) or (item.name == "checkpoints" and not any(item.iterdir())))
+        for item in path.iterdir()
+    )

@@ -89,12 +89,13 @@ def train_steps(
         eta = instance_weight(plan.loss.instance_weight, epoch, plan.settings.epochs)
         sums = dict.fromkeys(("loss", *STREAMS, "similarity"), 0.0)
         optimizer.zero_grad(set_to_none=True)
-        for chunk in chunks(next(batches), step, plan, objective, preprocessing, accelerator.device):
+        streams = next(batches)
+        for chunk in chunks(streams, step, plan, objective, preprocessing):
             part = objective(chunk, eta)
             accelerator.backward(part.total)
             sums["loss"] += float(part.total.detach())
             sums[chunk.stream] += float(part.classification)
-            sums["similarity"] += float(part.similarity) / len(STREAMS)
+            sums["similarity"] += float(part.similarity) / len(streams)
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         _check_finite(sums["loss"], norm, plan.phase, step, rate)
         optimizer.step()
@@ -108,10 +109,10 @@ def chunks(
     plan: PhasePlan,
     objective: PhaseObjective,
     preprocessing: Preprocessing,
-    device: torch.device,
 ) -> Iterator[Chunk]:
     """A step's images in pieces of at most `micro_batch`, with the random draws of their positions."""
-    classes, width = objective.model.head.weight.shape
+    (classes, width), device = objective.model.head.weight.shape, objective.model.head.weight.device
+    ahead = device.type == "cuda"  # elsewhere the copy may still run when its source is gone
     for stream, (images, labels) in batches.items():
         count = len(labels)
         cloud = draw_cloud((count, classes), torch_generator(plan.seed, plan.phase, stream, step, "cloud"))
@@ -121,10 +122,10 @@ def chunks(
             rows = slice(start, min(start + plan.micro_batch, count))
             yield Chunk(
                 stream,
-                preprocessing.normalize(images[rows].to(device, non_blocking=True)),
-                labels[rows].to(device, non_blocking=True),
-                cloud[rows].to(device, non_blocking=True),
-                None if mask is None else mask[rows].to(device, non_blocking=True),
+                preprocessing.normalize(images[rows].to(device, non_blocking=ahead)),
+                labels[rows].to(device, non_blocking=ahead),
+                cloud[rows].to(device, non_blocking=ahead),
+                None if mask is None else mask[rows].to(device, non_blocking=ahead),
                 share=(rows.stop - rows.start) / count,
             )
 

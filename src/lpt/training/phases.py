@@ -16,6 +16,7 @@ from lpt.data.loading import StreamBatch, train_batches
 from lpt.data.manifest import LabelledImages
 from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
 from lpt.data.transforms import Preprocessing
+from lpt.errors import RunError
 from lpt.losses import AsymmetricGCL
 from lpt.model import LPT
 from lpt.training.checkpoint import (
@@ -168,7 +169,7 @@ class Trainer:
         )
 
     def _run_phase(self, plan: PhasePlan, first_step: int, optimizer_state: dict[str, Tensor]) -> None:
-        objective = build_objective(self.model, self.images, self.config.loss, plan.phase).to(self.accelerator.device)
+        objective = build_objective(self.model, self.images, self.config.loss, plan.phase)
         parameters = objective.trainable()
         optimizer = build_optimizer(parameters.values(), plan.settings)
         restore_optimizer(optimizer, parameters, optimizer_state)
@@ -215,7 +216,9 @@ def build_objective(model: LPT, images: LabelledImages, loss: LossConfig, phase:
         stream: AsymmetricGCL(counts, *gamma, loss.scale, loss.margin, loss.noise, loss.label_smoothing)
         for stream, gamma in gammas.items()
     }
-    return PhaseObjective(model, phase, losses, loss.similarity_weight)
+    objective = PhaseObjective(model, phase, losses, loss.similarity_weight)
+    objective.losses.to(model.head.weight)  # first to its precision: MPS has no float64
+    return objective
 
 
 def phase_batches(
@@ -242,8 +245,11 @@ def phase_batches(
 
 
 def _log(file: TextIO, record: StepRecord) -> None:
-    file.write(json.dumps({key: _short(value) for key, value in asdict(record).items()}) + "\n")
-    file.flush()
+    try:
+        file.write(json.dumps({key: _short(value) for key, value in asdict(record).items()}) + "\n")
+        file.flush()
+    except OSError as error:
+        raise RunError(f"cannot write {file.name}: {error.strerror}. The last checkpoint is intact.") from None
 
 
 def _short(value: float | int) -> float | int:
