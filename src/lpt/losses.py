@@ -85,17 +85,19 @@ class AsymmetricGCL(nn.Module):
                 cloud = cloud.to(cosines).abs()
                 clouded = cosines - self.noise * self.delta.to(cosines) * cloud
             is_true = torch.zeros_like(cosines, dtype=torch.bool).scatter_(1, labels[:, None], True)
-            logits = self.scale * (clouded - self.margin * is_true)
+            logits = self.scale * (clouded - self.margin * is_true.to(cosines))
             log_p = logits.log_softmax(dim=-1)
             log_rest = logits.masked_fill(is_true, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
             weights = torch.where(is_true, (self.gamma_pos * log_rest)[:, None], self.gamma_neg * log_p).exp()
-            targets = self.label_smoothing / cosines.shape[1] + (1 - self.label_smoothing) * is_true
+            targets = self.label_smoothing / cosines.shape[1] + (1 - self.label_smoothing) * is_true.to(cosines)
             return -(targets * weights * log_p).sum(dim=-1)
 
     def _check_batch(self, cosines: Tensor, labels: Tensor, noise: Tensor | None) -> None:
         classes = len(self.delta)
         if cosines.ndim != 2 or cosines.shape[1] != classes:
             raise ConfigError(f"cosines must be [B, {classes}] for {classes} class counts, got {tuple(cosines.shape)}")
+        if labels.dtype not in (torch.int64, torch.int32):
+            raise ConfigError(f"labels must be integers (torch.int64), got {labels.dtype}")
         if labels.shape != cosines.shape[:1]:
             raise ConfigError(f"labels must be [{cosines.shape[0]}], got {tuple(labels.shape)}")
         if noise is not None and noise.shape != cosines.shape:

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import timm
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from lpt.data.transforms import Preprocessing
-from lpt.errors import PackError
+from lpt.errors import ConfigError, PackError, RunError
 from lpt.files import write_bytes, write_text
 from lpt.model import LPT, FrozenViT
 from lpt.model.pretrained import BackboneRecord, weight_hash
@@ -103,6 +103,15 @@ class PackInfo(_Section):
     reference: Reference
     tensors_sha256: str
 
+    @model_validator(mode="after")
+    def _check(self) -> PackInfo:
+        classes, reference = len(self.class_names), self.reference
+        if len(self.class_counts) != classes:
+            raise ValueError(f"there are {classes} class_names, but {len(self.class_counts)} class_counts")
+        if len(reference.classes) != len(reference.cosines) or not all(0 <= c < classes for c in reference.classes):
+            raise ValueError("reference.classes and reference.cosines do not belong together")
+        return self
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -125,17 +134,17 @@ class Pack:
         """
         self._check_backbone(backbone)
         method = self.info.method
-        model = LPT(
-            backbone.at_size(self.info.preprocessing.size),
-            len(self.info.class_names),
-            method.prompt_length,
-            method.shared_blocks,
-            method.pool_size,
-            method.top_k,
-        )
         try:
+            model = LPT(
+                backbone.at_size(self.info.preprocessing.size),
+                len(self.info.class_names),
+                method.prompt_length,
+                method.shared_blocks,
+                method.pool_size,
+                method.top_k,
+            )
             model.load_state_dict(self.tensors)
-        except RuntimeError as error:
+        except (ConfigError, RuntimeError) as error:
             raise PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {error}") from None
         model.requires_grad_(False)
         model.to(backbone.device)
@@ -215,15 +224,22 @@ def write_pack(path: Path, info: PackInfo, tensors: bytes, card: str) -> Path:
     Raises:
         RunError: it cannot be written; what was there is untouched.
     """
-    building = path.with_name(path.name + ".partial")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    write_bytes(building / TENSORS_NAME, tensors)
-    write_text(building / CARD_NAME, card)
-    write_text(building / JSON_NAME, info.model_dump_json(indent=2) + "\n")
-    if path.exists():
-        shutil.rmtree(path)
-    os.replace(building, path)
+    building, former = (path.with_name(path.name + suffix) for suffix in (".partial", ".former"))
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        write_bytes(building / TENSORS_NAME, tensors)
+        write_text(building / CARD_NAME, card)
+        write_text(building / JSON_NAME, info.model_dump_json(indent=2) + "\n")
+        if path.exists():
+            shutil.rmtree(former, ignore_errors=True)
+            os.replace(path, former)
+        os.replace(building, path)
+    except OSError as error:
+        if former.exists() and not path.exists():
+            os.replace(former, path)
+        raise RunError(f"cannot write the pack {path}: {error.strerror or error}") from error
+    shutil.rmtree(former, ignore_errors=True)
     return path
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from timm.layers import (
+    DropPath,
     GluMlp,
     LayerNorm,
     LayerNormFp32,
+    LayerScale,
     Mlp,
     RmsNorm,
     SwiGLU,
@@ -79,12 +81,17 @@ class FrozenViT(nn.Module):
         self._origin = (self,)  # a tuple, so that it is no submodule
         self.width: int = vit.embed_dim
         self.depth: int = len(vit.blocks)
-        self.requires_grad_(False)
+        super().requires_grad_(False)
         super().train(False)
 
     def train(self, mode: bool = True) -> FrozenViT:
         """Stays in evaluation mode."""
         del mode
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> FrozenViT:
+        """Stays frozen."""
+        del requires_grad
         return self
 
     @property
@@ -130,6 +137,7 @@ class FrozenViT(nn.Module):
         own = {id(origin.vit.pos_embed)}
         shared = {id(tensor): tensor for tensor in origin.vit.state_dict(keep_vars=True).values()}
         vit = copy.deepcopy(origin.vit, {key: tensor for key, tensor in shared.items() if key not in own})
+        vit.to(device=self.device, dtype=self.dtype)  # what is not shared did not follow when this one was moved
         vit.set_input_size(img_size=image_size)
         resized = FrozenViT(vit)
         resized.record = origin.record
@@ -238,10 +246,8 @@ def _check_size(vit: VisionTransformer, image_size: tuple[int, int]) -> None:
 
 def patch_pixels(vit: VisionTransformer) -> tuple[int, int]:
     """Height and width in pixels that one image token stands for; a hybrid's convolutions are counted in."""
-    height, width = vit.patch_embed.patch_size
-    convolutions = getattr(vit.patch_embed, "backbone", None)
-    stride = 1 if convolutions is None else int(convolutions.feature_info.reduction()[-1])
-    return int(height) * stride, int(width) * stride
+    height, width = vit.patch_embed.feat_ratio(as_scalar=False)
+    return int(height), int(width)
 
 
 def unsupported(vit: Any) -> list[str]:
@@ -263,11 +269,18 @@ def unsupported(vit: Any) -> list[str]:
         faults.append(f"its norm before the blocks is {type(vit.norm_pre).__name__}")
     if not len(vit.blocks):
         faults.append("it has no blocks")
+    faults += _patched("its final norm", vit.norm)
     for index, block in enumerate(vit.blocks):
         found = _unsupported_block(block)
         if found:
             return faults + [f"block {index}: {phrase}" for phrase in found]
     return faults
+
+
+def _patched(name: str, module: nn.Module) -> list[str]:
+    """Hooks and replaced methods, which calling the parts of a block one by one would pass by."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return [f"{name} carries forward hooks or a replaced forward"] if hooks or "forward" in vars(module) else []
 
 
 def _unsupported_block(block: Any) -> list[str]:
@@ -276,7 +289,21 @@ def _unsupported_block(block: Any) -> list[str]:
     attention = block.attn
     if type(attention) is not Attention:
         return [f"its attention is {type(attention).__name__}, not plain Attention"]
-    faults = []
+    faults = [fault for name, part in block.named_modules() for fault in _patched(name or "it", part)]
+    for name in ("qkv", "proj"):
+        if type(getattr(attention, name)) is not nn.Linear:
+            faults.append(f"its attention's {name} is {type(getattr(attention, name)).__name__}, not Linear")
+    if attention.scale != attention.head_dim**-0.5:
+        faults.append(f"its attention scales by {attention.scale}, not 1 / sqrt({attention.head_dim})")
+    for names, kinds in (
+        (("attn.attn_drop", "attn.proj_drop"), (nn.Dropout, nn.Identity)),
+        (("ls1", "ls2"), (LayerScale, nn.Identity)),
+        (("drop_path1", "drop_path2"), (DropPath, nn.Identity)),
+    ):
+        for name in names:
+            part = block.get_submodule(name)
+            if type(part) not in kinds:
+                faults.append(f"its {name} is {type(part).__name__}, not {kinds[0].__name__}")
     if getattr(attention, "gate", None) is not None:
         faults.append("its attention is gated")
     if not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity):

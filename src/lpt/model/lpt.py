@@ -60,6 +60,8 @@ class LPT(nn.Module):
         top_k: int = 2,
     ) -> None:
         super().__init__()
+        if not isinstance(backbone, FrozenViT):
+            raise ConfigError(f"backbone must be a FrozenViT, got {type(backbone).__name__}: wrap it, FrozenViT(vit)")
         depth, width = backbone.depth, backbone.width
         shared_blocks = depth // 2 if shared_blocks is None else shared_blocks
         _check_sizes(depth, num_classes, prompt_length, shared_blocks, pool_size, top_k)

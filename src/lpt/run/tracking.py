@@ -31,9 +31,7 @@ def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     on_cpu = config.runtime.device == "cpu"
     if on_cpu and PartialState(cpu=True).device.type != "cpu":
         on_cpu = False  # Accelerate keeps a process's first device; training goes by the model's
-    accelerator = Accelerator(
-        cpu=on_cpu, log_with=list(config.runtime.log_with) or None, project_dir=str(folder)
-    )
+    accelerator = Accelerator(cpu=on_cpu, log_with=list(config.runtime.log_with) or None, project_dir=str(folder))
     if config.runtime.log_with:
         flat = {f"{section}.{key}": str(value) for section, fields in config.model_dump(mode="json").items()
                 if isinstance(fields, dict) for key, value in fields.items()}  # fmt: skip

@@ -217,7 +217,7 @@ def build_objective(model: LPT, images: LabelledImages, loss: LossConfig, phase:
         for stream, gamma in gammas.items()
     }
     objective = PhaseObjective(model, phase, losses, loss.similarity_weight)
-    objective.losses.to(model.head.weight)  # first to its precision: MPS has no float64
+    objective.losses.to(model.head.weight)  # its device, in its precision (MPS has no float64)
     return objective
 
 
