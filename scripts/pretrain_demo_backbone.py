@@ -9,11 +9,13 @@ were held out of training.
 
 Command::
 
-    @COMMAND@
+    python scripts/pretrain_demo_backbone.py --minutes 19.3 --threads 1 --work /tmp/lpt-demo-backbone
 
-@RESULT@
+It ran on one thread of a 2-core Intel Xeon with AMX (bfloat16), which other processes shared: 1159 s, 2230 steps,
+285,440 images of 1,000 classes. Result: 49.9 % top-1 on 1,250 held-out renders, 39.9 % with the training
+augmentation. The schedule follows the clock, so a second run comes out alike, not equal.
 
-It writes `src/lpt/demo/backbone/model.safetensors` (float16, no head) and `backbone.json`. Interrupted, the
+It writes `src/lpt/demo/backbone/model.safetensors` (float16, no head) and `model.json`. Interrupted, the
 same command goes on from its last checkpoint, at most two minutes old.
 """
 
@@ -551,24 +553,33 @@ def own_test(state: State, glyphs: Glyphs, held: np.ndarray, seed: int) -> dict[
     }
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Write a file beside its place, then move it there."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
 def export(state: State, glyphs: Glyphs, held: np.ndarray, args: argparse.Namespace) -> None:
     """Write the weights and what they are, and prove that they load."""
     args.out.mkdir(parents=True, exist_ok=True)
     tensors = {n: v.half().contiguous() for n, v in state.average.items() if not n.startswith("head.")}
     weights = args.out / "model.safetensors"
-    safetensors.torch.save_file(tensors, weights)
+    replace(weights, safetensors.torch.save(tensors))
     bare = VisionTransformer(**ARCHITECTURE, num_classes=0)
     bare.load_state_dict(safetensors.torch.load_file(weights), strict=True)
     report = {
-        "format": 1,
         "name": "lpt-demo-glyphs",
-        "architecture": {"class": "timm.models.vision_transformer.VisionTransformer", "kwargs": ARCHITECTURE},
+        "architecture": ARCHITECTURE,
         "mean": [MEAN] * 3,
         "std": [STD] * 3,
+        "license": "apache-2.0",
+        "provenance": "Made from renders of the DejaVu fonts (Bitstream Vera licence) and the STIX fonts (STIX font "
+        "licence); the fonts themselves are not included.",
         "dtype": "float16",
         "parameters": sum(p.numel() for p in bare.parameters()),
         "training": {
-            "task": "classification of rendered letters and symbols; no digit, and no glyph drawn like one",
+            "task": "rendered letters and symbols; no digit, and no glyph nearly equal to a digit of its own font",
             "classes": len(glyphs.names),
             "renders": int((~held).sum()),
             "fonts": glyphs.versions,
@@ -593,12 +604,8 @@ def export(state: State, glyphs: Glyphs, held: np.ndarray, args: argparse.Namesp
         },
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", *sys.argv]),
-        "licence": "Apache-2.0, as this project. Made from renders of the DejaVu fonts (Bitstream Vera licence) "
-        "and the STIX fonts (STIX font licence); the fonts themselves are not included.",
     }
-    partial = args.out / "backbone.json.partial"
-    partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, args.out / "backbone.json")
+    replace(args.out / "model.json", (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
     print(json.dumps(report["own_test"], indent=2), flush=True)
 
 

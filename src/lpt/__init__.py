@@ -5,13 +5,20 @@ import lpt
 result = lpt.fit("photos/", "runs/photos")
 predictor = lpt.Predictor(None, result.pack)
 predictor.predict(["new.jpg"])
+
+Names are imported when they are first used, so that `lpt --help` need not wait for torch.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
-from lpt.model.pretrained import load_backbone
-from lpt.pack import Pack, load_pack
-from lpt.predictor import Prediction, Predictor
-from lpt.run.fit import FitResult, fit, resume
+
+if TYPE_CHECKING:
+    from lpt.model.pretrained import load_backbone
+    from lpt.pack import Pack, load_pack
+    from lpt.predictor import Prediction, Predictor
+    from lpt.run.fit import FitResult, fit, resume
 
 __version__ = "0.1.0"
 
@@ -30,3 +37,31 @@ __all__ = [
     "load_pack",
     "resume",
 ]
+
+_HOME = {
+    "FitResult": "lpt.run.fit",
+    "Pack": "lpt.pack",
+    "Prediction": "lpt.predictor",
+    "Predictor": "lpt.predictor",
+    "fit": "lpt.run.fit",
+    "load_backbone": "lpt.model.pretrained",
+    "load_pack": "lpt.pack",
+    "resume": "lpt.run.fit",
+}
+_MODULES = ("data", "evaluation", "losses", "methods", "model", "pack", "predictor", "report", "training")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"lpt.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

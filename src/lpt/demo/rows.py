@@ -40,7 +40,7 @@ class DemoBudget:
         phase1_epochs, phase2_epochs: epochs of LPT's phases.
     """
 
-    batch_size: int = 32
+    batch_size: int = 16
     epoch_steps: int = 10
     phase1_epochs: int = 10
     phase2_epochs: int = 5

@@ -95,7 +95,7 @@ def fine_tune(
         RunError: the loss is not finite.
     """
     tuned = FineTuned(copy.deepcopy(backbone), _new_head(backbone, images, budget.seed, head), preprocessing)
-    tuned.backbone.requires_grad_(True)
+    tuned.backbone.vit.requires_grad_(True)
     loss = LogitAdjusted(images.class_counts.tolist(), tau)
     groups = param_groups_layer_decay(tuned.backbone.vit, weight_decay=weight_decay, layer_decay=layer_decay)
     for group in groups:
@@ -111,7 +111,7 @@ def fine_tune(
         backbone.device,
         progress=progress,
     )
-    tuned.backbone.requires_grad_(False)
+    tuned.backbone.vit.requires_grad_(False)
     return tuned
 
 

@@ -56,7 +56,7 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
     Args:
         name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); or
             the name of a backbone shipped with this package.
-        checkpoint: local weights to use instead. With a file `<stem>.json` or `backbone.json` beside it that holds
+        checkpoint: local weights to use instead. With a file `<stem>.json` beside it that holds
             `architecture` (arguments of timm's VisionTransformer), `name` need not be one of timm's.
         image_size: input height and width, pixels; None keeps the size of the weights. Position embeddings are
             resampled as timm does.
@@ -138,11 +138,7 @@ def _why_not_loaded(name: str, checkpoint: Path | None, error: Exception) -> str
 
 def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     """What the file beside a checkpoint says of its architecture, if there is one."""
-    if checkpoint is None:
-        return None
-    beside = checkpoint.with_suffix(".json"), checkpoint.with_name("backbone.json")
-    path = next((path for path in beside if path.is_file()), None)
-    if path is None:
+    if checkpoint is None or not (path := checkpoint.with_suffix(".json")).is_file():
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -151,8 +147,7 @@ def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     missing = [key for key in ("architecture", "mean", "std") if key not in facts]
     if missing:
         raise ConfigError(f"{path}, beside the checkpoint, lacks {', '.join(missing)}")
-    arguments = facts["architecture"]
-    return {**facts, "architecture": arguments.get("kwargs", arguments) if isinstance(arguments, dict) else {}}
+    return dict(facts)
 
 
 def _from_architecture(facts: dict[str, Any], checkpoint: Path) -> tuple[VisionTransformer, dict[str, Any]]:

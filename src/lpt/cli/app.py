@@ -1,0 +1,70 @@
+"""The `lpt` program: its commands, and how errors reach a person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from lpt import __version__
+from lpt.cli import config, demo, doctor, evaluate, fit, inspect, predict
+from lpt.cli.screen import hush, print_error
+from lpt.errors import LptError
+
+INTERRUPTED = 130
+_FOOTER = (
+    "Start with: lpt doctor DATA, then lpt fit DATA. Each command has an example in its --help.  "
+    "Exit codes: 0 done, 1 doctor found errors, 2 something to correct (the message says what), 130 interrupted."
+)
+
+
+class Program(TyperGroup):
+    """Turns errors a person can act on into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except LptError as error:
+            print_error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print_error("interrupted; no half-written file is left")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Program,
+    help="Long-tailed prompt tuning: classifiers that see rare classes, from a frozen Vision Transformer.",
+    epilog=_FOOTER,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (doctor.doctor, fit.fit, evaluate.evaluate, predict.predict, inspect.inspect, config.config, demo.demo):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Long-tailed prompt tuning: classifiers that see rare classes, from a frozen Vision Transformer."""
+
+
+def main() -> None:
+    """Entry point of `lpt`."""
+    hush()
+    app()

@@ -1,0 +1,102 @@
+"""`lpt config`: the fields of a configuration, or a preset to start from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lpt.cli.screen import output_console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lpt.config import Section
+
+
+def config(
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Print this preset as YAML: laptop, paper or auto.")
+    ] = None,
+) -> None:
+    """List every field of a configuration with type, default and meaning; or print a preset as YAML.
+
+    **Example:** lpt config --preset laptop > my.yaml, then lpt fit photos/ --config my.yaml
+    """
+    if preset is not None:
+        _print_preset(preset)
+        return
+    from lpt.config import RunConfig
+
+    console = output_console()
+    for name, field in RunConfig.model_fields.items():
+        section = field.annotation
+        if hasattr(section, "model_fields"):
+            console.print(f"\n[bold]{name}[/bold]: {section.__doc__}")
+            console.print(_fields(name, section))  # type: ignore[arg-type]
+        else:
+            console.print(f"[bold]{name}[/bold]: {field.description} Default: {field.default}")
+    console.print(
+        "\nSet a field: lpt fit DATA --set train.batch_size=32, or in a YAML file: lpt fit DATA --config FILE"
+    )
+
+
+def _print_preset(name: str) -> None:
+    from lpt.config import to_yaml
+    from lpt.hardware import inspect_machine
+    from lpt.presets import with_preset
+
+    resolved = with_preset({"preset": name}, inspect_machine(), origin="the preset")
+    for reason in resolved.reasons:
+        typer.echo(f"# {reason}")
+    typer.echo(to_yaml(resolved.config), nl=False)
+
+
+def _fields(prefix: str, section: type[Section]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    for column in ("field", "type", "default", "meaning"):
+        table.add_column(column, overflow="fold")
+    for path, kind, default, description in _rows(prefix, section):
+        table.add_row(Text(path, style="bold"), Text(kind), Text(default), Text(description))
+    return table
+
+
+def _rows(prefix: str, section: type[Section]) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for name, field in section.model_fields.items():
+        path = f"{prefix}.{name}"
+        inner = field.annotation
+        if isinstance(inner, type) and hasattr(inner, "model_fields"):
+            rows += _rows(path, inner)
+        else:
+            rows.append((path, _kind(inner), _shown(field.default), field.description or ""))
+    return rows
+
+
+def _kind(annotation: Any) -> str:
+    """A type as a person reads it: `auto | int | int, int`."""
+    from types import NoneType, UnionType
+    from typing import Annotated, Literal, Union, get_args, get_origin
+
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " | ".join(_kind(one) for one in inner if one is not NoneType)
+    if origin in (tuple, list):
+        return ", ".join(map(_kind, inner)) if origin is tuple else f"list of {_kind(inner[0])}"
+    return {"Path": "path", "str": "text"}.get(annotation.__name__, str(annotation.__name__))
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "–"
+    if isinstance(default, tuple):
+        return ", ".join(_shown(value) for value in default)
+    return f"{default:.4g}" if isinstance(default, float) else str(default)

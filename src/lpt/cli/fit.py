@@ -1,0 +1,136 @@
+"""`lpt fit`: from images to a prompt pack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from click.core import ParameterSource
+
+from lpt.cli import options
+from lpt.cli.screen import output_console
+from lpt.errors import ConfigError
+
+_RUN = "Run"
+_WITH_RESUME = {"resume", "quiet"}
+
+
+def fit(
+    ctx: typer.Context,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help=options.DATA_HELP + " May stand in --config.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Run folder to make. Default: runs/DATA-DATE-TIME."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML configuration; lpt config lists the fields.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="One field of the configuration; may be repeated."),
+    ] = None,
+    test: options.Test = None,
+    val: options.Validation = None,
+    long_tail: options.LongTail = None,
+    image_root: options.ImageRoot = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stop|skip",
+            help="An image that cannot be read: stop before training, or leave it out. Default: stop.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    backbone: options.Backbone = None,
+    checkpoint: options.Checkpoint = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="PIXELS|HxW", help="Input size: 224, or 160x128.", rich_help_panel="Backbone and machine"),
+    ] = None,
+    device: options.Device = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that is in --output.", rich_help_panel=_RUN)
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with the interrupted run of this folder.", rich_help_panel=_RUN),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything, run a few real steps, estimate time, memory and disk; write nothing.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
+    ] = False,
+) -> None:
+    """Train a prompt pack: shared prompt first, group prompts second; then test, plot and pack it.
+
+    Ctrl-C saves and says how to go on. The command's options win over --config, that over the preset.
+
+    **Example:** lpt fit photos/ --output runs/photos --val 0.1
+
+    **Example:** lpt fit hf:cifar100:img:fine_label --long-tail 100 --preset laptop --set train.phase1.epochs=4
+    """
+    console = output_console(quiet=quiet)
+    if resume is not None:
+        _refuse_beside_resume(ctx)
+        from lpt.run.fit import resume as resume_run
+
+        resume_run(resume, console=console)
+        return
+    given = {
+        "data.test": test,
+        "data.validation": None if val is None else options.parse_validation(val),
+        "data.long_tail": long_tail,
+        "data.image_root": image_root,
+        "data.image_column": image_column,
+        "data.label_column": label_column,
+        "data.bad_images": bad_images,
+        "backbone.name": backbone,
+        "backbone.checkpoint": checkpoint,
+        "image.size": None if size is None else options.parse_size(size),
+        "runtime.device": device,
+        "runtime.seed": seed,
+    }
+    settings = [*_assignments(given), *(set_ or [])]
+    if dry_run:
+        from lpt.run.dry_run import dry_run as try_out
+
+        try_out(data, output, preset=preset, config=config, settings=settings, overwrite=overwrite, console=console)
+        return
+    from lpt.run.fit import fit as fit_run
+
+    fit_run(data, output, preset=preset, config=config, settings=settings, overwrite=overwrite, console=console)
+
+
+def _assignments(given: dict[str, Any]) -> list[str]:
+    return [f"{path}={json.dumps(value, default=str)}" for path, value in given.items() if value is not None]
+
+
+def _refuse_beside_resume(ctx: typer.Context) -> None:
+    """A run goes on with the settings it was started with."""
+    others = [
+        "DATA" if parameter.name == "data" else parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name not in _WITH_RESUME
+        and ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if others:
+        raise ConfigError(
+            f"--resume goes on with the settings of the run; leave out {', '.join(others)}. "
+            "For other settings start a new run."
+        )

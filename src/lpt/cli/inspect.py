@@ -1,0 +1,30 @@
+"""`lpt inspect`: what a pack holds."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Annotated
+
+import typer
+
+from lpt.cli import options
+from lpt.cli.screen import output_console
+
+
+def inspect(
+    pack: options.PackPath,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole description as JSON.")] = False,
+) -> None:
+    """Show a pack: task, classes, method, backbone, input, results, how it was trained; its tensors are verified.
+
+    **Example:** lpt inspect runs/photos
+    """
+    from lpt.pack import load_pack
+    from lpt.report.pack import print_pack
+
+    loaded = load_pack(options.find_pack(pack))
+    if json:
+        sizes = {"path": str(loaded.path), "stored_bytes": loaded.stored_bytes}
+        typer.echo(json_module.dumps({**loaded.info.model_dump(mode="json"), **sizes}, indent=2, ensure_ascii=False))
+        return
+    print_pack(loaded, output_console())

@@ -1,0 +1,95 @@
+"""Arguments and options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lpt.errors import ConfigError
+
+DATA_HELP = (
+    "Images with labels: a folder of class folders (or of train/val/test folders of those), a .csv, .tsv or .jsonl "
+    "table, a .txt of `path label` lines, or hf:NAME_OR_FOLDER[:image_column[:label_column]]."
+)
+_DATA, _MODEL = "Data", "Backbone and machine"
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+PackPath = Annotated[
+    Path, typer.Argument(metavar="PACK", help="Prompt pack, or run folder that holds one.", show_default=False)
+]
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Folder that relative image paths start from.", rich_help_panel=_DATA),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of images in a table (found by name if unset).", rich_help_panel=_DATA),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of labels in a table (found by name if unset).", rich_help_panel=_DATA),
+]
+Test = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Test images, in any form of DATA.", rich_help_panel=_DATA),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        "--val",
+        metavar="FRACTION|SOURCE",
+        help="Share of each class to cut from train for validation, such as 0.1; or validation images.",
+        rich_help_panel=_DATA,
+    ),
+]
+LongTail = Annotated[
+    float | None,
+    typer.Option(
+        metavar="IF", help="Cut a balanced set to this imbalance factor, n_max / n_min.", rich_help_panel=_DATA
+    ),
+]
+BadImages = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(help="An image that cannot be read: stop with its path, or leave it out.", rich_help_panel=_DATA),
+]
+Backbone = Annotated[
+    str | None, typer.Option(metavar="NAME", help="timm name of the Vision Transformer.", rich_help_panel=_MODEL)
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Local weights of that architecture.", rich_help_panel=_MODEL),
+]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
+BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
+
+
+def parse_size(text: str) -> int | list[int] | str:
+    """`224` or `160x128` (height x width) as the configuration wants it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text == "auto":
+        return text
+    numbers = re.fullmatch(r"(\d+)(?:\s*[x×,]\s*(\d+))?", text.strip())
+    if numbers is None:
+        raise ConfigError(f"--size {text!r}: write pixels as 224, or height x width as 160x128")
+    height, width = numbers.groups()
+    return int(height) if width is None else [int(height), int(width)]
+
+
+def parse_validation(text: str) -> float | str:
+    """A share, or a source of images."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def find_pack(path: Path) -> Path:
+    """The pack itself, or that of a run folder. What is neither is left for `load_pack` to refuse."""
+    inside = path / "pack"
+    return inside if not (path / "pack.json").exists() and inside.is_dir() else path

@@ -1,0 +1,63 @@
+"""`lpt predict`: classes of new images, as CSV or JSON lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lpt.cli import options
+from lpt.cli.screen import error_console
+
+
+def predict(
+    pack: options.PackPath,
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Image files, or folders (searched with all folders in them)."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to write: .csv or .jsonl. Default: CSV on standard output."
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(metavar="K", min=1, help="How many classes to give for an image.")] = 5,
+    prior: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Columns class,share: how frequent classes are where the images come from. Default: all equally.",
+        ),
+    ] = None,
+    bad_images: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(help="An image that cannot be read: stop with its path, or leave it out and say so."),
+    ] = "stop",
+    backbone: options.Backbone = None,
+    checkpoint: options.Checkpoint = None,
+    device: options.Device = None,
+    batch_size: options.BatchSize = 32,
+) -> None:
+    """Classify images: one row an image, the most probable classes first. JSON lines also name the group prompts.
+
+    Columns of the CSV: image, class_1, probability_1, class_2, ... An output file appears when it is complete.
+
+    **Example:** lpt predict runs/photos new_photos/ --output predictions.csv --top-k 3
+    """
+    from lpt.run.predict import predict_files
+
+    predict_files(
+        options.find_pack(pack),
+        images,
+        output,
+        top_k=top_k,
+        prior=prior,
+        skip_bad=bad_images == "skip",
+        backbone=backbone,
+        checkpoint=checkpoint,
+        device=device or "auto",
+        batch_size=batch_size,
+        progress=error_console(),
+    )

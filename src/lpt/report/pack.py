@@ -1,0 +1,115 @@
+"""What `lpt inspect` prints about a pack."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lpt.data.longtail import ShotGroups, imbalance_factor
+from lpt.evaluation.metrics import Metrics
+from lpt.pack import Pack, PackInfo, uses_group_prompts
+from lpt.report.tables import metrics_table
+
+_LISTED = 5
+
+
+def print_pack(pack: Pack, console: Console) -> None:
+    """Print everything a person may want to know of a pack."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _rows(pack):
+        table.add_row(name, Text(text))
+    console.print(table)
+    metrics = {name: Metrics.from_dict(values) for name, values in pack.info.metrics.items()}
+    if metrics:
+        console.print()
+        console.print(metrics_table(metrics))
+    else:
+        console.print("It was not measured: there was neither a test nor a validation split.")
+    console.print(_tensors(pack))
+
+
+def _rows(pack: Pack) -> list[tuple[str, str]]:
+    info = pack.info
+    method, backbone, image = info.method, info.backbone, info.preprocessing
+    phases = "both phases" if uses_group_prompts(info) else "phase 1 only, group prompts unused"
+    mirrored = "mirrored" if image.flip else "never mirrored"
+    height, width = image.size
+    return [
+        ("pack", str(pack.path)),
+        ("written with", f"lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}"),
+        ("classes", _classes(info)),
+        ("trained on", _training_images(info)),
+        (
+            "method",
+            f"{phases}; prompt length {method.prompt_length}, {method.shared_blocks} shared blocks, "
+            f"{method.pool_size} group prompts of which {method.top_k} are picked",
+        ),
+        (
+            "size",
+            f"{method.trainable_parameters:,} numbers, {pack.stored_bytes / 2**20:.2f} MiB: "
+            f"{100 * method.share_of_backbone:.2f} % of the backbone's {backbone.parameters / 1e6:.1f} M",
+        ),
+        ("backbone", f"{backbone.name}, licence {backbone.licence}"),
+        (
+            "its weights",
+            f"sha256 {backbone.weight_hash}" + (f", from {backbone.checkpoint}" if backbone.checkpoint else ""),
+        ),
+        (
+            "input",
+            f"{height}x{width} pixels, {image.interpolation}, central {100 * image.test_crop:.4g} % of the side; "
+            f"{mirrored} in training",
+        ),
+        (
+            "probabilities",
+            f"softmax({info.probabilities.scale:g} x cosine / {info.probabilities.temperature:.4g}); "
+            f"temperature from: {info.probabilities.fitted_on}",
+        ),
+        ("training", _training(info)),
+        ("tensors", f"verified, sha256 {info.tensors_sha256}"),
+    ]
+
+
+def _classes(info: PackInfo) -> str:
+    names = info.class_names
+    shown = ", ".join(names[: 2 * _LISTED]) + (
+        f", ... and {len(names) - 2 * _LISTED:,} more" if len(names) > 10 else ""
+    )
+    return f"{len(names):,}: {shown}"
+
+
+def _training_images(info: PackInfo) -> str:
+    counts = np.asarray(info.class_counts)
+    present = counts[counts > 0]
+    groups = ShotGroups(info.shots.few_below, info.shots.many_above)
+    sizes = np.bincount(groups.of(present), minlength=3)
+    shots = ", ".join(f"{size} {name}" for name, size in zip(groups.names, sizes, strict=True))
+    return (
+        f"{counts.sum():,} images, {present.max():,} to {present.min():,} a class (imbalance factor "
+        f"{imbalance_factor(present):.1f}): {shots}-shot ({groups.describe()})"
+    )
+
+
+def _training(info: PackInfo) -> str:
+    training = info.training
+    train = training.get("train", {})
+    epochs = " + ".join(str(train.get(phase, {}).get("epochs", "?")) for phase in ("phase1", "phase2"))
+    return (
+        f"preset {training.get('preset')}, {epochs} epochs of {train.get('epoch_steps')} steps, "
+        f"batch size {train.get('batch_size')}, seed {training.get('runtime', {}).get('seed')}, "
+        f"data {training.get('data', {}).get('source') or 'given in Python'}"
+    )
+
+
+def _tensors(pack: Pack) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("tensor")
+    table.add_column("shape")
+    table.add_column("numbers", justify="right")
+    for name, tensor in pack.tensors.items():
+        table.add_row(name, " x ".join(map(str, tensor.shape)), f"{tensor.numel():,}")
+    return table

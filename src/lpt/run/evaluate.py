@@ -1,0 +1,107 @@
+"""A finished pack measured on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from lpt.config import validate
+from lpt.data.longtail import ShotGroups
+from lpt.data.sources import open_images, usable_cores
+from lpt.data.sources.raw import SplitName
+from lpt.errors import RunError
+from lpt.pack import PackInfo, Versions, load_pack
+from lpt.predictor import Predictor
+from lpt.report.progress import counted
+from lpt.report.result import Measured, measure_predictions, write_measured, write_metrics
+from lpt.report.tables import metrics_table
+
+
+def evaluate_pack(
+    pack: Path,
+    data: str,
+    *,
+    split: SplitName,
+    data_settings: Mapping[str, Any],
+    output: Path | None,
+    overwrite: bool,
+    backbone: str | None,
+    checkpoint: Path | None,
+    device: str,
+    batch_size: int,
+    console: Console,
+    progress: Console,
+) -> Measured:
+    """Measure a pack on the images of a source, print the table, and write the files if a folder is given.
+
+    Args:
+        pack: the pack folder.
+        data: the source, its labels being names of the pack's classes.
+        split: which split to take if the source has several.
+        data_settings: fields of the `data` section, such as the image root.
+        output: folder for metrics.json, per_class.csv and plots.
+        overwrite: replace an evaluation that is in `output`.
+        backbone, checkpoint, device: as for `Predictor`.
+        batch_size: images in a forward pass.
+        console: for the table.
+        progress: for the bar.
+    """
+    if output is not None:
+        _check_output(output, overwrite=overwrite)
+    loaded = load_pack(pack)
+    info = loaded.info
+    settings = validate({"data": {**data_settings, "source": data}}, origin="the options").data
+    images, skipped, notes = open_images(data, settings, tuple(info.class_names), split=split)
+    predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
+    with counted(progress, "measuring", len(images)) as done:
+        workers = 0 if len(images) < 1000 else min(usable_cores() - 1, 4)
+        predictions = predictor.split(images, batch_size=batch_size, workers=workers, progress=done)
+    counts = np.asarray(info.class_counts, dtype=np.int64)
+    groups = ShotGroups(info.shots.few_below, info.shots.many_above)
+    scale, temperature = info.probabilities.scale, info.probabilities.temperature
+    measured = measure_predictions(predictions, counts, groups, scale=scale, temperature=temperature)
+    _print(measured, split, notes, skipped, console)
+    if output is not None:
+        write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
+        write_metrics(output / "metrics.json", {split: measured}, _facts(loaded.path, info, data, len(skipped)))
+        console.print(f"metrics.json, per_class.csv and plots: {output}", markup=False)
+    return measured
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise RunError(f"--output: {output} is a file; give a folder")
+    if (output / "config.yaml").exists():
+        raise RunError(f"--output: {output} is a run folder, whose own metrics.json stays; give another folder")
+    if (output / "metrics.json").exists() and not overwrite:
+        raise RunError(f"--output: {output} holds an evaluation already; add --overwrite, or give another folder")
+
+
+def _print(measured: Measured, split: str, notes: list[str], skipped: list[tuple[str, str]], console: Console) -> None:
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    for name, reason in skipped[:5]:
+        console.print(f"  {name}: {reason}", style="yellow", markup=False)
+    console.print(metrics_table({split: measured.metrics}))
+    one = measured.metrics
+    extra = [f"top 5 {100 * one.top5:.1f} %"] if one.top5 is not None else []
+    extra += [f"expected calibration error {100 * one.ece:.1f} %"] if one.ece is not None else []
+    extra += [f"negative log-likelihood {one.nll:.3f}"] if one.nll is not None else []
+    if extra:
+        console.print("Also: " + ", ".join(extra))
+
+
+def _facts(path: Path, info: PackInfo, data: str, skipped: int) -> dict[str, Any]:
+    return {
+        "pack": str(path),
+        "pack_sha256": info.tensors_sha256,
+        "data": data,
+        "skipped_images": skipped,
+        "versions": Versions.here().model_dump(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }

@@ -1,0 +1,358 @@
+"""The prompt pack: written whole or not at all, read back the same, and every kind of damage named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import lpt
+from lpt.data.longtail import ShotGroups
+from lpt.data.transforms import Preprocessing
+from lpt.errors import PackError, RunError
+from lpt.evaluation.metrics import measure
+from lpt.model import LPT
+from lpt.pack import (
+    CARD_NAME,
+    FORMAT_VERSION,
+    JSON_NAME,
+    TENSORS_NAME,
+    Method,
+    Pack,
+    PackInfo,
+    Probabilities,
+    Shots,
+    Versions,
+    encode_tensors,
+    load_pack,
+    make_reference,
+    reference_image,
+    sha256,
+    write_pack,
+)
+from lpt.report.card import model_card
+
+NAMES = ["adder", "björn", "crane"]
+SIZES = dict(prompt_length=2, shared_blocks=1, pool_size=4, top_k=2)
+
+
+def new_model(checkpoint: Path, size: tuple[int, int] = (32, 32), seed: int = 0) -> LPT:
+    backbone = lpt.load_backbone("tiny", checkpoint=checkpoint, image_size=size)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LPT(backbone, len(NAMES), **SIZES)
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.normal_()
+    return model.requires_grad_(False)
+
+
+def describe(model: LPT, content: bytes, phases: list[int]) -> PackInfo:
+    record = model.backbone.record
+    assert record is not None
+    return PackInfo(
+        format_version=FORMAT_VERSION,
+        versions=Versions.here(),
+        backbone=record,
+        preprocessing=Preprocessing(
+            size=model.backbone.image_size,
+            mean=record.mean,
+            std=record.std,
+            interpolation="bicubic",
+            test_crop=0.875,
+            crop_area=(0.3, 1.0),
+            crop_aspect=(0.75, 1.25),
+            flip=False,
+        ),
+        class_names=NAMES,
+        class_counts=[120, 40, 1],
+        shots=Shots(few_below=20, many_above=100),
+        method=Method(
+            name="lpt", phases=phases, **SIZES, trainable_parameters=1234, share_of_backbone=0.0123
+        ),
+        probabilities=Probabilities(scale=20, temperature=1.5, fitted_on="20 validation images"),
+        metrics={},
+        training={"preset": "laptop"},
+        reference=make_reference(model, group_prompts=2 in phases),
+        tensors_sha256=sha256(content),
+    )
+
+
+def write(path: Path, model: LPT, phases: list[int] | None = None, card: str = "# card\n") -> Path:
+    content = encode_tensors(model.state_dict())
+    return write_pack(path, describe(model, content, [1, 2] if phases is None else phases), content, card)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_backbone: Path) -> LPT:
+    return new_model(tiny_backbone)
+
+
+@pytest.fixture
+def folder(model: LPT, tmp_path: Path) -> Path:
+    return write(tmp_path / "pack", model)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change pack.json in place."""
+    values = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
+    change(values)
+    (folder / JSON_NAME).write_text(json.dumps(values), encoding="utf-8")
+
+
+# --- writing and reading ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phases", [[1, 2], [2], [1], []])
+def test_what_is_written_is_read(model: LPT, phases: list[int], tmp_path: Path) -> None:
+    """Description, tensors and outputs come back the same, after both phases or one."""
+    path = write(tmp_path / "pack", model, phases)
+    pack = load_pack(str(path))
+    assert pack.info == describe(model, (path / TENSORS_NAME).read_bytes(), phases)
+    assert pack.stored_bytes == (path / TENSORS_NAME).stat().st_size
+    assert pack.tensors.keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(pack.tensors[name], tensor)
+    built = pack.build(model.backbone)
+    images = reference_image((32, 32))
+    assert torch.equal(built(images).cosines, model(images).cosines)
+    assert not any(parameter.requires_grad for parameter in built.parameters())
+
+
+def test_a_pack_is_three_files_without_pickle(folder: Path) -> None:
+    """Nothing in a pack can run code when it is opened, and nothing of writing it is left beside it."""
+    assert {path.name for path in folder.iterdir()} == {JSON_NAME, TENSORS_NAME, CARD_NAME}
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors", ".md"}
+    assert load_file(folder / TENSORS_NAME).keys() == {"shared.tokens", "groups.prompts", "groups.keys", "head.weight"}
+    assert [path.name for path in folder.parent.iterdir()] == ["pack"]
+
+
+def test_the_same_tensors_give_the_same_bytes(model: LPT) -> None:
+    """`bit for bit` is a statement about this file: no time, path, order of insertion or graph gets into it."""
+    state = model.state_dict()
+    backwards = {name: state[name].double().requires_grad_() for name in reversed(list(state))}
+    assert encode_tensors(state) == encode_tensors(backwards)
+
+
+def test_the_card_has_the_numbers(model: LPT) -> None:
+    """What was measured and what it rests on stands in the README: shot groups with their bounds, size, licence."""
+    info = describe(model, b"", [1, 2])
+    metrics = measure([0, 0, 1, 2], [0, 1, 1, 2], info.class_counts, ShotGroups(20, 100))
+    card = model_card(info, {"test": metrics}, 3 * 2**20)
+    for expected in ("| test | 4 | 75.0 | 83.3 | 50.0 | 100.0 | 100.0 |", ShotGroups(20, 100).describe(), "3.00 MiB", "1.2 %", "apache-2.0",
+                     "`tiny`", "32x32", "1,234", "20 validation images", f"lpt {lpt.__version__}"):  # fmt: skip
+        assert expected in card
+    assert "Nothing" in model_card(info, {}, 10)
+
+
+def test_rewriting_replaces_the_pack(model: LPT, folder: Path, tiny_backbone: Path) -> None:
+    """A run that is finished a second time leaves its own pack and no rest of the first."""
+    (folder / "notes.txt").write_text("of the first")
+    other = new_model(tiny_backbone, seed=1)
+    write(folder, other)
+    assert torch.equal(load_pack(folder).tensors["head.weight"], other.head.weight)
+    assert [path.name for path in folder.parent.iterdir()] == ["pack"]
+    assert not (folder / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("when", [1, 2, 3, 4, 5])
+def test_an_interrupted_write_leaves_the_pack_before(
+    when: int, model: LPT, folder: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever rename fails (three files, the old pack aside, the new one in place), the old pack still loads."""
+    real, calls = os.replace, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == when:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(RunError, match=r"cannot write.*No space left"):
+        write(folder, new_model(tiny_backbone, seed=1))
+    monkeypatch.undo()
+    assert torch.equal(load_pack(folder).tensors["head.weight"], model.head.weight)
+    write(folder, model)  # and what was left behind is no obstacle
+    assert [path.name for path in folder.parent.iterdir()] == ["pack"]
+
+
+def test_a_place_that_cannot_be_written_is_named(model: LPT, tmp_path: Path) -> None:
+    """An error with the path, not a traceback after hours of training."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=str(tmp_path / "file")):
+        write(tmp_path / "file" / "pack", model)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [JSON_NAME, TENSORS_NAME])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    """Half a copy of a pack says which file is not there."""
+    (folder / name).unlink()
+    with pytest.raises(PackError, match=name):
+        load_pack(folder)
+
+
+def test_no_pack_at_all_is_named(tmp_path: Path) -> None:
+    """A run folder given instead of its pack is told so."""
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(PackError, match=r"not a prompt pack.*pack/"):
+            load_pack(path)
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-7], lambda c: b"", lambda c: c[:-1] + bytes([c[-1] ^ 1])])
+def test_damaged_tensors_are_named(folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    """A truncated, empty or flipped file is told from a whole one by its sha256."""
+    path = folder / TENSORS_NAME
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(PackError, match=rf"{path} is damaged \(\d+ bytes\).*sha256"):
+        load_pack(folder)
+
+
+def test_tensors_that_are_no_safetensors_are_named(folder: Path) -> None:
+    """Also where somebody made the sha256 match."""
+    (folder / TENSORS_NAME).write_bytes(b"not tensors")
+    edit(folder, lambda values: values.update(tensors_sha256=sha256(b"not tensors")))
+    with pytest.raises(PackError, match=rf"{TENSORS_NAME} is damaged"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format_version": 1'])
+def test_json_that_is_none_is_named(folder: Path, content: bytes) -> None:
+    """A cut or binary pack.json is an error with its path."""
+    (folder / JSON_NAME).write_bytes(content)
+    with pytest.raises(PackError, match=rf"{JSON_NAME} is damaged"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format_version": 99}', b'{"format_version": "1"}'])
+def test_another_format_is_refused(folder: Path, content: bytes) -> None:
+    """A pack of a later version is told to need a newer lpt, not read halfway."""
+    (folder / JSON_NAME).write_bytes(content)
+    with pytest.raises(PackError, match=rf"format .*reads format {FORMAT_VERSION}"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda v: v.update(colour="red"), "colour"),
+        (lambda v: v["method"].update(heads=3), "method.heads"),
+        (lambda v: v.pop("class_names"), "class_names"),
+        (lambda v: v["backbone"].pop("weight_hash"), "backbone.weight_hash"),
+        (lambda v: v["preprocessing"].update(size="large"), "preprocessing.size"),
+        (lambda v: v["method"].update(name="vpt"), "method.name"),
+        (lambda v: v["class_names"].append("extra"), "class_counts"),
+        (lambda v: v["reference"]["classes"].append(0), "reference"),
+        (lambda v: v["reference"]["classes"].__setitem__(0, 3), "reference"),
+    ],
+)
+def test_edited_json_is_named_by_field(folder: Path, change: Callable[[dict[str, Any]], Any], field: str) -> None:
+    """Unknown, missing and contradicting fields are refused by their dotted path."""
+    edit(folder, change)
+    with pytest.raises(PackError, match=rf"{JSON_NAME} is damaged.*{field}"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["method"].update(prompt_length=3),
+        lambda v: v["method"].update(shared_blocks=2),
+        lambda v: v["method"].update(pool_size=9),
+        lambda v: v["method"].update(pool_size=1),
+        lambda v: v["method"].update(shared_blocks=40),
+        lambda v: v["preprocessing"].update(size=[33, 32]),
+        lambda v: (v["class_names"].pop(), v["class_counts"].pop(), v.update(reference={"classes": [], "cosines": []})),
+    ],
+)
+def test_sizes_that_do_not_fit_the_tensors_are_refused(
+    folder: Path, model: LPT, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    """Tensors are never loaded partly or reshaped."""
+    edit(folder, change)
+    with pytest.raises(PackError, match=rf"{TENSORS_NAME} does not fit {JSON_NAME}"):
+        load_pack(folder).build(model.backbone)
+
+
+# --- the backbone it belongs to ---------------------------------------------------------------------------------------
+
+
+def other_weights(tiny_backbone: Path, folder: Path) -> Path:
+    """The tiny backbone with one weight changed."""
+    shutil.copy(tiny_backbone.with_suffix(".json"), folder / "other.json")
+    tensors = load_file(tiny_backbone)
+    tensors["blocks.1.mlp.fc1.weight"][0, 0] += 1e-3
+    save_file(tensors, folder / "other.safetensors")
+    return folder / "other.safetensors"
+
+
+def test_another_backbone_is_refused_with_both_hashes(folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """One changed weight out of all is another backbone; the message has what was trained on and what was given."""
+    pack = load_pack(folder)
+    other = lpt.load_backbone("tiny", checkpoint=other_weights(tiny_backbone, tmp_path))
+    assert other.record is not None
+    with pytest.raises(PackError) as caught:
+        pack.build(other)
+    assert pack.info.backbone.weight_hash in str(caught.value)
+    assert other.record.weight_hash in str(caught.value)
+    assert other.record.weight_hash != pack.info.backbone.weight_hash
+
+
+def test_the_hash_is_of_the_weights_as_they_were_loaded(tiny_backbone: Path, tmp_path: Path) -> None:
+    """It is the same at every input size, since positions are resampled after it, and whatever head is on the file."""
+    plain = lpt.load_backbone("tiny", checkpoint=tiny_backbone).record
+    resized = lpt.load_backbone("tiny", checkpoint=tiny_backbone, image_size=(48, 64)).record
+    shutil.copy(tiny_backbone.with_suffix(".json"), tmp_path / "headed.json")
+    head = {"head.weight": torch.ones(7, 32), "head.bias": torch.zeros(7)}
+    save_file(load_file(tiny_backbone) | head, tmp_path / "headed.safetensors")
+    headed = lpt.load_backbone("tiny", checkpoint=tmp_path / "headed.safetensors").record
+    assert plain is not None
+    assert resized is not None
+    assert headed is not None
+    assert plain.weight_hash == resized.weight_hash == headed.weight_hash
+    assert plain.parameters == headed.parameters
+
+
+def test_a_pack_of_another_size_builds_on_the_same_backbone(tiny_backbone: Path, tmp_path: Path) -> None:
+    """The backbone may be given at any input size; the pack is used at its own."""
+    wide = new_model(tiny_backbone, size=(48, 32))
+    pack = load_pack(write(tmp_path / "pack", wide))
+    built = pack.build(lpt.load_backbone("tiny", checkpoint=tiny_backbone))
+    assert built.backbone.image_size == (48, 32)
+    images = reference_image((48, 32))
+    assert torch.equal(built(images).cosines, wide(images).cosines)
+
+
+def tampered(folder: Path, name: str) -> Pack:
+    tensors = load_file(folder / TENSORS_NAME)
+    tensors[name] = tensors[name].flip(0) + 0.5
+    content = encode_tensors(tensors)
+    (folder / TENSORS_NAME).write_bytes(content)
+    edit(folder, lambda values: values.update(tensors_sha256=sha256(content)))
+    return load_pack(folder)
+
+
+@pytest.mark.parametrize("name", ["shared.tokens", "groups.prompts", "groups.keys", "head.weight"])
+def test_other_outputs_than_where_it_was_written_are_refused(folder: Path, model: LPT, name: str) -> None:
+    """A changed tensor whose sha256 was made to match still fails the stored reference output."""
+    with pytest.raises(PackError, match=r"gives other outputs here.*differ by up to 0\.\d+"):
+        tampered(folder, name).build(model.backbone)
+
+
+@pytest.mark.parametrize("value", [1, 3])
+def test_an_edited_number_of_picks_is_found(folder: Path, model: LPT, value: int) -> None:
+    """`top_k` shows in no tensor's shape, only in the outputs."""
+    edit(folder, lambda values: values["method"].update(top_k=value))
+    with pytest.raises(PackError, match="gives other outputs here"):
+        load_pack(folder).build(model.backbone)

@@ -1,0 +1,247 @@
+"""Where the values of a run come from: preset, user, `auto`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lpt.config import RunConfig, merge, parse_assignments, read_yaml, to_yaml, validate
+from lpt.errors import ConfigError
+from lpt.hardware import Machine
+from lpt.presets import PRESETS, Resolved, choose_preset, resolve_auto, with_preset
+
+CPU = Machine("cpu", "a processor", 4, True, 8 * 2**30)
+CARD = Machine("cuda", "a card", 16, True, 80 * 2**30)
+MAC = Machine("mps", "a Mac", 8, False, 16 * 2**30)
+
+
+def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> Resolved:
+    options: dict[str, Any] = dict(
+        train_images=10_847,
+        native_size=(224, 224),
+        activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
+        remembered_bytes=30 * 2**20,
+        image_folder=True,
+    )
+    chosen = with_preset(values, machine, origin="test")
+    return resolve_auto(chosen.config, machine, **{**options, **changes})
+
+
+def leaves(values: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {path: values}
+    return {key: leaf for name, value in values.items() for key, leaf in leaves(value, f"{path}.{name}").items()}
+
+
+# --- the published setting --------------------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "backbone.name": "vit_base_patch16_224.augreg_in21k",
+    "image.size": 224,
+    "image.flip": True,
+    "image.test_crop": 7 / 8,
+    "model.prompt_length": 10,
+    "model.shared_blocks": None,  # half of them: 6 of ViT-B's 12
+    "model.pool_size": 20,
+    "model.top_k": 2,
+    "model.head_init": "random",
+    "model.key_init": "random",
+    "loss.scale": 20,
+    "loss.margin": 0.1,
+    "loss.noise": 0.5,
+    "loss.label_smoothing": 0.1,
+    "loss.gamma_balanced": (0, 4),
+    "loss.gamma_instance": (0.5, 8),
+    "loss.instance_weight": 0.5,
+    "loss.similarity_weight": 0.5,
+    "loss.dropout": 0.1,
+    "train.batch_size": 256,
+    "train.images_per_class": 4,
+    **{
+        f"train.{phase}.{field}": value
+        for phase in ("phase1", "phase2")
+        for field, value in {
+            "epochs": 90, "optimizer": "sgd", "lr": 0.02, "weight_decay": 0.01, "warmup_epochs": 1, "min_lr": 1e-6,
+            "schedule": "epoch",
+        }.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", PUBLISHED)
+def test_paper_is_the_published_setting(field: str) -> None:
+    """Field by field what DESIGN section 2 gives as published."""
+    value: Any = resolve({"preset": "paper"}, CARD).config
+    for part in field.split("."):
+        value = getattr(value, part)
+    assert value == PUBLISHED[field]
+
+
+@pytest.mark.parametrize(("images", "batch_size", "steps"), [(10_847, 256, 43), (512, 256, 3), (100, 256, 1)])
+def test_an_epoch_of_paper_is_as_published(images: int, batch_size: int, steps: int) -> None:
+    """floor(n / B) + 1 steps, also where n is a multiple of B or smaller than it."""
+    values = {"preset": "paper", "train": {"batch_size": batch_size}}
+    assert resolve(values, CARD, train_images=images).config.train.epoch_steps == steps
+
+
+@pytest.mark.parametrize(("images", "steps"), [(10_847, 84), (200, 20)])
+def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None:
+    """Two streams of n / 2B steps are n draws; a small set has at least 20 steps an epoch."""
+    assert resolve({"preset": "laptop"}, train_images=images).config.train.epoch_steps == steps
+
+
+# --- precedence -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_users_value_beats_the_preset(preset: str) -> None:
+    """Whatever a preset sets can be set otherwise, one field without the rest of its section."""
+    for path, value in leaves(PRESETS[preset]()).items():
+        changed = {"name": "other", "optimizer": "sgd", "head_init": "random", "schedule": "epoch"}.get(
+            path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None
+        )
+        wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
+        values: dict[str, Any] = parse_assignments([f"{path[1:]}={yaml.safe_dump(wanted, default_flow_style=True)}"])
+        result: Any = with_preset({"preset": preset, **values}, CPU, origin="test").config.model_dump(mode="json")
+        others = leaves(with_preset({"preset": preset}, CPU, origin="test").config.model_dump(mode="json"))
+        got = leaves(result)
+        assert got[path] == wanted
+        assert {key for key in got if got[key] != others[key]} == {path}
+
+
+def test_presets_are_complete_and_say_what_they_are() -> None:
+    """Each preset is a valid configuration with a command in its docstring, and none is changed by using it."""
+    for name, preset in PRESETS.items():
+        assert f"--preset {name}" in (preset.__doc__ or "")
+        before = preset()
+        with_preset({"preset": name, "train": {"phase1": {"epochs": 1}}}, CPU, origin="test")
+        assert preset() == before
+
+
+def test_auto_takes_the_preset_the_machine_can_afford() -> None:
+    """A card takes the published setting, anything else the small one; each with its reason."""
+    for machine, name in ((CARD, "paper"), (CPU, "laptop"), (MAC, "laptop")):
+        chosen, reasons = choose_preset("auto", machine)
+        assert chosen == name
+        assert len(reasons) == 1
+        assert name in reasons[0]
+        assert with_preset({}, machine, origin="test").config.preset == name
+    assert choose_preset("laptop", CARD) == ("laptop", [])
+    with pytest.raises(ConfigError, match=r"'desktop'.*laptop, paper"):
+        choose_preset("desktop", CPU)
+
+
+# --- auto -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", [CPU, CARD, MAC], ids=lambda machine: machine.device)
+@pytest.mark.parametrize("preset", ["laptop", "paper"])
+@pytest.mark.parametrize("size", ["auto", 96, [64, 32]])
+def test_every_auto_is_resolved_with_a_reason(machine: Machine, preset: str, size: Any) -> None:
+    """Nothing is left at `auto`, each choice is told with why, and what is saved runs again as it is."""
+    values = {"preset": preset, "image": {"size": size}}
+    before = leaves(with_preset(values, machine, origin="test").config.model_dump(mode="json"))
+    result = resolve(values, machine)
+    after = leaves(result.config.model_dump(mode="json"))
+    open_fields = [path for path, value in before.items() if value == "auto"]
+    assert open_fields
+    assert "auto" not in after.values()
+    assert {path for path in after if after[path] != before[path]} == set(open_fields)
+    told = {reason.split(" ")[0]: reason for reason in result.reasons}
+    for path in open_fields:
+        assert len(told[path.rsplit(".", 1)[1]].partition(": ")[2]) > 5
+    assert len(result.reasons) == len(open_fields)
+    saved = validate(yaml.safe_load(to_yaml(result.config)), origin="saved")
+    assert saved == result.config
+    again = resolve(yaml.safe_load(to_yaml(result.config)), machine)
+    assert again == Resolved(result.config, [])
+
+
+def test_what_the_user_chose_is_not_resolved() -> None:
+    """`auto` fills gaps, it never overrules."""
+    runtime = {"device": "cpu", "precision": "fp32", "threads": 1, "workers": 3}
+    train = {"micro_batch": 7, "epoch_steps": 5}
+    values = {"preset": "laptop", "runtime": runtime, "train": train, "data": {"cache": False}, "image": {"size": 64}}
+    result = resolve(values)
+    assert result.reasons == []
+    assert result.config.runtime.model_dump(include=set(runtime)) == runtime
+    assert result.config.train.model_dump(include=set(train)) == train
+
+
+def test_memory_bounds_the_micro_batch_and_the_cache() -> None:
+    """Little memory halves the micro-batch until it fits (to 1 at worst); a large set is not kept in memory."""
+    roomy, tight = resolve({"preset": "laptop"}), resolve({"preset": "laptop"}, Machine("cpu", "x", 2, False, 2**26))
+    assert roomy.config.train.micro_batch == 64
+    assert 1 <= tight.config.train.micro_batch < 64
+    per_image = 128 * 128 * 100 * 4
+    assert tight.config.train.micro_batch * per_image <= 0.6 * 2**26
+    assert resolve({"preset": "laptop"}, Machine("cpu", "x", 1, False, 0)).config.train.micro_batch == 1
+    assert roomy.config.data.cache is True
+    assert resolve({"preset": "laptop"}, remembered_bytes=2**31).config.data.cache is False
+
+
+@pytest.mark.parametrize(("machine", "cached", "workers"), [(CPU, True, 0), (CPU, False, 3), (CARD, True, 4), (CARD, False, 8)])
+def test_readers_are_started_where_reading_holds_up(machine: Machine, cached: bool, workers: int) -> None:
+    """None for images in memory on a CPU; some wherever files are decoded or a card waits."""
+    values = {"preset": "laptop", "data": {"cache": cached}}
+    assert resolve(values, machine).config.runtime.workers == workers
+
+
+@pytest.mark.parametrize(("machine", "precision"), [(CPU, "bf16"), (MAC, "fp32")])
+def test_precision_follows_the_hardware(machine: Machine, precision: str) -> None:
+    """bfloat16 only where it is faster."""
+    assert resolve({}, machine).config.runtime.precision == precision
+
+
+# --- files and assignments --------------------------------------------------------------------------------------------
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """Unknown keys and bad values by their dotted path, with what was given and what is accepted."""
+    values = {"train": {"batch_size": 0, "batchsize": 3}, "model": {"top_k": 9, "pool_size": 4}, "modle": {}}
+    with pytest.raises(ConfigError) as caught:
+        validate(values, origin="run.yaml")
+    message = str(caught.value)
+    for expected in ("run.yaml", "4 fault(s)", "train.batch_size", "got 0", "train.batchsize: no such field", "epoch_steps",
+                     "top_k (9) must not exceed pool_size (4)", "modle: no such field"):  # fmt: skip
+        assert expected in message
+
+
+def test_assignments_nest_and_are_read_as_yaml() -> None:
+    """`--set` reaches every field with its type; a malformed one is told."""
+    assert parse_assignments(["train.phase1.lr=0.1", "train.batch_size=8", "image.size=[32, 64]", "image.flip=off"]) == {
+        "train": {"phase1": {"lr": 0.1}, "batch_size": 8},
+        "image": {"size": [32, 64], "flip": False},
+    }
+    for wrong in ("train.lr", "=3", "a..b=1", "a=[1", "image.size.x=1"):
+        with pytest.raises(ConfigError, match="--set"):
+            parse_assignments(["image.size=3", wrong])
+
+
+def test_merging_changes_neither_side() -> None:
+    """The more particular value wins, section by section, and both sides can be used again."""
+    base, over = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}, "e": {"f": 6}}
+    assert merge(base, over) == {"a": {"b": 5, "c": 2}, "d": 3, "e": {"f": 6}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:
+    """Missing, not YAML, not a mapping, not text: each an error with the path; an empty file is no fault."""
+    path = tmp_path / "run.yaml"
+    with pytest.raises(ConfigError, match=str(path)):
+        read_yaml(path)
+    for content in (b"- a\n- b\n", b"a: [1", b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=str(path)):
+            read_yaml(path)
+    path.write_text("")
+    assert read_yaml(path) == {}
+
+
+def test_the_defaults_round_trip() -> None:
+    """What is saved as YAML is read back unchanged, small rates and tuples included."""
+    config = RunConfig()
+    assert validate(yaml.safe_load(to_yaml(config)), origin="saved") == config
