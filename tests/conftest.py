@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
@@ -37,3 +40,44 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = {"name": "tiny", "architecture": architecture, "mean": [0.5] * 3, "std": [0.5] * 3, "license": "apache-2.0"}
     (folder / "tiny.json").write_text(json.dumps(facts), encoding="utf-8")
     return folder / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small JPEGs of three uneven classes, the classes told apart by brightness: train/ and test/. Do not change it."""
+    root = tmp_path_factory.mktemp("data") / "photos"
+    random = np.random.default_rng(0)
+    for split, counts in (("train", (8, 4, 2)), ("test", (2, 2, 2))):
+        for label, (name, count) in enumerate(zip(("dark", "grey", "light"), counts, strict=True)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 40, (36 + number, 40, 3)) + 90 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def _fitted_run(photo_folder: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import lpt
+
+    settings = [
+        f"backbone.checkpoint={tiny_backbone}",
+        "image.size=32",
+        "model.prompt_length=2",
+        "model.pool_size=4",
+        "train.batch_size=8",
+        "train.epoch_steps=4",
+        "train.phase1.epochs=2",
+        "train.phase2.epochs=1",
+        "runtime.threads=1",
+        "runtime.precision=fp32",
+        "runtime.device=cpu",
+    ]
+    return lpt.fit(photo_folder, tmp_path_factory.mktemp("run") / "run", preset="laptop", settings=settings).folder
+
+
+@pytest.fixture
+def fitted_run(_fitted_run: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run on `photo_folder`, to be changed at will."""
+    return Path(shutil.copytree(_fitted_run, tmp_path / "runs" / "photos"))

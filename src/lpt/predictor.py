@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lpt.data.images import read_image
+from lpt.data.images import _to_rgb, _upright, _white_of, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
@@ -217,16 +217,16 @@ def probabilities_of(
 def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
     transform = pack.info.preprocessing.test_transform()
     if isinstance(image, Image.Image):
-        return str(number), transform(image.convert("RGB"))
+        return str(number), transform(_to_rgb(_upright(image), _white_of(image)))  # as its file would be read
     return str(image), transform(read_image(Path(image), str(image)))
 
 
 def _named_packs(packs: object) -> dict[str, Pack]:
+    if isinstance(packs, Mapping | Sequence) and not packs:
+        raise ConfigError("packs: give at least one pack")
     if isinstance(packs, Mapping):
         return {str(name): _loaded(pack) for name, pack in packs.items()}
     several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
-    if not several:
-        raise ConfigError("packs: give at least one pack")
     named: dict[str, Pack] = {}
     for pack in map(_loaded, several):
         name = pack.path.resolve().parent.name if pack.path.name == "pack" else pack.path.name

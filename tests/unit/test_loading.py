@@ -219,10 +219,12 @@ def test_every_picture_becomes_the_input_size(size: tuple[int, int], shape: tupl
         assert made.dtype == torch.uint8
 
 
-@pytest.mark.parametrize(("size", "test_crop"), [((16, 16), 0.875), ((16, 32), 0.8), ((16, 16), 1.0), ((14, 14), 0.875)])
+@pytest.mark.parametrize(
+    ("size", "test_crop"), [((16, 16), 0.875), ((16, 32), 0.8), ((16, 16), 1.0), ((14, 14), 0.875)]
+)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_test_transform_is_the_published_one(size: tuple[int, int], test_crop: float, interpolation: str) -> None:
-    """Resize to size / test_crop whatever the aspect (8/7 of the size in the paper), then the centre, as PIL does it."""
+    """Resize to size / test_crop whatever the aspect (8/7 of the size in the paper), then the centre, as by PIL."""
     pixels = np.random.default_rng(2).integers(0, 256, (37, 50, 3), dtype=np.uint8)
     box = [round(side / test_crop) for side in size]
     mode = Image.Resampling[interpolation.upper()]

@@ -75,9 +75,7 @@ def describe(model: LPT, content: bytes, phases: list[int]) -> PackInfo:
         class_names=NAMES,
         class_counts=[120, 40, 1],
         shots=Shots(few_below=20, many_above=100),
-        method=Method(
-            name="lpt", phases=phases, **SIZES, trainable_parameters=1234, share_of_backbone=0.0123
-        ),
+        method=Method(name="lpt", phases=phases, **SIZES, trainable_parameters=1234, share_of_backbone=0.0123),
         probabilities=Probabilities(scale=20, temperature=1.5, fitted_on="20 validation images"),
         metrics={},
         training={"preset": "laptop"},
@@ -147,8 +145,9 @@ def test_the_card_has_the_numbers(model: LPT) -> None:
     info = describe(model, b"", [1, 2])
     metrics = measure([0, 0, 1, 2], [0, 1, 1, 2], info.class_counts, ShotGroups(20, 100))
     card = model_card(info, {"test": metrics}, 3 * 2**20)
-    for expected in ("| test | 4 | 75.0 | 83.3 | 50.0 | 100.0 | 100.0 |", ShotGroups(20, 100).describe(), "3.00 MiB", "1.2 %", "apache-2.0",
-                     "`tiny`", "32x32", "1,234", "20 validation images", f"lpt {lpt.__version__}"):  # fmt: skip
+    facts = ["3.00 MiB", "1.2 %", "1,234", "apache-2.0", "`tiny`", "32x32", "20 validation images"]
+    row, groups = "| test | 4 | 75.0 | 83.3 | 50.0 | 100.0 | 100.0 |", ShotGroups(20, 100).describe()
+    for expected in (*facts, row, groups, f"lpt {lpt.__version__}"):
         assert expected in card
     assert "Nothing" in model_card(info, {}, 10)
 

@@ -19,7 +19,10 @@ quick = settings(max_examples=40, deadline=None)
 
 
 def both(labels: np.ndarray, per_class: int = 4, *seed: int | str) -> list[Sampler]:
-    return [ClassBalanced(labels, per_class, *(seed or (0, 1, "s"))), InstanceBalanced(len(labels), *(seed or (0, 1, "s")))]
+    return [
+        ClassBalanced(labels, per_class, *(seed or (0, 1, "s"))),
+        InstanceBalanced(len(labels), *(seed or (0, 1, "s"))),
+    ]
 
 
 def draws(sampler: Sampler, count: int, batch_size: int = 7) -> np.ndarray:
@@ -110,10 +113,13 @@ def test_seed_phase_and_stream_each_change_the_draws(other: tuple[int | str, ...
     labels = np.repeat(np.arange(6), 20)
     for one, another in zip(both(labels), both(labels, 4, *other), strict=True):
         assert not np.array_equal(one.draw(0, 32), another.draw(0, 32))
+    single = np.zeros(50, dtype=np.int64)  # one class: only the order of its images is left to differ
+    one, another = ClassBalanced(single, 4, 0, 1, "s"), ClassBalanced(single, 4, *other)
+    assert not np.array_equal(one.draw(0, 32), another.draw(0, 32))
 
 
 def test_iterating_thousands_of_classes_is_fast() -> None:
-    """iNaturalist's 8,142 classes: a step must not cost as much as the model's (found: a few ms)."""
+    """With 8,142 classes (iNaturalist) a step must not cost as much as the model's (found: a few ms)."""
     counts = np.maximum(1, (1000 * np.arange(1, 8143) ** -0.9)).astype(int)
     labels = np.repeat(np.arange(8142), counts)
     sampler = ClassBalanced(labels, 4, 0)

@@ -256,9 +256,9 @@ def test_similarity_is_logged_whole_without_the_instance_stream() -> None:
     batch = {"balanced": stream_batches(1)[0]["balanced"]}
     expected = float(model(PREPROCESSING.normalize(batch["balanced"].images)).similarity.detach())
     optimizer = build_optimizer(objective.trainable().values(), plan.settings)
-    after = [batch] * plan.steps
+    steps = iter([batch] * plan.steps)
     train_steps(
-        objective, optimizer, iter(after), plan, PREPROCESSING, Accelerator(cpu=True), first_step=0, after_step=records.append
+        objective, optimizer, steps, plan, PREPROCESSING, Accelerator(cpu=True), first_step=0, after_step=records.append
     )  # fmt: skip
     assert records[0].similarity == pytest.approx(expected, rel=1e-4)
     assert records[0].loss == pytest.approx(records[0].balanced - 0.5 * expected, rel=1e-4)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -14,6 +14,7 @@ from lpt.cli.screen import hush, print_error
 from lpt.errors import LptError
 
 INTERRUPTED = 130
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FOOTER = (
     "Start with: lpt doctor DATA, then lpt fit DATA. Each command has an example in its --help.  "
     "Exit codes: 0 done, 1 doctor found errors, 2 something to correct (the message says what), 130 interrupted."
@@ -23,13 +24,18 @@ _FOOTER = (
 class Program(TyperGroup):
     """Turns errors a person can act on into a message and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except LptError as error:
             print_error(str(error))
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            print_error(f"{error.filename or 'a file'}: {error.strerror}. Free some space, then go on with --resume.")
+            raise typer.Exit(LptError.exit_code) from None
         except KeyboardInterrupt:
             print_error("interrupted; no half-written file is left")
             raise typer.Exit(INTERRUPTED) from None

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from lpt.cli import options
 from lpt.cli.screen import output_console
@@ -127,7 +126,8 @@ def _refuse_beside_resume(ctx: typer.Context) -> None:
         "DATA" if parameter.name == "data" else parameter.opts[0]
         for parameter in ctx.command.params
         if parameter.name not in _WITH_RESUME
-        and ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        and (source := ctx.get_parameter_source(str(parameter.name))) is not None
+        and source.name == "COMMANDLINE"
     ]
     if others:
         raise ConfigError(

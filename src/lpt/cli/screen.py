@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -19,6 +20,7 @@ _QUIET_ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
+FILE_WIDTH = 110
 _CHATTY = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "PIL", "timm", "torch", "torchvision")
 
 
@@ -33,16 +35,31 @@ def hush() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
+class _Screen(Console):
+    """A console that, when it does not write to a terminal, never breaks a line of text, so that paths stay whole."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As Rich does."""
+        if not self.is_terminal and all(isinstance(one, str | Text) for one in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **options)
+
+
 def output_console(*, quiet: bool = False) -> Console:
-    """Where results go: standard output. Lines are wrapped on a terminal only, so that paths in a log stay whole."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+    """Where results go: standard output."""
+    return _Screen(highlight=False, quiet=quiet, width=_width(sys.stdout))
 
 
 def error_console() -> Console:
     """Where progress and messages go when standard output carries data."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Screen(stderr=True, highlight=False, width=_width(sys.stderr))
+
+
+def _width(stream: TextIO) -> int | None:
+    """The terminal's own width; of files a fixed one."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else FILE_WIDTH
 
 
 def print_error(message: str) -> None:
     """A message on standard error, taken literally."""
-    error_console().print(Text.assemble(("Error: ", "bold red"), message))
+    error_console().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)

@@ -83,7 +83,7 @@ LPT_SETTINGS: dict[str, Any] = {
     "image.crop_area": list(CROP_AREA),
     "image.test_crop": 1.0,
     "image.flip": False,
-    "model.prompt_length": 8,
+    "model.prompt_length": 4,
     "model.pool_size": 8,
     "model.head_init": "class_means",
     "model.key_init": "kmeans",
@@ -92,10 +92,17 @@ LPT_SETTINGS: dict[str, Any] = {
     "runtime.precision": "fp32",
     "runtime.checkpoint_seconds": 3600,
 }
-TUNING_SETTINGS: dict[str, Any] = {"lr": 1e-3, "head_lr": 1e-3, "layer_decay": 1.0, "weight_decay": 0.05, "tau": 1.0}
-TUNING_FROM_PROBE = False
-TUNING_WARMUP = 0.1
+TUNING_SETTINGS: dict[str, Any] = {
+    "lr": 3e-4,
+    "head_lr": 1e-3,
+    "layer_decay": 1.0,
+    "weight_decay": 0.05,
+    "tau": 1.0,
+    "from_probe": False,
+    "warmup": 0.1,
+}
 PROBE_SETTINGS: dict[str, Any] = {"tau": 1.0, "scaling": "standardise"}
+SETTINGS = {PROBE: PROBE_SETTINGS, TUNING: TUNING_SETTINGS, LPT: LPT_SETTINGS}
 
 
 def preprocessing_of(backbone: FrozenViT) -> Preprocessing:
@@ -143,16 +150,18 @@ def tuning_row(
     """Full fine-tuning with logit adjustment."""
     started = time.monotonic()
     assert splits.test is not None
-    warmup = round(TUNING_WARMUP * budget.steps)
+    chosen = {**TUNING_SETTINGS, **settings}
+    warmup = round(chosen.pop("warmup") * budget.steps)
+    head = probe.plain_head() if chosen.pop("from_probe") else None
     with reproducible(threads):
         tuned = fine_tune(
             backbone,
             splits.train,
             preprocessing_of(backbone),
             Budget(budget.steps, 2 * budget.batch_size, warmup, "instance", seed),
-            head=probe.plain_head() if settings.pop("from_probe", TUNING_FROM_PROBE) else None,
+            head=head,
             progress=progress,
-            **{**TUNING_SETTINGS, **settings},
+            **chosen,
         )
         metrics = measure_logits(splits, tuned.logits(splits.test))
     return Outcome(metrics, tuned.parameters, tuned.stored_bytes, budget.image_draws, time.monotonic() - started)
@@ -175,7 +184,7 @@ def lpt_row(
         settings={
             **{f"backbone.{key}": value for key, value in backbone.items()},
             **LPT_SETTINGS,
-            "image.size": 32,
+            "image.size": "auto",
             "train.batch_size": budget.batch_size,
             "train.epoch_steps": budget.epoch_steps,
             "train.phase1.epochs": budget.phase1_epochs,

@@ -3,14 +3,23 @@
 Data: scikit-learn's 1,797 digits, 100 zeros down to 2 nines for training, all others for testing. A seed changes which
 images are kept, every first value and every draw. Both trained rows draw the same number of augmented images; the
 probe is solved to convergence on frozen features. Whatever comes out is printed.
+
+How the settings were chosen: on the shipped backbone, at this budget, for the training cuts of seeds 100 and 101, by
+training on a stratified half of each cut (138 images) and measuring mean per-class accuracy on the other half; the
+images outside the cuts were never looked at. Four settings of either method were tried:
+
+- fine-tuning: rates 1e-3, 3e-4, 1e-4 from the probe's head; 3e-4 from a random head. Means 0.926 and 0.945 for the
+  first and third (seed 100 only), 0.912, **0.960**.
+- LPT: rates 5e-3, 2e-3, 5e-4 with 8 prompt tokens, 2e-3 with 4. Means 0.887, 0.912, 0.904, **0.957**.
+
+With one to four validation images in each rare class these means are coarse: one image of the rarest moves them by 0.1.
+Sizes of the pool, the crop and the budget were set once and not tuned.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +34,18 @@ from rich.table import Table
 
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.demo.digits import DigitSplit, load_digits, long_tailed_digits
-from lpt.demo.rows import GROUPS, LPT, PROBE, TUNING, DemoBudget, Outcome, lpt_row, probe_row, tuning_row
+from lpt.demo.rows import (
+    GROUPS,
+    LPT,
+    PROBE,
+    SETTINGS,
+    TUNING,
+    DemoBudget,
+    Outcome,
+    lpt_row,
+    probe_row,
+    tuning_row,
+)
 from lpt.errors import RunError
 from lpt.files import write_json
 from lpt.hardware import Machine, inspect_machine
@@ -161,28 +181,24 @@ def _one_seed(
     """All three methods on one seed's digits."""
     splits, outcomes = digit_splits(seed), {}
     frozen = frozen.to(machine.device)
-
-    with _working(console, seed, PROBE):
+    console.print(f"[bold]Seed {seed}[/bold]", highlight=False)
+    with console.status(f"seed {seed}: {PROBE}"):
         outcomes[PROBE], probe = probe_row(splits, frozen, seed, machine.cores)
     _say(console, PROBE, outcomes[PROBE])
-    with _working(console, seed, TUNING):
-        outcomes[TUNING] = tuning_row(splits, frozen, budget, seed, machine.cores, probe)
+    with console.status(f"seed {seed}: {TUNING}") as status:
+
+        def progress(done: int) -> None:
+            status.update(f"seed {seed}: {TUNING}, step {done} of {budget.steps}")
+
+        outcomes[TUNING] = tuning_row(splits, frozen, budget, seed, machine.cores, probe, progress)
     _say(console, TUNING, outcomes[TUNING])
-    with _working(console, seed, LPT):
+    with console.status(f"seed {seed}: {LPT}, {budget.steps} steps"):
         try:
             outcomes[LPT] = lpt_row(splits, folder / f"seed{seed}", budget, seed, named)
         except Interrupted:
-            raise Interrupted(
-                f"the demo was stopped; what there is lies in {folder}. Start anew with: lpt demo"
-            ) from None
+            raise Interrupted(f"stopped; what there is lies in {folder}. Start the demo anew with: lpt demo") from None
     _say(console, LPT, outcomes[LPT])
     return outcomes
-
-
-@contextmanager
-def _working(console: Console, seed: int, method: str) -> Iterator[None]:
-    with console.status(f"seed {seed}: {method}"):
-        yield
 
 
 def _say(console: Console, method: str, outcome: Outcome) -> None:
@@ -287,6 +303,7 @@ def _facts(
             "boundaries": GROUPS.describe(),
         },
         "budget": {**asdict(budget), "image_draws": budget.image_draws},
+        "settings": SETTINGS,
         "backbone": frozen.record.model_dump(),
         "seeds": len(rows[LPT]),
         "seconds": round(seconds, 1),

@@ -22,7 +22,7 @@ from lpt.training.phases import Listener
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with count, rate text, time passed and time left; it disappears when done."""
+    """A bar with count, rate text, time passed and time left; it disappears when done, and is on terminals only."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,6 +33,7 @@ def progress_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 
@@ -61,6 +62,7 @@ class ConsoleListener(Listener):
         self._task: TaskID | None = None
         self._plan: PhasePlan | None = None
         self._rate = 0.0
+        self._info = ""
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -91,13 +93,15 @@ class ConsoleListener(Listener):
             return
         rate = 2 * self._plan.batch_size / record.seconds
         self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
-        info = f"loss {record.loss:.3f}, {self._rate:.0f} images/s"
-        self._bar.update(self._task, completed=record.step + 1, info=info)
+        self._info = f"loss {record.loss:.3f}, {self._rate:.0f} images/s"
+        self._bar.update(self._task, completed=record.step + 1, info=self._info)
 
     def epoch_done(self, phase: int, epoch: int) -> None:
-        """Print the validation of an epoch."""
-        if self._validate is not None:
-            self._console.print(f"  epoch {epoch}: {self._validate(phase)}")
+        """Print the validation of an epoch; where no bar is seen also how training goes."""
+        said = [] if self._console.is_terminal else [self._info]
+        said += [] if self._validate is None else [self._validate(phase)]
+        if said:
+            self._console.print(f"  epoch {epoch}: {'; '.join(said)}")
 
     def _start(self, what: str, total: int, done: int) -> TaskID:
         if self._task is not None:

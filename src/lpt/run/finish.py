@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,10 +153,11 @@ def print_result(folder: RunFolder, pack: Pack, measured: dict[str, Measured], c
     method = pack.info.method
     console.print(
         f"Pack: {folder.pack} ({pack.stored_bytes / 2**20:.2f} MiB, {method.trainable_parameters:,} numbers, "
-        f"{100 * method.share_of_backbone:.1f} % of the backbone's {pack.info.backbone.parameters / 1e6:.1f} M)"
+        f"{100 * method.share_of_backbone:.1f} % of the backbone's {pack.info.backbone.parameters / 1e6:.1f} M)",
+        markup=False,
     )
-    console.print(f"Plots, metrics.json, per_class.csv, log.jsonl: {folder.path}")
-    console.print(f"Next: lpt predict {folder.pack} IMAGE_OR_FOLDER")
+    console.print(f"Plots, metrics.json, per_class.csv, log.jsonl: {folder.path}", markup=False)
+    console.print(f"Next: lpt predict {shlex.quote(str(folder.pack))} IMAGE_OR_FOLDER", markup=False)
 
 
 def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
@@ -176,7 +178,7 @@ def _pack_info(
         versions=Versions.here(),
         backbone=record,
         preprocessing=prepared.preprocessing,
-        class_names=[_printable(name) for name in prepared.splits.class_names],
+        class_names=list(prepared.splits.class_names),
         class_counts=prepared.splits.counts_before_cut.tolist(),
         shots=Shots(few_below=config.data.few_below, many_above=config.data.many_above),
         method=Method(
@@ -196,11 +198,6 @@ def _pack_info(
         tensors_sha256=sha256(content),
     )
     return info
-
-
-def _printable(name: str) -> str:
-    """A class name as JSON can hold it: bytes of a folder's name that are not UTF-8 become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _float32_twin(prepared: Prepared, model: LPT) -> LPT:

@@ -24,9 +24,10 @@ from lpt.model import LPT
 from lpt.pack import Pack, Versions, load_pack
 from lpt.report.progress import ConsoleListener
 from lpt.report.tables import percent
+from lpt.run.disk import check_disk, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare
-from lpt.run.tracking import TrackerListener, check_trackers, new_accelerator
+from lpt.run.tracking import TrackerListener, new_accelerator
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import stop_on_signal
 from lpt.training.phases import Listener, Listeners, Trainer
@@ -72,10 +73,13 @@ def fit(
         ConfigError, DataError, RunError: with what was given, what is accepted and what to do.
     """
     console = console or Console(quiet=True)
-    prepared = prepare(data, preset=preset, config=config, settings=settings)
-    check_trackers(prepared.config)
+    if output is not None:
+        RunFolder.check_free(Path(output), overwrite=overwrite)  # before anything that takes long
+    prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
     describe(prepared, console)
-    folder = RunFolder.create(Path(output) if output else default_output(prepared.config), overwrite=overwrite)
+    path = Path(output) if output else default_output(prepared.config)
+    check_disk(path, disk_needed(prepared))
+    folder = RunFolder.create(path, overwrite=overwrite)
     write_text(folder.config, to_yaml(prepared.config))
     write_json(folder.facts, _facts(prepared))
     _write_skipped(folder, prepared.splits)
@@ -96,14 +100,15 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
     console = console or Console(quiet=True)
     run = RunFolder.existing(Path(folder))
     if run.finished:
-        console.print(f"{run.path} is finished; its pack is {run.pack}")
+        console.print(f"{run.path} is finished; its pack is {run.pack}", markup=False)
         return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
     values = read_yaml(run.config)
     if data is None and not values.get("data", {}).get("source"):
         raise RunError(
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
-    prepared = prepare(data, config=values)
+    prepared = prepare(data, config=values, read_images=False, console=console)
+    check_disk(run.path, disk_needed(prepared))
     now = _facts(prepared)
     if not run.facts.is_file():  # killed right after its start
         write_json(run.facts, now)

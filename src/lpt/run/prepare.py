@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,21 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from rich.markup import escape
 
 from lpt.config import RunConfig, merge, parse_assignments, read_yaml
 from lpt.data.images import FileImages
 from lpt.data.loading import RememberedImages, decoded_bytes
 from lpt.data.longtail import ShotGroups, imbalance_factor
-from lpt.data.manifest import LabelledImages, Splits
-from lpt.data.sources import open_splits
+from lpt.data.manifest import ImageSource, LabelledImages, Splits
+from lpt.data.sources import check_images, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.hardware import Machine, inspect_machine
 from lpt.model import LPT, FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.presets import resolve_auto, with_preset
+from lpt.run.tracking import check_trackers
 from lpt.training.initial import new_model
 
 Data = str | Path | Splits
@@ -71,17 +73,28 @@ def prepare(
     preset: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     settings: Settings | None = None,
+    read_images: bool = True,
+    console: Console | None = None,
 ) -> Prepared:
-    """Check and open everything a run needs; nothing is written."""
+    """Check and open everything a run needs; nothing is written.
+
+    Args:
+        data, preset, config, settings: as for `lpt.fit`.
+        read_images: decode every image that is a file, so that one that cannot be read stops the run here.
+        console: shows that the backbone is being loaded; None: silent.
+    """
+    console = console or Console(quiet=True)
     values, origin = _gather(data, preset, config, settings)
     machine = inspect_machine(str(_section(values, "runtime").get("device", "auto")))
     chosen = with_preset(values, machine, origin=origin)
     resolved = chosen.config
+    check_trackers(resolved)
     if PartialState(cpu=machine.device == "cpu").num_processes > 1:
         raise ConfigError("lpt fit runs in one process in this version; start it without torchrun or accelerate launch")
-    splits = data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed)
+    splits = _printable(data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed))
     _check_splits(splits)
-    backbone = load_backbone(resolved.backbone.name, checkpoint=resolved.backbone.checkpoint)
+    with console.status(f"loading the backbone {escape(resolved.backbone.name)}"):
+        backbone = load_backbone(resolved.backbone.name, checkpoint=resolved.backbone.checkpoint)
     auto = resolve_auto(
         resolved,
         machine,
@@ -94,10 +107,13 @@ def prepare(
     image = auto.config.image
     size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
     backbone = backbone.at_size(size)
+    train = _remembered(splits.train) if auto.config.data.cache else splits.train
+    if read_images and resolved.data.bad_images == "stop":
+        _check_readable(train, splits)
     return Prepared(
         config=auto.config,
         splits=splits,
-        train=_remembered(splits.train) if auto.config.data.cache else splits.train,
+        train=train,
         backbone=backbone,
         preprocessing=_preprocessing(auto.config, backbone, size),
         machine=machine,
@@ -110,7 +126,7 @@ def describe(prepared: Prepared, console: Console) -> None:
     counts, config = prepared.splits.counts_before_cut, prepared.config
     console.print(f"[bold]Machine[/bold]: {prepared.machine.describe()}")
     for reason in prepared.reasons:
-        console.print(f"  {reason}")
+        console.print(f"  {escape(reason)}")
     present = counts[counts > 0]
     sizes = np.bincount(prepared.groups.of(present), minlength=3)
     shots = ", ".join(f"{n} {name}" for name, n in zip(prepared.groups.names, sizes, strict=True))
@@ -120,14 +136,15 @@ def describe(prepared: Prepared, console: Console) -> None:
         f"{shots}-shot ({prepared.groups.describe()})"
     )
     for note in prepared.splits.notes:
-        console.print(f"  [yellow]{note}[/yellow]")
+        console.print(f"  [yellow]{escape(note)}[/yellow]")
     if prepared.splits.skipped:
         console.print(f"  [yellow]{len(prepared.splits.skipped)} images left out: they cannot be read[/yellow]")
     record = prepared.backbone.record
     assert record is not None
     height, width = prepared.preprocessing.size
     console.print(
-        f"[bold]Backbone[/bold]: {record.name} ({record.parameters / 1e6:.1f} M parameters, frozen, {record.licence}) "
+        f"[bold]Backbone[/bold]: {escape(record.name)} ({record.parameters / 1e6:.1f} M parameters, frozen, "
+        f"{escape(record.licence)}) "
         f"at {height}x{width}, preset {config.preset}"
     )
 
@@ -172,6 +189,43 @@ def _check_splits(splits: Splits) -> None:
     present = int((splits.train.class_counts > 0).sum())
     if present < 2:
         raise DataError(f"training images of at least 2 classes are needed; there are {present}. See: lpt doctor")
+
+
+def _check_readable(train: LabelledImages, splits: Splits) -> None:
+    """Decode all images that are files once; what is remembered anyway is remembered then."""
+    bad = []
+    for name, images in (("training", train), ("validation", splits.validation), ("test", splits.test)):
+        if images is not None and isinstance(_origin(images, splits), FileImages):
+            bad += check_images(images, title=f"Reading {name} images")
+    if bad:
+        named = "\n".join(f"  {name}: {reason}" for _, name, reason in bad[:5])
+        more = f"\n  and {len(bad) - 5:,} more" if len(bad) > 5 else ""
+        raise DataError(
+            f"{len(bad):,} of the images cannot be read:\n{named}{more}\n"
+            "Replace or remove them, or leave them out with --bad-images skip (data.bad_images: skip)."
+        )
+
+
+def _origin(images: LabelledImages, splits: Splits) -> ImageSource:
+    """Where images come from, whether or not they are remembered."""
+    return splits.train.source if isinstance(images.source, RememberedImages) else images.source
+
+
+def _printable(splits: Splits) -> Splits:
+    """The splits with class names that JSON and fonts can hold: bytes of a folder's name that are not UTF-8 escaped."""
+    names = tuple(name.encode("utf-8", "backslashreplace").decode("utf-8") for name in splits.class_names)
+    if names == splits.class_names:
+        return splits
+
+    def named(images: LabelledImages | None) -> LabelledImages | None:
+        return None if images is None else replace(images, class_names=names)
+
+    return replace(
+        splits,
+        train=replace(splits.train, class_names=names),
+        validation=named(splits.validation),
+        test=named(splits.test),
+    )
 
 
 def _remembered(images: LabelledImages) -> LabelledImages:

@@ -39,14 +39,7 @@ class RunFolder:
             RunError: there is something at that path already, and `overwrite` is not set or it is no run folder.
         """
         folder = cls(path)
-        if path.exists() and (not path.is_dir() or _holds_something(path)):
-            if not folder.config.is_file():
-                raise RunError(f"{path} exists and is not a run folder of lpt; choose another output folder")
-            if not overwrite:
-                raise RunError(
-                    f"{path} holds a run already. Go on with it: lpt fit --resume {path}. "
-                    "Replace it: add --overwrite. Or choose another output folder with --output."
-                )
+        cls.check_free(path, overwrite=overwrite)
         try:
             if path.exists():
                 shutil.rmtree(path)
@@ -54,6 +47,20 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
         return folder
+
+    @classmethod
+    def check_free(cls, path: Path, *, overwrite: bool) -> None:
+        """Raise `RunError` as `create` would."""
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; choose another output folder with --output")
+        if path.is_dir() and _holds_something(path):
+            if not cls(path).config.is_file():
+                raise RunError(f"{path} holds files and is not a run folder of lpt; choose another with --output")
+            if not overwrite:
+                raise RunError(
+                    f"{path} holds a run already. Go on with it: lpt fit --resume {path}. "
+                    "Replace it: add --overwrite. Or choose another output folder with --output."
+                )
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:

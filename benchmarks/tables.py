@@ -1,0 +1,118 @@
+"""The tables of README.md and docs/results.md, made from the committed result files.
+
+    python -m benchmarks.tables          print them
+    python -m benchmarks.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md")
+MEASURES = ("overall", "many", "medium", "few")
+
+Result = dict[str, Any]
+
+
+def cifar(size: int, kind: str = "") -> str:
+    """CIFAR-100-LT at an input size: all seeds there are, LPT beside the linear probes."""
+    pattern = rf"cifar100_lt_if100_{size}_laptop_seed\d+{kind}\.json"
+    runs = [read(path) for path in sorted(RESULTS.glob("*.json")) if re.fullmatch(pattern, path.name)]
+    if not runs:
+        return "Not measured yet."
+    lines = [
+        "| method | overall | many | medium | few | trained numbers | share of backbone | stored | image draws | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in runs[0]["rows"]:
+        rows = [run["rows"][name] for run in runs]
+        row, parameters = rows[0], rows[0]["trainable_parameters"]
+        share = row["share_of_backbone"] if "share_of_backbone" in row else parameters / backbone_parameters(runs[0])
+        cells = [
+            *(spread(100 * one["metrics"][measure] for one in rows) for measure in MEASURES),
+            f"{parameters:,}",
+            f"{100 * share:.1f} %",
+            f"{row['stored_bytes'] / 2**20:.2f} MiB",
+            f"{row['image_draws']:,}" if "image_draws" in row else "features once",
+            spread(one["seconds"] / 60 for one in rows),
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    first = runs[0]
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    lines += [
+        "",
+        f"{first['what']}; groups: {first['rows']['LPT']['metrics']['boundaries']}. Seeds {seeds}"
+        f"{' (mean ± standard deviation)' if len(runs) > 1 else ''}. {first['hardware']}; torch "
+        f"{first['versions']['torch']}, timm {first['versions']['timm']}; {first['date']}. "
+        f"Command: `{first['command']}`.",
+    ]
+    return "\n".join(lines)
+
+
+def demo() -> str:
+    """The embedded demo: long-tailed digits."""
+    path = RESULTS / "demo.json"
+    return demo_table(read(path)) if path.exists() else "Not measured yet."
+
+
+def demo_table(result: Result) -> str:
+    """The demo's rows, mean and standard deviation over its seeds."""
+    lines = ["| method | overall | many | medium | few | trained numbers |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        cells = [spread(100 * one[measure] for one in row["metrics"]) for measure in MEASURES]
+        lines.append(f"| {row['method']} | " + " | ".join(cells) + f" | {row['trainable_parameters']:,} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "cifar100_lt_96": lambda: cifar(96),
+    "cifar100_lt_128": lambda: cifar(128),
+    "demo": demo,
+}
+
+
+def spread(values: Iterable[float]) -> str:
+    """`66.8`, or of several `66.8 ± 0.4`."""
+    numbers = list(values)
+    return f"{mean(numbers):.1f}" if len(numbers) == 1 else f"{mean(numbers):.1f} ± {stdev(numbers):.1f}"
+
+
+def read(path: Path) -> Result:
+    """A result file."""
+    result: Result = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def backbone_parameters(run: Result) -> float:
+    """Parameters of the backbone of a run."""
+    lpt = run["rows"]["LPT"]
+    return float(lpt["trainable_parameters"] / lpt["share_of_backbone"])
+
+
+def filled(text: str) -> str:
+    """A document with every marked table as the result files give it."""
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Print or write."""
+    if "--write" not in sys.argv:
+        print("\n\n".join(f"## {name}\n\n{table()}" for name, table in TABLES.items()))
+        return
+    for path in DOCUMENTS:
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

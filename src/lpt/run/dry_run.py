@@ -1,0 +1,249 @@
+"""`lpt fit --dry-run`: everything checked, a few real steps on a throwaway model, time, memory and disk estimated.
+
+Nothing is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from accelerate import Accelerator
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lpt.data.check import examine
+from lpt.data.manifest import LabelledImages
+from lpt.evaluation.evaluate import predict_split
+from lpt.hardware import reproducible
+from lpt.model import LPT
+from lpt.run.disk import DiskNeeded, check_disk, disk_needed, free_bytes
+from lpt.run.finish import peak_memory, trained_phases
+from lpt.run.fit import default_output
+from lpt.run.prepare import Data, Prepared, Settings, describe, prepare
+from lpt.training.folder import RunFolder
+from lpt.training.loop import StepRecord, train_steps
+from lpt.training.phases import build_objective, phase_batches, phase_plan
+from lpt.training.schedule import build_optimizer
+
+STEPS = 6
+"""Steps tried of each phase; the first is not counted."""
+SECONDS = 20.0
+"""No further step of a phase is tried after this time."""
+BATCHES = 3
+"""Batches tried without training; the first is not counted."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a run: how often something is done, and how long once takes, seconds."""
+
+    name: str
+    count: int
+    unit: str
+    seconds_each: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole part."""
+        return self.count * self.seconds_each
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Args:
+        parts: its parts in order.
+        memory: most bytes held in the tried steps; of the card if one is used.
+        disk: bytes the run folder takes.
+    """
+
+    parts: tuple[Part, ...]
+    memory: int
+    disk: DiskNeeded
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return sum(part.seconds for part in self.parts)
+
+
+class _EnoughError(Exception):
+    """Ends the tried steps."""
+
+
+def dry_run(
+    data: Data | None = None,
+    output: str | Path | None = None,
+    *,
+    preset: str | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Estimate:
+    """Check and estimate what `lpt.fit` would do with the same arguments.
+
+    Raises:
+        ConfigError, DataError, RunError: whatever would stop that run at its start.
+    """
+    console = console or Console(quiet=True)
+    if output is not None:
+        RunFolder.check_free(Path(output), overwrite=overwrite)
+    prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
+    describe(prepared, console)
+    _print_findings(prepared, console)
+    path = Path(output) if output is not None else default_output(prepared.config)
+    check_disk(path, disk_needed(prepared))
+    with console.status("trying a few steps"):
+        estimate = estimate_run(prepared)
+    _print_estimate(estimate, prepared, path, console)
+    return estimate
+
+
+def estimate_run(prepared: Prepared) -> Estimate:
+    """Time, memory and disk of a run, from a few real steps; the prepared backbone is used up by it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with reproducible(int(prepared.config.runtime.threads)):
+        model = prepared.new_model()
+        training = [
+            Part(f"phase {phase}", phase_plan(prepared.config, phase).steps, "steps", try_phase(prepared, model, phase))
+            for phase in trained_phases(prepared)
+        ]
+        image = _image_seconds(prepared, model)
+    return Estimate((*training, *_passes(prepared, image)), peak_memory(), disk_needed(prepared))
+
+
+def try_phase(prepared: Prepared, model: LPT, phase: int) -> float:
+    """Seconds of a step of a phase: the mean over those tried, without the first."""
+    config = prepared.config
+    accelerator = Accelerator(cpu=config.runtime.device == "cpu")
+    plan = phase_plan(config, phase)
+    once = plan.settings.model_copy(update={"epochs": 1})
+    plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps))
+    objective = build_objective(model, prepared.train, config.loss, phase).to(accelerator.device)
+    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+    batches = phase_batches(prepared.train, config, plan, prepared.preprocessing, 0)
+    seconds: list[float] = []
+    begun = time.monotonic()
+
+    def after_step(record: StepRecord) -> None:
+        seconds.append(record.seconds)
+        if len(seconds) > 1 and time.monotonic() - begun > SECONDS:
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        train_steps(
+            objective,
+            optimizer,
+            batches,
+            plan,
+            prepared.preprocessing,
+            accelerator,
+            first_step=0,
+            after_step=after_step,
+        )
+    return float(np.mean(seconds[1:] or seconds))
+
+
+def _image_seconds(prepared: Prepared, model: LPT) -> float:
+    """Seconds to predict one image."""
+    batch = prepared.config.train.batch_size
+    images = prepared.train.subset(np.arange(min(BATCHES * batch, len(prepared.train))))
+    times = [time.perf_counter()]
+    predict_split(
+        model,
+        images,
+        prepared.preprocessing,
+        group_prompts=2 in trained_phases(prepared),
+        batch_size=batch,
+        progress=lambda done: times.append(time.perf_counter()),
+    )
+    taken = np.diff(times)
+    if len(taken) < 3:  # the last batch may be a small one
+        return float(taken.sum() / len(images))
+    return float(np.median(taken[1:-1]) / batch)
+
+
+def _passes(prepared: Prepared, image_seconds: float) -> list[Part]:
+    """The parts of a run without training."""
+    config, splits = prepared.config, prepared.splits
+    parts = []
+
+    def add(name: str, images: LabelledImages | None, times: int = 1) -> None:
+        if images is not None and len(images) and times:
+            parts.append(Part(name, times * len(images), "images", image_seconds))
+
+    phases = trained_phases(prepared)
+    add("class means for the head", prepared.train, int(config.model.head_init == "class_means"))
+    add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases))
+    epochs = sum(phase_plan(config, phase).settings.epochs for phase in phases)
+    add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1)
+    add("test", splits.test)
+    return parts
+
+
+def _print_findings(prepared: Prepared, console: Console) -> None:
+    """What would spoil the result, in short."""
+    size = min(prepared.preprocessing.size)
+    findings = examine(prepared.splits, decode=False, groups=prepared.groups, input_size=size).findings
+    for finding in findings:
+        if finding.severity != "info":
+            console.print(f"  {finding.severity}: {finding.what} {finding.advice}", style="yellow", markup=False)
+
+
+def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console: Console) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    for column in ("part", "how many", "each", "time"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    for part in estimate.parts:
+        each = f"{part.seconds_each * 1000:,.1f} ms"
+        table.add_row(part.name, f"{part.count:,} {part.unit}", each, duration(part.seconds))
+    table.add_row("all", "", "", duration(estimate.seconds), style="bold")
+    console.print()
+    console.print(table)
+    on_card = prepared.machine.device == "cuda"
+    free = prepared.machine.memory_bytes if on_card else psutil.virtual_memory().total
+    console.print(
+        f"Memory: {size_of(estimate.memory)} at most in the tried steps, of {size_of(free)} "
+        f"{'free on the card' if on_card else 'in the machine'}"
+    )
+    disk = estimate.disk
+    console.print(
+        f"Disk: {size_of(disk.total)} (checkpoints {size_of(disk.checkpoints)}, log {size_of(disk.log)}, "
+        f"pack {size_of(disk.pack)}), of {size_of(free_bytes(path))} free for {path}",
+        markup=False,
+    )
+    console.print("Nothing was written. The times hold for a machine that is as busy as it was just now.")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def size_of(count: int) -> str:
+    """Bytes as `1.5 MiB`."""
+    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "bytes" else f"{size:.1f} {units[0]}"

@@ -1,0 +1,334 @@
+"""Packs on a frozen backbone: what is predicted is what the model says, whatever way the images come."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lpt
+from lpt.data.images import ArrayImages
+from lpt.data.manifest import LabelledImages, Splits
+from lpt.errors import ConfigError, DataError, PackError
+from lpt.evaluation.calibration import probabilities
+from lpt.pack import Pack
+from lpt.predictor import Prediction, Predictor, probabilities_of
+
+NAMES = ("ant", "bee", "cat", "dog")
+PACKS: dict[str, dict[str, Any]] = {
+    "both": {},
+    "wide": {"image.size": [16, 48]},
+    "phase1": {"train.phase2.epochs": 0},
+}
+
+
+def labelled(count: int, seed: int) -> LabelledImages:
+    labels = np.arange(count) % len(NAMES)
+    noise = np.random.default_rng(seed).integers(0, 128, (count, 30, 20, 3))
+    pixels = (noise + 40 * labels[:, None, None, None]).astype(np.uint8)
+    return LabelledImages(ArrayImages(pixels), np.arange(count), labels, NAMES)
+
+
+@pytest.fixture(scope="module")
+def images() -> LabelledImages:
+    return labelled(11, 5)
+
+
+@pytest.fixture(scope="module")
+def packs(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pack]:
+    """Packs of three short runs on one backbone: at its size, at another one, and after phase 1 alone."""
+    train = labelled(13, 0)
+    data = Splits(train=train, validation=labelled(8, 1), test=None, counts_before_cut=train.class_counts)
+    settings: dict[str, Any] = {
+        "backbone.checkpoint": str(tiny_backbone),
+        "train.phase1.epochs": 2,
+        "train.phase2.epochs": 2,
+        "train.epoch_steps": 2,
+        "train.batch_size": 8,
+        "image.size": 32,
+        "model.prompt_length": 2,
+        "model.pool_size": 4,
+        "runtime.threads": 1,
+        "runtime.precision": "fp32",
+        "runtime.device": "cpu",
+    }
+    folder = tmp_path_factory.mktemp("packs")
+    return {
+        name: lpt.fit(data, folder / name, preset="laptop", settings={**settings, **changes}).pack
+        for name, changes in PACKS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def predictor(packs: dict[str, Pack]) -> Predictor:
+    return Predictor(None, packs, device="cpu", precision="fp32")
+
+
+def table(predictions: list[Prediction]) -> np.ndarray:
+    """Probabilities in class order, [n, C]."""
+    return np.array([[dict(zip(p.classes, p.probabilities, strict=True))[name] for name in NAMES] for p in predictions])
+
+
+def pictures(images: LabelledImages) -> list[Image.Image]:
+    return [images.read(index) for index in range(len(images))]
+
+
+def direct(pack: Pack, images: LabelledImages, tiny_backbone: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Cosines and picks by the model itself, one image at a time."""
+    model = pack.build(lpt.load_backbone("tiny", checkpoint=tiny_backbone))
+    cosines, groups = [], []
+    for picture in pictures(images):
+        image = pack.info.preprocessing.test_image(picture)[None]
+        if 2 in pack.info.method.phases:
+            output = model(image)
+            cosines.append(output.cosines[0].numpy())
+            groups.append(output.groups[0].numpy())
+        else:
+            cosines.append(model.forward_shared(image)[0].numpy())
+    return np.array(cosines), np.array(groups) if groups else None
+
+
+# --- what is predicted ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_predictions_are_the_models(
+    name: str, predictor: Predictor, packs: dict[str, Pack], images: LabelledImages, tiny_backbone: Path
+) -> None:
+    """Kept constants, batches and preprocessing change nothing: softmax(s cos / T) and the picks of `model()`."""
+    cosines, groups = direct(packs[name], images, tiny_backbone)
+    setting = packs[name].info.probabilities
+    got = predictor.predict(pictures(images), pack=name, top_k=4)
+    np.testing.assert_allclose(table(got), probabilities(cosines, setting.scale, setting.temperature), atol=1e-5)
+    expected = [()] * len(images) if groups is None else [tuple(row) for row in groups.tolist()]
+    assert [prediction.groups for prediction in got] == expected
+
+
+def test_probabilities_sum_to_one_and_come_best_first(predictor: Predictor, images: LabelledImages) -> None:
+    """All classes together have probability 1; the first is the most probable; `top_k` only shortens the list."""
+    whole = predictor.predict(pictures(images), top_k=99)
+    short = predictor.predict(pictures(images), top_k=2)
+    for one, cut in zip(whole, short, strict=True):
+        assert sum(one.probabilities) == pytest.approx(1, abs=1e-5)
+        assert list(one.probabilities) == sorted(one.probabilities, reverse=True)
+        assert set(one.classes) == set(NAMES)
+        assert (cut.classes, cut.probabilities) == (one.classes[:2], one.probabilities[:2])
+
+
+@pytest.mark.parametrize("name", PACKS)
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+def test_batch_size_changes_nothing(name: str, batch_size: int, predictor: Predictor, images: LabelledImages) -> None:
+    """An image's prediction does not hang on its neighbours, nor on being in the short last batch."""
+    one = predictor.predict(pictures(images), pack=name, top_k=4, batch_size=3)
+    other = predictor.predict(pictures(images), pack=name, top_k=4, batch_size=batch_size)
+    np.testing.assert_allclose(table(one), table(other), atol=1e-4)
+    assert [p.groups for p in one] == [p.groups for p in other]
+    assert [p.name for p in other] == [str(number) for number in range(11)]
+
+
+def test_paths_and_pictures_are_the_same(predictor: Predictor, images: LabelledImages, tmp_path: Path) -> None:
+    """Files by path or text, and pictures in memory, give the same; a file is named by its path."""
+    paths = []
+    for number, picture in enumerate(pictures(images)[:3]):
+        paths.append(tmp_path / f"bild ü {number}.png")
+        picture.save(paths[-1])
+    expected = table(predictor.predict(pictures(images)[:3], top_k=4))
+    for given in (paths, [str(path) for path in paths]):
+        got = predictor.predict(given, top_k=4)
+        np.testing.assert_allclose(table(got), expected, atol=1e-7)
+        assert [p.name for p in got] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("kind", ["transparent", "deep", "turned", "grey"])
+def test_a_picture_is_read_like_its_file(kind: str, predictor: Predictor, tmp_path: Path) -> None:
+    """Transparency, 16 bit, EXIF rotation and grey mean the same in a picture as in the file training would read."""
+    random = np.random.default_rng(3)
+    path = tmp_path / "picture.png"
+    exif = Image.Exif()
+    if kind == "transparent":
+        picture = Image.fromarray(random.integers(0, 256, (20, 30, 4), dtype=np.uint8), "RGBA")
+    elif kind == "deep":
+        picture = Image.fromarray(random.integers(0, 65536, (20, 30)).astype(np.uint16))
+    else:
+        picture = Image.fromarray(random.integers(0, 256, (20, 30), dtype=np.uint8))
+    if kind == "turned":
+        exif[0x0112] = 6
+    picture.save(path, exif=exif)
+    with Image.open(path) as opened:
+        (in_memory,) = predictor.predict([opened], top_k=4)
+    (from_file,) = predictor.predict([path], top_k=4)
+    np.testing.assert_allclose(in_memory.probabilities, from_file.probabilities, atol=1e-6)
+    assert in_memory.classes == from_file.classes
+
+
+def test_nothing_to_predict_is_no_error(predictor: Predictor) -> None:
+    """An empty folder gives an empty list."""
+    assert predictor.predict([]) == []
+
+
+def test_iterating_keeps_one_batch_in_memory(predictor: Predictor, images: LabelledImages) -> None:
+    """A stream without end can be classified: nothing is read further ahead than a batch."""
+    read = []
+
+    def endless() -> Any:
+        for number in range(10**9):
+            read.append(number)
+            yield images.read(number % len(images))
+
+    stream = predictor.iterate(endless(), batch_size=4)
+    for expected in (4, 4, 4, 4, 8):
+        next(stream)
+        assert len(read) == expected
+
+
+def test_an_unreadable_file_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    """The error has the path."""
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=str(path)):
+        predictor.predict([path])
+
+
+# --- priors -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_prior_reweighs_the_classes(predictor: Predictor, images: LabelledImages) -> None:
+    """It multiplies the probabilities (training's is even): an even one changes nothing, a class left out gets 0."""
+    plain = table(predictor.predict(pictures(images), top_k=4))
+    even = table(predictor.predict(pictures(images), top_k=4, prior=dict.fromkeys(NAMES, 7.0)))
+    np.testing.assert_allclose(even, plain, atol=1e-6)
+    weights = np.array([6.0, 3.0, 1.0, 0.0])
+    given = table(predictor.predict(pictures(images), top_k=4, prior={"ant": 6, "bee": 3, "cat": 1}))
+    np.testing.assert_allclose(given, plain * weights / (plain * weights).sum(1, keepdims=True), atol=1e-6)
+    assert (given[:, 3] == 0).all()
+
+
+@pytest.mark.parametrize("prior", [{"fox": 1.0}, {"ant": 0.0}, {"ant": -1.0, "bee": 2.0}, {}, {"ant": float("nan")}])
+def test_a_prior_without_sense_is_refused(prior: dict[str, float], packs: dict[str, Pack]) -> None:
+    """Unknown classes, negative shares and nothing at all are told."""
+    with pytest.raises(ConfigError, match="prior"):
+        probabilities_of(packs["both"], np.zeros((1, 4)), prior=prior)
+
+
+# --- packs and backbones ----------------------------------------------------------------------------------------------
+
+
+def test_packs_share_a_backbone_without_disturbing_each_other(
+    packs: dict[str, Pack], predictor: Predictor, images: LabelledImages
+) -> None:
+    """Each of several packs, also of another input size, predicts what it does alone."""
+    assert predictor.pack_names == ("both", "wide", "phase1")
+    for name, pack in packs.items():
+        alone = Predictor(None, pack, device="cpu", precision="fp32")
+        assert alone.pack_names == (name,)
+        expected = table(alone.predict(pictures(images), top_k=4))
+        np.testing.assert_allclose(table(predictor.predict(pictures(images), pack=name, top_k=4)), expected, atol=1e-6)
+        assert predictor.pack(name) is pack
+    assert predictor.pack() is packs["both"]
+
+
+def test_packs_may_be_given_in_any_form(packs: dict[str, Pack], tiny_backbone: Path) -> None:
+    """A path, a list of paths and packs (named by their run folders), or a mapping."""
+    backbone = lpt.load_backbone("tiny", checkpoint=tiny_backbone)
+    assert Predictor(backbone, str(packs["both"].path)).pack_names == ("both",)
+    assert Predictor(backbone, [packs["both"], packs["wide"].path]).pack_names == ("both", "wide")
+    assert Predictor(backbone, {"x": packs["both"].path, "y": packs["both"]}).pack_names == ("x", "y")
+    assert Predictor("tiny", packs["both"], checkpoint=tiny_backbone, device="cpu").pack_names == ("both",)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda p: [], "at least one pack"),
+        (lambda p: {}, "at least one pack"),
+        (lambda p: [p["both"], p["both"].path], "two packs are named 'both'"),
+        (lambda p: 3, "int is not a pack"),
+    ],
+)
+def test_packs_that_are_none_are_told(given: Any, said: str, packs: dict[str, Pack]) -> None:
+    """No pack, two of one name, something else: a sentence, not a traceback from inside."""
+    with pytest.raises(ConfigError, match=said):
+        Predictor(None, given(packs))
+
+
+def test_wrong_arguments_are_told(packs: dict[str, Pack], predictor: Predictor) -> None:
+    """Unknown pack names, precisions and devices name what there is."""
+    with pytest.raises(ConfigError, match=r"no pack 'x'.*both, wide, phase1"):
+        predictor.predict([], pack="x") or predictor.pack("x")
+    with pytest.raises(ConfigError, match=r"auto, fp32(,| or) bf16"):
+        Predictor(None, packs["both"], precision="fp64")
+    with pytest.raises(ConfigError, match="Available: auto"):
+        Predictor(None, packs["both"], device="tpu")
+
+
+def test_another_backbone_is_refused(packs: dict[str, Pack]) -> None:
+    """A pack is never put on weights it was not trained on."""
+    with pytest.raises((PackError, ConfigError), match=packs["both"].info.backbone.weight_hash):
+        Predictor("lpt-demo-glyphs", packs["both"], device="cpu")
+
+
+def test_missing_local_weights_are_named(packs: dict[str, Pack], tmp_path: Path) -> None:
+    """A pack that came without its backbone's file says which one is needed, by path and hash."""
+    info = copy.deepcopy(packs["both"].info)
+    gone = info.model_copy(
+        update={"backbone": info.backbone.model_copy(update={"checkpoint": str(tmp_path / "gone.pt")})}
+    )
+    with pytest.raises(ConfigError, match=rf"gone.pt.*{info.backbone.weight_hash}[\s\S]*--checkpoint"):
+        Predictor(None, Pack(gone, packs["both"].tensors, packs["both"].path))
+
+
+def test_a_given_backbone_is_left_as_it_is(packs: dict[str, Pack], tiny_backbone: Path) -> None:
+    """A backbone that is handed in keeps its weights, precision and size: others may be using it."""
+    backbone = lpt.load_backbone("tiny", checkpoint=tiny_backbone)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    Predictor(backbone, packs).predict([Image.new("RGB", (9, 9))], pack="wide")
+    assert backbone.dtype == torch.float32
+    assert backbone.image_size == (32, 32)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+def test_constants_live_in_the_predictor_alone(packs: dict[str, Pack], tiny_backbone: Path) -> None:
+    """A model has no state but its four tensors: after one of them changes, it never computes with an old constant."""
+    model = packs["both"].build(lpt.load_backbone("tiny", checkpoint=tiny_backbone))
+    image = torch.rand(2, 3, 32, 32)
+    attributes = set(vars(model))
+    first = model(image).cosines
+    assert set(vars(model)) == attributes
+    assert set(model.state_dict()) == {"shared.tokens", "groups.prompts", "groups.keys", "head.weight"}
+    with torch.no_grad():
+        model.shared.tokens.add_(torch.randn(model.shared.tokens.shape))
+    assert not torch.allclose(model(image).cosines, first)
+
+
+def test_bfloat16_predicts_nearly_the_same(
+    packs: dict[str, Pack], images: LabelledImages, predictor: Predictor
+) -> None:
+    """Low precision is a matter of speed: probabilities stay close for packs of every size on the one backbone."""
+    low = Predictor(None, packs, device="cpu", precision="bf16")
+    for name in ("phase1",):  # without picks, which may tip over between two groups that match equally well
+        one, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))
+        np.testing.assert_allclose(table(one), table(other), atol=0.05)
+    assert len(low.predict(pictures(images), pack="wide")) == len(images)
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PACKS)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_split_is_measured_by_what_is_predicted(
+    name: str, workers: int, predictor: Predictor, packs: dict[str, Pack], images: LabelledImages
+) -> None:
+    """`lpt evaluate` and `lpt predict` see the same model: same order, cosines and picks."""
+    shuffled = images.subset(np.array([7, 2, 2, 10, 0]))
+    split = predictor.split(shuffled, pack=name, batch_size=2, workers=workers)
+    got = predictor.predict(pictures(shuffled), pack=name, top_k=4)
+    assert split.labels.tolist() == shuffled.labels.tolist()
+    np.testing.assert_allclose(probabilities_of(packs[name], split.cosines), table(got), atol=1e-5)
+    expected = None if name == "phase1" else [list(p.groups) for p in got]
+    assert (None if split.groups is None else split.groups.tolist()) == expected
