@@ -1,7 +1,7 @@
 """The tables of README.md and docs/results.md, made from the committed result files.
 
-    python -m benchmarks.tables          print them
-    python -m benchmarks.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
+python -m benchmarks.tables          print them
+python -m benchmarks.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def cifar(size: int, kind: str = "") -> str:
     if not runs:
         return "Not measured yet."
     lines = [
-        "| method | overall | many | medium | few | trained numbers | share of backbone | stored | image draws | minutes |",
+        "| method | overall | many | medium | few | trained numbers | of backbone | stored | image draws | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in runs[0]["rows"]:
@@ -99,6 +99,7 @@ def backbone_parameters(run: Result) -> float:
 
 def filled(text: str) -> str:
     """A document with every marked table as the result files give it."""
+
     def table(match: re.Match[str]) -> str:
         return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
 

@@ -73,6 +73,14 @@ class ImageConfig(Section):
     )
     interpolation: Literal["bilinear", "bicubic"] = Field("bicubic", description="How images are resized.")
 
+    @model_validator(mode="after")
+    def _check(self) -> ImageConfig:
+        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise ValueError(f"crop_area must be (low, high) with 0 < low <= high <= 1; got {self.crop_area}")
+        if not 0 < self.crop_aspect[0] <= self.crop_aspect[1]:
+            raise ValueError(f"crop_aspect must be (low, high) with 0 < low <= high; got {self.crop_aspect}")
+        return self
+
 
 class ModelConfig(Section):
     """Sizes of the prompts (DESIGN section 2)."""
@@ -120,13 +128,22 @@ class PhaseConfig(Section):
     min_lr: float = Field(1e-6, ge=0, description="Learning rate in epoch 0 of the warm-up.")
     schedule: Literal["epoch", "step"] = Field("epoch", description="When the learning rate changes.")
 
+    @model_validator(mode="after")
+    def _check(self) -> PhaseConfig:
+        if self.schedule == "epoch" and 0 < self.epochs <= self.warmup_epochs:
+            raise ValueError(
+                f"all {self.epochs} epochs would be warm-up (warmup_epochs {self.warmup_epochs}): nothing would be "
+                "learnt. Set more epochs, or warmup_epochs 0"
+            )
+        return self
+
 
 class TrainConfig(Section):
     """Batches and phases."""
 
     batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Images of each of the two streams in a step, B.")
     images_per_class: Positive = Field(4, description="Images of a class in a class-balanced batch.")
-    epoch_steps: Auto | Positive = Field("auto", description="Steps of an epoch. auto: floor(n / B) + 1.")
+    epoch_steps: Auto | Positive = Field("auto", description="Steps of an epoch. auto: by preset.")
     micro_batch: Auto | Positive = Field("auto", description="Images in memory at a time, of either stream.")
     phase1: PhaseConfig = PhaseConfig()
     phase2: PhaseConfig = PhaseConfig()
@@ -136,7 +153,7 @@ class RuntimeConfig(Section):
     """The machine. None of it changes what is learnt beyond rounding."""
 
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: str = Field("auto", description="auto, cpu, cuda or mps.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Arithmetic of the frozen blocks.")
     threads: Auto | Positive = Field("auto", description="CPU threads. auto: the cores this process may use.")
     workers: Auto | Annotated[int, Field(ge=0)] = Field("auto", description="Processes that read images.")

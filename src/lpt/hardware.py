@@ -67,12 +67,12 @@ def inspect_machine(device: str = "auto") -> Machine:
 def reproducible(threads: int) -> Iterator[None]:
     """Deterministic algorithms and a fixed number of CPU threads; what was set before is put back.
 
-    On CUDA an operation without a deterministic form warns instead of failing.
+    On CUDA and MPS an operation without a deterministic form warns instead of failing.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     threads_before = torch.get_num_threads()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available() or torch.backends.mps.is_available())
     torch.set_num_threads(threads)
     try:
         yield

@@ -31,6 +31,7 @@ from lpt.model.pretrained import BackboneRecord, weight_hash
 FORMAT_VERSION = 1
 JSON_NAME, TENSORS_NAME, CARD_NAME = "pack.json", "pack.safetensors", "README.md"
 REFERENCE_CLASSES = 16
+REFERENCE_VARIANTS = 8
 REFERENCE_TOLERANCE = 2e-3
 
 
@@ -80,8 +81,9 @@ class Probabilities(_Section):
 
 
 class Reference(_Section):
-    """Cosines of `reference_image` with some classes, in float32; loading recomputes them."""
+    """Cosines of a `reference_image` with some classes, in float32; loading recomputes them."""
 
+    variant: int
     classes: list[int]
     cosines: list[float]
 
@@ -166,8 +168,12 @@ class Pack:
                 "this one with lpt fit."
             )
 
+    def _reference_now(self, model: LPT) -> Tensor:
+        stored = self.info.reference
+        return reference_cosines(model, stored.variant, stored.classes, group_prompts=uses_group_prompts(self.info))
+
     def _check_reference(self, model: LPT) -> None:
-        now = reference_cosines(model, self.info.reference.classes, group_prompts=uses_group_prompts(self.info))
+        now = self._reference_now(model)
         stored = torch.tensor(self.info.reference.cosines)
         worst = float((now - stored).abs().max())
         if worst <= REFERENCE_TOLERANCE:
@@ -187,29 +193,43 @@ def uses_group_prompts(info: PackInfo) -> bool:
     return 2 in info.method.phases
 
 
-def reference_image(size: tuple[int, int]) -> Tensor:
-    """An image made by a formula, the same everywhere, [1, 3, height, width], roughly normalised."""
+def reference_image(size: tuple[int, int], variant: int) -> Tensor:
+    """One of several images made by a formula, the same everywhere, [1, 3, height, width], roughly normalised."""
     height, width = size
     rows = torch.linspace(0, 6.283185, height, dtype=torch.float64)[:, None]
     columns = torch.linspace(0, 6.283185, width, dtype=torch.float64)[None]
-    waves = [torch.sin((1 + band) * rows + band) * torch.cos((2 + band) * columns) for band in range(3)]
+    waves = [torch.sin((1 + band) * rows + band + variant) * torch.cos((2 + band) * columns) for band in range(3)]
     return torch.stack(waves)[None].float()
 
 
 @torch.no_grad()
-def reference_cosines(model: LPT, classes: list[int], *, group_prompts: bool) -> Tensor:
-    """Cosines of the reference image with these classes, float32 on the CPU, [len(classes)]."""
-    image = reference_image(model.backbone.image_size).to(model.head.weight.device)
+def reference_cosines(model: LPT, variant: int, classes: list[int], *, group_prompts: bool) -> Tensor:
+    """Cosines of a reference image with these classes, float32 on the CPU, [len(classes)]."""
+    image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
     cosines = model(image).cosines if group_prompts else model.forward_shared(image)
     return cosines[0, classes].float().cpu()
 
 
 def make_reference(model: LPT, *, group_prompts: bool) -> Reference:
-    """The stored output of a float32 model."""
+    """The stored output of a float32 model.
+
+    Of several images the one is taken whose picks are clearest: a near tie between the last group prompt picked and the
+    next could fall the other way on another machine.
+    """
     count = model.head.weight.shape[0]
     classes = torch.linspace(0, count - 1, min(REFERENCE_CLASSES, count)).long().tolist()
-    values = reference_cosines(model, classes, group_prompts=group_prompts)
-    return Reference(classes=classes, cosines=[round(value, 7) for value in values.tolist()])
+    variant = max(range(REFERENCE_VARIANTS), key=lambda one: _pick_gap(model, one)) if group_prompts else 0
+    values = reference_cosines(model, variant, classes, group_prompts=group_prompts)
+    return Reference(variant=variant, classes=classes, cosines=[round(value, 7) for value in values.tolist()])
+
+
+def _pick_gap(model: LPT, variant: int) -> float:
+    """Difference between the cosines of the last picked key and of the next, for a reference image."""
+    if len(model.groups.keys) == model.top_k:
+        return 0.0
+    image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
+    cosines = model.groups.match(model.query(image), model.top_k + 1).cosines[0]
+    return float(cosines[-2] - cosines[-1])
 
 
 def encode_tensors(state: dict[str, Tensor]) -> bytes:

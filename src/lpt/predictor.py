@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lpt.data.images import _to_rgb, _upright, _white_of, read_image
+from lpt.data.images import as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
@@ -109,7 +109,7 @@ class Predictor:
 
     def predict(
         self,
-        images: Iterable[Picture],
+        images: Picture | Iterable[Picture],
         *,
         pack: str | None = None,
         top_k: int = 5,
@@ -132,7 +132,7 @@ class Predictor:
 
     def iterate(
         self,
-        images: Iterable[Picture],
+        images: Picture | Iterable[Picture],
         *,
         pack: str | None = None,
         top_k: int = 5,
@@ -142,6 +142,7 @@ class Predictor:
         """As `predict`, one image after the other, with one batch in memory."""
         ready = self._named(pack)
         waiting: list[tuple[str, Tensor]] = []
+        images = [images] if isinstance(images, str | Path | Image.Image) else images
         for number, image in enumerate(images):
             waiting.append(_opened(ready.pack, image, number))
             if len(waiting) == batch_size:
@@ -217,7 +218,7 @@ def probabilities_of(
 def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
     transform = pack.info.preprocessing.test_transform()
     if isinstance(image, Image.Image):
-        return str(number), transform(_to_rgb(_upright(image), _white_of(image)))  # as its file would be read
+        return str(number), transform(as_rgb(image))
     return str(image), transform(read_image(Path(image), str(image)))
 
 

@@ -43,7 +43,7 @@ def laptop() -> dict[str, Any]:
         "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
         "model": {"head_init": "class_means"},
         "train": {
-            "batch_size": 64,
+            "batch_size": 32,
             "phase1": {**phase, "epochs": 8},
             "phase2": {**phase, "epochs": 4},
         },

@@ -150,10 +150,15 @@ def _with_stream(source: Path | bytes, name: str, use: Callable[[BinaryIO], Resu
         raise ImageError(name, _os_reason(error)) from None
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An opened picture upright and RGB, in the way `read_image` gives it."""
+    return _to_rgb(_upright(image), _white_of(image))
+
+
 def _decode(stream: BinaryIO) -> Image.Image:
     with Image.open(stream) as image:
         image.load()
-        return _to_rgb(_upright(image), _white_of(image))
+        return as_rgb(image)
 
 
 def _header_size(stream: BinaryIO) -> tuple[int, int]:

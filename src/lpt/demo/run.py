@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.demo.digits import DigitSplit, load_digits, long_tailed_digits
 from lpt.demo.rows import (
@@ -77,22 +77,6 @@ class DemoResult:
     rows: dict[str, list[Outcome]]
     pack: Path
     seconds: float
-
-
-class _Digits:
-    """Digits in memory as a source of images."""
-
-    def __init__(self, digits: DigitSplit, split: str) -> None:
-        self._digits, self._split = digits, split
-
-    def __len__(self) -> int:
-        return len(self._digits.labels)
-
-    def read(self, row: int) -> Image.Image:
-        return Image.fromarray(self._digits.images[row]).convert("RGB")
-
-    def name(self, row: int) -> str:
-        return f"{self._split} digit {row}"
 
 
 def digit_splits(seed: int) -> Splits:
@@ -212,7 +196,8 @@ def _say(console: Console, method: str, outcome: Outcome) -> None:
 
 def _labelled(digits: DigitSplit, split: str) -> LabelledImages:
     rows = np.arange(len(digits.labels), dtype=np.int64)
-    return LabelledImages(_Digits(digits, split), rows, digits.labels, tuple(digits.names))
+    names = [f"{split} digit {row}" for row in rows]
+    return LabelledImages(ArrayImages(digits.images, names), rows, digits.labels, tuple(digits.names))
 
 
 def _introduce(console: Console, frozen: FrozenViT, machine: Machine, budget: DemoBudget, seeds: int) -> None:

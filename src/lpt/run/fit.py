@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from lpt.config import RunConfig, read_yaml, to_yaml
+from lpt.data.images import FileImages
 from lpt.data.manifest import Splits
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
@@ -26,7 +27,7 @@ from lpt.report.progress import ConsoleListener
 from lpt.report.tables import percent
 from lpt.run.disk import check_disk, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
-from lpt.run.prepare import Data, Prepared, Settings, describe, prepare
+from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, with_absolute_paths
 from lpt.run.tracking import TrackerListener, new_accelerator
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import stop_on_signal
@@ -80,7 +81,7 @@ def fit(
     path = Path(output) if output else default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     folder = RunFolder.create(path, overwrite=overwrite)
-    write_text(folder.config, to_yaml(prepared.config))
+    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config)))
     write_json(folder.facts, _facts(prepared))
     _write_skipped(folder, prepared.splits)
     return _run(prepared, folder, console)
@@ -174,13 +175,15 @@ def _validator(prepared: Prepared, model: LPT) -> Callable[[int], str] | None:
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:
-    """What run.json says: the data's fingerprint, versions, machine."""
+    """What run.json says: a fingerprint of the data (names, labels, sizes of files), versions, machine."""
     train = prepared.splits.train
     digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
     digest.update(train.labels.tobytes())
     digest.update(train.rows.tobytes())
-    for index in range(len(train)):
-        digest.update(Path(train.name(index)).name.encode("utf-8", "backslashreplace") + b"\0")
+    source = train.source
+    for index, row in enumerate(train.rows.tolist()):
+        size = source.stored_bytes(row) if isinstance(source, FileImages) else 0
+        digest.update(f"{Path(train.name(index)).name}|{size}\0".encode("utf-8", "backslashreplace"))
     return {
         "data_sha256": digest.hexdigest(),
         "versions": Versions.here().model_dump(),

@@ -149,6 +149,27 @@ def describe(prepared: Prepared, console: Console) -> None:
     )
 
 
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The configuration with every path that exists made absolute, so that it can be run again from any folder."""
+    config = config.model_copy(deep=True)
+    data, backbone = config.data, config.backbone
+    data.source, data.test = _absolute(data.source), _absolute(data.test)
+    if isinstance(data.validation, str):
+        data.validation = _absolute(data.validation)
+    data.image_root = data.image_root and data.image_root.absolute()
+    backbone.checkpoint = backbone.checkpoint and backbone.checkpoint.absolute()
+    return config
+
+
+def _absolute(source: str | None) -> str | None:
+    """A source with its path made absolute, if it is one; `hf:FOLDER:column:column` keeps its other parts."""
+    if source is None:
+        return None
+    prefix = "hf:" if source.startswith("hf:") else ""
+    path, colon, columns = source.removeprefix(prefix).partition(":") if prefix else (source, "", "")
+    return f"{prefix}{Path(path).absolute()}{colon}{columns}" if Path(path).exists() else source
+
+
 def _gather(
     data: Data | None,
     preset: str | None,

@@ -145,7 +145,13 @@ class Trainer:
         if saved is None:
             return None, {}
         position, tensors, optimizer_state = saved
-        self.model.load_state_dict(tensors)
+        try:
+            self.model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise RunError(
+                f"the checkpoint in {self.folder.checkpoints} does not fit {self.folder.config}: {error}. Restore the "
+                "configuration the run was started with, or start a new run."
+            ) from None
         return position, optimizer_state
 
     def _start_head(self) -> None:
@@ -158,6 +164,13 @@ class Trainer:
             keys_from_queries(self.model, self._features(self.model.query, "keys"), self.config.runtime.seed)
 
     def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> FloatArray:
+        show = self.listener.preparing(purpose)
+
+        def progress(done: int) -> None:
+            show(done)
+            if self.stop.requested:
+                raise Interrupted(f"stopped before training. Go on with: lpt fit --resume {self.folder.path}")
+
         return split_features(
             encode,
             self.model.backbone,
@@ -165,7 +178,7 @@ class Trainer:
             self.preprocessing,
             batch_size=self.config.train.batch_size,
             workers=int(self.config.runtime.workers),
-            progress=self.listener.preparing(purpose),
+            progress=progress,
         )
 
     def _run_phase(self, plan: PhasePlan, first_step: int, optimizer_state: dict[str, Tensor]) -> None:

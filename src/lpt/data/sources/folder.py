@@ -66,7 +66,8 @@ def _read_classes(root: Path, folders: list[str], notes: list[str]) -> RawSplit:
         raise DataError(_nothing_found(root, folders, left))
     notes += _left_notes(root, left)
     codes = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
-    return RawSplit(FileImages(root, paths), np.arange(len(paths)), codes, tuple(folders), "names", str(root))
+    printable = tuple(folder.encode("utf-8", "backslashreplace").decode("utf-8") for folder in folders)
+    return RawSplit(FileImages(root, paths), np.arange(len(paths)), codes, printable, "names", str(root))
 
 
 def _images_in(root: Path, folder: str, left: _Left) -> list[str]:
