@@ -223,6 +223,7 @@ def make_reference(model: LPT, *, group_prompts: bool) -> Reference:
     return Reference(variant=variant, classes=classes, cosines=[round(value, 7) for value in values.tolist()])
 
 
+@torch.no_grad()
 def _pick_gap(model: LPT, variant: int) -> float:
     """Difference between the cosines of the last picked key and of the next, for a reference image."""
     if len(model.groups.keys) == model.top_k:
@@ -284,7 +285,9 @@ def load_pack(path: str | Path) -> Pack:
     try:
         info = PackInfo.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors(include_url=False)[:5])
+        faults = "; ".join(
+            f"{'.'.join(map(str, f['loc'])) or 'its fields'}: {f['msg']}" for f in error.errors(include_url=False)[:5]
+        )
         raise PackError(f"{path / JSON_NAME} is damaged: {faults}") from None
     return Pack(info, _read_tensors(path / TENSORS_NAME, info.tensors_sha256), path)
 

@@ -137,8 +137,6 @@ def describe(prepared: Prepared, console: Console) -> None:
     )
     for note in prepared.splits.notes:
         console.print(f"  [yellow]{escape(note)}[/yellow]")
-    if prepared.splits.skipped:
-        console.print(f"  [yellow]{len(prepared.splits.skipped)} images left out: they cannot be read[/yellow]")
     record = prepared.backbone.record
     assert record is not None
     height, width = prepared.preprocessing.size
