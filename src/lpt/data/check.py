@@ -283,7 +283,7 @@ def _balance_findings(counts: IntArray) -> Iterable[Finding]:
             "info",
             f"The classes are nearly balanced: imbalance factor {factor:.3g}.",
             "What LPT does for rare classes has little to work on; it is still a small and quick way to adapt a model.",
-            "Compare with a linear probe (lpt compare).",
+            "Compare with full fine-tuning before you settle.",
         )
     elif factor > _HUGE_IMBALANCE:
         yield Finding(

@@ -41,6 +41,7 @@ from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder
 from lpt.training.phases import PHASES, phase_plan
 
+LEAST_FOR_TEMPERATURE = 50
 NO_VALIDATION = "nothing (no validation split); temperature 1"
 
 
@@ -76,11 +77,7 @@ def measure_run(prepared: Prepared, model: LPT, console: Console) -> tuple[dict[
     }
     setting = Probabilities(scale=prepared.config.loss.scale, temperature=1.0, fitted_on=NO_VALIDATION)
     if "validation" in predictions:
-        held_out = predictions["validation"]
-        temperature = fit_temperature(held_out.cosines, held_out.labels, setting.scale)
-        setting = Probabilities(
-            scale=setting.scale, temperature=temperature, fitted_on=f"{len(held_out.labels)} validation images"
-        )
+        setting = fitted_probabilities(predictions["validation"], setting.scale)
     measured = {
         name: measure_predictions(
             one,
@@ -92,6 +89,17 @@ def measure_run(prepared: Prepared, model: LPT, console: Console) -> tuple[dict[
         for name, one in predictions.items()
     }
     return measured, setting
+
+
+def fitted_probabilities(held_out: Predictions, scale: float) -> Probabilities:
+    """The temperature that suits held-out images; 1 where they are too few, or all recognised, to tell."""
+    count = len(held_out.labels)
+    mistakes = int((held_out.cosines.argmax(axis=1) != held_out.labels).sum())
+    if count < LEAST_FOR_TEMPERATURE or not mistakes:
+        reason = f"nothing ({count} validation images, {mistakes} mistakes: too few); temperature 1"
+        return Probabilities(scale=scale, temperature=1.0, fitted_on=reason)
+    temperature = fit_temperature(held_out.cosines, held_out.labels, scale)
+    return Probabilities(scale=scale, temperature=temperature, fitted_on=f"{count} validation images")
 
 
 def write_result(
