@@ -32,20 +32,21 @@ def paper() -> dict[str, Any]:
 
 
 def laptop() -> dict[str, Any]:
-    """A small budget on a CPU: ViT-Ti/16, AdamW, head from class means, 12 passes over the data.
+    """A small budget on a CPU: ViT-Ti/16 at 128, AdamW, head from class means, 12 passes over the data.
 
     Command: lpt fit DATA --preset laptop
-    Chosen on a validation split of CIFAR-100 (docs/results.md says how), never on a test set.
+    Expected: CIFAR-100-LT as docs/results.md says, in about ten minutes on 2 CPU cores with bfloat16. Settings were
+    chosen on training images held out of CIFAR-100 (docs/results.md says how), never on test images.
     """
-    phase = {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
+    phase = {"optimizer": "adamw", "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
     return {
         "backbone": {"name": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"},
         "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
         "model": {"head_init": "class_means"},
         "train": {
             "batch_size": 32,
-            "phase1": {**phase, "epochs": 8},
-            "phase2": {**phase, "epochs": 4},
+            "phase1": {**phase, "epochs": 8, "lr": 4e-3},
+            "phase2": {**phase, "epochs": 4, "lr": 2e-3},
         },
     }
 
