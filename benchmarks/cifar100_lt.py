@@ -55,7 +55,7 @@ class Row(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the result file."""
         values = self._asdict() | {"metrics": self.metrics.to_dict(), "seconds": round(self.seconds, 1)}
-        return {**values, **values.pop("more")}
+        return {**values.pop("more"), **values}
 
 
 def open_cifar(source: str, *, imbalance: float, development: bool, seed: int) -> Splits:

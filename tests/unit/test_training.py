@@ -245,6 +245,7 @@ def test_records_say_what_a_step_did() -> None:
         assert math.isfinite(record.gradient_norm)
         classification = record.balanced + eta * record.instance
         assert abs(classification - record.loss) <= 0.5 * 2 * (1 + eta) + 1e-6  # |S| is at most k = 2
+        assert record.similarity is not None  # only phase 1 has none
         assert -2 <= record.similarity <= 2
 
 

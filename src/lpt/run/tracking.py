@@ -53,7 +53,7 @@ class TrackerListener(Listener):
     def step_done(self, record: StepRecord) -> None:
         """Send a step's numbers."""
         self._last = self._offset[record.phase] + record.step
-        values = {f"train/{key}": value for key, value in asdict(record).items() if key != "step"}
+        values = {f"train/{key}": value for key, value in asdict(record).items() if key != "step" and value is not None}
         self._accelerator.log(values, step=self._last)
 
     def result(self, metrics: dict[str, Metrics]) -> None:

@@ -49,7 +49,7 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is logged of a step; losses are means over the stream's batch."""
+    """What is logged of a step; losses are means over the stream's batch. Phase 1 has no query-key similarity."""
 
     phase: int
     epoch: int
@@ -57,7 +57,7 @@ class StepRecord:
     loss: float
     balanced: float
     instance: float
-    similarity: float
+    similarity: float | None
     gradient_norm: float
     lr: float
     seconds: float
@@ -99,8 +99,21 @@ def train_steps(
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         _check_finite(sums["loss"], norm, plan.phase, step, rate)
         optimizer.step()
-        seconds = time.perf_counter() - start
-        after_step(StepRecord(plan.phase, epoch, step, **sums, gradient_norm=norm, lr=rate, seconds=seconds))
+        similarity = sums["similarity"] if plan.phase == 2 else None
+        after_step(
+            StepRecord(
+                plan.phase,
+                epoch,
+                step,
+                loss=sums["loss"],
+                balanced=sums["balanced"],
+                instance=sums["instance"],
+                similarity=similarity,
+                gradient_norm=norm,
+                lr=rate,
+                seconds=time.perf_counter() - start,
+            )
+        )
 
 
 def chunks(

@@ -265,5 +265,5 @@ def _log(file: TextIO, record: StepRecord) -> None:
         raise RunError(f"cannot write {file.name}: {error.strerror}. The last checkpoint is intact.") from None
 
 
-def _short(value: float | int) -> float | int:
+def _short(value: float | int | None) -> float | int | None:
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,26 @@
+"""What the documents say is what the result files and the code say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from benchmarks.tables import DOCUMENTS, filled
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_are_those_of_the_result_files(path: Path) -> None:
+    """No number in a table is typed by hand: `python -m benchmarks.tables --write` changes nothing."""
+    text = path.read_text(encoding="utf-8")
+    assert "<!-- table" in text
+    assert filled(text) == text
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every relative link and picture of a document is in the repository."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
