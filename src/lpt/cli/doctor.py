@@ -65,7 +65,7 @@ def doctor(
     }
     settings = validate({"data": values, "runtime": {"seed": seed}}, origin="the options")
     groups = ShotGroups(few_below, many_above)
-    findings = examine(open_splits(settings.data, seed=seed), decode=decode, groups=groups)
+    findings = examine(open_splits(settings.data, seed=seed), decode=decode, compare=decode, groups=groups)
     console = output_console()
     print_findings(findings, console)
     if json is not None:

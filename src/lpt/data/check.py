@@ -30,6 +30,7 @@ def examine(
     splits: Splits,
     *,
     decode: bool = True,
+    compare: bool = True,
     groups: ShotGroups | None = None,
     input_size: int = 224,
     workers: int | None = None,
@@ -38,7 +39,8 @@ def examine(
 
     Args:
         splits: what `open_splits` returned.
-        decode: decode every image and compare the bytes of all; else read at most 20,000 headers and compare none.
+        decode: decode every image; else read at most 20,000 headers.
+        compare: look for files with the same bytes.
         groups: boundaries of the shot groups; None: many > 100, medium 20-100, few < 20.
         input_size: shorter side of the network's input, pixels.
         workers: threads; None: one for each core this process may use.
@@ -53,7 +55,7 @@ def examine(
         *_size_findings(sizes, input_size),
         *_measuring_findings(splits),
     ]
-    if decode:
+    if compare:
         found += _duplicate_findings(parts, find_duplicates(parts, workers))
     return Findings(
         splits=tuple(

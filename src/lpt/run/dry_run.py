@@ -20,7 +20,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lpt.data.check import examine
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.evaluate import predict_split
 from lpt.hardware import reproducible
@@ -28,7 +27,7 @@ from lpt.model import LPT
 from lpt.run.disk import DiskNeeded, check_disk, disk_needed, free_bytes
 from lpt.run.finish import peak_memory, trained_phases
 from lpt.run.fit import default_output
-from lpt.run.prepare import Data, Prepared, Settings, describe, prepare
+from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.training.folder import RunFolder
 from lpt.training.loop import StepRecord, train_steps
 from lpt.training.phases import build_objective, phase_batches, phase_plan
@@ -101,7 +100,7 @@ def dry_run(
         RunFolder.check_free(Path(output), overwrite=overwrite)
     prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
     describe(prepared, console)
-    _print_findings(prepared, console)
+    warn_of_data(prepared, console)
     path = Path(output) if output is not None else default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     with console.status("trying a few steps"):
@@ -191,15 +190,6 @@ def _passes(prepared: Prepared, image_seconds: float) -> list[Part]:
     add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1)
     add("test", splits.test)
     return parts
-
-
-def _print_findings(prepared: Prepared, console: Console) -> None:
-    """What would spoil the result, in short."""
-    size = min(prepared.preprocessing.size)
-    findings = examine(prepared.splits, decode=False, groups=prepared.groups, input_size=size).findings
-    for finding in findings:
-        if finding.severity != "info":
-            console.print(f"  {finding.severity}: {finding.what} {finding.advice}", style="yellow", markup=False)
 
 
 def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console: Console) -> None:

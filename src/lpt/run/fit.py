@@ -27,7 +27,7 @@ from lpt.report.progress import ConsoleListener
 from lpt.report.tables import percent
 from lpt.run.disk import check_disk, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
-from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, with_absolute_paths
+from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
 from lpt.run.tracking import TrackerListener, new_accelerator
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import stop_on_signal
@@ -78,6 +78,7 @@ def fit(
         RunFolder.check_free(Path(output), overwrite=overwrite)  # before anything that takes long
     prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
     describe(prepared, console)
+    warn_of_data(prepared, console)
     path = Path(output) if output else default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     folder = RunFolder.create(path, overwrite=overwrite)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lpt.config import RunConfig, merge, parse_assignments, read_yaml
+from lpt.data.check import examine
 from lpt.data.images import FileImages
 from lpt.data.loading import RememberedImages, decoded_bytes
 from lpt.data.longtail import ShotGroups, imbalance_factor
@@ -145,6 +146,17 @@ def describe(prepared: Prepared, console: Console) -> None:
         f"{escape(record.licence)}) "
         f"at {height}x{width}, preset {config.preset}"
     )
+
+
+def warn_of_data(prepared: Prepared, console: Console) -> None:
+    """Print in short what `lpt doctor` finds that would spoil the result; images are not decoded for it."""
+    size = min(prepared.preprocessing.size)
+    found = examine(prepared.splits, decode=False, groups=prepared.groups, input_size=size).findings
+    serious = [finding for finding in found if finding.severity != "info"]
+    for finding in serious:
+        console.print(f"  {finding.severity}: {finding.what} {finding.advice}", style="yellow", markup=False)
+    if serious and prepared.config.data.source:
+        console.print(f"  More: lpt doctor {prepared.config.data.source}", markup=False)
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
