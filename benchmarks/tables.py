@@ -58,17 +58,24 @@ def cifar(size: int, kind: str = "") -> str:
 
 
 def demo() -> str:
-    """The embedded demo: long-tailed digits."""
+    """The embedded demo: long-tailed digits, mean and standard deviation over its seeds."""
     path = RESULTS / "demo.json"
-    return demo_table(read(path)) if path.exists() else "Not measured yet."
-
-
-def demo_table(result: Result) -> str:
-    """The demo's rows, mean and standard deviation over its seeds."""
-    lines = ["| method | overall | many | medium | few | trained numbers |", "|---|---|---|---|---|---|"]
-    for row in result["rows"]:
-        cells = [spread(100 * one[measure] for one in row["metrics"]) for measure in MEASURES]
-        lines.append(f"| {row['method']} | " + " | ".join(cells) + f" | {row['trainable_parameters']:,} |")
+    if not path.exists():
+        return "Not measured yet."
+    result = read(path)
+    lines = ["| method | overall | many | medium | few | trained numbers | stored |", "|---|---|---|---|---|---|---|"]
+    for name, rows in result["rows"].items():
+        cells = [spread(100 * row["metrics"][measure] for row in rows) for measure in MEASURES]
+        stored = f"{rows[0]['stored_bytes'] / 1000:,.0f} kB"
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {rows[0]['parameters']:,} | {stored} |")
+    first = next(iter(result["rows"].values()))[0]["metrics"]
+    lines += [
+        "",
+        f"scikit-learn's digits, 100 to 2 training images a class, {first['images']:,} test images; groups: "
+        f"{first['boundaries']}. {result['seeds']} seeds, {result['budget']['image_draws']:,} image draws for each trained "
+        f"row. {result['machine']}; torch {result['versions']['torch']}, timm {result['versions']['timm']}; "
+        f"{result['date']}; {result['seconds']:.0f} s in all. Command: `{result['command']}`.",
+    ]
     return "\n".join(lines)
 
 
