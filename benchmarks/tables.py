@@ -72,8 +72,8 @@ def demo() -> str:
     lines += [
         "",
         f"scikit-learn's digits, 100 to 2 training images a class, {first['images']:,} test images; groups: "
-        f"{first['boundaries']}. {result['seeds']} seeds, {result['budget']['image_draws']:,} image draws for each trained "
-        f"row. {result['machine']}; torch {result['versions']['torch']}, timm {result['versions']['timm']}; "
+        f"{first['boundaries']}. {result['seeds']} seeds, {result['budget']['image_draws']:,} image draws for each "
+        f"trained row. {result['machine']}; torch {result['versions']['torch']}, timm {result['versions']['timm']}; "
         f"{result['date']}; {result['seconds']:.0f} s in all. Command: `{result['command']}`.",
     ]
     return "\n".join(lines)
