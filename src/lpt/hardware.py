@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from lpt.data.sources import usable_cores
 from lpt.errors import ConfigError
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -55,7 +56,7 @@ def inspect_machine(device: str = "auto") -> Machine:
             f"runtime.device: {device!r} is not available here. Available: auto, {', '.join(there)}. "
             "One of several cards is chosen with the environment variable CUDA_VISIBLE_DEVICES."
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free)

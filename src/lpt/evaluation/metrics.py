@@ -18,8 +18,6 @@ import numpy.typing as npt
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
 from lpt.errors import DataError
-from lpt.evaluation.calibration import adjust_prior as adjust_prior
-from lpt.evaluation.calibration import fit_temperature as fit_temperature
 
 FloatArray = npt.NDArray[np.float64]
 

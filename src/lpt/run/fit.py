@@ -19,7 +19,7 @@ from lpt.data.images import FileImages
 from lpt.data.manifest import Splits
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
-from lpt.files import write_json, write_text
+from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import reproducible
 from lpt.model import LPT
 from lpt.pack import Pack, Versions, load_pack
@@ -110,6 +110,8 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
     prepared = prepare(data, config=values, read_images=False, console=console)
+    for place in (run.path, run.checkpoints):
+        remove_leftovers(place)
     check_disk(run.path, disk_needed(prepared))
     now = _facts(prepared)
     if not run.facts.is_file():  # killed right after its start
