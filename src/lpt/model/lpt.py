@@ -28,6 +28,18 @@ class LPTOutput(NamedTuple):
     groups: Tensor
 
 
+class Encoded(NamedTuple):
+    """What phase 2 finds frozen of an image, and may keep instead of computing it again.
+
+    Args:
+        tokens: image tokens after the first K blocks under the shared prompt, [B, N, D].
+        query: class token under the shared prompt after all blocks, [B, D]; carries no gradient.
+    """
+
+    tokens: Tensor
+    query: Tensor
+
+
 class LPT(nn.Module):
     """A frozen backbone with a shared prompt, a pool of group prompts and a cosine head.
 
@@ -119,12 +131,41 @@ class LPT(nn.Module):
             feature_mask: factor on the features (dropout), [B, D].
             constants: `shared_constants()`, when the caller keeps them.
         """
+        constants = self.shared_constants() if constants is None else constants
+        encoded = self.encode(images, constants=constants)
+        return self.classify(encoded, feature_mask=feature_mask, constants=constants)
+
+    def encode(self, images: Tensor, *, constants: list[KeyValue] | None = None) -> Encoded:
+        """The part of `forward` that no group prompt, key or head weight enters.
+
+        Args:
+            images: [B, 3, height, width].
+            constants: `shared_constants()`, when the caller keeps them.
+        """
         shared = self.shared_constants() if constants is None else constants
-        prefix = self._prefix(images, shared)
+        tokens = self._prefix(images, shared)
         with torch.no_grad():
-            query = self._suffix(prefix, shared, None)
-        matching = self.groups.match(query, self.top_k)
-        features = self._suffix(prefix, shared, self.groups.gather(matching.groups))
+            query = self._suffix(tokens, shared, None)
+        return Encoded(tokens, query)
+
+    def classify(
+        self,
+        encoded: Encoded,
+        *,
+        feature_mask: Tensor | None = None,
+        constants: list[KeyValue] | None = None,
+    ) -> LPTOutput:
+        """The rest of `forward`: matching, blocks K+1..L and head.
+
+        Args:
+            encoded: from `encode`, at once or kept; tokens of another precision are converted.
+            feature_mask: factor on the features (dropout), [B, D].
+            constants: `shared_constants()`, when the caller keeps them.
+        """
+        shared = self.shared_constants() if constants is None else constants
+        matching = self.groups.match(encoded.query, self.top_k)
+        group = self.groups.gather(matching.groups)
+        features = self._suffix(encoded.tokens.to(self.backbone.dtype), shared, group)
         return LPTOutput(self.head(_masked(features, feature_mask)), _similarity(matching), matching.groups)
 
     def shared_constants(self) -> list[KeyValue]:
