@@ -138,6 +138,16 @@ class PhaseConfig(Section):
         return self
 
 
+class PrefixCacheConfig(Section):
+    """What is frozen in phase 2 (blocks 1..K and the query), kept for some augmented views instead of computed anew."""
+
+    views: int = Field(0, ge=0, description="Augmented views of an image that phase 2 draws from. 0: keep nothing.")
+    store: Auto | Literal["memory", "disk"] = Field(
+        "auto", description="Where they are kept: memory, or disk (the run folder). auto: memory when they fit."
+    )
+    dtype: Auto | Literal["fp32", "bf16", "fp16"] = Field("auto", description="How they are kept. auto: as computed.")
+
+
 class TrainConfig(Section):
     """Batches and phases."""
 
@@ -171,6 +181,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    prefix_cache: PrefixCacheConfig = PrefixCacheConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
 

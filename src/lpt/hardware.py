@@ -25,9 +25,10 @@ class Machine:
     Args:
         device: `cpu`, `cuda` or `mps`: what `auto` takes.
         name: the processor's or card's name.
-        cores: CPU cores this process may use.
+        cores: CPU cores for this process: those it may use, divided by the run's processes on the machine.
         fast_bf16: whether bfloat16 matrix products are faster than float32 there.
-        memory_bytes: memory free for a run now: the card's, or the machine's.
+        memory_bytes: memory free for this process now: its card's, or its part of the machine's.
+        host_bytes: its part of the machine's free memory.
     """
 
     device: str
@@ -35,6 +36,7 @@ class Machine:
     cores: int
     fast_bf16: bool
     memory_bytes: int
+    host_bytes: int
 
     def describe(self) -> str:
         """One line for logs and result files."""
@@ -56,12 +58,22 @@ def inspect_machine(device: str = "auto") -> Machine:
             f"runtime.device: {device!r} is not available here. Available: auto, {', '.join(there)}. "
             "One of several cards is chosen with the environment variable CUDA_VISIBLE_DEVICES."
         )
-    cores = usable_cores()
+    cores = max(1, usable_cores() // processes_here())
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
-        return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free)
+        return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free, host_memory())
     fast_bf16 = device == "cpu" and _cpu_has_bf16()
-    return Machine(device, _cpu_name(), cores, fast_bf16, psutil.virtual_memory().available)
+    return Machine(device, _cpu_name(), cores, fast_bf16, host_memory(), host_memory())
+
+
+def host_memory() -> int:
+    """Memory free on this machine for each of the run's processes on it, bytes."""
+    return int(psutil.virtual_memory().available) // processes_here()
+
+
+def processes_here() -> int:
+    """Processes of the run on this machine, as torchrun and `accelerate launch` say it."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextmanager

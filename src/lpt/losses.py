@@ -14,8 +14,9 @@ NOISE_STD = 1 / 3
 
 
 def draw_cloud(shape: tuple[int, int], generator: torch.Generator | None = None) -> Tensor:
-    """The Gaussian cloud of GCL: N(0, 1/9) clipped to [-1, 1], [B, C], on the CPU."""
-    return (torch.randn(shape, generator=generator) * NOISE_STD).clamp_(-1, 1)
+    """The Gaussian cloud of GCL: N(0, 1/9) clipped to [-1, 1], [B, C], on the generator's device (the CPU without)."""
+    device = None if generator is None else generator.device
+    return (torch.randn(shape, generator=generator, device=device) * NOISE_STD).clamp_(-1, 1)
 
 
 class AsymmetricGCL(nn.Module):

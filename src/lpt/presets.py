@@ -90,7 +90,9 @@ def resolve_auto(
     native_size: tuple[int, int],
     activation_bytes: Callable[[tuple[int, int], int], int],
     remembered_bytes: int,
+    kept_bytes: Callable[[RunConfig], int],
     image_folder: bool,
+    processes: int = 1,
 ) -> Resolved:
     """Replace every `auto` by what suits the data and the machine.
 
@@ -101,7 +103,9 @@ def resolve_auto(
         native_size: input size the backbone was trained at, pixels.
         activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
         remembered_bytes: memory that all decoded training images would take.
+        kept_bytes: most memory that the prefix cache of an otherwise resolved configuration takes.
         image_folder: whether images are files of their own (worth several readers).
+        processes: how many share a batch.
     """
     config = config.model_copy(deep=True)
     image, train, runtime, data = config.image, config.train, config.runtime, config.data
@@ -114,7 +118,7 @@ def resolve_auto(
 
     choose(runtime, "device", machine.device, machine.name)
     choose(runtime, "precision", "bf16" if machine.fast_bf16 else "fp32", "what the hardware multiplies fastest")
-    choose(runtime, "threads", machine.cores, "the cores this process may use")
+    choose(runtime, "threads", machine.cores, "the cores that are there for this process")
     choose(image, "size", native_size, "the size the backbone was trained at")
     fits = remembered_bytes <= 2**30
     choose(data, "cache", fits, f"decoded images take about {remembered_bytes / 2**20:.0f} MiB (limit 1024 MiB)")
@@ -128,11 +132,25 @@ def resolve_auto(
     size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
     per_image = activation_bytes(size, 2 if runtime.precision == "bf16" else 4)
     room = max(1, int(machine.memory_bytes * 0.6 / per_image))
-    micro = train.batch_size
+    micro = -(-train.batch_size // processes)
     while micro > room and micro > 1:
         micro = -(-micro // 2)
     choose(train, "micro_batch", micro, f"about {per_image * micro / 2**20:.0f} MiB of activations at a time")
-    return Resolved(config, reasons)
+    return Resolved(config, reasons + _resolve_prefix_cache(config, machine, kept_bytes))
+
+
+def _resolve_prefix_cache(config: RunConfig, machine: Machine, kept_bytes: Callable[[RunConfig], int]) -> list[str]:
+    """Set how and where the prefix cache is kept; why, if there is one."""
+    kept, reasons = config.prefix_cache, []
+    if kept.dtype == "auto":
+        kept.dtype = "bf16" if config.runtime.precision == "bf16" else "fp32"
+        reasons.append(f"dtype {kept.dtype}: the prefix cache keeps what it gets as it is computed")
+    if kept.store == "auto":
+        size, room = kept_bytes(config), int(machine.host_bytes * 0.6)
+        kept.store = "memory" if size <= room else "disk"
+        taken = f"the prefix cache takes at most {size / 2**20:,.0f} MiB, of memory {room / 2**20:,.0f} may be used"
+        reasons.append(f"store {kept.store}: {taken}")
+    return reasons if kept.views else []
 
 
 def _epoch_steps(preset: str, train_images: int, batch_size: int) -> tuple[int, str]:

@@ -21,9 +21,9 @@ def seed_of(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-def torch_generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator of torch, seeded by the parts."""
-    return torch.Generator().manual_seed(seed_of(*parts))
+def torch_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of torch, seeded by the parts; each kind of device draws numbers of its own."""
+    return torch.Generator(device).manual_seed(seed_of(*parts))
 
 
 def permutation(size: int, *parts: int | str) -> np.ndarray:

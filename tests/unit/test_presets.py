@@ -13,9 +13,9 @@ from lpt.errors import ConfigError
 from lpt.hardware import Machine
 from lpt.presets import PRESETS, Resolved, choose_preset, resolve_auto, with_preset
 
-CPU = Machine("cpu", "a processor", 4, True, 8 * 2**30)
-CARD = Machine("cuda", "a card", 16, True, 80 * 2**30)
-MAC = Machine("mps", "Apple M2", 8, False, 16 * 2**30)
+CPU = Machine("cpu", "a processor", 4, True, 8 * 2**30, 8 * 2**30)
+CARD = Machine("cuda", "a card", 16, True, 80 * 2**30, 64 * 2**30)
+MAC = Machine("mps", "Apple M2", 8, False, 16 * 2**30, 16 * 2**30)
 
 
 def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> Resolved:
@@ -24,6 +24,7 @@ def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> R
         native_size=(224, 224),
         activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
         remembered_bytes=30 * 2**20,
+        kept_bytes=lambda config: 0,
         image_folder=True,
     )
     chosen = with_preset(values, machine, origin="test")
@@ -142,7 +143,7 @@ def test_auto_takes_the_preset_the_machine_can_afford() -> None:
 @pytest.mark.parametrize("size", ["auto", 96, [64, 32]])
 def test_every_auto_is_resolved_with_a_reason(machine: Machine, preset: str, size: Any) -> None:
     """Nothing is left at `auto`, each choice is told with why, and what is saved runs again as it is."""
-    values = {"preset": preset, "image": {"size": size}}
+    values = {"preset": preset, "image": {"size": size}, "prefix_cache": {"views": 2}}
     before = leaves(with_preset(values, machine, origin="test").config.model_dump(mode="json"))
     result = resolve(values, machine)
     after = leaves(result.config.model_dump(mode="json"))
@@ -173,12 +174,15 @@ def test_what_the_user_chose_is_not_resolved() -> None:
 
 def test_memory_bounds_the_micro_batch_and_the_cache() -> None:
     """Little memory halves the micro-batch until it fits (to 1 at worst); a large set is not kept in memory."""
-    roomy, tight = resolve({"preset": "laptop"}), resolve({"preset": "laptop"}, Machine("cpu", "x", 2, False, 2**26))
+    roomy, tight = (
+        resolve({"preset": "laptop"}),
+        resolve({"preset": "laptop"}, Machine("cpu", "x", 2, False, 2**26, 2**26)),
+    )
     assert roomy.config.train.micro_batch == roomy.config.train.batch_size
     assert 1 <= tight.config.train.micro_batch < roomy.config.train.batch_size
     per_image = 128 * 128 * 100 * 4
     assert tight.config.train.micro_batch * per_image <= 0.6 * 2**26
-    assert resolve({"preset": "laptop"}, Machine("cpu", "x", 1, False, 0)).config.train.micro_batch == 1
+    assert resolve({"preset": "laptop"}, Machine("cpu", "x", 1, False, 0, 0)).config.train.micro_batch == 1
     assert roomy.config.data.cache is True
     assert resolve({"preset": "laptop"}, remembered_bytes=2**31).config.data.cache is False
 

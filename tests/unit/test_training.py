@@ -22,7 +22,9 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import draw_cloud
 from lpt.model import LPT, FrozenViT
+from lpt.processes import ALONE
 from lpt.randomness import torch_generator
+from lpt.training.batches import ImageBatch
 from lpt.training.checkpoint import (
     FILE_NAME,
     Position,
@@ -74,12 +76,12 @@ def plan_of(phase: int, **changes: Any) -> PhasePlan:
     return PhasePlan(phase=phase, settings=settings, **{**values, **changes})
 
 
-def stream_batches(steps: int) -> list[dict[str, StreamBatch]]:
+def stream_batches(steps: int) -> list[dict[str, ImageBatch]]:
     generator = torch.Generator().manual_seed(1)
 
-    def one() -> StreamBatch:
+    def one() -> ImageBatch:
         images = torch.randint(0, 256, (len(LABELS), 3, 24, 24), generator=generator, dtype=torch.uint8)
-        return StreamBatch(images, LABELS)
+        return ImageBatch(StreamBatch(images, LABELS), PREPROCESSING)
 
     return [{"balanced": one(), "instance": one()} for _ in range(steps)]
 
@@ -93,10 +95,9 @@ def train(model: LPT, plan: PhasePlan) -> list[StepRecord]:
         optimizer,
         iter(stream_batches(plan.steps)),
         plan,
-        PREPROCESSING,
         Accelerator(cpu=True),
         first_step=0,
-        after_step=records.append,
+        after_step=lambda record, stopping: records.append(record),
     )
     return records
 
@@ -149,11 +150,11 @@ def test_dropout_keeps_the_mean() -> None:
 # --- the objective ----------------------------------------------------------------------------------------------------
 
 
-def by_hand(model: LPT, plan: PhasePlan, batch: dict[str, StreamBatch], step: int, eta: float) -> Tensor:
+def by_hand(model: LPT, plan: PhasePlan, batch: dict[str, ImageBatch], step: int, eta: float) -> Tensor:
     """L_balanced + eta * L_instance over whole batches; in phase 2 with -0.5 S of each batch."""
     losses = {}
     for stream, (gamma_pos, gamma_neg) in {"balanced": (0.0, 4.0), "instance": (0.5, 8.0)}.items():
-        images = (batch[stream].images.float() / 255 - 0.5) / 0.5
+        images = (batch[stream].stored.images.float() / 255 - 0.5) / 0.5
         cloud = draw_cloud((5, 3), torch_generator(plan.seed, plan.phase, stream, step, "cloud"))
         mask = dropout_mask((5, 24), 0.1, torch_generator(plan.seed, plan.phase, stream, step, "dropout"))
         if plan.phase == 1:
@@ -169,11 +170,11 @@ def by_hand(model: LPT, plan: PhasePlan, batch: dict[str, StreamBatch], step: in
 @pytest.mark.parametrize("micro_batch", [2, 5, 100])
 def test_chunks_add_up_to_the_loss_of_the_paper(phase: int, micro_batch: int) -> None:
     """However a step is cut into micro-batches, its loss and gradients are those of L_bal + eta L_ins (- 0.5 S)."""
-    model, plan, step, eta = small_model(torch.float64), plan_of(phase, micro_batch=micro_batch), 4, 0.3
+    model, plan, step, eta = small_model(torch.float64), plan_of(phase), 4, 0.3
     objective = build_objective(model, training_images(), plan.loss, phase)
     batch = stream_batches(1)[0]
     total = torch.zeros((), dtype=torch.float64)
-    for chunk in chunks(batch, step, plan, objective, PREPROCESSING):
+    for chunk in chunks(batch, step, plan, objective, ALONE, micro_batch):
         part = objective(chunk, eta).total
         part.backward()
         total += part.detach()
@@ -191,7 +192,7 @@ def test_chunks_hold_every_position_once(phase: int) -> None:
     """Micro-batches hand out the images, labels and draws of the batch's positions in order, none twice."""
     plan = plan_of(phase)
     objective = build_objective(small_model(), training_images(), plan.loss, phase)
-    got = list(chunks(stream_batches(1)[0], 0, plan, objective, PREPROCESSING))
+    got = list(chunks(stream_batches(1)[0], 0, plan, objective, ALONE, plan.micro_batch))
     assert [(chunk.stream, len(chunk.labels)) for chunk in got] == [
         (stream, size) for stream in ("balanced", "instance") for size in (2, 2, 1)
     ]
@@ -255,12 +256,18 @@ def test_similarity_is_logged_whole_without_the_instance_stream() -> None:
     objective = build_objective(model, training_images(), plan.loss, 2)
     records: list[StepRecord] = []
     batch = {"balanced": stream_batches(1)[0]["balanced"]}
-    expected = float(model(PREPROCESSING.normalize(batch["balanced"].images)).similarity.detach())
+    expected = float(model(batch["balanced"].inputs(slice(None), torch.device("cpu"))).similarity.detach())
     optimizer = build_optimizer(objective.trainable().values(), plan.settings)
     steps = iter([batch] * plan.steps)
     train_steps(
-        objective, optimizer, steps, plan, PREPROCESSING, Accelerator(cpu=True), first_step=0, after_step=records.append
-    )  # fmt: skip
+        objective,
+        optimizer,
+        steps,
+        plan,
+        Accelerator(cpu=True),
+        first_step=0,
+        after_step=lambda record, stopping: records.append(record),
+    )
     assert records[0].similarity == pytest.approx(expected, rel=1e-4)
     assert records[0].loss == pytest.approx(records[0].balanced - 0.5 * expected, rel=1e-4)
     assert records[0].instance == 0
@@ -303,11 +310,11 @@ def take_step(optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.P
 def test_checkpoint_keeps_all_that_training_goes_on_from(optimizer_name: str, tmp_path: Path) -> None:
     """Restored weights, optimiser state and position lead to the same next steps, bit for bit."""
     model, optimizer, parameters = after_some_steps(optimizer_name)
-    save_checkpoint(tmp_path, model, optimizer_tensors(optimizer, parameters), Position(2, 17))
+    save_checkpoint(tmp_path, model, optimizer_tensors(optimizer, parameters), Position(2, 17, None))
     saved = load_checkpoint(tmp_path)
     assert saved is not None
     position, tensors, state = saved
-    assert position == Position(2, 17)
+    assert position == Position(2, 17, None)
     assert tensors.keys() == model.state_dict().keys()
     again = small_model()
     again.load_state_dict(tensors)
@@ -333,7 +340,7 @@ def test_a_failed_write_leaves_the_checkpoint_before(
 ) -> None:
     """A full disk costs the steps since the last checkpoint, never the checkpoint; no half file is left behind."""
     model, optimizer, parameters = after_some_steps("sgd")
-    save_checkpoint(tmp_path, model, optimizer_tensors(optimizer, parameters), Position(1, 3))
+    save_checkpoint(tmp_path, model, optimizer_tensors(optimizer, parameters), Position(1, 3, None))
     before = (tmp_path / FILE_NAME).read_bytes()
 
     def full(*args: object) -> None:
@@ -341,7 +348,7 @@ def test_a_failed_write_leaves_the_checkpoint_before(
 
     monkeypatch.setattr(os, failing, full)
     with pytest.raises(RunError, match=r"cannot write .*No space left"):
-        save_checkpoint(tmp_path, model, {}, Position(1, 4))
+        save_checkpoint(tmp_path, model, {}, Position(1, 4, None))
     monkeypatch.undo()
     assert (tmp_path / FILE_NAME).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
@@ -350,7 +357,7 @@ def test_a_failed_write_leaves_the_checkpoint_before(
 @pytest.mark.parametrize("damage", [lambda content: content[:50], lambda content: b"", lambda content: b"x" * 200])
 def test_a_damaged_checkpoint_is_named(damage: Any, tmp_path: Path) -> None:
     """A file that is cut short or overwritten is an error with its path and the way out."""
-    save_checkpoint(tmp_path, small_model(), {}, Position(1, 3))
+    save_checkpoint(tmp_path, small_model(), {}, Position(1, 3, None))
     path = tmp_path / FILE_NAME
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError, match=rf"{path} is damaged[\s\S]*--resume"):
@@ -365,9 +372,9 @@ def test_log_is_rewound_to_the_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     lines = [f'{{"phase": {phase}, "step": {step}}}\n' for phase in (1, 2) for step in range(3)]
     folder.log.write_text("".join(lines) + '{"phase": 2, "st')
-    folder.rewind_log(Position(2, 1))
+    folder.rewind_log(Position(2, 1, None))
     assert folder.log.read_text() == "".join(lines[:4])
-    folder.rewind_log(Position(1, 0))
+    folder.rewind_log(Position(1, 0, None))
     assert folder.log.read_text() == ""
 
 

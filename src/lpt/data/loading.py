@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lpt.data.manifest import ImageSource, LabelledImages
+from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
@@ -69,10 +69,11 @@ class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
         preprocessing: Preprocessing,
         seed: tuple[int | str, ...],
         steps: int,
+        positions: range,
     ) -> None:
         self._images, self._samplers, self._batch_size = images, samplers, batch_size
         self._transform = preprocessing.train_transform()
-        self._seed, self._steps = seed, steps
+        self._seed, self._steps, self._positions = seed, steps, positions
 
     def __len__(self) -> int:
         return self._steps
@@ -85,9 +86,9 @@ class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
             return error
 
     def _batch(self, stream: str, step: int, generator: torch.Generator) -> StreamBatch:
-        indices = self._samplers[stream].draw(step, self._batch_size)
+        indices = self._samplers[stream].draw(step, self._batch_size)[self._positions]
         tensors = []
-        for position, index in enumerate(indices):
+        for position, index in zip(self._positions, indices, strict=True):
             image = self._images.read(int(index))
             generator.manual_seed(seed_of(*self._seed, stream, step, position, "augmentation"))
             tensors.append(self._transform(image))
@@ -105,19 +106,22 @@ def train_batches(
     last_step: int,
     workers: int,
     pin_memory: bool = False,
+    positions: range | None = None,
 ) -> Iterator[dict[str, StreamBatch]]:
     """Batches of steps `first_step` .. `last_step - 1`, in order; `DataError` for an image that cannot be read.
 
     Args:
         images: the training split.
         samplers: a sampler for each stream.
-        batch_size: images of each stream in a step.
+        batch_size: images of each stream in a step, over all processes.
         preprocessing: how images are cropped and resized.
         seed: what augmentation is a function of, beside stream, step and position: (run seed, phase).
         workers: processes that read ahead; 0 reads in this process.
         pin_memory: page-locked batches, for a CUDA device.
+        positions: which positions of each step's batches to give (this process's share); None: all.
     """
-    dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step)
+    positions = range(batch_size) if positions is None else positions
+    dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step, positions)
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -132,6 +136,71 @@ def train_batches(
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+class _Views(Dataset["Tensor | DataError"]):
+    """Item i is one augmented view of an image; its augmentation is seeded by (seed, image, view)."""
+
+    def __init__(
+        self, images: LabelledImages, numbers: IntArray, views: int, preprocessing: Preprocessing, seed: int
+    ) -> None:
+        self._images, self._numbers, self._views, self._seed = images, numbers, views, seed
+        self._transform = preprocessing.train_transform()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, item: int) -> Tensor | DataError:
+        index, view = divmod(int(self._numbers[item]), self._views)
+        try:
+            image = self._images.read(index)
+        except DataError as error:
+            return error
+        with global_generator_restored() as generator:
+            generator.manual_seed(seed_of(self._seed, "view", index, view, "augmentation"))
+            augmented: Tensor = self._transform(image)
+            return augmented
+
+
+def view_batches(
+    images: LabelledImages,
+    numbers: IntArray,
+    *,
+    views: int,
+    batch_size: int,
+    preprocessing: Preprocessing,
+    seed: int,
+    workers: int,
+) -> Iterator[Tensor]:
+    """Fixed augmented views in order, uint8 [B, 3, height, width] each; `DataError` for one that cannot be read.
+
+    Args:
+        images: the training split.
+        numbers: which views, each as image * views + view, [n].
+        views: views of each image.
+        batch_size: views at a time; the last batch is as short as it is.
+        preprocessing: how images are cropped and resized.
+        seed: seed of the run.
+        workers: processes that read ahead.
+    """
+    loader = DataLoader(
+        _Views(images, numbers, views, preprocessing, seed),
+        batch_size=batch_size,
+        num_workers=workers,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        collate_fn=_stacked_views,
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _stacked_views(items: Sequence[Tensor | DataError]) -> Tensor | DataError:
+    """One batch of views, or the first error among them."""
+    errors = [item for item in items if isinstance(item, DataError)]
+    return errors[0] if errors else torch.stack([item for item in items if isinstance(item, Tensor)])
 
 
 class _EvaluationImages(Dataset[tuple[Tensor, int] | DataError]):

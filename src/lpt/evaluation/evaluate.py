@@ -13,6 +13,7 @@ from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT
+from lpt.processes import ALONE, Processes
 
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -43,6 +44,7 @@ def predict_split(
     batch_size: int,
     workers: int = 0,
     progress: Progress = lambda done: None,
+    processes: Processes = ALONE,
 ) -> Predictions:
     """Run a model over all images of a split, in order, with the test transform.
 
@@ -52,22 +54,28 @@ def predict_split(
         preprocessing: as in training.
         group_prompts: whether group prompts are used (False after phase 1 alone).
         batch_size, workers: how images are read.
-        progress: called with the number of images done after each batch.
+        progress: called with the number of images of this process done after each batch.
+        processes: those that share the images; each gets the predictions of all.
     """
     constants = model.shared_constants() if group_prompts else None
-    cosines, labels, groups = [], [], []
+    labels, groups = [], []
     done = 0
-    for batch in evaluation_batches(images, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+    own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
+    cosines: FloatArray = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
+    for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
         inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
+        rows = slice(done, done + len(batch.labels))
         if group_prompts:
             output = model(inputs, constants=constants)
-            cosines.append(output.cosines.float().cpu().numpy())
+            cosines[rows] = output.cosines.float().cpu().numpy()
             groups.append(output.groups.cpu().numpy())
         else:
-            cosines.append(model.forward_shared(inputs).float().cpu().numpy())
+            cosines[rows] = model.forward_shared(inputs).float().cpu().numpy()
         labels.append(batch.labels.numpy())
         done += len(batch.labels)
         progress(done)
     return Predictions(
-        np.concatenate(cosines), np.concatenate(labels).astype(np.int64), np.concatenate(groups) if groups else None
+        cosines if processes.count == 1 else np.concatenate(processes.gather([cosines])),
+        np.concatenate(processes.gather(labels)).astype(np.int64),
+        np.concatenate(processes.gather(groups)) if group_prompts else None,
     )

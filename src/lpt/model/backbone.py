@@ -110,6 +110,12 @@ class FrozenViT(nn.Module):
         """Where the weights are."""
         return self.vit.blocks[0].attn.qkv.weight.device
 
+    @property
+    def tokens(self) -> int:
+        """Image tokens N of a block, the class token and other prefix tokens counted in."""
+        rows, columns = self.vit.patch_embed.grid_size
+        return int(rows * columns + self.vit.num_prefix_tokens)
+
     def training_bytes(self, image_size: tuple[int, int], number_bytes: int) -> int:
         """Estimated memory that one image takes while prompts are trained, bytes.
 

@@ -50,13 +50,11 @@ class ConsoleListener(Listener):
 
     Args:
         console: where to.
-        images: number of training images, for passes over them.
         validate: called after each epoch with the phase; its line of text is printed. None: no validation.
     """
 
-    def __init__(self, console: Console, images: int, validate: Callable[[int], str] | None) -> None:
+    def __init__(self, console: Console, validate: Callable[[int], str] | None) -> None:
         self._console = console
-        self._images = images
         self._validate = validate
         self._bar = progress_bar(console)
         self._task: TaskID | None = None
@@ -71,9 +69,9 @@ class ConsoleListener(Listener):
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def preparing(self, what: str) -> Callable[[int], None]:
-        """A bar for a pass over the training images."""
-        task = self._start(what, self._images, 0)
+    def preparing(self, what: str, total: int) -> Callable[[int], None]:
+        """A bar for a pass over images."""
+        task = self._start(what, total, 0)
         return lambda done: self._bar.update(task, completed=done, info="images")
 
     def phase_begins(self, plan: PhasePlan, first_step: int) -> None:

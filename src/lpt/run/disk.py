@@ -6,9 +6,13 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from lpt.errors import RunError
+from rich.console import Console
+
+from lpt.errors import ConfigError, RunError
+from lpt.hardware import host_memory, processes_here
 from lpt.run.prepare import Prepared
-from lpt.training.phases import PHASES, phase_plan
+from lpt.training.phase_data import phase_plan, prefix_cache_size
+from lpt.training.phases import PHASES
 
 NUMBER_BYTES = 4
 LOG_LINE_BYTES = 260
@@ -21,6 +25,7 @@ OPTIMIZER_STATES = {"sgd": 1, "adamw": 2}
 class DiskNeeded(NamedTuple):
     """Bytes by what they are for."""
 
+    prefix_cache: int
     checkpoints: int
     log: int
     pack: int
@@ -58,12 +63,30 @@ def disk_needed(prepared: Prepared) -> DiskNeeded:
         default=everything,
     )
     classes = len(prepared.splits.class_names)
+    kept = prefix_cache_size(prepared.train, prepared.backbone, prepared.config)
     return DiskNeeded(
+        prefix_cache=kept.bytes if prepared.config.prefix_cache.store == "disk" else 0,
         checkpoints=2 * NUMBER_BYTES * largest,
         log=LOG_LINE_BYTES * sum(plan.steps for plan in plans),
         pack=NUMBER_BYTES * everything + CLASS_BYTES * classes,
         reports=FIXED_BYTES + CLASS_BYTES * classes,
     )
+
+
+def check_prefix_cache(prepared: Prepared, console: Console) -> None:
+    """Tell how large the prefix cache gets; raise `ConfigError` if the memory does not hold it."""
+    settings, size = prepared.config.prefix_cache, prefix_cache_size(prepared.train, prepared.backbone, prepared.config)
+    if not size.views:
+        return
+    told = f"at most {size.views:,} views, {size.bytes / 2**20:,.0f} MiB in {settings.store} as {settings.dtype}"
+    free = host_memory() * processes_here()
+    if settings.store == "memory" and size.bytes > free:
+        raise ConfigError(
+            f"prefix_cache: {told}, but {free / 2**20:,.0f} MiB are free. Keep fewer views "
+            f"(--set prefix_cache.views=...), keep them on disk (--set prefix_cache.store=disk), in half precision "
+            "(--set prefix_cache.dtype=bf16), or none (--set prefix_cache.views=0)."
+        )
+    console.print(f"[bold]Prefix cache[/bold] of phase 2: {told}")
 
 
 def free_bytes(path: Path) -> int:
@@ -80,6 +103,6 @@ def check_disk(path: Path, needed: DiskNeeded) -> None:
     if free < needed.total:
         raise RunError(
             f"the disk of {path} has {free / 2**20:,.1f} MiB free; the run needs {needed.total / 2**20:,.1f} MiB "
-            f"(checkpoints {needed.checkpoints / 2**20:,.1f}, log {needed.log / 2**20:,.1f}, pack "
-            f"{needed.pack / 2**20:,.1f}). Free some space, or choose a folder on another disk with --output."
+            f"({', '.join(f'{name} {size / 2**20:,.1f}' for name, size in needed._asdict().items() if size)}). "
+            "Free some space, or choose a folder on another disk with --output."
         )

@@ -24,13 +24,15 @@ from lpt.data.manifest import LabelledImages
 from lpt.evaluation.evaluate import predict_split
 from lpt.hardware import reproducible
 from lpt.model import LPT
-from lpt.run.disk import DiskNeeded, check_disk, disk_needed, free_bytes
+from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import peak_memory, trained_phases
 from lpt.run.fit import default_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.training.folder import RunFolder
 from lpt.training.loop import StepRecord, train_steps
-from lpt.training.phases import build_objective, phase_batches, phase_plan
+from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan, prefix_cache_size
+from lpt.training.phases import build_objective
+from lpt.training.prefix_cache import kept_batches
 from lpt.training.schedule import build_optimizer
 
 STEPS = 6
@@ -99,8 +101,10 @@ def dry_run(
     if output is not None:
         RunFolder.check_free(Path(output), overwrite=overwrite)
     prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
+    console = console if prepared.processes.writes else Console(quiet=True)
     describe(prepared, console)
     warn_of_data(prepared, console)
+    check_prefix_cache(prepared, console)
     path = Path(output) if output is not None else default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     with console.status("trying a few steps"):
@@ -124,19 +128,25 @@ def estimate_run(prepared: Prepared) -> Estimate:
 
 
 def try_phase(prepared: Prepared, model: LPT, phase: int) -> float:
-    """Seconds of a step of a phase: the mean over those tried, without the first."""
-    config = prepared.config
+    """Seconds of a step of a phase for this process's part: the mean over those tried, without the first."""
+    config, images = prepared.config, prepared.train
+    own = len(prepared.processes.share(config.train.batch_size))
     accelerator = Accelerator(cpu=config.runtime.device == "cpu")
     plan = phase_plan(config, phase)
     once = plan.settings.model_copy(update={"epochs": 1})
-    plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps))
-    objective = build_objective(model, prepared.train, config.loss, phase).to(accelerator.device)
+    plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
+    objective = build_objective(model, images, config.loss, phase)
     optimizer = build_optimizer(objective.trainable().values(), plan.settings)
-    batches = phase_batches(prepared.train, config, plan, prepared.preprocessing, 0)
+    if phase == 2 and config.prefix_cache.views:
+        cache = filled_prefix_cache(model, images, config, plan, prepared.preprocessing)
+        batches = kept_batches(cache, phase_draws(images, config, plan), images.labels, 0, plan.steps)
+    else:
+        batches = phase_batches(images, config, plan, prepared.preprocessing, 0)
     seconds: list[float] = []
     begun = time.monotonic()
 
-    def after_step(record: StepRecord) -> None:
+    def after_step(record: StepRecord, stopping: bool) -> None:
+        del stopping
         seconds.append(record.seconds)
         if len(seconds) > 1 and time.monotonic() - begun > SECONDS:
             raise _EnoughError
@@ -147,7 +157,6 @@ def try_phase(prepared: Prepared, model: LPT, phase: int) -> float:
             optimizer,
             batches,
             plan,
-            prepared.preprocessing,
             accelerator,
             first_step=0,
             after_step=after_step,
@@ -181,11 +190,15 @@ def _passes(prepared: Prepared, image_seconds: float) -> list[Part]:
 
     def add(name: str, images: LabelledImages | None, times: int = 1) -> None:
         if images is not None and len(images) and times:
-            parts.append(Part(name, times * len(images), "images", image_seconds))
+            parts.append(Part(name, times * len(prepared.processes.share(len(images))), "images", image_seconds))
 
     phases = trained_phases(prepared)
     add("class means for the head", prepared.train, int(config.model.head_init == "class_means"))
     add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases))
+    if 2 in phases and config.prefix_cache.views:
+        views = prefix_cache_size(splits.train, prepared.backbone, config).views
+        own = len(prepared.processes.share(views))
+        parts.append(Part("prefix cache, at most", own, "views", image_seconds))
     epochs = sum(phase_plan(config, phase).settings.epochs for phase in phases)
     add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1)
     add("test", splits.test)

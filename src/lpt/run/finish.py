@@ -39,7 +39,8 @@ from lpt.report.result import Measured, measure_predictions, write_losses, write
 from lpt.report.tables import metrics_table
 from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder
-from lpt.training.phases import PHASES, phase_plan
+from lpt.training.phase_data import phase_plan
+from lpt.training.phases import PHASES
 
 LEAST_FOR_TEMPERATURE = 50
 NO_VALIDATION = "nothing (no validation split); temperature 1"
@@ -63,6 +64,7 @@ def predict_images(
             batch_size=prepared.config.train.batch_size,
             workers=int(prepared.config.runtime.workers),
             progress=progress,
+            processes=prepared.processes,
         )
 
 

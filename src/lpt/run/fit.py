@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +24,10 @@ from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import reproducible
 from lpt.model import LPT
 from lpt.pack import Pack, Versions, load_pack
+from lpt.processes import Processes
 from lpt.report.progress import ConsoleListener
 from lpt.report.tables import percent
-from lpt.run.disk import check_disk, disk_needed
+from lpt.run.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
 from lpt.run.tracking import TrackerListener, new_accelerator
@@ -77,14 +79,12 @@ def fit(
     if output is not None:
         RunFolder.check_free(Path(output), overwrite=overwrite)  # before anything that takes long
     prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
+    console = _of_process(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
-    path = Path(output) if output else default_output(prepared.config)
-    check_disk(path, disk_needed(prepared))
-    folder = RunFolder.create(path, overwrite=overwrite)
-    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config)))
-    write_json(folder.facts, _facts(prepared))
-    _write_skipped(folder, prepared.splits)
+    check_prefix_cache(prepared, console)
+    path = None if output is None else Path(output)
+    folder = prepared.processes.once(lambda: _new_folder(prepared, path, overwrite=overwrite))
     return _run(prepared, folder, console)
 
 
@@ -110,6 +110,38 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
     prepared = prepare(data, config=values, read_images=False, console=console)
+    console = _of_process(console, prepared.processes)
+    check_prefix_cache(prepared, console)
+    prepared.processes.once(lambda: _check_unchanged(prepared, run, console))
+    return _run(prepared, run, console)
+
+
+def default_output(config: RunConfig) -> Path:
+    """A new folder under `runs/`, named after the data and the time."""
+    name = Path(
+        str(config.data.source or "data").split(":")[1 if str(config.data.source).startswith("hf:") else 0]
+    ).stem
+    return Path("runs") / f"{name or 'data'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _of_process(console: Console, processes: Processes) -> Console:
+    """The console of the process that reports; the others say nothing."""
+    return console if processes.writes else Console(quiet=True)
+
+
+def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool) -> RunFolder:
+    """The folder of a run that starts, with what it starts from."""
+    path = path or default_output(prepared.config)
+    check_disk(path, disk_needed(prepared))
+    folder = RunFolder.create(path, overwrite=overwrite)
+    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config)))
+    write_json(folder.facts, _facts(prepared))
+    _write_skipped(folder, prepared.splits)
+    return folder
+
+
+def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> None:
+    """Make a run's folder ready to go on; raise `RunError` if the data is not what it was."""
     for place in (run.path, run.checkpoints):
         remove_leftovers(place)
     check_disk(run.path, disk_needed(prepared))
@@ -128,32 +160,24 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
         console.print(
             f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding."
         )
-    return _run(prepared, run, console)
-
-
-def default_output(config: RunConfig) -> Path:
-    """A new folder under `runs/`, named after the data and the time."""
-    name = Path(
-        str(config.data.source or "data").split(":")[1 if str(config.data.source).startswith("hf:") else 0]
-    ).stem
-    return Path("runs") / f"{name or 'data'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     """Train from the last checkpoint, then measure, pack and report."""
-    config = prepared.config
+    config, processes = prepared.config, prepared.processes
     accelerator = new_accelerator(config, folder.path)
-    with reproducible(int(config.runtime.threads)):
+    threads = min(int(config.runtime.threads), prepared.machine.cores if processes.count > 1 else sys.maxsize)
+    with reproducible(threads):
         model = prepared.new_model()
-        shown = ConsoleListener(console, len(prepared.train), _validator(prepared, model))
+        shown = ConsoleListener(console, _validator(prepared, model))
         tracked = TrackerListener(accelerator, config)
         listener: Listener = Listeners([shown, tracked] if config.runtime.log_with else [shown])
         with stop_on_signal() as stop, shown:
             Trainer(
-                model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop
+                model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop, processes
             ).run()  # fmt: skip
         measured, setting = measure_run(prepared, model, console)
-        pack = write_result(prepared, folder, model, measured, setting)
+        pack = processes.once(lambda: write_result(prepared, folder, model, measured, setting))
     metrics = {name: one.metrics for name, one in measured.items()}
     if config.runtime.log_with:
         tracked.result(metrics)

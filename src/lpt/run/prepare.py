@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.markup import escape
 
@@ -27,8 +26,10 @@ from lpt.hardware import Machine, inspect_machine
 from lpt.model import LPT, FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.presets import resolve_auto, with_preset
+from lpt.processes import Processes
 from lpt.run.tracking import check_trackers
 from lpt.training.initial import new_model
+from lpt.training.phase_data import prefix_cache_size
 
 Data = str | Path | Splits
 Settings = Mapping[str, Any] | list[str]
@@ -44,6 +45,7 @@ class Prepared:
     backbone: FrozenViT
     preprocessing: Preprocessing
     machine: Machine
+    processes: Processes
     reasons: list[str]
 
     @property
@@ -86,12 +88,17 @@ def prepare(
     """
     console = console or Console(quiet=True)
     values, origin = _gather(data, preset, config, settings)
-    machine = inspect_machine(str(_section(values, "runtime").get("device", "auto")))
+    device = str(_section(values, "runtime").get("device", "auto"))
+    processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
+    machine = inspect_machine(device)
     chosen = with_preset(values, machine, origin=origin)
     resolved = chosen.config
     check_trackers(resolved)
-    if PartialState(cpu=machine.device == "cpu").num_processes > 1:
-        raise ConfigError("lpt fit runs in one process in this version; start it without torchrun or accelerate launch")
+    if processes.count > resolved.train.batch_size:
+        raise ConfigError(
+            f"train.batch_size: {resolved.train.batch_size} images cannot be shared by {processes.count} processes; "
+            "start fewer, or set a larger batch"
+        )
     splits = _printable(data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed))
     _check_splits(splits)
     with console.status(f"loading the backbone {escape(resolved.backbone.name)}"):
@@ -103,14 +110,15 @@ def prepare(
         native_size=backbone.image_size,
         activation_bytes=backbone.training_bytes,
         remembered_bytes=decoded_bytes(splits.train),
+        kept_bytes=lambda config: prefix_cache_size(splits.train, backbone.at_size(_size(config)), config).bytes,
         image_folder=isinstance(splits.train.source, FileImages),
+        processes=processes.count,
     )
-    image = auto.config.image
-    size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
+    size = _size(auto.config)
     backbone = backbone.at_size(size)
     train = _remembered(splits.train) if auto.config.data.cache else splits.train
     if read_images and resolved.data.bad_images == "stop":
-        _check_readable(train, splits)
+        _check_readable(train, splits, processes)
     return Prepared(
         config=auto.config,
         splits=splits,
@@ -118,8 +126,15 @@ def prepare(
         backbone=backbone,
         preprocessing=_preprocessing(auto.config, backbone, size),
         machine=machine,
+        processes=processes,
         reasons=chosen.reasons + auto.reasons,
     )
+
+
+def _size(config: RunConfig) -> tuple[int, int]:
+    """Height and width of the input, pixels."""
+    size = config.image.size
+    return size if isinstance(size, tuple) else (int(size), int(size))
 
 
 def describe(prepared: Prepared, console: Console) -> None:
@@ -150,6 +165,8 @@ def describe(prepared: Prepared, console: Console) -> None:
 
 def warn_of_data(prepared: Prepared, console: Console) -> None:
     """Print in short what `lpt doctor` finds that would spoil the result; images are not decoded for it."""
+    if not prepared.processes.writes:
+        return
     size = min(prepared.preprocessing.size)
     found = examine(prepared.splits, decode=False, groups=prepared.groups, input_size=size).findings
     serious = [finding for finding in found if finding.severity != "info"]
@@ -222,12 +239,14 @@ def _check_splits(splits: Splits) -> None:
         raise DataError(f"training images of at least 2 classes are needed; there are {present}. See: lpt doctor")
 
 
-def _check_readable(train: LabelledImages, splits: Splits) -> None:
-    """Decode all images that are files once; what is remembered anyway is remembered then."""
+def _check_readable(train: LabelledImages, splits: Splits, processes: Processes) -> None:
+    """Decode all images that are files once, each in one process; what is remembered anyway is remembered then."""
     bad = []
     for name, images in (("training", train), ("validation", splits.validation), ("test", splits.test)):
         if images is not None and isinstance(_origin(images, splits), FileImages):
-            bad += check_images(images, title=f"Reading {name} images")
+            own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
+            bad += check_images(own, title=f"Reading {name} images")
+    bad = processes.gather(bad)
     if bad:
         named = "\n".join(f"  {name}: {reason}" for _, name, reason in bad[:5])
         more = f"\n  and {len(bad) - 5:,} more" if len(bad) > 5 else ""

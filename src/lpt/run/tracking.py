@@ -12,7 +12,8 @@ from lpt.config import RunConfig
 from lpt.errors import ConfigError
 from lpt.evaluation.metrics import Metrics
 from lpt.training.loop import PhasePlan, StepRecord
-from lpt.training.phases import Listener, phase_plan
+from lpt.training.phase_data import phase_plan
+from lpt.training.phases import Listener
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 

@@ -23,10 +23,11 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 class Position(NamedTuple):
-    """How far a run is: steps done of a phase."""
+    """How far a run is: steps done of a phase, and the images in memory at a time then (None: as configured)."""
 
     phase: int
     step: int
+    micro_batch: int | None
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: dict[str, Tensor], position: Position) -> Path:

@@ -31,6 +31,10 @@ class RunFolder:
         self.skipped = path / "skipped_images.csv"
         self.pack = path / "pack"
 
+    def prefix_cache(self, process: int) -> Path:
+        """Where a process keeps the frozen part of phase 2; removed at the end of it."""
+        return self.path / "prefix_cache" / f"process{process}.rows"
+
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
         """A new run folder.

@@ -14,6 +14,7 @@ from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, FrozenViT
+from lpt.processes import ALONE, Processes
 from lpt.randomness import global_generator_restored, seed_of, torch_generator
 
 FloatArray = npt.NDArray[np.float32]
@@ -80,17 +81,19 @@ def split_features(
     batch_size: int,
     workers: int = 0,
     progress: Progress = lambda done: None,
+    processes: Processes = ALONE,
 ) -> FloatArray:
     """Features of all images of a split, in order, with the test transform, [n, D].
 
     Args:
         encode: what gives features, e.g. `backbone.features` or a model's `query`.
         backbone: tells the device.
-        images, preprocessing, batch_size, workers, progress: as in `predict_split`.
+        images, preprocessing, batch_size, workers, progress, processes: as in `predict_split`.
     """
     features, done = [], 0
-    for batch in evaluation_batches(images, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+    own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
+    for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
         features.append(encode(preprocessing.normalize(batch.images.to(backbone.device))).float().cpu().numpy())
         done += len(batch.labels)
         progress(done)
-    return np.concatenate(features)
+    return np.concatenate(processes.gather(features))

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from lpt.config import LossConfig, PhaseConfig
-from lpt.data.loading import StreamBatch
-from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import draw_cloud
+from lpt.processes import ALONE, Processes
 from lpt.randomness import torch_generator
+from lpt.training.batches import Batch, Batches, to_device
+from lpt.training.interrupt import StopRequest
 from lpt.training.objective import STREAMS, Chunk, PhaseObjective, dropout_mask, instance_weight
 from lpt.training.schedule import learning_rate
 
@@ -28,8 +30,8 @@ class PhasePlan:
         settings: optimiser, rate and epochs.
         loss: weights and dropout.
         epoch_steps: steps of an epoch.
-        batch_size: images of each stream in a step.
-        micro_batch: images in memory at a time.
+        batch_size: images of each stream in a step, over all processes.
+        micro_batch: images in memory at a time, of a process.
         seed: seed of the run.
     """
 
@@ -60,26 +62,41 @@ class StepRecord:
     similarity: float | None
     gradient_norm: float
     lr: float
+    micro_batch: int
     seconds: float
 
 
 def train_steps(
     objective: PhaseObjective,
     optimizer: torch.optim.Optimizer,
-    batches: Iterator[dict[str, StreamBatch]],
+    batches: Batches,
     plan: PhasePlan,
-    preprocessing: Preprocessing,
     accelerator: Accelerator,
+    processes: Processes = ALONE,
     *,
     first_step: int,
-    after_step: Callable[[StepRecord], None],
+    after_step: Callable[[StepRecord, bool], None],
+    stop: StopRequest | None = None,
 ) -> None:
-    """Run steps `first_step` .. `plan.steps - 1`, calling `after_step` after each.
+    """Run steps `first_step` .. `plan.steps - 1`.
+
+    Args:
+        objective: the phase's loss; the tensors that it trains must be the same in all processes.
+        optimizer: of those tensors.
+        batches: this process's part of every step.
+        plan: the numbers of the phase.
+        accelerator: does the backward pass.
+        processes: those that share the batches.
+        first_step: where to start.
+        after_step: called after each step with what is logged, and whether a stop was asked for in any process.
+        stop: what is asked of this process.
 
     Raises:
-        RunError: a loss or gradient is not finite; the weights are as after the step before.
+        RunError: a loss or gradient is not finite (the weights are as after the step before), one image at a time is
+            too much for the memory, or another process has ended.
     """
     parameters = list(objective.trainable().values())
+    micro_batch = plan.micro_batch
     for step in range(first_step, plan.steps):
         start = time.perf_counter()
         epoch = step // plan.epoch_steps
@@ -87,19 +104,12 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = rate
         eta = instance_weight(plan.loss.instance_weight, epoch, plan.settings.epochs)
-        sums = dict.fromkeys(("loss", *STREAMS, "similarity"), 0.0)
-        optimizer.zero_grad(set_to_none=True)
         streams = next(batches)
-        for chunk in chunks(streams, step, plan, objective, preprocessing):
-            part = objective(chunk, eta)
-            accelerator.backward(part.total)
-            sums["loss"] += float(part.total.detach())
-            sums[chunk.stream] += float(part.classification)
-            sums["similarity"] += float(part.similarity) / len(streams)
+        sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, accelerator, processes)
+        stopping = _add_up(parameters, sums, stop is not None and stop.requested, processes)
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         _check_finite(sums["loss"], norm, plan.phase, step, rate)
         optimizer.step()
-        similarity = sums["similarity"] if plan.phase == 2 else None
         after_step(
             StepRecord(
                 plan.phase,
@@ -108,38 +118,102 @@ def train_steps(
                 loss=sums["loss"],
                 balanced=sums["balanced"],
                 instance=sums["instance"],
-                similarity=similarity,
+                similarity=sums["similarity"] if plan.phase == 2 else None,
                 gradient_norm=norm,
                 lr=rate,
+                micro_batch=micro_batch,
                 seconds=time.perf_counter() - start,
-            )
+            ),
+            stopping,
         )
 
 
+def _gradients(
+    objective: PhaseObjective,
+    streams: dict[str, Batch],
+    step: int,
+    eta: float,
+    plan: PhasePlan,
+    micro_batch: int,
+    accelerator: Accelerator,
+    processes: Processes,
+) -> tuple[dict[str, float], int]:
+    """Leave the gradients of this process's part of a step; its part of the logged sums, and the micro-batch used.
+
+    When memory runs out the step is done again with half the micro-batch: random draws belong to positions, so that
+    the result is the same.
+    """
+    while True:
+        for parameter in objective.parameters():
+            parameter.grad = None
+        sums = dict.fromkeys(("loss", *STREAMS, "similarity"), 0.0)
+        try:
+            for chunk in chunks(streams, step, plan, objective, processes, micro_batch):
+                part = objective(chunk, eta)
+                accelerator.backward(part.total)
+                sums["loss"] += float(part.total.detach())
+                sums[chunk.stream] += float(part.classification)
+                sums["similarity"] += float(part.similarity) / len(streams)
+            return sums, micro_batch
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if micro_batch == 1:
+                raise RunError(
+                    f"phase {plan.phase}, step {step}: the memory does not hold the training of a single image "
+                    f"({str(error).splitlines()[0]}).\nTry a smaller input (--size), a smaller backbone (--backbone), "
+                    "or bfloat16 (--set runtime.precision=bf16)."
+                ) from None
+        part = chunk = None  # type: ignore[assignment]  # what they hold must be free before the next attempt
+        micro_batch = -(-micro_batch // 2)
+        clear_device_cache(garbage_collection=True)
+
+
+def _add_up(parameters: list[torch.nn.Parameter], sums: dict[str, float], stop: bool, processes: Processes) -> bool:
+    """Sum gradients and logged values over all processes, in place; whether a stop was asked for in any of them."""
+    if processes.count == 1:
+        return stop
+    for parameter in parameters:
+        if parameter.grad is None:  # this process had no image of the step
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    logged = gradients[0].new_tensor([*sums.values(), float(stop)])
+    total = processes.sum(torch.cat([*(gradient.flatten() for gradient in gradients), logged]))
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(total[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+    *values, stops = total[start:].tolist()
+    sums.update(zip(sums, values, strict=True))
+    return bool(stops)
+
+
 def chunks(
-    batches: dict[str, StreamBatch],
+    batches: dict[str, Batch],
     step: int,
     plan: PhasePlan,
     objective: PhaseObjective,
-    preprocessing: Preprocessing,
+    processes: Processes,
+    micro_batch: int,
 ) -> Iterator[Chunk]:
-    """A step's images in pieces of at most `micro_batch`, with the random draws of their positions."""
+    """This process's images of a step in pieces of at most `micro_batch`, with the random draws of their positions."""
     (classes, width), device = objective.model.head.weight.shape, objective.model.head.weight.device
-    ahead = device.type == "cuda"  # elsewhere the copy may still run when its source is gone
-    for stream, (images, labels) in batches.items():
-        count = len(labels)
-        cloud = draw_cloud((count, classes), torch_generator(plan.seed, plan.phase, stream, step, "cloud"))
-        drop = torch_generator(plan.seed, plan.phase, stream, step, "dropout")
-        mask = dropout_mask((count, width), plan.loss.dropout, drop)
-        for start in range(0, count, plan.micro_batch):
-            rows = slice(start, min(start + plan.micro_batch, count))
+    positions = processes.share(plan.batch_size)
+    for stream, batch in batches.items():
+        name = (plan.seed, plan.phase, stream, step)
+        cloud = draw_cloud((plan.batch_size, classes), torch_generator(*name, "cloud", device=device))
+        drop = torch_generator(*name, "dropout", device=device)
+        mask = dropout_mask((plan.batch_size, width), plan.loss.dropout, drop)
+        for start in range(0, len(positions), micro_batch):
+            rows = slice(start, min(start + micro_batch, len(positions)))
+            own = slice(positions.start + rows.start, positions.start + rows.stop)
             yield Chunk(
                 stream,
-                preprocessing.normalize(images[rows].to(device, non_blocking=ahead)),
-                labels[rows].to(device, non_blocking=ahead),
-                cloud[rows].to(device, non_blocking=ahead),
-                None if mask is None else mask[rows].to(device, non_blocking=ahead),
-                share=(rows.stop - rows.start) / count,
+                batch.inputs(rows, device),
+                to_device(batch.labels[rows], device),
+                cloud[own],
+                None if mask is None else mask[own],
+                share=(rows.stop - rows.start) / plan.batch_size,
             )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lpt.losses import AsymmetricGCL
-from lpt.model import LPT
+from lpt.model import LPT, Encoded
 
 STREAMS = ("balanced", "instance")
 
@@ -18,15 +18,15 @@ class Chunk(NamedTuple):
 
     Args:
         stream: `balanced` or `instance`.
-        images: normalised, [b, 3, height, width].
+        inputs: normalised images, [b, 3, height, width], or, in phase 2, what is kept of their frozen part.
         labels: [b].
         cloud: Gaussian cloud of the loss, [b, C].
         feature_mask: dropout factors, [b, D], or None.
-        share: b / B, this chunk's part of its stream's batch.
+        share: b / B, this chunk's part of its stream's batch over all processes.
     """
 
     stream: str
-    images: Tensor
+    inputs: Tensor | Encoded
     labels: Tensor
     cloud: Tensor
     feature_mask: Tensor | None
@@ -68,12 +68,14 @@ class PhaseObjective(nn.Module):
         return {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
 
     def forward(self, chunk: Chunk, instance_weight: float) -> ChunkLoss:
-        """A chunk's part of the step's loss; the parts of a step's chunks add up to its loss."""
-        if self.phase == 1:
-            cosines = self.model.forward_shared(chunk.images, feature_mask=chunk.feature_mask)
-            similarity = cosines.new_zeros(())
+        """A chunk's part of the step's loss; the parts of a step's chunks, over all processes, add up to its loss."""
+        if isinstance(chunk.inputs, Encoded):
+            cosines, similarity, _ = self.model.classify(chunk.inputs, feature_mask=chunk.feature_mask)
+        elif self.phase == 2:
+            cosines, similarity, _ = self.model(chunk.inputs, feature_mask=chunk.feature_mask)
         else:
-            cosines, similarity, _ = self.model(chunk.images, feature_mask=chunk.feature_mask)
+            cosines = self.model.forward_shared(chunk.inputs, feature_mask=chunk.feature_mask)
+            similarity = cosines.new_zeros(())
         classification = self.losses[chunk.stream](cosines, chunk.labels, chunk.cloud)
         stream_weight = 1.0 if chunk.stream == "balanced" else instance_weight
         total = stream_weight * chunk.share * (classification - self.similarity_weight * similarity)
@@ -89,4 +91,4 @@ def dropout_mask(shape: tuple[int, int], rate: float, generator: torch.Generator
     """Inverted-dropout factors [B, D]: 0 with probability `rate`, else 1 / (1 - rate); None for rate 0."""
     if rate == 0:
         return None
-    return (torch.rand(shape, generator=generator) >= rate).float() / (1 - rate)
+    return (torch.rand(shape, generator=generator, device=generator.device) >= rate).float() / (1 - rate)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TextIO
 
 from accelerate import Accelerator
 from torch import Tensor
 
 from lpt.config import LossConfig, RunConfig
-from lpt.data.loading import StreamBatch, train_batches
 from lpt.data.manifest import LabelledImages
-from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import AsymmetricGCL
 from lpt.model import LPT
+from lpt.processes import Processes
+from lpt.training.batches import Batches
 from lpt.training.checkpoint import (
     Position,
     load_checkpoint,
@@ -31,6 +32,8 @@ from lpt.training.initial import FloatArray, head_from_class_means, keys_from_qu
 from lpt.training.interrupt import Interrupted, StopRequest
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.objective import PhaseObjective
+from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan
+from lpt.training.prefix_cache import PrefixCache, kept_batches
 from lpt.training.schedule import build_optimizer
 
 PHASES = (1, 2)
@@ -48,9 +51,9 @@ class Listener:
     def epoch_done(self, phase: int, epoch: int) -> None:
         """The last step of an epoch is done."""
 
-    def preparing(self, what: str) -> Callable[[int], None]:
-        """A pass over the training images starts; the result is called with the number done."""
-        del what
+    def preparing(self, what: str, total: int) -> Callable[[int], None]:
+        """A pass over images starts; the result is called with the number done."""
+        del what, total
         return lambda done: None
 
 
@@ -75,23 +78,9 @@ class Listeners(Listener):
         for listener in self._listeners:
             listener.epoch_done(phase, epoch)
 
-    def preparing(self, what: str) -> Callable[[int], None]:
+    def preparing(self, what: str, total: int) -> Callable[[int], None]:
         """Tell the first."""
-        return self._listeners[0].preparing(what)
-
-
-def phase_plan(config: RunConfig, phase: int) -> PhasePlan:
-    """The numbers of a phase of a resolved configuration."""
-    train = config.train
-    return PhasePlan(
-        phase=phase,
-        settings=train.phase1 if phase == 1 else train.phase2,
-        loss=config.loss,
-        epoch_steps=int(train.epoch_steps),
-        batch_size=train.batch_size,
-        micro_batch=int(train.micro_batch),
-        seed=config.runtime.seed,
-    )
+        return self._listeners[0].preparing(what, total)
 
 
 @dataclass(frozen=True)
@@ -107,6 +96,7 @@ class Trainer:
         folder: where the log and checkpoints go.
         listener: told of progress.
         stop: looked at after every step.
+        processes: those that train together; all hold the same model, the first one writes.
     """
 
     model: LPT
@@ -117,6 +107,7 @@ class Trainer:
     folder: RunFolder
     listener: Listener
     stop: StopRequest
+    processes: Processes
 
     def run(self) -> None:
         """Train until both phases are done.
@@ -128,11 +119,13 @@ class Trainer:
         position, optimizer_state = self._restore()
         if position is None:
             self._start_head()
-            position = Position(1, 0)
+            position = Position(1, 0, None)
         for phase in PHASES:
             plan = phase_plan(self.config, phase)
             if phase < position.phase or plan.steps == 0:
                 continue
+            if position.micro_batch is not None:  # as far as it was halved before
+                plan = replace(plan, micro_batch=position.micro_batch)
             first_step = position.step if phase == position.phase else 0
             if phase == 2 and first_step == 0:
                 self._start_keys()
@@ -140,8 +133,7 @@ class Trainer:
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
         """Put the checkpoint's tensors into the model and rewind the log to it; no position if there is none."""
-        saved = load_checkpoint(self.folder.checkpoints)
-        self.folder.rewind_log(Position(1, 0) if saved is None else saved[0])
+        saved = self.processes.once(self._saved)
         if saved is None:
             return None, {}
         position, tensors, optimizer_state = saved
@@ -154,6 +146,11 @@ class Trainer:
             ) from None
         return position, optimizer_state
 
+    def _saved(self) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]] | None:
+        saved = load_checkpoint(self.folder.checkpoints)
+        self.folder.rewind_log(Position(1, 0, None) if saved is None else saved[0])
+        return saved
+
     def _start_head(self) -> None:
         if self.config.model.head_init == "class_means":
             features = self._features(self.model.backbone.features, "class means")
@@ -164,13 +161,6 @@ class Trainer:
             keys_from_queries(self.model, self._features(self.model.query, "keys"), self.config.runtime.seed)
 
     def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> FloatArray:
-        show = self.listener.preparing(purpose)
-
-        def progress(done: int) -> None:
-            show(done)
-            if self.stop.requested:
-                raise Interrupted(f"stopped before training. Go on with: lpt fit --resume {self.folder.path}")
-
         return split_features(
             encode,
             self.model.backbone,
@@ -178,47 +168,85 @@ class Trainer:
             self.preprocessing,
             batch_size=self.config.train.batch_size,
             workers=int(self.config.runtime.workers),
-            progress=progress,
+            progress=self._progress(purpose, len(self.images)),
+            processes=self.processes,
         )
+
+    def _progress(self, purpose: str, total: int) -> Callable[[int], None]:
+        """What shows progress outside of steps and stops when that is asked for."""
+        show = self.listener.preparing(purpose, total)
+
+        def progress(done: int) -> None:
+            show(done)
+            if self.stop.requested:
+                raise Interrupted(f"stopped at: {purpose}. Go on with: lpt fit --resume {self.folder.path}")
+
+        return progress
 
     def _run_phase(self, plan: PhasePlan, first_step: int, optimizer_state: dict[str, Tensor]) -> None:
         objective = build_objective(self.model, self.images, self.config.loss, plan.phase)
         parameters = objective.trainable()
         optimizer = build_optimizer(parameters.values(), plan.settings)
         restore_optimizer(optimizer, parameters, optimizer_state)
-        batches = phase_batches(self.images, self.config, plan, self.preprocessing, first_step)
-        self.listener.phase_begins(plan, first_step)
-        saved_at = time.monotonic()
+        with contextlib.ExitStack() as files:
+            cache = self._prefix_cache(plan) if plan.phase == 2 and self.config.prefix_cache.views else None
+            batches = self._batches(plan, first_step, cache)
+            self.listener.phase_begins(plan, first_step)
+            log = files.enter_context(self.folder.log.open("a", encoding="utf-8")) if self.processes.writes else None
+            saved_at = time.monotonic()
 
-        def after_step(record: StepRecord) -> None:
-            nonlocal saved_at
-            _log(log, record)
-            done = record.step + 1
-            due = time.monotonic() - saved_at >= self.config.runtime.checkpoint_seconds
-            if done == plan.steps or due or self.stop.requested:
-                state = optimizer_tensors(optimizer, parameters)
-                save_checkpoint(self.folder.checkpoints, self.model, state, Position(plan.phase, done))
-                saved_at = time.monotonic()
-            self.listener.step_done(record)
-            if done % plan.epoch_steps == 0:
-                self.listener.epoch_done(plan.phase, record.epoch)
-            if self.stop.requested and not (done == plan.steps and plan.phase == PHASES[-1]):
-                raise Interrupted(
-                    f"stopped in phase {plan.phase} after step {record.step}; "
-                    f"everything is saved in {self.folder.path}\nGo on with: lpt fit --resume {self.folder.path}"
-                )
+            def after_step(record: StepRecord, stopping: bool) -> None:
+                nonlocal saved_at
+                done = record.step + 1
+                due = time.monotonic() - saved_at >= self.config.runtime.checkpoint_seconds
+                if log is not None:
+                    _log(log, record)
+                    if done == plan.steps or due or stopping:
+                        state = optimizer_tensors(optimizer, parameters)
+                        position = Position(plan.phase, done, record.micro_batch)
+                        save_checkpoint(self.folder.checkpoints, self.model, state, position)
+                        saved_at = time.monotonic()
+                self.listener.step_done(record)
+                if done % plan.epoch_steps == 0:
+                    self.listener.epoch_done(plan.phase, record.epoch)
+                if stopping and not (done == plan.steps and plan.phase == PHASES[-1]):
+                    raise Interrupted(
+                        f"stopped in phase {plan.phase} after step {record.step}; "
+                        f"everything is saved in {self.folder.path}\nGo on with: lpt fit --resume {self.folder.path}"
+                    )
 
-        with self.folder.log.open("a", encoding="utf-8") as log:
             train_steps(
                 objective,
                 optimizer,
                 batches,
                 plan,
-                self.preprocessing,
                 self.accelerator,
+                self.processes,
                 first_step=first_step,
                 after_step=after_step,
+                stop=self.stop,
             )
+            if cache is not None:
+                cache.remove()
+
+    def _batches(self, plan: PhasePlan, first_step: int, cache: PrefixCache | None) -> Batches:
+        if cache is None:
+            return phase_batches(self.images, self.config, plan, self.preprocessing, first_step, self.processes)
+        draws = phase_draws(self.images, self.config, plan, self.processes)
+        return kept_batches(cache, draws, self.images.labels, first_step, plan.steps)
+
+    def _prefix_cache(self, plan: PhasePlan) -> PrefixCache:
+        on_disk = self.config.prefix_cache.store == "disk"
+        return filled_prefix_cache(
+            self.model,
+            self.images,
+            self.config,
+            plan,
+            self.preprocessing,
+            self.processes,
+            file=self.folder.prefix_cache(self.processes.index) if on_disk else None,
+            show=lambda total: self._progress("prefix cache", total),
+        )
 
 
 def build_objective(model: LPT, images: LabelledImages, loss: LossConfig, phase: int) -> PhaseObjective:
@@ -232,29 +260,6 @@ def build_objective(model: LPT, images: LabelledImages, loss: LossConfig, phase:
     objective = PhaseObjective(model, phase, losses, loss.similarity_weight)
     objective.losses.to(model.head.weight)  # its device, in its precision (MPS has no float64)
     return objective
-
-
-def phase_batches(
-    images: LabelledImages, config: RunConfig, plan: PhasePlan, preprocessing: Preprocessing, first_step: int
-) -> Iterator[dict[str, StreamBatch]]:
-    """The batches of both streams from a step on; without instance weight only the balanced stream is drawn."""
-    seed = (plan.seed, plan.phase)
-    samplers: dict[str, Sampler] = {
-        "balanced": ClassBalanced(images.labels, config.train.images_per_class, *seed, "balanced")
-    }
-    if config.loss.instance_weight > 0:
-        samplers["instance"] = InstanceBalanced(len(images), *seed, "instance")
-    return train_batches(
-        images,
-        samplers,
-        batch_size=plan.batch_size,
-        preprocessing=preprocessing,
-        seed=seed,
-        first_step=first_step,
-        last_step=plan.steps,
-        workers=int(config.runtime.workers),
-        pin_memory=config.runtime.device == "cuda",
-    )
 
 
 def _log(file: TextIO, record: StepRecord) -> None:

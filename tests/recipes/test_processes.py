@@ -1,0 +1,152 @@
+"""Several processes do what one does: same losses, same pack, same numbers; and a lost one is told and made good."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lpt
+
+SCRIPT = Path(__file__).parent / "twenty_steps.py"
+TINY = [
+    "image.size=32",
+    "model.prompt_length=2",
+    "model.pool_size=4",
+    "train.batch_size=6",
+    "train.epoch_steps=5",
+    "train.phase1.epochs=2",
+    "train.phase2.epochs=2",
+    "runtime.threads=1",
+    "runtime.precision=fp32",
+    "runtime.device=cpu",
+]
+
+
+def launched(processes: int, *command: str) -> list[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+    return [*launcher, *command]
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "WORLD", "LOCAL_", "MASTER"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment(), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def fit_command(photos: Path, backbone: Path, folder: Path, *settings: str) -> list[str]:
+    given = [f"backbone.checkpoint={backbone}", *TINY, *settings]
+    sets = [part for setting in given for part in ("--set", setting)]
+    return ["-m", "lpt", "fit", str(photos), "--output", str(folder), "--preset", "laptop", *sets]
+
+
+def losses(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    left_out = ("seconds", "micro_batch")
+    return [{k: v or 0.0 for k, v in json.loads(line).items() if k not in left_out} for line in lines]
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    """Same steps and losses, same pack, within float32 rounding; same metrics."""
+    ours, theirs = losses(folder), losses(reference)
+    assert [(one["phase"], one["step"]) for one in ours] == [(one["phase"], one["step"]) for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=2e-3, abs=1e-5)
+    tensors, expected = (load_file(place / "pack" / "pack.safetensors") for place in (folder, reference))
+    assert tensors.keys() == expected.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4, msg=name)
+    metrics = [json.loads((place / "metrics.json").read_text())["test"] for place in (folder, reference)]
+    assert metrics[0]["overall"] == metrics[1]["overall"]
+    assert metrics[0]["images"] == metrics[1]["images"]
+
+
+@pytest.fixture(scope="module")
+def alone(photo_folder: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run in one process."""
+    settings = [f"backbone.checkpoint={tiny_backbone}", *TINY]
+    return lpt.fit(photo_folder, tmp_path_factory.mktemp("alone") / "run", preset="laptop", settings=settings).folder
+
+
+@pytest.mark.slow
+def test_twenty_float64_steps_are_those_of_one_process(tmp_path: Path) -> None:
+    """Global batch, draws, loss and gradients do not depend on the number of processes (5 images: 2 and 3 each)."""
+    for processes in (1, 2):
+        run(launched(processes, str(SCRIPT), str(tmp_path / f"{processes}.pt")))
+    one, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
+    assert len(one["losses"]) == 2 * 20
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-11)
+    for name, tensor in one["state"].items():
+        torch.testing.assert_close(two["state"][name], tensor, rtol=1e-9, atol=1e-12, msg=name)
+    assert sorted(two["consumed"]) == sorted(one["consumed"])
+    assert len(set(one["consumed"])) == len(one["consumed"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [(), ("prefix_cache.views=2", "prefix_cache.store=disk")], ids=["plain", "cached"])
+def test_two_processes_make_the_pack_of_one(
+    settings: tuple[str, ...], alone: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """`torchrun -m lpt fit` with uneven shares gives the losses, pack and metrics of a plain `lpt fit`."""
+    reference = alone
+    if settings:
+        given = [f"backbone.checkpoint={tiny_backbone}", *TINY, *settings]
+        reference = lpt.fit(photo_folder, tmp_path / "alone", preset="laptop", settings=given).folder
+    done = run(launched(2, *fit_command(photo_folder, tiny_backbone, tmp_path / "two", *settings)))
+    assert_same_run(tmp_path / "two", reference)
+    assert done.stdout.count("Phase 1") == 1  # one process reports
+    assert not list((tmp_path / "two").glob("prefix_cache/*"))
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_job_and_one_goes_on(
+    alone: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """kill -9 of one of two: the other says what happened and what to do; one process resumes to the same pack."""
+    folder = tmp_path / "run"
+    command = launched(2, *fit_command(photo_folder, tiny_backbone, folder, "runtime.checkpoint_seconds=0"))
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    deadline = time.monotonic() + 120
+    while not (folder / "log.jsonl").exists() or len((folder / "log.jsonl").read_text().splitlines()) < 3:
+        assert time.monotonic() < deadline
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
+    os.kill(_worker_of(job.pid, rank=1), signal.SIGKILL)
+    _, told = job.communicate(timeout=120)
+    assert job.returncode != 0
+    assert "another process of this run has ended" in told
+    assert "--resume" in told
+    assert not (folder / "metrics.json").exists()
+    resumed = run([sys.executable, "-m", "lpt", "fit", "--resume", str(folder)])
+    assert "Next: lpt predict" in resumed.stdout
+    assert_same_run(folder, alone)
+
+
+def _worker_of(launcher: int, rank: int) -> int:
+    """The process of a rank, by the environment it was started with."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and f"RANK={rank}" in (place / "environ").read_bytes().decode().split("\0"):
+                return int(place.name)
+        except (OSError, ValueError):
+            continue
+    raise AssertionError(f"no process of rank {rank}")
