@@ -213,8 +213,8 @@ class Study:
 
 def trials_of(args: argparse.Namespace, seed: int) -> list[tuple[str, int, str]]:
     """Name, kept views and query of each trial of a seed; the number of views is varied on the first seed alone."""
-    views = args.views if seed == args.seeds[0] else [QUERY_VIEWS]
-    named = [("fresh", 0, "exact"), *((f"views {count}", count, "exact") for count in views)]
+    views = [0, *args.views] if seed == args.seeds[0] else [QUERY_VIEWS]
+    named = [(f"views {count}" if count else "fresh", count, "exact") for count in views]
     return [*named, ("class token", QUERY_VIEWS, "class token"), ("projection", QUERY_VIEWS, "projection")]
 
 

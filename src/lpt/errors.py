@@ -9,6 +9,8 @@ class LptError(Exception):
     """Base of every error that LPT raises on purpose."""
 
     exit_code = 2
+    alone = False
+    """Whether the other processes of the run do not raise it, so that this one must say it."""
 
 
 class ConfigError(LptError):

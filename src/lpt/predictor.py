@@ -103,6 +103,11 @@ class Predictor:
         """Names of the packs, the default first."""
         return tuple(self._ready)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in."""
+        return self._named(None).model.backbone.dtype
+
     def pack(self, name: str | None = None) -> Pack:
         """A pack by name; the first one by default."""
         return self._named(name).pack

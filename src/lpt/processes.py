@@ -6,6 +6,7 @@ order of the processes. So nothing is counted twice, padded or left out, whateve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Processes:
     @classmethod
     def started(cls, *, on_cpu: bool) -> Processes:
         """The processes that a launcher has started, connected to each other (gloo on CPUs, NCCL on cards)."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return ALONE
         with _loss_is_told():
             state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
         return cls(state.process_index, state.num_processes)
@@ -84,9 +87,26 @@ class Processes:
             raise outcome[1]
         return outcome[0]  # type: ignore[return-value]
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        self.once(lambda: None)
+    def agreed(self, act: Callable[[], Item]) -> Item:
+        """What `act` gives here; it may not exchange anything. When it fails in some process, all raise its error."""
+        given, error = list[Item](), None
+        try:
+            given.append(act())
+        except LptError as fault:
+            error = fault
+        for fault_of_one in self.gather([error]):
+            if fault_of_one is not None:
+                raise fault_of_one
+        return given[0]
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Work of this process alone: an error in it is this one's to say, the others only notice that it is gone."""
+        try:
+            yield
+        except LptError as error:
+            error.alone = True
+            raise
 
 
 ALONE = Processes()
@@ -101,8 +121,10 @@ def _loss_is_told() -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(
+        lost = RunError(
             f"another process of this run has ended or cannot be reached ({first}). Its own message says why. What was "
             "saved is intact: start the same command again; a training run goes on with lpt fit --resume RUN_FOLDER, "
             "with any number of processes."
-        ) from error
+        )
+        lost.alone = True  # the first process may be the one that is gone
+        raise lost from error

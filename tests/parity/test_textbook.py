@@ -13,6 +13,7 @@ from timm.layers import GluMlp, HybridEmbed, LayerNorm, RmsNorm, SwiGLU, SwiGLUP
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+import lpt.model.backbone
 from lpt.model import LPT, FrozenViT
 from oracle import (
     PARAMETERS,
@@ -248,6 +249,36 @@ def test_gradients_of_any_subset(trained: tuple[str, ...]) -> None:
     probe(textbook(images)).backward()
     probe(lpt(images)).backward()
     assert_same_gradients(lpt, textbook, trained)
+
+
+@pytest.mark.parametrize("arch", ["plain", "everything"])
+def test_plain_attention(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention written out, which low precision on the CPU uses, is the fused kernel's to rounding."""
+    monkeypatch.setattr(lpt.model.backbone, "_plain_is_faster", lambda *tensors: True)
+    textbook, model, images = build(arch)
+    with torch.no_grad():
+        assert_same_outputs(model, textbook, images)
+    textbook.train_only(*PARAMETERS)
+    train_only(model, *PARAMETERS)
+    probe(textbook(images)).backward()
+    probe(model(images)).backward()
+    assert_same_gradients(model, textbook, PARAMETERS)
+
+
+@pytest.mark.parametrize("shared_blocks", [0, 2, 3])
+def test_forward_is_encode_and_classify(shared_blocks: int) -> None:
+    """What `forward` computes once for both passes changes nothing: outputs and gradients of the two parts."""
+    textbook, model, images = build("everything", shared_blocks)
+    gradients = []
+    for run in (lambda: model(images), lambda: model.classify(model.encode(images))):
+        train_only(model, *PARAMETERS)
+        output = run()
+        probe(output).backward()
+        gradients.append(
+            [output.cosines, *(parameter.grad for parameter in model.parameters() if parameter.requires_grad)]
+        )
+    for value, reference in zip(*gradients, strict=True):
+        assert_close(value, reference, "forward against encode and classify")
 
 
 @pytest.mark.parametrize("arch", ["plain", "everything"])

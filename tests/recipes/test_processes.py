@@ -42,7 +42,8 @@ def launched(processes: int, *command: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "WORLD", "LOCAL_", "MASTER"))}
+    of_launcher = ("RANK", "WORLD", "LOCAL_", "MASTER")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(of_launcher)}
     return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -120,7 +121,7 @@ def test_two_processes_make_the_pack_of_one(
 def test_a_killed_process_ends_the_job_and_one_goes_on(
     alone: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """kill -9 of one of two: the other says what happened and what to do; one process resumes to the same pack."""
+    """Kill -9 of one of two: the other says what happened and what to do; one process resumes to the same pack."""
     folder = tmp_path / "run"
     command = launched(2, *fit_command(photo_folder, tiny_backbone, folder, "runtime.checkpoint_seconds=0"))
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())

@@ -10,7 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import torch
 from accelerate import Accelerator
-from oracle import small_vit
 
 from lpt.config import LossConfig, PhaseConfig
 from lpt.data.images import ArrayImages
@@ -23,6 +22,7 @@ from lpt.training.batches import Batch, ImageBatch
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.phases import build_objective
 from lpt.training.schedule import build_optimizer
+from oracle import small_vit
 
 BATCH, STEPS = 5, 20
 LABELS = torch.tensor([0, 1, 2, 0, 1])

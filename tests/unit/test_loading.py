@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from lpt.data.images import ArrayImages, ImageError
-from lpt.data.loading import RememberedImages, StreamBatch, decoded_bytes, evaluation_batches, train_batches
+from lpt.data.loading import StreamBatch, evaluation_batches, train_batches
 from lpt.data.manifest import LabelledImages
+from lpt.data.remembered import RememberedImages, decoded_bytes
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError

@@ -105,6 +105,19 @@ def test_forward_runs_the_prefix_once(shared_blocks: int, trained: tuple[str, ..
     assert runs(calls, DEPTH - 1) == [1, 1]
 
 
+@pytest.mark.parametrize("shared_blocks", range(DEPTH))
+def test_image_tokens_are_projected_once_behind_the_prefix(shared_blocks: int) -> None:
+    """Block K+1 sees the same tokens in both passes: its norm, queries, keys and values are computed once."""
+    lpt, blocks = build(shared_blocks)
+    whole: list[int] = []  # norms of all image tokens, not of prompts
+    for i, block in enumerate(blocks):
+        block.norm1.register_forward_hook(
+            lambda module, inputs, output, i=i: whole.append(i) if inputs[0].shape[1] == TOKENS else None
+        )
+    lpt(random_images())
+    assert [whole.count(i) for i in range(DEPTH)] == [1 if i <= shared_blocks else 2 for i in range(DEPTH)]
+
+
 @pytest.mark.parametrize("method", ["query", "forward_shared"])
 def test_one_pass_methods_run_each_block_once(method: str) -> None:
     """Query and phase 1 are one pass, with the last block for one token."""

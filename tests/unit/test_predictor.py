@@ -310,6 +310,7 @@ def test_bfloat16_predicts_nearly_the_same(
 ) -> None:
     """Low precision is a matter of speed: probabilities stay close for packs of every size on the one backbone."""
     low = Predictor(None, packs, device="cpu", precision="bf16")
+    assert (low.dtype, predictor.dtype) == (torch.bfloat16, torch.float32)
     for name in ("phase1",):  # without picks, which may tip over between two groups that match equally well
         one, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))
         np.testing.assert_allclose(table(one), table(other), atol=0.05)

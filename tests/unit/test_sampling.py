@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import numpy as np
@@ -129,33 +130,84 @@ def test_iterating_thousands_of_classes_is_fast() -> None:
     assert time.process_time() - start < 4
 
 
-def test_remembered_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long run on a large set does not fill the memory, and what was forgotten comes back the same."""
-    monkeypatch.setattr(sampling, "_REMEMBERED_NUMBERS", 300)
-    monkeypatch.setattr(sampling, "_REMEMBERED_ORDERS", 5)
-    sampler = InstanceBalanced(100, 0)
-    first = sampler.draw(0, 10)
-    for step in range(100):
-        sampler.draw(step, 10)
-        assert len(sampler._order._known) <= 3
-        assert sampler._order._numbers == sum(map(len, sampler._order._known.values()))
-    np.testing.assert_array_equal(sampler.draw(0, 10), first)
-    classes = ClassBalanced(np.arange(40) % 10, 4, 0)
-    first = classes.draw(0, 64)
-    for step in range(30):
-        classes.draw(step, 64)
-    assert len(classes._image_order._known) <= 5
-    np.testing.assert_array_equal(classes.draw(0, 64), first)
-
-
-def test_an_order_larger_than_the_bound_is_kept_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set of more images than the bound is shuffled once a round, not once a draw."""
-    monkeypatch.setattr(sampling, "_REMEMBERED_NUMBERS", 10)
-    calls = []
+def counted_permutations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of every permutation computed from now on."""
+    sizes: list[int] = []
     real = sampling.permutation
-    monkeypatch.setattr(sampling, "permutation", lambda *args: calls.append(args) or real(*args))
+    monkeypatch.setattr(sampling, "permutation", lambda size, *name: sizes.append(size) or real(size, *name))
+    return sizes
+
+
+def test_a_draw_costs_the_same_with_thousands_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over two rounds of 8,142 classes every order is computed once, so that a draw is O(1): nothing is thrown away."""
+    sizes = counted_permutations(monkeypatch)
+    counts = np.repeat([1, 2, 3, 8, 54, 1000], [1000, 1000, 1142, 1000, 3000, 1000])
+    sampler = ClassBalanced(np.repeat(np.arange(8142), counts), 4, 0)
+    draws(sampler, 2 * 4 * 8142, 8142)
+    orders_used = np.ceil(8 / counts).sum()  # two rounds take eight images of a class
+    assert len(sizes) == 2 + orders_used  # and two orders of the classes
+
+
+@quick
+@given(labels=label_lists, per_class=st.integers(1, 5), batch_size=batch_sizes)
+def test_remembered_orders_are_bounded(labels: np.ndarray, per_class: int, batch_size: int) -> None:
+    """What is remembered never holds more numbers than there are images and classes, and forgotten orders come back."""
+    balanced, instance = ClassBalanced(labels, per_class, 0), InstanceBalanced(len(labels), 0)
+    first = balanced.draw(0, batch_size), instance.draw(0, batch_size)
+    for step in range(30):
+        balanced.draw(step, batch_size)
+        instance.draw(step, batch_size)
+    bounds = {
+        balanced._image_order: len(labels),
+        balanced._class_order: len(np.unique(labels)),
+        instance._order: len(labels),
+    }
+    for orders, bound in bounds.items():
+        assert sum(len(order) for _, order in orders._latest.values()) <= bound
+    np.testing.assert_array_equal((balanced.draw(0, batch_size), instance.draw(0, batch_size)), first)
+
+
+def test_a_large_set_is_shuffled_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of all images is computed once a round, not once a draw."""
+    sizes = counted_permutations(monkeypatch)
     draws(InstanceBalanced(100, 0), 300, 50)
-    assert len(calls) == 3
+    assert sizes == [100, 100, 100]
+
+
+# What version 0.1.0 draws: a later version must draw the same images for a seed.
+LABELS = np.repeat(np.arange(6), [9, 5, 4, 2, 1, 0])[np.argsort((7 * np.arange(21)) % 21, kind="stable")]
+DRAWN = {
+    "balanced": {
+        0: [20, 20, 20, 20, 18, 19, 5, 12, 13, 6, 13, 6],
+        1: [10, 11, 4, 17, 1, 15, 8, 7, 6, 13, 13, 6],
+        2: [3, 10, 3, 11, 20, 20, 20, 20, 16, 0, 9, 2],
+        57: [20, 20, 20, 20, 11, 10, 4, 3, 7, 1, 2, 16],
+    },
+    "instance": {
+        0: [10, 14, 5, 8, 17, 18, 1, 7, 11, 6, 20, 19],
+        1: [12, 4, 13, 2, 3, 9, 16, 0, 15, 8, 6, 7],
+        2: [15, 11, 18, 14, 20, 2, 16, 9, 5, 12, 13, 3],
+        57: [14, 0, 9, 5, 19, 13, 10, 18, 2, 6, 19, 4],
+    },
+}
+SHA256 = {
+    "balanced": "1a0fd668cca14cb8ff2d581b4c35d5a45a0d6a7833af09bff9a61dc83e02b058",
+    "instance": "bf6c57020171ab2b47bf641c9de17d2479c0c777aeaf475c052dbbe6718d34b0",
+}
+
+
+@pytest.mark.parametrize("stream", ["balanced", "instance"])
+def test_draws_are_those_of_version_0_1_0(stream: str) -> None:
+    """The same seed draws the same images in every version."""
+    small = {"balanced": ClassBalanced(LABELS, 4, 7, 2, "balanced"), "instance": InstanceBalanced(21, 7, 2, "instance")}
+    assert {step: small[stream].draw(step, 12).tolist() for step in DRAWN[stream]} == DRAWN[stream]
+    counts = np.round(1000 * 500.0 ** -(np.arange(8142) / 8141)).astype(np.int64)  # 1,000 to 2 a class
+    large = {
+        "balanced": ClassBalanced(np.repeat(np.arange(8142), counts), 3, 0, 2, "balanced"),
+        "instance": InstanceBalanced(int(counts.sum()), 0, 1, "instance"),
+    }
+    drawn = np.concatenate([large[stream].draw(step, 200) for step in (0, 50, 121, 122, 123, 1000, 6540)])
+    assert hashlib.sha256(drawn.tobytes()).hexdigest() == SHA256[stream]
 
 
 def test_nothing_to_draw_from_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from typer.core import TyperGroup
 
 from lpt import __version__
 from lpt.cli import config, demo, doctor, evaluate, fit, inspect, predict
-from lpt.cli.screen import hush, print_error
+from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError
 
 INTERRUPTED = 130
@@ -29,7 +30,7 @@ class Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except LptError as error:
-            print_error(str(error))
+            print_error(str(error), alone=error.alone)
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
             if error.errno not in DISK_FULL:
@@ -71,6 +72,15 @@ def _program(
 
 
 def main() -> None:
-    """Entry point of `lpt`."""
+    """Entry point of `lpt`. Of several processes that a launcher started only the first prints."""
     hush()
-    app()
+    if speaks():
+        app()
+        return
+    try:
+        code = app(standalone_mode=False)  # so that typer does not print what is wrong with the arguments again
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        code = error.exit_code
+    sys.exit(code)

@@ -45,14 +45,19 @@ class _Screen(Console):
         super().print(*objects, **options)
 
 
+def speaks() -> bool:
+    """Whether this process may print: of several that a launcher started, the first one does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def output_console(*, quiet: bool = False) -> Console:
-    """Where results go: standard output."""
-    return _Screen(highlight=False, quiet=quiet, width=_width(sys.stdout))
+    """Where results go: standard output. Silent in all processes of a run but the first."""
+    return _Screen(highlight=False, quiet=quiet or not speaks(), width=_width(sys.stdout))
 
 
 def error_console() -> Console:
-    """Where progress and messages go when standard output carries data."""
-    return _Screen(stderr=True, highlight=False, width=_width(sys.stderr))
+    """Where progress and messages go when standard output carries data. Silent in all processes but the first."""
+    return _Screen(stderr=True, highlight=False, quiet=not speaks(), width=_width(sys.stderr))
 
 
 def _width(stream: TextIO) -> int | None:
@@ -60,6 +65,8 @@ def _width(stream: TextIO) -> int | None:
     return None if stream.isatty() or "COLUMNS" in os.environ else FILE_WIDTH
 
 
-def print_error(message: str) -> None:
-    """A message on standard error, taken literally."""
-    error_console().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+def print_error(message: str, *, alone: bool = False) -> None:
+    """A message on standard error, taken literally; once, however many processes there are, unless one is alone."""
+    console = error_console()
+    console.quiet = console.quiet and not alone
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from lpt.data.duplicates import Place, find_duplicates
-from lpt.data.findings import SEVERITIES, Finding, Findings, SizeFacts, SplitFacts
+from lpt.data.duplicates import Place, find_duplicates, listed_again
+from lpt.data.findings import SEVERITIES, Finding, Findings, Severity, SizeFacts, SplitFacts
 from lpt.data.images import InspectableSource
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import IntArray, LabelledImages, Splits
@@ -19,6 +19,7 @@ from lpt.data.wording import counted
 from lpt.errors import DataError
 
 _EXAMPLES = 5
+_PLACES = 3
 _SIZED_WITHOUT_DECODING = 20_000
 _MOST_NAMES_COMPARED = 100_000
 _HUGE_IMBALANCE, _BALANCED = 1000, 5
@@ -36,6 +37,8 @@ def examine(
     workers: int | None = None,
 ) -> Findings:
     """Look a data set over.
+
+    Whether an image is listed twice is told in any case: that needs no reading.
 
     Args:
         splits: what `open_splits` returned.
@@ -55,8 +58,11 @@ def examine(
         *_size_findings(sizes, input_size),
         *_measuring_findings(splits),
     ]
+    listed = listed_again(parts)
+    found += _twice_findings(parts, listed, _LISTED)
     if compare:
-        found += _duplicate_findings(parts, find_duplicates(parts, workers))
+        later = [place for group in listed for place in group[1:]]
+        found += _twice_findings(parts, find_duplicates(parts, workers, without=later), _STORED)
     return Findings(
         splits=tuple(
             SplitFacts(name, len(images), int((images.class_counts > 0).sum())) for name, images in parts.items()
@@ -164,7 +170,35 @@ def _size_findings(sizes: SizeFacts | None, input_size: int) -> Iterable[Finding
         )
 
 
-def _duplicate_findings(parts: dict[str, LabelledImages], groups: Sequence[list[Place]]) -> Iterable[Finding]:
+class _Twice(NamedTuple):
+    """How images that are there twice are spoken of."""
+
+    severity: Severity
+    leak: str
+    contradiction: str
+    repeat: str
+    repeat_advice: str
+
+
+_LISTED = _Twice(
+    "warning",
+    "listed among the training images too",
+    "listed several times, under different classes",
+    "listed before in the same class",
+    "List each once: rare classes are drawn as often as others without that.",
+)
+_STORED = _Twice(
+    "info",
+    "found among the training images too, byte for byte",
+    "found several times, under different classes",
+    "stored before in the same class",
+    "Remove the copies.",
+)
+
+
+def _twice_findings(
+    parts: dict[str, LabelledImages], groups: Sequence[list[Place]], words: _Twice
+) -> Iterable[Finding]:
     leaks: list[list[Place]] = []
     contradictions: list[list[Place]] = []
     repeats: list[list[Place]] = []
@@ -172,46 +206,51 @@ def _duplicate_findings(parts: dict[str, LabelledImages], groups: Sequence[list[
         train = [place for place in group if place.split == "train"]
         labels = {int(parts["train"].labels[place.position]) for place in train}
         if train and len(train) < len(group):
-            leaks.append(group)
+            leaks.append([train[0], *(place for place in group if place.split != "train")])
         if len(labels) > 1:
             contradictions.append(train)
         elif len(train) > 1:
             repeats.append(train)
     if leaks:
-        others = sum(place.split != "train" for group in leaks for place in group)
+        others = sum(len(group) - 1 for group in leaks)
         yield Finding(
             "warning",
-            f"{counted(others, 'validation or test image')} found among the training images too, byte for byte.",
+            f"{counted(others, 'validation or test image')} {words.leak}.",
             "The measured accuracy will be better than the real one.",
             "Remove them from one side.",
-            _first([_described(parts, group) for group in leaks]),
+            _first([_described(parts, group) for group in leaks[:_EXAMPLES]], len(leaks)),
         )
     if contradictions:
         yield Finding(
             "warning",
-            f"{counted(len(contradictions), 'training image')} found several times, under different classes.",
+            f"{counted(len(contradictions), 'training image')} {words.contradiction}.",
             "The classes teach each other's images; rare classes suffer most.",
             "Keep the right one of each.",
-            _first([_described(parts, group) for group in contradictions]),
+            _first([_described(parts, group) for group in contradictions[:_EXAMPLES]], len(contradictions)),
         )
     if repeats:
         extra = sum(len(group) - 1 for group in repeats)
         yield Finding(
-            "info",
-            f"{counted(extra, 'training image')} stored before in the same class.",
+            words.severity,
+            f"{counted(extra, 'training image')} {words.repeat}.",
             "Their classes look larger than they are; a validation split cut from train may hold copies.",
-            "Remove the copies.",
-            _first([_described(parts, group) for group in repeats]),
+            words.repeat_advice,
+            _first([_described(parts, group) for group in repeats[:_EXAMPLES]], len(repeats)),
         )
 
 
 def _described(parts: dict[str, LabelledImages], group: Sequence[Place]) -> str:
-    def one(place: Place) -> str:
+    """The first places of an image with their classes; a name that comes again is not repeated, its split is told."""
+    said, before = [], None
+    for place in group[:_PLACES]:
         images = parts[place.split]
-        return f"{images.name(place.position)} ({images.class_names[images.labels[place.position]]})"
-
-    more = f" and {len(group) - 3} more" if len(group) > 3 else ""
-    return " = ".join(one(place) for place in group[:3]) + more
+        name = images.name(place.position)
+        label = images.class_names[images.labels[place.position]]
+        again = f"({label})" if place.split == "train" else f"({place.split}: {label})"
+        said.append(again if name == before else f"{name} ({label})")
+        before = name
+    more = f" and {len(group) - _PLACES:,} more" if len(group) > _PLACES else ""
+    return " = ".join(said) + more
 
 
 # --- classes
@@ -328,7 +367,8 @@ def _names_where(names: Sequence[str], mask: np.ndarray[tuple[int], np.dtype[np.
     return [names[c] for c in np.flatnonzero(mask).tolist()]
 
 
-def _first(items: Sequence[str]) -> tuple[str, ...]:
-    """The first few, and how many more."""
-    more = (f"and {len(items) - _EXAMPLES:,} more",) if len(items) > _EXAMPLES else ()
+def _first(items: Sequence[str], total: int | None = None) -> tuple[str, ...]:
+    """The first few of `total` (as many as there are unless given), and how many more."""
+    total = len(items) if total is None else total
+    more = (f"and {total - _EXAMPLES:,} more",) if total > _EXAMPLES else ()
     return (*items[:_EXAMPLES], *more)

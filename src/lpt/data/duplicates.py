@@ -1,15 +1,17 @@
-"""Images that are stored twice, byte for byte.
+"""Images that are there twice: listed again, or stored again byte for byte.
 
-Only images of equal length are compared, first by a piece from their middle, then whole, so that most are never read.
+Of stored images only those of equal length are compared, first by a piece from their middle, then whole, so that most
+are never read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, cast
 
-from lpt.data.images import InspectableSource
+from lpt.data.images import FileImages, InspectableSource
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources.readable import scan
 from lpt.errors import DataError
@@ -24,7 +26,21 @@ class Place(NamedTuple):
     position: int
 
 
-def find_duplicates(splits: dict[str, LabelledImages], workers: int | None = None) -> list[list[Place]]:
+def listed_again(splits: dict[str, LabelledImages]) -> list[list[Place]]:
+    """Groups of two or more places of the same file, or of the same row of another source, in the order of `splits`.
+
+    Nothing is read. Paths are the same if they are written the same.
+    """
+    return _shared(
+        (images.source.path(row) if isinstance(images.source, FileImages) else (id(images.source), row), name, index)
+        for name, images in splits.items()
+        for index, row in enumerate(images.rows.tolist())
+    )
+
+
+def find_duplicates(
+    splits: dict[str, LabelledImages], workers: int | None = None, *, without: Collection[Place] = ()
+) -> list[list[Place]]:
     """Groups of two or more images with the same stored bytes, in the order of `splits`.
 
     Images that cannot be read, and sources whose bytes cannot be looked at, are passed over.
@@ -32,12 +48,15 @@ def find_duplicates(splits: dict[str, LabelledImages], workers: int | None = Non
     Args:
         splits: what to compare, by name.
         workers: threads; None: one for each core this process may use.
+        without: places to leave out, such as those of images that are listed again.
     """
+    left_out = frozenset(without)
     places = [
-        Place(name, index)
+        place
         for name, images in splits.items()
         if hasattr(images.source, "stored_bytes")
-        for index in range(len(images))
+        for place in map(Place, itertools.repeat(name), range(len(images)))
+        if place not in left_out
     ]
 
     def length(source: InspectableSource, row: int) -> int | None:
@@ -50,7 +69,7 @@ def find_duplicates(splits: dict[str, LabelledImages], workers: int | None = Non
     def whole(source: InspectableSource, row: int) -> bytes:
         return _digest(source.content(row))
 
-    groups: list[list[Place]] = [places]
+    groups = [places]
     for key in (length, piece, whole):
         groups = _split_groups(splits, groups, key, workers)
     return groups
@@ -73,11 +92,18 @@ def _split_groups(
         except DataError:
             return None
 
-    divided: dict[tuple[int, Hashable], list[Place]] = {}
-    for (number, place), value in zip(members, scan(len(members), look, workers, "Comparing images"), strict=True):
-        if value is not None:
-            divided.setdefault((number, value), []).append(place)
-    return [group for group in divided.values() if len(group) > 1]
+    seen = scan(len(members), look, workers, "Comparing images")
+    return _shared(
+        ((number, value), *place) for (number, place), value in zip(members, seen, strict=True) if value is not None
+    )
+
+
+def _shared(keyed: Iterable[tuple[Hashable, str, int]]) -> list[list[Place]]:
+    """The places with a key in common, where there are two or more: (key, split, position) of each."""
+    places: dict[Hashable, list[Place]] = {}
+    for key, split, position in keyed:
+        places.setdefault(key, []).append(Place(split, position))
+    return [group for group in places.values() if len(group) > 1]
 
 
 def _digest(content: bytes) -> bytes:

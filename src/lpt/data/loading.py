@@ -6,56 +6,29 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lpt.data.manifest import ImageSource, IntArray, LabelledImages
+from lpt.data.device_crops import stacked_whole
+from lpt.data.manifest import IntArray, LabelledImages
+from lpt.data.remembered import pixels, remember
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
 from lpt.randomness import global_generator_restored, seed_of
 
-CACHE_LIMIT_BYTES = 2**30
-
 
 class StreamBatch(NamedTuple):
-    """The images of one stream in one step: `images` uint8 [B, 3, height, width] and `labels` [B]."""
+    """The images of one stream in one step.
+
+    `images` uint8 [B, 3, height, width] and `labels` [B]; or whole images [B, H, W, 3] and the `crops` [B, 5] that
+    `resampled_crops` takes of them.
+    """
 
     images: Tensor
     labels: Tensor
-
-
-class RememberedImages:
-    """A source that keeps decoded images, up to a limit in bytes; beyond it images are read again.
-
-    It is for small sets drawn many times. A worker process keeps its own.
-    """
-
-    def __init__(self, source: ImageSource, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
-        self._source = source
-        self._free = limit_bytes
-        self._kept: dict[int, Image.Image] = {}
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def name(self, row: int) -> str:
-        """As the source names it."""
-        return self._source.name(row)
-
-    def read(self, row: int) -> Image.Image:
-        """The kept image, or the source's."""
-        if row in self._kept:
-            return self._kept[row]
-        image = self._source.read(row)
-        size = image.width * image.height * 3
-        if size <= self._free:
-            self._free -= size
-            self._kept[row] = image
-        return image
+    crops: Tensor | None = None
 
 
 class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
@@ -70,8 +43,9 @@ class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
         seed: tuple[int | str, ...],
         steps: int,
         positions: range,
+        whole: bool,
     ) -> None:
-        self._images, self._samplers, self._batch_size = images, samplers, batch_size
+        self._images, self._samplers, self._batch_size, self._whole = images, samplers, batch_size, whole
         self._transform = preprocessing.train_transform()
         self._seed, self._steps, self._positions = seed, steps, positions
 
@@ -87,12 +61,19 @@ class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
 
     def _batch(self, stream: str, step: int, generator: torch.Generator) -> StreamBatch:
         indices = self._samplers[stream].draw(step, self._batch_size)[self._positions]
-        tensors = []
+        tensors, crops = [], []
         for position, index in zip(self._positions, indices, strict=True):
-            image = self._images.read(int(index))
             generator.manual_seed(seed_of(*self._seed, stream, step, position, "augmentation"))
-            tensors.append(self._transform(image))
-        return StreamBatch(torch.stack(tensors), torch.from_numpy(self._images.labels[indices]))
+            if self._whole:
+                image = pixels(self._images, int(index))
+                crops.append(self._transform.draw(*image.shape[:2]))
+                tensors.append(torch.from_numpy(image))
+            else:
+                tensors.append(self._transform(self._images.read(int(index))))
+        labels = torch.from_numpy(self._images.labels[indices])
+        if self._whole:
+            return StreamBatch(stacked_whole(tensors), labels, torch.tensor(crops, dtype=torch.int32))
+        return StreamBatch(torch.stack(tensors), labels)
 
 
 def train_batches(
@@ -107,6 +88,7 @@ def train_batches(
     workers: int,
     pin_memory: bool = False,
     positions: range | None = None,
+    whole: bool = False,
 ) -> Iterator[dict[str, StreamBatch]]:
     """Batches of steps `first_step` .. `last_step - 1`, in order; `DataError` for an image that cannot be read.
 
@@ -119,9 +101,12 @@ def train_batches(
         workers: processes that read ahead; 0 reads in this process.
         pin_memory: page-locked batches, for a CUDA device.
         positions: which positions of each step's batches to give (this process's share); None: all.
+        whole: give whole images and their crops, to be cut out where training runs (`lpt.data.device_crops`).
     """
+    if workers:
+        remember(images)
     positions = range(batch_size) if positions is None else positions
-    dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step, positions)
+    dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step, positions, whole)
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -183,6 +168,8 @@ def view_batches(
         seed: seed of the run.
         workers: processes that read ahead.
     """
+    if workers:
+        remember(images)
     loader = DataLoader(
         _Views(images, numbers, views, preprocessing, seed),
         batch_size=batch_size,
@@ -222,6 +209,8 @@ def evaluation_batches(
     images: LabelledImages, *, batch_size: int, preprocessing: Preprocessing, workers: int
 ) -> Iterator[StreamBatch]:
     """All images in order with the test transform, the last batch as short as it is."""
+    if workers:
+        remember(images)
     loader = DataLoader(
         _EvaluationImages(images, preprocessing),
         batch_size=batch_size,
@@ -251,12 +240,3 @@ def _stacked(items: Sequence[tuple[Tensor, int] | DataError]) -> StreamBatch | D
         tensors.append(item[0])
         labels.append(item[1])
     return StreamBatch(torch.stack(tensors), torch.tensor(labels))
-
-
-def decoded_bytes(images: LabelledImages, sample: int = 64) -> int:
-    """Estimated size of all images decoded, bytes, from an evenly spread sample of them."""
-    if not len(images):
-        return 0
-    picked: Sequence[int] = np.unique(np.linspace(0, len(images) - 1, sample).astype(int)).tolist()
-    sizes = [image.width * image.height * 3 for image in map(images.read, picked)]
-    return int(np.mean(sizes) * len(images))

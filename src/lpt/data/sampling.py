@@ -6,7 +6,6 @@ from (seed, phase, stream, draw number), never from what was drawn before by thi
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +13,6 @@ import numpy as np
 from lpt.data.manifest import IntArray
 from lpt.errors import DataError
 from lpt.randomness import permutation
-
-_REMEMBERED_ORDERS = 4096
-_REMEMBERED_NUMBERS = 2**22
 
 
 class Sampler(Protocol):
@@ -28,23 +24,22 @@ class Sampler(Protocol):
 
 
 class _Orders:
-    """Random orders by name, the latest ones remembered: at most 4096, of 32 MiB together (or the latest alone)."""
+    """The random order of each round of some things, the latest of each thing remembered.
+
+    The rounds of a thing come one after another. So an order is computed once for the many draws it serves, and what
+    is remembered are as many numbers as all things together have.
+    """
 
     def __init__(self, *seed: int | str) -> None:
         self._seed = seed
-        self._known: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
-        self._numbers = 0
+        self._latest: dict[tuple[int, ...], tuple[int, IntArray]] = {}
 
-    def __call__(self, size: int, *name: int) -> np.ndarray:
-        if name not in self._known:
-            self._known[name] = permutation(size, *self._seed, *name)
-            self._numbers += size
-            while len(self._known) > 1 and (
-                len(self._known) > _REMEMBERED_ORDERS or self._numbers > _REMEMBERED_NUMBERS
-            ):
-                self._numbers -= len(self._known.popitem(last=False)[1])
-        self._known.move_to_end(name)
-        return self._known[name]
+    def __call__(self, size: int, *thing: int, round_: int) -> IntArray:
+        """The order of a thing's 0..size-1 in a round, [size]."""
+        known = self._latest.get(thing)
+        if known is None or known[0] != round_:
+            known = self._latest[thing] = (round_, permutation(size, *self._seed, *thing, round_))
+        return known[1]
 
 
 class InstanceBalanced:
@@ -61,9 +56,9 @@ class InstanceBalanced:
 
     def draw(self, step: int, batch_size: int) -> IntArray:
         """Indices of a step's images, [B]."""
-        numbers = np.arange(step * batch_size, (step + 1) * batch_size)
-        picked = [self._order(self._size, int(number // self._size))[number % self._size] for number in numbers]
-        return np.array(picked, dtype=np.int64)
+        rounds, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), self._size)
+        picked = [self._order(self._size, round_=r)[places[rounds == r]] for r in range(rounds[0], rounds[-1] + 1)]
+        return np.concatenate(picked).astype(np.int64, copy=False)
 
 
 class ClassBalanced:
@@ -84,10 +79,10 @@ class ClassBalanced:
     def __init__(self, labels: IntArray, per_class: int, *seed: int | str) -> None:
         if not len(labels):
             raise DataError("there is no training image to draw from")
-        order = np.argsort(labels, kind="stable")
-        classes, starts = np.unique(labels[order], return_index=True)
-        self._members = np.split(order, starts[1:])
-        self._classes = len(classes)
+        self._by_class = np.argsort(labels, kind="stable")
+        sizes = np.bincount(labels)
+        self._sizes = sizes[sizes > 0]
+        self._starts = np.cumsum(self._sizes) - self._sizes
         self._per_class = per_class
         self._class_order = _Orders(*seed, "classes")
         self._image_order = _Orders(*seed, "members")
@@ -100,8 +95,9 @@ class ClassBalanced:
 
     def _index(self, number: int) -> int:
         turn, within = divmod(number, self._per_class)
-        round_, place = divmod(turn, self._classes)
-        which = int(self._class_order(self._classes, round_)[place])
-        members = self._members[which]
-        image_round, image_place = divmod(round_ * self._per_class + within, len(members))
-        return int(members[self._image_order(len(members), which, image_round)[image_place]])
+        round_, place = divmod(turn, len(self._sizes))
+        which = int(self._class_order(len(self._sizes), round_=round_)[place])
+        size = int(self._sizes[which])
+        image_round, image_place = divmod(round_ * self._per_class + within, size)
+        order = self._image_order(size, which, round_=image_round)
+        return int(self._by_class[self._starts[which] + order[image_place]])

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tvf
+
+
+class Crop(NamedTuple):
+    """A part of an image in pixels, and whether it is mirrored left to right."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
 
 
 class Preprocessing(BaseModel):
@@ -32,13 +45,9 @@ class Preprocessing(BaseModel):
     crop_aspect: tuple[float, float]
     flip: bool
 
-    def train_transform(self) -> v2.Transform:
+    def train_transform(self) -> TrainTransform:
         """Random crop and mirror: PIL RGB -> uint8 [3, height, width]. Draws from torch's global generator."""
-        crop = v2.RandomResizedCrop(
-            self.size, scale=self.crop_area, ratio=self.crop_aspect, interpolation=self._mode, antialias=True
-        )
-        flip = [v2.RandomHorizontalFlip()] if self.flip else []
-        return v2.Compose([crop, *flip, v2.PILToTensor()])
+        return TrainTransform(self)
 
     def test_transform(self) -> v2.Transform:
         """Resize to size / test_crop whatever the aspect, crop the centre: PIL RGB -> uint8 [3, height, width]."""
@@ -59,3 +68,31 @@ class Preprocessing(BaseModel):
     @property
     def _mode(self) -> InterpolationMode:
         return InterpolationMode(self.interpolation)
+
+
+class TrainTransform:
+    """Random resized crop and mirror, exactly those of torchvision's v2 transforms, without their overhead.
+
+    Args:
+        preprocessing: sizes and ranges.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._size, self._flip = preprocessing.size, preprocessing.flip
+        self._filter = Image.Resampling[preprocessing.interpolation.upper()]
+        self._draw = v2.RandomResizedCrop(self._size, scale=preprocessing.crop_area, ratio=preprocessing.crop_aspect)
+
+    def draw(self, height: int, width: int) -> Crop:
+        """The crop of an image of this size, drawn from torch's global generator."""
+        box = self._draw.make_params([torch.empty(height, width, device="meta")])
+        mirrored = self._flip and bool(torch.rand(1) < 0.5)
+        return Crop(box["top"], box["left"], box["height"], box["width"], mirrored)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """PIL RGB -> uint8 [3, height, width], with a crop drawn from torch's global generator."""
+        crop = self.draw(image.height, image.width)
+        part = image.crop((crop.left, crop.top, crop.left + crop.width, crop.top + crop.height))
+        part = part.resize((self._size[1], self._size[0]), self._filter)
+        if crop.mirrored:
+            part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.from_numpy(np.array(part)).permute(2, 0, 1).contiguous()

@@ -13,18 +13,20 @@ FloatArray = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
-_ROWS = 2048
+_ROWS, _CELLS = 2048, 1 << 18
+"""How much of a table of images and classes is worked on at a time, in float64: at most so many rows, and so many cells
+unless one row has more."""
 
 
 def probabilities(cosines: npt.ArrayLike, scale: float, temperature: float = 1.0) -> Floats:
     """softmax(scale * cosine / temperature) over the classes, [n, C] -> [n, C] of the same precision.
 
-    Computed in float64, a few thousand rows at a time.
+    Computed in float64, some rows at a time.
     """
     z = _floats(cosines)
     p = np.empty_like(z)
-    for start in range(0, len(z), _ROWS):
-        p[start : start + _ROWS] = _softmax(z[start : start + _ROWS].astype(np.float64) * (scale / temperature))
+    for rows in _chunks(z):
+        p[rows] = _softmax(z[rows].astype(np.float64) * (scale / temperature))
     return p
 
 
@@ -104,14 +106,20 @@ def adjust_prior(probabilities: npt.ArrayLike, train_prior: npt.ArrayLike, deplo
 def _slope(z: Floats, y: npt.NDArray[np.integer], scale: float, inverse: float) -> tuple[float, float]:
     """First and second derivative of the mean negative log-likelihood by b = 1 / T."""
     first = second = 0.0
-    for start in range(0, len(y), _ROWS):
-        logits = scale * z[start : start + _ROWS].astype(np.float64)
-        own = logits[np.arange(len(logits)), y[start : start + _ROWS]]
+    for rows in _chunks(z):
+        logits = scale * z[rows].astype(np.float64)
+        own = logits[np.arange(len(logits)), y[rows]]
         p = _softmax(logits * inverse)
         expected = (p * logits).sum(axis=1)
         first += float((expected - own).sum())
         second += float((p * (logits - expected[:, None]) ** 2).sum())
     return first / len(y), second / len(y)
+
+
+def _chunks(table: Floats) -> list[slice]:
+    """Slices over the rows of a table [n, C]."""
+    step = min(max(_CELLS // max(table.shape[-1], 1), 1), _ROWS)
+    return [slice(start, start + step) for start in range(0, len(table), step)]
 
 
 def _floats(values: npt.ArrayLike) -> Floats:
@@ -143,5 +151,5 @@ def _check(cosines: Floats, labels: npt.NDArray[np.integer]) -> None:
         raise DataError("a temperature cannot be fitted without validation images")
     if labels.min() < 0 or labels.max() >= cosines.shape[1]:
         raise DataError(f"labels run from {labels.min()} to {labels.max()}; there are {cosines.shape[1]} classes")
-    if not np.isfinite(cosines).all():
-        raise DataError(f"{int((~np.isfinite(cosines)).sum())} cosines are not finite")
+    if wrong := sum(int((~np.isfinite(cosines[rows])).sum()) for rows in _chunks(cosines)):
+        raise DataError(f"{wrong} cosines are not finite")

@@ -62,18 +62,19 @@ def predict_split(
     done = 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
     cosines: FloatArray = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
-    for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
-        inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
-        rows = slice(done, done + len(batch.labels))
-        if group_prompts:
-            output = model(inputs, constants=constants)
-            cosines[rows] = output.cosines.float().cpu().numpy()
-            groups.append(output.groups.cpu().numpy())
-        else:
-            cosines[rows] = model.forward_shared(inputs).float().cpu().numpy()
-        labels.append(batch.labels.numpy())
-        done += len(batch.labels)
-        progress(done)
+    with processes.apart():
+        for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+            inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
+            rows = slice(done, done + len(batch.labels))
+            if group_prompts:
+                output = model(inputs, constants=constants)
+                cosines[rows] = output.cosines.float().cpu().numpy()
+                groups.append(output.groups.cpu().numpy())
+            else:
+                cosines[rows] = model.forward_shared(inputs).float().cpu().numpy()
+            labels.append(batch.labels.numpy())
+            done += len(batch.labels)
+            progress(done)
     return Predictions(
         cosines if processes.count == 1 else np.concatenate(processes.gather([cosines])),
         np.concatenate(processes.gather(labels)).astype(np.int64),

@@ -8,7 +8,7 @@ the mean per class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -18,11 +18,14 @@ import numpy.typing as npt
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
 from lpt.errors import DataError
+from lpt.evaluation.calibration import probabilities as softmax
 
 FloatArray = npt.NDArray[np.float64]
 
 CALIBRATION_BINS = 15
-_CELLS = 1 << 22
+_CELLS = 1 << 18
+"""Of a table of images and classes, how much is worked on at a time: with thousands of classes nothing of the size of
+the whole is made."""
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,33 @@ def measure_probabilities(
     Raises:
         DataError: as `measure`; or a row is not a distribution over the C classes.
     """
-    p, y, classes = np.asarray(probabilities), np.asarray(labels), len(np.asarray(train_counts))
-    _check_probabilities(p, len(y), classes)
-    predictions = p.argmax(axis=1)
-    plain = asdict(measure(y, predictions, train_counts, groups))
-    plain["top5"] = top_k_accuracy(y, p, 5) if classes > 5 else None
-    plain["nll"] = negative_log_likelihood(y, p)
-    plain["ece"] = calibration_error(predictions == y, p.max(axis=1))
-    return Metrics(**plain)
+    return _measure_table(labels, np.asarray(probabilities), lambda rows: rows, train_counts, groups)
+
+
+def measure_cosines(
+    labels: npt.ArrayLike,
+    cosines: npt.ArrayLike,
+    train_counts: npt.ArrayLike,
+    groups: ShotGroups,
+    *,
+    scale: float,
+    temperature: float,
+) -> Metrics:
+    """`measure_probabilities` of softmax(scale * cosine / temperature), without a second table of that size.
+
+    Args:
+        labels: true class of each test image, [n].
+        cosines: cosine of each image with each class, [n, C].
+        train_counts: training images of each class, [C].
+        groups: the boundaries of many, medium and few.
+        scale, temperature: of the probabilities.
+
+    Raises:
+        DataError: as `measure_probabilities`.
+    """
+    return _measure_table(
+        labels, np.asarray(cosines), lambda rows: softmax(rows, scale, temperature), train_counts, groups
+    )
 
 
 def class_accuracies(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> FloatArray:
@@ -190,20 +212,13 @@ def class_results(
 def top_k_accuracy(labels: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
     """Share of images whose class is among the k highest of `scores` [n, C]; of equal scores the first class leads."""
     z, y = np.asarray(scores), np.asarray(labels)
-    hits = 0
-    for rows in _chunks(len(y), z.shape[1]):
-        part, own_class = z[rows], y[rows][:, None]
-        own = np.take_along_axis(part, own_class, axis=1)
-        ahead = (part > own) | ((part == own) & (np.arange(z.shape[1]) < own_class))
-        hits += int((ahead.sum(axis=1) < k).sum())
-    return hits / len(y)
+    return sum(int(_within_top(z[rows], y[rows], k).sum()) for rows in _chunks(*z.shape)) / len(y)
 
 
 def negative_log_likelihood(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Mean of -log p of the true class, nats; a probability that was rounded to 0 counts as the smallest float."""
     p, y = np.asarray(probabilities), np.asarray(labels)
-    own = p[np.arange(len(y)), y].astype(np.float64)
-    return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+    return _surprise(p[np.arange(len(y)), y])
 
 
 def calibration_error(correct: npt.ArrayLike, confidence: npt.ArrayLike, bins: int = CALIBRATION_BINS) -> float:
@@ -218,6 +233,45 @@ def calibration_error(correct: npt.ArrayLike, confidence: npt.ArrayLike, bins: i
     of = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
     gaps = np.bincount(of, weights=right - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))
+
+
+def _measure_table(
+    labels: npt.ArrayLike,
+    table: npt.NDArray[Any],
+    to_probabilities: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    train_counts: npt.ArrayLike,
+    groups: ShotGroups,
+) -> Metrics:
+    """All metrics of a table [n, C] whose rows `to_probabilities` turns into probabilities, some rows at a time."""
+    y, classes = np.asarray(labels), len(np.asarray(train_counts))
+    if table.shape != (len(y), classes):
+        raise DataError(f"probabilities must be [{len(y)}, {classes}] (images, classes); got {table.shape}")
+    _check_classes(y, y, classes)
+    predictions, hits = np.empty(len(y), dtype=np.int64), np.empty(len(y), dtype=bool)
+    own, sure = np.empty(len(y)), np.empty(len(y))
+    for rows in _chunks(len(y), classes):
+        p, of = to_probabilities(table[rows]), y[rows]
+        _check_distributions(p)
+        predictions[rows], sure[rows] = p.argmax(axis=1), p.max(axis=1)
+        own[rows], hits[rows] = p[np.arange(len(p)), of], _within_top(p, of, 5)
+    plain = asdict(measure(y, predictions, train_counts, groups))
+    plain["top5"] = int(hits.sum()) / len(y) if classes > 5 else None
+    plain["nll"] = _surprise(own)
+    plain["ece"] = calibration_error(predictions == y, sure)
+    return Metrics(**plain)
+
+
+def _within_top(scores: npt.NDArray[Any], labels: IntArray, k: int) -> npt.NDArray[np.bool_]:
+    """Whether each image's class is among the k highest of its scores, [n, C] -> [n]."""
+    own_class = labels[:, None]
+    own = np.take_along_axis(scores, own_class, axis=1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < own_class))
+    return np.asarray(ahead.sum(axis=1) < k)
+
+
+def _surprise(own: npt.NDArray[Any]) -> float:
+    """Mean of -log of the probabilities of the true classes, [n]."""
+    return float(-np.log(np.maximum(own.astype(np.float64), np.finfo(np.float32).tiny)).mean())
 
 
 def _most_confused(labels: IntArray, predictions: IntArray, num_classes: int) -> tuple[IntArray, IntArray]:
@@ -256,9 +310,7 @@ def _check_classes(labels: IntArray, predictions: IntArray, num_classes: int) ->
             )
 
 
-def _check_probabilities(probabilities: npt.NDArray[Any], images: int, classes: int) -> None:
-    if probabilities.shape != (images, classes):
-        raise DataError(f"probabilities must be [{images}, {classes}] (images, classes); got {probabilities.shape}")
+def _check_distributions(probabilities: npt.NDArray[Any]) -> None:
     sums = probabilities.sum(axis=1, dtype=np.float64)
     low = probabilities.min(initial=0)
     if not low >= 0 or not np.all(np.abs(sums - 1) < 1e-2):

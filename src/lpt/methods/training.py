@@ -98,7 +98,7 @@ def train_on_images(
     for step, batch in enumerate(batches):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * budget.rate(step)
-        pixels, labels = batch[budget.sampling]
+        pixels, labels, _ = batch[budget.sampling]
         loss = loss_of(preprocessing.normalize(pixels.to(device)), labels.to(device))
         if not torch.isfinite(loss.detach()):
             raise RunError(f"{method}, step {step}: the loss is not finite; a lower learning rate may help")

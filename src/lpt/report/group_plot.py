@@ -119,7 +119,8 @@ def _draw_total_use(axes: Axes, rows: FloatArray) -> None:
     axes.tick_params(length=0, labelbottom=False)
     unused = int((mean == 0).sum())
     text = f"{counted(len(rows), 'class', 'classes')}, {counted(len(mean), 'prompt')}, {unused or 'none'} unused"
-    headline(axes, "Which classes pick which group prompt", f"{text}; bars: mean over all classes")
+    averaged = f"; each line is the mean of {len(rows) / _HEAT_ROWS:.0f} classes" if len(rows) >= 2 * _HEAT_ROWS else ""
+    headline(axes, "Which classes pick which group prompt", f"{text}; bars: mean over all classes{averaged}")
 
 
 def _draw_group_strip(axes: Axes, group: IntArray, groups: ShotGroups) -> None:

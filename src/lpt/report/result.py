@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
-from lpt.evaluation.calibration import probabilities
 from lpt.evaluation.evaluate import Predictions
-from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_probabilities
+from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_cosines
 from lpt.files import write_json
 from lpt.report.plots import plot_accuracy_by_count, plot_group_use, plot_losses
 from lpt.report.tables import write_per_class
@@ -40,8 +39,9 @@ def measure_predictions(
     predictions: Predictions, train_counts: IntArray, groups: ShotGroups, *, scale: float, temperature: float
 ) -> Measured:
     """Metrics of predictions, with probabilities softmax(scale * cosine / temperature)."""
-    table = probabilities(predictions.cosines, scale, temperature)
-    metrics = measure_probabilities(predictions.labels, table, train_counts, groups)
+    metrics = measure_cosines(
+        predictions.labels, predictions.cosines, train_counts, groups, scale=scale, temperature=temperature
+    )
     return Measured(metrics, predictions, train_counts, groups)
 
 

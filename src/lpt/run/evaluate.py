@@ -12,14 +12,19 @@ from rich.console import Console
 
 from lpt.config import validate
 from lpt.data.longtail import ShotGroups
+from lpt.data.manifest import LabelledImages
 from lpt.data.sources import open_images, usable_cores
 from lpt.data.sources.raw import SplitName
 from lpt.errors import RunError
-from lpt.pack import PackInfo, Versions, load_pack
+from lpt.hardware import processes_here
+from lpt.pack import Pack, PackInfo, Versions, load_pack
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
 from lpt.report.result import Measured, measure_predictions, write_measured, write_metrics
 from lpt.report.tables import metrics_table
+from lpt.run.launched import launched
+
+Opened = tuple[Pack, Predictor, tuple[LabelledImages, list[tuple[str, str]], list[str]]]
 
 
 def evaluate_pack(
@@ -51,22 +56,29 @@ def evaluate_pack(
         console: for the table.
         progress: for the bar.
     """
-    if output is not None:
-        _check_output(output, overwrite=overwrite)
-    loaded = load_pack(pack)
+    processes = launched(device)
+
+    def opened() -> Opened:
+        if output is not None:
+            _check_output(output, overwrite=overwrite)
+        loaded = load_pack(pack)
+        settings = validate({"data": {**data_settings, "source": data}}, origin="the options").data
+        images = open_images(data, settings, tuple(loaded.info.class_names), split=split)
+        return loaded, Predictor(backbone, loaded, checkpoint=checkpoint, device=device), images
+
+    loaded, predictor, (images, skipped, notes) = processes.agreed(opened)
     info = loaded.info
-    settings = validate({"data": {**data_settings, "source": data}}, origin="the options").data
-    images, skipped, notes = open_images(data, settings, tuple(info.class_names), split=split)
-    predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
-    with counted(progress, "measuring", len(images)) as done:
-        workers = 0 if len(images) < 1000 else min(usable_cores() - 1, 4)
-        predictions = predictor.split(images, batch_size=batch_size, workers=workers, progress=done)
+    with counted(progress, "measuring", len(processes.share(len(images)))) as done:
+        workers = 0 if len(images) < 1000 else max(0, min(usable_cores() // processes_here() - 1, 4))
+        predictions = predictor.split(
+            images, batch_size=batch_size, workers=workers, progress=done, processes=processes
+        )
     counts = np.asarray(info.class_counts, dtype=np.int64)
     groups = ShotGroups(info.shots.few_below, info.shots.many_above)
     scale, temperature = info.probabilities.scale, info.probabilities.temperature
     measured = measure_predictions(predictions, counts, groups, scale=scale, temperature=temperature)
     _print(measured, split, notes, skipped, console)
-    if output is not None:
+    if output is not None and processes.writes:
         write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
         write_metrics(output / "metrics.json", {split: measured}, _facts(loaded.path, info, data, len(skipped)))
         console.print(f"metrics.json, per_class.csv and plots: {output}", markup=False)

@@ -1,30 +1,42 @@
-"""Images classified one after the other, into CSV or JSON lines."""
+"""`lpt predict`: files and folders of images into a table of their classes."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import json
+import hashlib
+import io
 import math
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
-from PIL import Image
 from rich.console import Console
 
-from lpt.data.images import IMAGE_SUFFIXES, read_image
-from lpt.data.sources import usable_cores
-from lpt.errors import ConfigError, DataError, RunError
-from lpt.files import atomic_path
+from lpt.data.images import IMAGE_SUFFIXES
+from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.pack import load_pack
-from lpt.predictor import Prediction, Predictor
+from lpt.predictor import Predictor
+from lpt.processes import Processes
 from lpt.report.progress import counted
+from lpt.run.launched import launched
+from lpt.run.rows import Classifier, decoded
+from lpt.run.shards import (
+    SHARD_SIZE,
+    Job,
+    Parts,
+    Rows,
+    Shard,
+    check_writable,
+    cut,
+    images_of,
+    own,
+    work_through,
+)
+from lpt.training.interrupt import Interrupted, stop_on_signal
 
-Writer = Callable[[Prediction], None]
 JSON_LINES = (".jsonl", ".ndjson")
 
 
@@ -41,8 +53,12 @@ def predict_files(
     device: str,
     batch_size: int,
     progress: Console,
+    shard_size: int = SHARD_SIZE,
 ) -> int:
     """Classify image files; the number of rows written.
+
+    An output file is made in shards, divided over the processes that a launcher started. Interrupted, the same call
+    goes on after the shards that are done.
 
     Args:
         pack: the pack folder.
@@ -54,32 +70,119 @@ def predict_files(
         backbone, checkpoint, device: as for `Predictor`.
         batch_size: images in a forward pass.
         progress: for the bar and messages.
+        shard_size: images of a shard.
     """
     _check_output(output)
-    paths = find_images(images)
-    loaded = load_pack(pack)
-    shares = None if prior is None else read_prior(prior, loaded.info.class_names)
-    predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
-    top_k = min(top_k, len(loaded.info.class_names))
+    processes = launched(device)
+    if output is None and processes.count > 1:
+        raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
+
+    def prepare() -> tuple[Classifier, Job]:
+        loaded = load_pack(pack)
+        shares = None if prior is None else read_prior(prior, loaded.info.class_names)
+        predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
+        as_lines = output is not None and output.suffix.lower() in JSON_LINES
+        most = min(top_k, len(loaded.info.class_names))
+        job: Job = {
+            "pack": hashlib.sha256(loaded.info.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest(),
+            "precision": str(predictor.dtype).removeprefix("torch."),
+            "--top-k": most,
+            "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
+            "format": "JSON lines" if as_lines else "CSV",
+            "lpt version": version("lpt"),
+        }
+        return Classifier(predictor, most, shares, batch_size, skip_bad, as_lines), job
+
+    if output is None:
+        paths = find_images(images)
+        return _to_standard_output(prepare()[0], paths, progress)
+    shards = processes.once(lambda: _find_shards(images, output, shard_size))
+    classifier, job = processes.agreed(prepare)
+    return _to_file(classifier, shards, Parts(output, job), processes, progress)
+
+
+def _to_standard_output(classifier: Classifier, paths: list[Path], progress: Console) -> int:
     bad: list[str] = []
-    with _opened(output) as file, counted(progress, "predicting", len(paths)) as done:
-        write = _writer(file, output, top_k)
-        names: deque[str] = deque()
-        readable = _decoded(paths, names, bad if skip_bad else None)
-        rows = 0
-        for found in predictor.iterate(readable, top_k=top_k, batch_size=batch_size, prior=shares):
-            write(Prediction(names.popleft(), found.classes, found.probabilities, found.groups))
-            rows += 1
-            done(rows + len(bad))
-        if bad and not rows:
-            raise DataError(f"none of the {len(bad)} images can be read; the first: {bad[0]}")
+    with counted(progress, "predicting", len(paths)) as done, contextlib.closing(decoded(paths)) as pictures:
+        sys.stdout.write(classifier.header())
+        rows = classifier.classify(pictures, sys.stdout, bad, done)
+    _report(rows, bad, None, progress)
+    return rows
+
+
+def _to_file(classifier: Classifier, shards: list[Shard], parts: Parts, processes: Processes, progress: Console) -> int:
+    """Predict the shards that are not done, then put all together; the number of rows."""
+    said = processes.once(lambda: parts.sort_out(shards, accept_bad=classifier.skip_bad))
+    if said and processes.writes:
+        progress.print(said, markup=False)
+    waiting = processes.once(lambda: parts.missing(shards))
+    total, left = images_of(shards), images_of(waiting)
+    paths = [path for shard in own(waiting, processes) for path in shard.paths]
+
+    def work(shard: Shard, done: Callable[[int], None]) -> Rows:
+        file, bad = io.StringIO(newline=""), list[str]()
+        count = classifier.classify(islice(pictures, len(shard.paths)), file, bad, done)
+        return Rows(file.getvalue().encode("utf-8", "backslashreplace"), count, bad)
+
+    with (
+        stop_on_signal() as stop,
+        counted(progress, "predicting", total) as show,
+        contextlib.closing(decoded(paths)) as pictures,
+    ):
+        try:
+            work_through(waiting, work, parts, processes, stop=stop, done=lambda images: show(total - left + images))
+        except LptError as error:
+            kept = _kept(shards, parts) if processes.writes else ""
+            if isinstance(error, Interrupted):
+                raise Interrupted(f"interrupted; {kept or 'no file is left, the same command starts over'}") from None
+            if kept:
+                progress.print(kept, markup=False)
+            raise
+        return processes.once(lambda: _finish(classifier, shards, parts, progress))
+
+
+def _kept(shards: list[Shard], parts: Parts) -> str:
+    """What is left of a job that was stopped; empty if nothing is."""
+    parts.tidy()
+    done = parts.count(shards)
+    total = images_of(shards)
+    if not done:
+        return ""
+    return f"{done:,} of {total:,} images are done, in {parts.folder}: the same command goes on from there"
+
+
+def _finish(classifier: Classifier, shards: list[Shard], parts: Parts, progress: Console) -> int:
+    """Join the parts and report; the number of rows."""
+    heads = parts.heads(shards)
+    rows, bad = sum(part.rows for part in heads), [line for part in heads for line in part.bad]
+    if bad and not rows:
+        parts.remove()
+    _check_any(rows, bad)
+    parts.join(shards, classifier.header().encode())
+    parts.remove()
+    _report(rows, bad, parts.output, progress)
+    return rows
+
+
+def _check_any(rows: int, bad: list[str]) -> None:
+    if bad and not rows:
+        raise DataError(f"none of the {len(bad)} images can be read; the first: {bad[0]}")
+
+
+def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -> None:
+    _check_any(rows, bad)
     if bad:
-        progress.print(f"Left out: {len(bad)} of {len(paths)} images that cannot be read", style="yellow")
+        progress.print(f"Left out: {len(bad)} of {rows + len(bad)} images that cannot be read", style="yellow")
         for line in bad[:20]:
             progress.print(f"  {line}", style="yellow", markup=False)
     if output is not None:
         progress.print(f"{rows:,} predictions: {output}", markup=False)
-    return rows
+
+
+def _find_shards(images: Iterable[Path], output: Path, size: int) -> list[Shard]:
+    paths = find_images(images)
+    check_writable(output)
+    return cut(paths, size)
 
 
 def find_images(given: Iterable[Path]) -> list[Path]:
@@ -148,32 +251,6 @@ def _images_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _decoded(paths: list[Path], names: deque[str], bad: list[str] | None) -> Iterator[Image.Image]:
-    """Pictures in order, read ahead by threads; their names are appended to `names`, failures to `bad` if given."""
-    workers = usable_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[Path, Future[Image.Image]]] = deque()
-        waiting = iter(paths)
-        try:
-            while True:
-                while len(ahead) < 4 * workers and (path := next(waiting, None)) is not None:
-                    ahead.append((path, pool.submit(read_image, path, str(path))))
-                if not ahead:
-                    return
-                path, reading = ahead.popleft()
-                try:
-                    image = reading.result()
-                except DataError as error:
-                    if bad is None:
-                        raise
-                    bad.append(f"{path}: {getattr(error, 'reason', error)}")
-                    continue
-                names.append(str(path))
-                yield image
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _check_output(output: Path | None) -> None:
     if output is None:
         return
@@ -181,39 +258,3 @@ def _check_output(output: Path | None) -> None:
         raise ConfigError(f"--output {output}: the ending must be .csv or .jsonl")
     if output.is_dir():
         raise RunError(f"--output: {output} is a folder; give a file")
-
-
-@contextlib.contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
-    if output is None:
-        yield sys.stdout
-        return
-    with (
-        atomic_path(output) as temp,
-        temp.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        yield file
-
-
-def _writer(file: TextIO, output: Path | None, top_k: int) -> Writer:
-    if output is not None and output.suffix.lower() in JSON_LINES:
-
-        def write_line(found: Prediction) -> None:
-            classes = [
-                {"class": name, "probability": round(share, 6)}
-                for name, share in zip(found.classes, found.probabilities, strict=True)
-            ]
-            line = {"image": found.name, "classes": classes, "groups": list(found.groups)}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-        return write_line
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(
-        ["image", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
-    )
-
-    def write_row(found: Prediction) -> None:
-        pairs = zip(found.classes, found.probabilities, strict=True)
-        rows.writerow([found.name, *(cell for name, share in pairs for cell in (name, f"{share:.6f}"))])
-
-    return write_row

@@ -16,9 +16,9 @@ from rich.markup import escape
 from lpt.config import RunConfig, merge, parse_assignments, read_yaml
 from lpt.data.check import examine
 from lpt.data.images import FileImages
-from lpt.data.loading import RememberedImages, decoded_bytes
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import ImageSource, LabelledImages, Splits
+from lpt.data.remembered import RememberedImages, decoded_bytes
 from lpt.data.sources import check_images, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
@@ -90,6 +90,16 @@ def prepare(
     values, origin = _gather(data, preset, config, settings)
     device = str(_section(values, "runtime").get("device", "auto"))
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
+    prepared = processes.agreed(lambda: _put_together(data, values, origin, device, processes, console))
+    if read_images and prepared.config.data.bad_images == "stop":
+        _check_readable(prepared.train, prepared.splits, processes)
+    return prepared
+
+
+def _put_together(
+    data: Data | None, values: dict[str, Any], origin: str, device: str, processes: Processes, console: Console
+) -> Prepared:
+    """What each process does by itself: resolve the configuration, open the data, load the backbone."""
     machine = inspect_machine(device)
     chosen = with_preset(values, machine, origin=origin)
     resolved = chosen.config
@@ -117,8 +127,6 @@ def prepare(
     size = _size(auto.config)
     backbone = backbone.at_size(size)
     train = _remembered(splits.train) if auto.config.data.cache else splits.train
-    if read_images and resolved.data.bad_images == "stop":
-        _check_readable(train, splits, processes)
     return Prepared(
         config=auto.config,
         splits=splits,

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lpt.data.device_crops import resampled_crops
 from lpt.data.loading import StreamBatch
 from lpt.data.transforms import Preprocessing
 from lpt.model import Encoded
@@ -33,7 +34,7 @@ Batches = Iterator[dict[str, Batch]]
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images as they were augmented."""
+    """Images as they were augmented, or whole ones of which the crops are made on the device."""
 
     stored: StreamBatch
     preprocessing: Preprocessing
@@ -45,7 +46,13 @@ class ImageBatch:
 
     def inputs(self, rows: slice, device: torch.device) -> Tensor:
         """Normalised, [rows, 3, height, width]."""
-        return self.preprocessing.normalize(to_device(self.stored.images[rows], device))
+        images, _, crops = self.stored
+        pixels = to_device(images[rows], device)
+        if crops is not None:
+            pixels = resampled_crops(
+                pixels, to_device(crops[rows], device), self.preprocessing.size, self.preprocessing.interpolation
+            )
+        return self.preprocessing.normalize(pixels)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

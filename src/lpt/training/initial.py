@@ -92,8 +92,9 @@ def split_features(
     """
     features, done = [], 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-    for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
-        features.append(encode(preprocessing.normalize(batch.images.to(backbone.device))).float().cpu().numpy())
-        done += len(batch.labels)
-        progress(done)
+    with processes.apart():
+        for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+            features.append(encode(preprocessing.normalize(batch.images.to(backbone.device))).float().cpu().numpy())
+            done += len(batch.labels)
+            progress(done)
     return np.concatenate(processes.gather(features))

@@ -104,8 +104,9 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = rate
         eta = instance_weight(plan.loss.instance_weight, epoch, plan.settings.epochs)
-        streams = next(batches)
-        sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, accelerator, processes)
+        with processes.apart():
+            streams = next(batches)
+            sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, accelerator, processes)
         stopping = _add_up(parameters, sums, stop is not None and stop.requested, processes)
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         _check_finite(sums["loss"], norm, plan.phase, step, rate)
@@ -156,7 +157,7 @@ def _gradients(
                 sums["similarity"] += float(part.similarity) / len(streams)
             return sums, micro_batch
         except RuntimeError as error:
-            if not should_reduce_batch_size(error):
+            if not _lacks_memory(error):
                 raise
             if micro_batch == 1:
                 raise RunError(
@@ -167,6 +168,11 @@ def _gradients(
         part = chunk = None  # type: ignore[assignment]  # what they hold must be free before the next attempt
         micro_batch = -(-micro_batch // 2)
         clear_device_cache(garbage_collection=True)
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out; oneDNN, which computes on CPUs, has words of its own for it."""
+    return should_reduce_batch_size(error) or str(error).startswith("could not create a ")
 
 
 def _add_up(parameters: list[torch.nn.Parameter], sums: dict[str, float], stop: bool, processes: Processes) -> bool:

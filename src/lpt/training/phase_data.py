@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from lpt.config import RunConfig
+from lpt.data.device_crops import suits_device_crops
 from lpt.data.loading import train_batches
 from lpt.data.manifest import LabelledImages
 from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
@@ -68,6 +69,7 @@ def phase_batches(
         workers=int(config.runtime.workers),
         pin_memory=config.runtime.device == "cuda",
         positions=processes.share(plan.batch_size),
+        whole=suits_device_crops(images, preprocessing, torch.device(str(config.runtime.device))),
     )
     for batches in loaded:
         yield {stream: ImageBatch(batch, preprocessing) for stream, batch in batches.items()}
@@ -129,21 +131,22 @@ def filled_prefix_cache(
     record = model.backbone.record
     tokens = model.shared.tokens.detach().cpu().contiguous()
     weights = (sha256(tokens.numpy().tobytes()).hexdigest(), record and record.weight_hash)
-    cache = PrefixCache(
-        phase_draws(images, config, plan, processes).distinct(len(images), plan.steps),
-        len(images) * config.prefix_cache.views,
-        kept_shape(model.backbone, config),
-        plan.micro_batch,
-        file=file,
-        identity=f"{weights} {config.runtime.precision} {plan.seed} {preprocessing.model_dump_json()}",
-    )
-    cache.fill(
-        model,
-        images,
-        preprocessing,
-        views=config.prefix_cache.views,
-        seed=plan.seed,
-        workers=int(config.runtime.workers),
-        progress=show(len(cache.numbers)),
-    )
+    with processes.apart():
+        cache = PrefixCache(
+            phase_draws(images, config, plan, processes).distinct(len(images), plan.steps),
+            len(images) * config.prefix_cache.views,
+            kept_shape(model.backbone, config),
+            plan.micro_batch,
+            file=file,
+            identity=f"{weights} {config.runtime.precision} {plan.seed} {preprocessing.model_dump_json()}",
+        )
+        cache.fill(
+            model,
+            images,
+            preprocessing,
+            views=config.prefix_cache.views,
+            seed=plan.seed,
+            workers=int(config.runtime.workers),
+            progress=show(len(cache.numbers)),
+        )
     return cache

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lpt.config import DataConfig
 from lpt.data.check import examine
-from lpt.data.duplicates import Place, find_duplicates
+from lpt.data.duplicates import Place, find_duplicates, listed_again
 from lpt.data.findings import Finding, Findings
 from lpt.data.images import ArrayImages
 from lpt.data.longtail import ShotGroups
@@ -117,6 +117,40 @@ def test_duplicates_leaks_and_contradictions(tmp_path: Path) -> None:
     )
     contradiction = about(findings, "under different classes")
     assert contradiction.examples == (f"{root}/train/ant/1.png (ant) = {root}/train/bee/same.png (bee)",)
+
+
+def test_images_listed_again(tmp_path: Path) -> None:
+    """A manifest that names a file twice is told apart from copies of it, and without reading it."""
+    root = folder(tmp_path / "d", ant=4, bee=2)
+    rows = ["ant/0.png,ant", "ant/0.png,ant", "ant/0.png,ant", "ant/1.png,ant", "ant/1.png,bee", "ant/2.png,ant"]
+    (root / "train.csv").write_text(
+        "\n".join(["image,label", *rows, "bee/0.png,bee", "ant/3.png,ant"]), encoding="utf-8"
+    )
+    (root / "test.csv").write_text("image,label\nant/2.png,ant\nbee/1.png,bee\n", encoding="utf-8")
+    splits = open_splits(DataConfig(source=str(root / "train.csv"), test=str(root / "test.csv")), seed=0)
+    for decode in (True, False):
+        findings = examine(splits, decode=decode, compare=decode)
+        again = about(findings, "listed before in the same class")
+        assert (again.severity, again.what.split(" listed")[0]) == ("warning", "2 training images")
+        assert again.examples == (f"{root}/ant/0.png (ant) = (ant) = (ant)",)
+        assert about(findings, "listed several times").examples == (f"{root}/ant/1.png (ant) = (bee)",)
+        leak = about(findings, "listed among the training images")
+        assert leak.examples == (f"{root}/ant/2.png (ant) = (test: ant)",)
+        assert not [one for one in findings.findings if "stored before" in one.what or "byte for byte" in one.what]
+
+
+def test_copies_of_an_image_that_is_listed_again_are_found(tmp_path: Path) -> None:
+    """The first listing of a file stands for all when bytes are compared."""
+    root = folder(tmp_path / "d", ant=3, bee=2)
+    (root / "bee" / "0.png").write_bytes((root / "ant" / "0.png").read_bytes())
+    listing = "image,label\nant/1.png,ant\nant/0.png,ant\nant/0.png,ant\nbee/0.png,bee\nbee/1.png,bee\n"
+    (root / "train.csv").write_text(listing, encoding="utf-8")
+    splits = open_splits(DataConfig(source=str(root / "train.csv")), seed=0)
+    parts = {"train": splits.train}
+    listed = listed_again(parts)
+    assert listed == [[Place("train", 1), Place("train", 2)]]
+    assert find_duplicates(parts, without=listed[0][1:]) == [[Place("train", 1), Place("train", 3)]]
+    assert about(examine(splits), "found several times, under").examples
 
 
 def test_duplicates_need_more_than_equal_length_and_middle() -> None:

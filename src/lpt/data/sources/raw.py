@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -56,6 +57,7 @@ class RawData:
     notes: list[str] = field(default_factory=list)
 
 
+@lru_cache(maxsize=256)
 def split_name(text: str) -> SplitName | None:
     """The split that a folder, file or cell called `text` stands for, if any."""
     word = text.strip().lower()

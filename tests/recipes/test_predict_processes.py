@@ -1,0 +1,224 @@
+"""`lpt predict` killed, and by several processes: the bytes are those of one process that nothing disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lpt.run.predict import predict_files
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, signals, and cores given to a process")
+IMAGES, SIZE = 320, 8
+SHARDS = IMAGES // SIZE
+SMALL_SHARDS = f"""
+import functools
+import lpt.run.predict as module
+module.predict_files = functools.partial(module.predict_files, shard_size={SIZE})
+from lpt.cli import main
+"""
+LAUNCHER = f"""
+import json, os, sys
+{SMALL_SHARDS}
+for line in sys.stdin:
+    arguments, said, count, port = json.loads(line)
+    started = []
+    for rank in range(count):
+        started.append(os.fork())
+        if not started[-1]:
+            file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            size = str(count)
+            if count > 1:
+                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
+                os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+            sys.argv = ["lpt", *arguments]
+            main()
+            sys.exit(0)
+    print(json.dumps(started), flush=True)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]), flush=True)
+"""
+"""Starts `lpt` several times without importing everything each time; it does not end what is left when one dies."""
+
+
+def of_two_cores() -> None:
+    """One thread for each of two processes, as one process has under pytest: threads change rounding."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", LAUNCHER]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, preexec_fn=of_two_cores) as process:
+        yield process
+        process.kill()
+
+
+class Work:
+    """A job of 320 images in 40 shards, one of them in the second shard unreadable."""
+
+    def __init__(self, run: Path, photos: Path, folder: Path, launcher: subprocess.Popen[str]) -> None:
+        self.folder, self.launcher, self.pack = folder, launcher, run / "pack"
+        self.output, self.parts, self.said = folder / "found.csv", folder / "found.csv.parts", folder / "said.txt"
+        self.photos = folder / "new"
+        self.photos.mkdir()
+        for number in range(IMAGES):
+            name = ("dark/0.jpg", "grey/1.jpg", "light/1.jpg")[number % 3]
+            shutil.copy(photos / "test" / name, self.photos / f"{number:03d}.jpg")
+        self.bad = self.photos / f"{SIZE + 2:03d}.jpg"
+        self.bad.write_bytes(b"broken")
+        options = ["--device", "cpu", "--batch-size", "4", "--top-k", "3"]
+        self.arguments = ["predict", str(run), str(self.photos), "--output", str(self.output), *options]
+
+    def whole(self) -> bytes:
+        """What one process that nothing disturbs writes."""
+        output = self.folder / "whole.csv"
+        predict_files(
+            self.pack,
+            [self.photos],
+            output,
+            top_k=3,
+            prior=None,
+            skip_bad=True,
+            backbone=None,
+            checkpoint=None,
+            device="cpu",
+            batch_size=4,
+            progress=Console(quiet=True),
+            shard_size=SIZE,
+        )
+        return output.read_bytes()
+
+    def start(self, *more: str, processes: int) -> list[int]:
+        """Their process numbers."""
+        self.said.unlink(missing_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        assert self.launcher.stdin is not None
+        self.launcher.stdin.write(json.dumps([[*self.arguments, *more], str(self.said), processes, port]) + "\n")
+        self.launcher.stdin.flush()
+        return self._answer()
+
+    def end(self) -> tuple[list[int], str]:
+        """Exit codes, and what was said by all of them."""
+        codes = self._answer()
+        said = self.said.read_text()
+        assert "Traceback" not in said
+        return codes, said
+
+    def _answer(self) -> list[int]:
+        assert self.launcher.stdout is not None
+        return list(json.loads(self.launcher.stdout.readline()))
+
+    def finished(self) -> dict[Path, int]:
+        """Files of finished shards, and when they were written."""
+        return {path: path.stat().st_mtime_ns for path in self.parts.glob("[0-9]*.part")}
+
+    def wait_for(self, shards: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self.finished()) < shards:
+            assert time.monotonic() < deadline, self.said.read_text()
+            time.sleep(0.001)
+
+
+@pytest.fixture
+def work(fitted_run: Path, photo_folder: Path, tmp_path: Path, launcher: subprocess.Popen[str]) -> Work:
+    return Work(fitted_run, photo_folder, tmp_path, launcher)
+
+
+def contains(new: dict[Path, int], old: dict[Path, int]) -> bool:
+    return {path: new.get(path) for path in old} == old
+
+
+@pytest.mark.slow
+def test_killed_jobs_go_on_to_the_same_bytes(work: Work) -> None:
+    """`kill -9` of one process, then of one of two; torchrun's two finish it: no shard twice, and no byte differs."""
+    (alone,) = work.start("--bad-images", "skip", processes=1)
+    work.wait_for(4)
+    os.kill(alone, signal.SIGKILL)
+    assert work.end()[0] == [-signal.SIGKILL]
+    first = work.finished()
+    assert 4 <= len(first) < SHARDS
+
+    two = work.start("--bad-images", "skip", processes=2)
+    work.wait_for(len(first) + 2)
+    os.kill(two[1], signal.SIGKILL)
+    codes, said = work.end()
+    second = work.finished()
+    assert codes == [2, -signal.SIGKILL]
+    assert f"Going on: {SIZE * len(first)} of {IMAGES} images are done" in said
+    assert f"{SIZE * len(second)} of {IMAGES} images are done, in {work.parts}: the same command goes on" in said
+    assert said.count("Error: ") == said.count("Error: another process of this run has ended") == 1
+    assert len(first) < len(second) < SHARDS
+    assert contains(second, first)
+    assert not work.output.exists()
+
+    third, message = by_torchrun(work, len(second) + 1)
+    assert contains(third, second)
+    assert f"Going on: {SIZE * len(second)} of {IMAGES} images are done" in message
+    assert [message.count(part) for part in ("Left out: 1 of 320", str(work.bad), "319 predictions")] == [1, 1, 1]
+    assert not work.parts.exists()
+    assert not list(work.folder.glob(".*"))
+    assert work.output.read_bytes() == work.whole()
+
+
+def by_torchrun(work: Work, shards: int) -> tuple[dict[Path, int], str]:
+    """Finish the job; the files of finished shards when there were so many, and what was said."""
+    program = work.folder / "program.py"
+    program.write_text(SMALL_SHARDS + "main()\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(program)]
+    process = subprocess.Popen(
+        [*command, *work.arguments, "--bad-images", "skip"], stderr=subprocess.PIPE, text=True, preexec_fn=of_two_cores
+    )
+    work.wait_for(shards)
+    seen = work.finished()
+    _, message = process.communicate(timeout=100)
+    assert process.returncode == 0, message
+    return seen, message
+
+
+@pytest.mark.parametrize("who", [[0, 1], [1]])
+def test_ctrl_c_stops_two_processes(work: Work, who: list[int]) -> None:
+    """Whichever is told to stop, all do; one message says how to go on, and finished shards stay."""
+    two = work.start("--bad-images", "skip", processes=2)
+    work.wait_for(2)
+    before = work.finished()
+    for rank in who:
+        os.kill(two[rank], signal.SIGINT)
+    codes, said = work.end()
+    after = work.finished()
+    assert codes == [130, 130]
+    assert said.count("Error: interrupted; ") == said.count("Error") == 1
+    assert f"{SIZE * len(after)} of {IMAGES} images are done" in said
+    assert contains(after, before)
+    assert not list(work.parts.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], "010.jpg: cannot be read"),  # found by the second process alone
+        (["--checkpoint", "nowhere.pt"], "nowhere.pt"),  # by both
+        (["--output", "/dev/null/found.csv"], "/dev/null/found.csv"),  # by the first
+    ],
+)
+def test_two_processes_say_what_is_wrong_once(work: Work, more: list[str], expected: str) -> None:
+    """Whichever finds it; both end with code 2."""
+    work.start(*more, processes=2)
+    codes, said = work.end()
+    assert codes == [2, 2]
+    assert said.count(expected) == 1
+    assert said.count("Error") == 1
