@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/results.md, made from the committed result files.
+"""The tables of README.md, docs/results.md and docs/performance.md, made from the committed result files.
 
 python -m benchmarks.tables          print them
 python -m benchmarks.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
@@ -14,9 +14,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks import performance_tables
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "performance.md")
 MEASURES = ("overall", "many", "medium", "few")
 
 Result = dict[str, Any]
@@ -83,6 +85,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cifar100_lt_96": lambda: cifar(96),
     "cifar100_lt_128": lambda: cifar(128),
     "demo": demo,
+    **performance_tables.TABLES,
 }
 
 

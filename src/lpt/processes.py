@@ -41,7 +41,7 @@ class Processes:
     @classmethod
     def started(cls, *, on_cpu: bool) -> Processes:
         """The processes that a launcher has started, connected to each other (gloo on CPUs, NCCL on cards)."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if not several_started():
             return ALONE
         with _loss_is_told():
             state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
@@ -110,6 +110,11 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def several_started() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager

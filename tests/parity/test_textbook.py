@@ -268,7 +268,7 @@ def test_plain_attention(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("shared_blocks", [0, 2, 3])
 def test_forward_is_encode_and_classify(shared_blocks: int) -> None:
     """What `forward` computes once for both passes changes nothing: outputs and gradients of the two parts."""
-    textbook, model, images = build("everything", shared_blocks)
+    _, model, images = build("everything", shared_blocks)
     gradients = []
     for run in (lambda: model(images), lambda: model.classify(model.encode(images))):
         train_only(model, *PARAMETERS)

@@ -259,7 +259,9 @@ def test_ctrl_c_elsewhere(fitted_run: Path, photo_folder: Path) -> None:
     """Ctrl-C in a command that saves nothing ends with 130, without a traceback."""
     arguments = ["predict", fitted_run, *[photo_folder] * 3000]
     pipe = subprocess.PIPE
-    process = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdout=pipe, stderr=pipe, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (tests run in the background ignore it)
+    command = [*PROGRAM, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("image,class_1")
     process.send_signal(signal.SIGINT)

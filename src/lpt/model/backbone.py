@@ -52,6 +52,14 @@ class KeyValue(NamedTuple):
     value: Tensor
 
 
+class QueryKeyValue(NamedTuple):
+    """Queries, keys and values of image tokens in one block, each [B, H, N, d]; queries [B, H, 1, d] for one token."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
 class FrozenViT(nn.Module):
     """A timm Vision Transformer that never trains.
 
@@ -177,8 +185,27 @@ class FrozenViT(nn.Module):
         key, value = _project(attention, hidden, first=1).unflatten(-1, (2, attention.num_heads, -1)).unbind(-3)
         return KeyValue(attention.k_norm(key.transpose(-3, -2)), value.transpose(-3, -2))
 
+    def project(self, layer: int, tokens: Tensor, *, class_token_only: bool = False) -> QueryKeyValue:
+        """Queries, keys and values of image tokens [B, N, D] in a block; queries of the class token alone if asked."""
+        block = self.vit.blocks[layer]
+        attention = block.attn
+        heads = attention.num_heads
+        hidden = block.norm1(tokens)
+        if class_token_only:
+            query = _project(attention, hidden[:, :1], first=0, last=1).unflatten(-1, (heads, -1)).transpose(1, 2)
+            key, value = _project(attention, hidden, first=1).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+        else:
+            query, key, value = attention.qkv(hidden).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        return QueryKeyValue(attention.q_norm(query), attention.k_norm(key), value)
+
     def block(
-        self, layer: int, tokens: Tensor, prompts: Sequence[KeyValue], *, class_token_only: bool = False
+        self,
+        layer: int,
+        tokens: Tensor,
+        prompts: Sequence[KeyValue],
+        *,
+        class_token_only: bool = False,
+        projected: QueryKeyValue | None = None,
     ) -> Tensor:
         """One block on image tokens that also attend to prompts.
 
@@ -188,25 +215,20 @@ class FrozenViT(nn.Module):
             prompts: keys and values of any number of prompts, shared by the batch [H, P, d] or per image
                 [B, H, P, d].
             class_token_only: compute the output of the class token alone (all tokens still serve as keys and values).
+            projected: `project` of the same tokens, when the caller has it already.
 
         Returns:
             [B, N, D], or [B, 1, D] for the class token alone.
         """
         block = self.vit.blocks[layer]
-        attention = block.attn
-        heads = attention.num_heads
-        hidden = block.norm1(tokens)
+        if projected is None:
+            projected = self.project(layer, tokens, class_token_only=class_token_only)
+        key = _with_prompts(projected.key, [prompt.key for prompt in prompts])
+        value = _with_prompts(projected.value, [prompt.value for prompt in prompts])
+        mixed = _attend(projected.query, key, value, block.attn.scale)
         if class_token_only:
             tokens = tokens[:, :1]
-            query = _project(attention, hidden[:, :1], first=0, last=1).unflatten(-1, (heads, -1)).transpose(1, 2)
-            key, value = _project(attention, hidden, first=1).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
-        else:
-            query, key, value = attention.qkv(hidden).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key = attention.q_norm(query), attention.k_norm(key)
-        key = _with_prompts(key, [prompt.key for prompt in prompts])
-        value = _with_prompts(value, [prompt.value for prompt in prompts])
-        mixed = _attend(query, key, value, attention.scale)
-        tokens = tokens + block.ls1(attention.proj(mixed.transpose(1, 2).flatten(2)))
+        tokens = tokens + block.ls1(block.attn.proj(mixed.transpose(1, 2).flatten(2)))
         return tokens + block.ls2(block.mlp(block.norm2(tokens)))
 
 
@@ -219,14 +241,21 @@ def _project(attention: Attention, hidden: Tensor, *, first: int, last: int = 3)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """softmax(query key^T * scale) value, each [B, H, tokens, d].
-
-    On the CPU the backward of torch's fused kernel is slow, in bfloat16 by a factor of eight (measured at 37 and 65
-    tokens, torch 2.15), so that the plain form is used wherever a gradient will flow.
-    """
-    if query.device.type == "cpu" and (query.requires_grad or key.requires_grad or value.requires_grad):
+    """softmax(query key^T * scale) value, each [B, H, tokens, d]."""
+    if _plain_is_faster(query, key, value):
         return ((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1) @ value
     return F.scaled_dot_product_attention(query, key, value, scale=scale)
+
+
+def _plain_is_faster(*tensors: Tensor) -> bool:
+    """Whether attention is better computed without torch's fused kernel.
+
+    On the CPU the kernel's backward in bfloat16 is slow (by a factor of eight where there are AMX instructions). In
+    float32 the two forms take the same time in a ViT-Ti and the kernel is up to 1.8 times as fast in a ViT-B, and it
+    keeps no attention weights. `python -m benchmarks.speed` measures both.
+    """
+    low = tensors[0].dtype in (torch.bfloat16, torch.float16)
+    return low and tensors[0].device.type == "cpu" and any(tensor.requires_grad for tensor in tensors)
 
 
 def _with_prompts(tokens: Tensor, prompts: Sequence[Tensor]) -> Tensor:

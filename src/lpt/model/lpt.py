@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lpt.errors import ConfigError
-from lpt.model.backbone import FrozenViT, KeyValue
+from lpt.model.backbone import FrozenViT, KeyValue, QueryKeyValue
 from lpt.model.head import CosineHead
 from lpt.model.prompts import GroupPrompts, Matching, SharedPrompt
 
@@ -101,7 +101,8 @@ class LPT(nn.Module):
     def encode_shared(self, images: Tensor) -> Tensor:
         """Class-token features under the shared prompt alone, [B, 3, height, width] -> [B, D]."""
         shared = self.shared_constants()
-        return self._suffix(self._prefix(images, shared), shared, None)
+        tokens = self._prefix(images, shared)
+        return self._suffix(tokens, self._project(tokens), shared, None)
 
     def forward_shared(self, images: Tensor, *, feature_mask: Tensor | None = None) -> Tensor:
         """Phase 1: classify under the shared prompt alone.
@@ -124,16 +125,20 @@ class LPT(nn.Module):
     ) -> LPTOutput:
         """Phase 2 and inference: classify under the shared prompt and the group prompts that the query picks.
 
-        The first K blocks are the same for the query and the final pass and run once.
+        The first K blocks are the same for the query and the final pass and run once, and so are the image tokens'
+        queries, keys and values in block K+1.
 
         Args:
             images: [B, 3, height, width].
             feature_mask: factor on the features (dropout), [B, D].
             constants: `shared_constants()`, when the caller keeps them.
         """
-        constants = self.shared_constants() if constants is None else constants
-        encoded = self.encode(images, constants=constants)
-        return self.classify(encoded, feature_mask=feature_mask, constants=constants)
+        shared = self.shared_constants() if constants is None else constants
+        tokens = self._prefix(images, shared)
+        projected = self._project(tokens)
+        with torch.no_grad():
+            query = self._suffix(tokens, projected, shared, None)
+        return self._classify(tokens, projected, query, shared, feature_mask)
 
     def encode(self, images: Tensor, *, constants: list[KeyValue] | None = None) -> Encoded:
         """The part of `forward` that no group prompt, key or head weight enters.
@@ -145,7 +150,7 @@ class LPT(nn.Module):
         shared = self.shared_constants() if constants is None else constants
         tokens = self._prefix(images, shared)
         with torch.no_grad():
-            query = self._suffix(tokens, shared, None)
+            query = self._suffix(tokens, self._project(tokens), shared, None)
         return Encoded(tokens, query)
 
     def classify(
@@ -163,10 +168,8 @@ class LPT(nn.Module):
             constants: `shared_constants()`, when the caller keeps them.
         """
         shared = self.shared_constants() if constants is None else constants
-        matching = self.groups.match(encoded.query, self.top_k)
-        group = self.groups.gather(matching.groups)
-        features = self._suffix(encoded.tokens.to(self.backbone.dtype), shared, group)
-        return LPTOutput(self.head(_masked(features, feature_mask)), _similarity(matching), matching.groups)
+        tokens = encoded.tokens.to(self.backbone.dtype)
+        return self._classify(tokens, self._project(tokens), encoded.query, shared, feature_mask)
 
     def shared_constants(self) -> list[KeyValue]:
         """Keys and values of the shared prompt in every block, each [H, P, d]."""
@@ -180,18 +183,38 @@ class LPT(nn.Module):
             tokens = self.backbone.block(layer, tokens, [shared[layer]])
         return tokens
 
-    def _suffix(self, tokens: Tensor, shared: list[KeyValue], group: Tensor | None) -> Tensor:
+    def _project(self, tokens: Tensor) -> QueryKeyValue:
+        """Queries, keys and values of block K+1, of image tokens [B, N, D] after block K."""
+        layer = self.shared_blocks
+        return self.backbone.project(layer, tokens, class_token_only=layer == self.backbone.depth - 1)
+
+    def _suffix(self, tokens: Tensor, projected: QueryKeyValue, shared: list[KeyValue], group: Tensor | None) -> Tensor:
         """Class-token features after blocks K+1..L and the norm, [B, N, D] -> [B, D].
 
-        `group` is each image's group prompt [B, L-K, P, D], or None for the shared prompt alone.
+        `projected` belongs to block K+1; `group` is each image's group prompt [B, L-K, P, D], or None for the shared
+        prompt alone.
         """
-        last = self.backbone.depth - 1
-        for layer in range(self.shared_blocks, self.backbone.depth):
+        first, last = self.shared_blocks, self.backbone.depth - 1
+        for layer in range(first, self.backbone.depth):
             prompts = [shared[layer]]
             if group is not None:
-                prompts.append(self.backbone.prompt_key_value(layer, group[:, layer - self.shared_blocks]))
-            tokens = self.backbone.block(layer, tokens, prompts, class_token_only=layer == last)
+                prompts.append(self.backbone.prompt_key_value(layer, group[:, layer - first]))
+            known = projected if layer == first else None
+            tokens = self.backbone.block(layer, tokens, prompts, class_token_only=layer == last, projected=known)
         return self.backbone.norm(tokens)[:, 0]
+
+    def _classify(
+        self,
+        tokens: Tensor,
+        projected: QueryKeyValue,
+        query: Tensor,
+        shared: list[KeyValue],
+        feature_mask: Tensor | None,
+    ) -> LPTOutput:
+        """Matching by the query [B, D], blocks K+1..L on tokens [B, N, D], head."""
+        matching = self.groups.match(query, self.top_k)
+        features = self._suffix(tokens, projected, shared, self.groups.gather(matching.groups))
+        return LPTOutput(self.head(_masked(features, feature_mask)), _similarity(matching), matching.groups)
 
 
 def _masked(features: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -209,8 +210,11 @@ def _facts(prepared: Prepared) -> dict[str, Any]:
     digest.update(train.rows.tobytes())
     source = train.source
     for index, row in enumerate(train.rows.tolist()):
-        size = source.stored_bytes(row) if isinstance(source, FileImages) else 0
-        digest.update(f"{Path(train.name(index)).name}|{size}\0".encode("utf-8", "backslashreplace"))
+        if isinstance(source, FileImages):
+            name, size = source.name(row), source.stored_bytes(row)
+        else:
+            name, size = train.name(index), 0
+        digest.update(f"{os.path.basename(name)}|{size}\0".encode("utf-8", "backslashreplace"))  # noqa: PTH119
     return {
         "data_sha256": digest.hexdigest(),
         "versions": Versions.here().model_dump(),

@@ -8,7 +8,7 @@ import torch
 
 from lpt.data.sources import usable_cores
 from lpt.hardware import processes_here
-from lpt.processes import ALONE, Processes
+from lpt.processes import ALONE, Processes, several_started
 
 
 def launched(device: str) -> Processes:
@@ -17,7 +17,7 @@ def launched(device: str) -> Processes:
     They only exchange results and words, so that they are connected through gloo on cards too: it notices at once when
     a process dies.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not several_started():
         return ALONE
     processes = Processes.started(on_cpu=True)
     torch.set_num_threads(max(1, usable_cores() // processes_here()))  # torchrun's default is 1

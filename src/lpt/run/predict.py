@@ -19,7 +19,7 @@ from lpt.data.images import IMAGE_SUFFIXES
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.pack import load_pack
 from lpt.predictor import Predictor
-from lpt.processes import Processes
+from lpt.processes import Processes, several_started
 from lpt.report.progress import counted
 from lpt.run.launched import launched
 from lpt.run.rows import Classifier, decoded
@@ -73,9 +73,9 @@ def predict_files(
         shard_size: images of a shard.
     """
     _check_output(output)
-    processes = launched(device)
-    if output is None and processes.count > 1:
+    if output is None and several_started():
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
+    processes = launched(device)
 
     def prepare() -> tuple[Classifier, Job]:
         loaded = load_pack(pack)

@@ -31,6 +31,9 @@ from lpt.run.tracking import check_trackers
 from lpt.training.initial import new_model
 from lpt.training.phase_data import prefix_cache_size
 
+COMPARED_AT_START = 20_000
+"""Most training images whose contents are compared with each other before a run; `lpt doctor` compares any number."""
+
 Data = str | Path | Splits
 Settings = Mapping[str, Any] | list[str]
 
@@ -176,7 +179,8 @@ def warn_of_data(prepared: Prepared, console: Console) -> None:
     if not prepared.processes.writes:
         return
     size = min(prepared.preprocessing.size)
-    found = examine(prepared.splits, decode=False, groups=prepared.groups, input_size=size).findings
+    compare = len(prepared.splits.train) <= COMPARED_AT_START
+    found = examine(prepared.splits, decode=False, compare=compare, groups=prepared.groups, input_size=size).findings
     serious = [finding for finding in found if finding.severity != "info"]
     for finding in serious:
         console.print(f"  {finding.severity}: {finding.what} {finding.advice}", style="yellow", markup=False)

@@ -1,0 +1,142 @@
+"""Measuring and packing at the full number of classes, without a model: random cosines, untrained tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure  # noqa: F401  # imported here, so that its memory is not counted as a plot's
+import numpy as np
+import torch
+
+from benchmarks.scale.measure import watched
+from benchmarks.scale.simulated import TEST_IMAGES_OF_A_CLASS, class_counts, class_name
+from lpt.data.longtail import ShotGroups
+from lpt.data.transforms import Preprocessing
+from lpt.evaluation.calibration import fit_temperature
+from lpt.evaluation.evaluate import Predictions
+from lpt.model import LPT
+from lpt.model.pretrained import load_backbone
+from lpt.pack import (
+    FORMAT_VERSION,
+    Method,
+    PackInfo,
+    Probabilities,
+    Shots,
+    Versions,
+    encode_tensors,
+    load_pack,
+    make_reference,
+    sha256,
+    write_pack,
+)
+from lpt.report.card import model_card
+from lpt.report.result import measure_predictions, write_measured
+
+POOL_SIZE, PICKED, SCALE = 20, 2, 20.0
+VIT_B = {"width": 768, "depth": 12}
+
+
+def evaluation(images: int, classes: int, folder: str) -> dict[str, Any]:
+    """Metrics, temperature, per_class.csv and plots of random cosines of a test set."""
+    random = np.random.default_rng(0)
+    counts, groups = class_counts(images, classes), ShotGroups()
+    labels = np.repeat(np.arange(classes), TEST_IMAGES_OF_A_CLASS)
+    cosines = random.uniform(-0.2, 0.4, (len(labels), classes)).astype(np.float32)
+    easy = 0.2 + 0.3 * np.log(counts) / np.log(counts.max())  # frequent classes are recognised more often
+    cosines[np.arange(len(labels)), labels] += random.uniform(0, 1, len(labels)) * easy[labels]
+    favourite = labels[:, None] // max(classes // POOL_SIZE, 1)
+    picked = (favourite + random.integers(0, 4, (len(labels), PICKED))) % POOL_SIZE
+    predictions = Predictions(cosines, labels, picked)
+    temperature, fitting = watched(lambda: fit_temperature(cosines, labels, SCALE))
+    measured, measuring = watched(
+        lambda: measure_predictions(predictions, counts, groups, scale=SCALE, temperature=temperature)
+    )
+    names = tuple(map(class_name, range(classes)))
+    _, writing = watched(lambda: write_measured(Path(folder), measured, names, POOL_SIZE))
+    return {
+        "test_images": len(labels),
+        "classes": classes,
+        "cosines_mib": round(cosines.nbytes / 2**20, 1),
+        "fit_temperature": fitting,
+        "metrics": measuring,
+        "per_class_csv_and_plots": writing,
+        "metrics_found": measured.metrics.to_dict(),
+    }
+
+
+def pack(images: int, classes: int, backbone_name: str, checkpoint: str | None, folder: str) -> dict[str, Any]:
+    """A pack really written, and read again."""
+    backbone = load_backbone(backbone_name, checkpoint=None if checkpoint is None else Path(checkpoint))
+    model = LPT(backbone, classes, pool_size=POOL_SIZE, top_k=PICKED)
+    content, encoding = watched(lambda: encode_tensors(model.state_dict()))
+    info = _info(model, content, class_counts(images, classes).tolist())
+    card = model_card(info, {}, len(content))
+    path, writing = watched(lambda: write_pack(Path(folder) / "pack", info, content, card))
+    _, loading = watched(lambda: load_pack(path))
+    bytes_of = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
+    return {
+        "backbone": info.backbone.name,
+        "classes": classes,
+        "numbers": info.method.trainable_parameters,
+        "head_share": round(model.head.weight.numel() / info.method.trainable_parameters, 4),
+        "bytes": bytes_of,
+        "total_mib": round(sum(bytes_of.values()) / 2**20, 2),
+        "backbone_mib": round(4 * info.backbone.parameters / 2**20, 1),
+        "model_card_lines": len(card.splitlines()),
+        "encoding": encoding,
+        "writing": writing,
+        "loading": loading,
+    }
+
+
+def vit_b_tensors(classes: int, prompt_length: int = 10) -> dict[str, Any]:
+    """The tensors of a pack for ViT-B, with its default sizes, as the bytes they are stored in."""
+    width, depth = VIT_B["width"], VIT_B["depth"]
+    state = {
+        "shared.tokens": torch.zeros(depth, prompt_length, width),
+        "groups.prompts": torch.zeros(POOL_SIZE, depth // 2, prompt_length, width),
+        "groups.keys": torch.zeros(POOL_SIZE, width),
+        "head.weight": torch.zeros(classes, width),
+    }
+    numbers = sum(tensor.numel() for tensor in state.values())
+    return {"backbone": "ViT-B", "numbers": numbers, "tensors_mib": round(len(encode_tensors(state)) / 2**20, 2)}
+
+
+def _info(model: LPT, content: bytes, counts: list[int]) -> PackInfo:
+    record = model.backbone.record
+    assert record is not None
+    numbers = sum(tensor.numel() for tensor in model.state_dict().values())
+    return PackInfo(
+        format_version=FORMAT_VERSION,
+        versions=Versions.here(),
+        backbone=record,
+        preprocessing=Preprocessing(
+            size=model.backbone.image_size,
+            mean=record.mean,
+            std=record.std,
+            interpolation="bicubic",
+            test_crop=0.875,
+            crop_area=(0.3, 1.0),
+            crop_aspect=(0.75, 1.25),
+            flip=True,
+        ),
+        class_names=[class_name(label) for label in range(len(counts))],
+        class_counts=counts,
+        shots=Shots(few_below=20, many_above=100),
+        method=Method(
+            name="lpt",
+            phases=[1, 2],
+            prompt_length=model.shared.tokens.shape[1],
+            shared_blocks=model.shared_blocks,
+            pool_size=POOL_SIZE,
+            top_k=PICKED,
+            trainable_parameters=numbers,
+            share_of_backbone=numbers / record.parameters,
+        ),
+        probabilities=Probabilities(scale=SCALE, temperature=1.0, fitted_on="nothing"),
+        metrics={},
+        training={},
+        reference=make_reference(model, group_prompts=True),
+        tensors_sha256=sha256(content),
+    )

@@ -1,0 +1,82 @@
+"""The tables of a record of this benchmark, as Markdown: for benchmarks.tables, so that no number is typed by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def cost_table(record: Record) -> str:
+    """What each part costs at the full size."""
+    opening, share, evaluation = record["opening"], record["sampling_share"], record["evaluation"]
+    full = record["drawing"]["by_images"][-1]
+    rows = [
+        *((f"opening, {name}", "10 s, 1,024 MiB", cost(opening[form])) for form, name in
+          (("csv", "CSV"), ("path_list", "`path label` lists"), ("folder", "class folders"))),
+        ("a class-balanced draw: first round of the classes / later ones", "O(1)", draw(full["balanced"])),
+        ("an instance-balanced draw: likewise", "O(1)", draw(full["instance"])),
+        (measured_step(share), "2 %", f"{100 * share['share_of_measured_step']:.2g} %"),
+        (calculated_step(share), "2 %", f"{100 * share['share_of_calculated_step']:.2g} %"),
+        *((f"`lpt doctor{flag}`, {name}", "", f"{cost(record[key])}, {record[key]['lines']} lines")
+          for key, flag, name in
+          (("doctor_csv_no_decode", " --no-decode", "CSV"), ("doctor_csv", "", "CSV"),
+           ("doctor_folder_no_decode", " --no-decode", "class folders"), ("doctor_folder", "", "class folders"))),
+        *((f"`lpt fit`: {name}", "", cost(record["start_of_fit"][key])) for key, name in
+          (("prepare_without_reading_images", "data and backbone opened"), ("warn_of_data", "warnings"),
+           ("fingerprint", "fingerprint of the data"), ("check_readable", "every image decoded once"))),
+        ("metrics of the test set's cosines", "", cost(evaluation["metrics"])),
+        ("temperature on as many", "", cost(evaluation["fit_temperature"])),
+        ("per_class.csv and plots", "", cost(evaluation["per_class_csv_and_plots"])),
+        ("pack for ViT-Ti", "", pack(record["pack"])),
+        ("pack for ViT-B", "", f"{record['pack_vit_b']['tensors_mib']:.1f} MiB"),
+    ]  # fmt: skip
+    return "\n".join(["| what | target | measured |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def growth_table(record: Record) -> str:
+    """Cost against each size: values, fitted slope, and how far the points are off the line."""
+    against = record["against"]
+    lines = ["| cost | against | values | slope | off the line by at most |", "|---|---|---|---|---|"]
+    for what, size, name in (
+        ("opening", "train_images", "training images N"),
+        ("classes", "classes", "classes C"),
+        ("pool_size", "pool_size", "group prompts M"),
+        ("prompt_length", "prompt_length", "prompt length P"),
+    ):
+        points, line = against[what]["points"], against[what]["line"]
+        values = ", ".join(f"{one['seconds']:.3g} s at {one[size]:,}" for one in points)
+        slope = f"{1e6 * line['slope']:,.1f} µs"
+        cost_of = "opening a CSV" if what == "opening" else "a training step"
+        lines.append(f"| {cost_of} | {name} | {values} | {slope} | {100 * line['worst_deviation']:.1f} % |")
+    return "\n".join(lines)
+
+
+def cost(one: Record) -> str:
+    """Seconds and peak memory."""
+    return f"{one['seconds']:.3g} s, {one['peak_mib']:,.0f} MiB"
+
+
+def draw(stream: Record) -> str:
+    """Microseconds of a draw."""
+    return f"{stream['first_round_microseconds_a_draw']:.2g} / {stream['microseconds_a_draw']:.2g} µs"
+
+
+def measured_step(share: Record) -> str:
+    """What the draws of a step are compared with, where that was measured."""
+    step = share["measured_step"]
+    return (
+        f"all draws of a step, of {step['seconds']:.2g} s measured (ViT-Ti, {step['pixels']} pixels, two batches of "
+        f"{step['batch_size']}, CPU)"
+    )
+
+
+def calculated_step(share: Record) -> str:
+    """The same, where it is an assumption."""
+    step = share["calculated_step"]
+    return f"calculated: of {step['seconds']:g} s assumed for a card and two batches of {step['batch_size']}"
+
+
+def pack(one: Record) -> str:
+    """Size of a pack, and how much of it is the head."""
+    return f"{one['total_mib']:.2f} MiB, {100 * one['head_share']:.0f} % of its numbers in the classifier"
