@@ -223,9 +223,10 @@ def crops(result: Result) -> list[str]:
     return rows_of(["pixels", "Pillow, images/s", "matrix products, images/s", "ratio"], cells)
 
 
-def spread(values: list[float]) -> str:
+def spread(values: Iterable[float]) -> str:
     """`66.8`, or of several `66.8 ± 0.4`."""
-    return f"{mean(values):.1f}" if len(values) == 1 else f"{mean(values):.1f} ± {stdev(values):.1f}"
+    numbers = list(values)
+    return f"{mean(numbers):.1f}" if len(numbers) == 1 else f"{mean(numbers):.1f} ± {stdev(numbers):.1f}"
 
 
 def signed(values: list[float]) -> str:

@@ -9,19 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
 from benchmarks import performance_tables
+from benchmarks.performance_tables import MEASURES, RESULTS, Result, spread
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "performance.md")
-MEASURES = ("overall", "many", "medium", "few")
-
-Result = dict[str, Any]
 
 
 def cifar(size: int, kind: str = "") -> str:
@@ -87,12 +82,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo": demo,
     **performance_tables.TABLES,
 }
-
-
-def spread(values: Iterable[float]) -> str:
-    """`66.8`, or of several `66.8 ± 0.4`."""
-    numbers = list(values)
-    return f"{mean(numbers):.1f}" if len(numbers) == 1 else f"{mean(numbers):.1f} ± {stdev(numbers):.1f}"
 
 
 def read(path: Path) -> Result:

@@ -58,7 +58,7 @@ def inspect_machine(device: str = "auto") -> Machine:
             f"runtime.device: {device!r} is not available here. Available: auto, {', '.join(there)}. "
             "One of several cards is chosen with the environment variable CUDA_VISIBLE_DEVICES."
         )
-    cores = max(1, usable_cores() // processes_here())
+    cores = cores_here()
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free, host_memory())
@@ -69,6 +69,11 @@ def inspect_machine(device: str = "auto") -> Machine:
 def host_memory() -> int:
     """Memory free on this machine for each of the run's processes on it, bytes."""
     return int(psutil.virtual_memory().available) // processes_here()
+
+
+def cores_here() -> int:
+    """CPU cores for each of the run's processes on this machine."""
+    return max(1, usable_cores() // processes_here())
 
 
 def processes_here() -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
 from lpt.randomness import global_generator_restored, seed_of
+
+Delivered = TypeVar("Delivered")
 
 
 class StreamBatch(NamedTuple):
@@ -117,10 +119,7 @@ def train_batches(
         worker_init_fn=_leave_interrupts_to_the_parent,
         generator=torch.Generator(),  # else the loader draws its workers' seeds from the global one
     )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    yield from _delivered(loader)
 
 
 class _Views(Dataset["Tensor | DataError"]):
@@ -178,10 +177,7 @@ def view_batches(
         collate_fn=_stacked_views,
         generator=torch.Generator(),
     )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    yield from _delivered(loader)
 
 
 def _stacked_views(items: Sequence[Tensor | DataError]) -> Tensor | DataError:
@@ -219,6 +215,11 @@ def evaluation_batches(
         collate_fn=_stacked,
         generator=torch.Generator(),
     )
+    yield from _delivered(loader)
+
+
+def _delivered(loader: Iterable[Delivered | DataError]) -> Iterator[Delivered]:
+    """A loader's batches; an error that a worker handed over is raised."""
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch

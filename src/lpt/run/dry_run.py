@@ -26,7 +26,7 @@ from lpt.hardware import reproducible
 from lpt.model import LPT
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import peak_memory, trained_phases
-from lpt.run.fit import default_output
+from lpt.run.fit import console_of, default_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.training.folder import RunFolder
 from lpt.training.loop import StepRecord, train_steps
@@ -101,7 +101,7 @@ def dry_run(
     if output is not None:
         RunFolder.check_free(Path(output), overwrite=overwrite)
     prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
-    console = console if prepared.processes.writes else Console(quiet=True)
+    console = console_of(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
     check_prefix_cache(prepared, console)

@@ -13,10 +13,10 @@ from rich.console import Console
 from lpt.config import validate
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
-from lpt.data.sources import open_images, usable_cores
+from lpt.data.sources import open_images
 from lpt.data.sources.raw import SplitName
 from lpt.errors import RunError
-from lpt.hardware import processes_here
+from lpt.hardware import cores_here
 from lpt.pack import Pack, PackInfo, Versions, load_pack
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
@@ -69,7 +69,7 @@ def evaluate_pack(
     loaded, predictor, (images, skipped, notes) = processes.agreed(opened)
     info = loaded.info
     with counted(progress, "measuring", len(processes.share(len(images)))) as done:
-        workers = 0 if len(images) < 1000 else max(0, min(usable_cores() // processes_here() - 1, 4))
+        workers = 0 if len(images) < 1000 else min(cores_here() - 1, 4)
         predictions = predictor.split(
             images, batch_size=batch_size, workers=workers, progress=done, processes=processes
         )

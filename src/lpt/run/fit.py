@@ -80,7 +80,7 @@ def fit(
     if output is not None:
         RunFolder.check_free(Path(output), overwrite=overwrite)  # before anything that takes long
     prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
-    console = _of_process(console, prepared.processes)
+    console = console_of(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
     check_prefix_cache(prepared, console)
@@ -111,7 +111,7 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
     prepared = prepare(data, config=values, read_images=False, console=console)
-    console = _of_process(console, prepared.processes)
+    console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
     prepared.processes.once(lambda: _check_unchanged(prepared, run, console))
     return _run(prepared, run, console)
@@ -125,7 +125,7 @@ def default_output(config: RunConfig) -> Path:
     return Path("runs") / f"{name or 'data'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _of_process(console: Console, processes: Processes) -> Console:
+def console_of(console: Console, processes: Processes) -> Console:
     """The console of the process that reports; the others say nothing."""
     return console if processes.writes else Console(quiet=True)
 

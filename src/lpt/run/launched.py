@@ -6,8 +6,7 @@ import os
 
 import torch
 
-from lpt.data.sources import usable_cores
-from lpt.hardware import processes_here
+from lpt.hardware import cores_here
 from lpt.processes import ALONE, Processes, several_started
 
 
@@ -20,7 +19,7 @@ def launched(device: str) -> Processes:
     if not several_started():
         return ALONE
     processes = Processes.started(on_cpu=True)
-    torch.set_num_threads(max(1, usable_cores() // processes_here()))  # torchrun's default is 1
+    torch.set_num_threads(cores_here())  # torchrun's default is 1
     if device in ("auto", "cuda") and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return processes

@@ -14,10 +14,9 @@ from typing import TextIO
 from PIL import Image
 
 from lpt.data.images import read_image
-from lpt.data.sources import usable_cores
 from lpt.data.sources.readable import failure_reason
 from lpt.errors import DataError
-from lpt.hardware import processes_here
+from lpt.hardware import cores_here
 from lpt.predictor import Prediction, Predictor
 
 Picture = tuple[Path, Image.Image | DataError]
@@ -59,7 +58,7 @@ class Classifier:
 
 def decoded(paths: Iterable[Path]) -> Generator[Picture]:
     """Pictures in order, read ahead by threads."""
-    workers = max(1, usable_cores() // processes_here())
+    workers = cores_here()
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[tuple[Path, Future[Image.Image]]] = deque()
         waiting = iter(paths)
