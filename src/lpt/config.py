@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lpt.architecture import Architecture
 from lpt.errors import ConfigError
 
 Auto = Literal["auto"]
 Size = Annotated[int, Field(ge=8)]
 Positive = Annotated[int, Field(ge=1)]
+Sampling = Literal["instance", "balanced", "square_root", "effective_number"]
 
 
 class Section(BaseModel):
@@ -82,15 +84,18 @@ class ImageConfig(Section):
         return self
 
 
-class ModelConfig(Section):
-    """Sizes of the prompts (DESIGN section 2)."""
+class ModelConfig(Architecture, Section):
+    """What is trained, its sizes (DESIGN section 2), and where it starts."""
 
-    prompt_length: int = Field(10, ge=0, description="Prompt tokens per block, P.")
-    shared_blocks: int | None = Field(None, ge=0, description="Blocks that see only the shared prompt, K. None: half.")
-    pool_size: Positive = Field(20, description="Group prompts in the pool, M.")
-    top_k: Positive = Field(2, description="Group prompts picked for an image, k.")
-    head_init: Literal["random", "class_means"] = Field(
-        "random", description="Head at the start: random, or the unit mean of the frozen features of each class."
+    adapter_size: Auto | Annotated[int, Field(ge=0)] = Field(  # type: ignore[assignment]
+        0,
+        description="Numbers in the bottleneck of an adapter (AdaptFormer) beside every MLP. 0: none. auto: LIFT's "
+        "rule, 2 ** floor(log2(classes / (2 * blocks))).",
+    )
+    head_init: Literal["random", "class_means", "linear_probe"] = Field(
+        "random",
+        description="Head at the start: random, the unit mean of the frozen features of each class, or (linear head) "
+        "a linear probe on these features, solved to convergence.",
     )
     key_init: Literal["random", "kmeans"] = Field(
         "random", description="Keys at the start of phase 2: random, or k-means centres of the training queries."
@@ -100,18 +105,39 @@ class ModelConfig(Section):
     def _check(self) -> ModelConfig:
         if self.top_k > self.pool_size:
             raise ValueError(f"top_k ({self.top_k}) must not exceed pool_size ({self.pool_size})")
+        if self.query == "prefix" and self.shared_blocks == 0:
+            raise ValueError("query prefix needs shared_blocks of at least 1 (before block 1 all images look the same)")
+        if self.head_init == "linear_probe" and self.head != "linear":
+            raise ValueError("head_init linear_probe needs head: linear")
+        others = {"adapter_size": self.adapter_size, "lora_rank": self.lora_rank, "weights": self.weights != "none"}
+        asked = [name for name, value in others.items() if value]
+        if self.grouped and (asked or self.head != "cosine"):
+            named = ", ".join([*asked, *(["head"] if self.head != "cosine" else [])])
+            raise ValueError(f"prompts: grouped (LPT) has a cosine head and trains prompts alone; got {named} besides")
         return self
 
 
 class LossConfig(Section):
-    """Asymmetric Gaussian clouded logit loss, and what is added to it."""
+    """The classification loss, and what is added to it."""
 
-    scale: float = Field(20.0, gt=0, description="Factor s on the cosines.")
-    margin: float = Field(0.1, ge=0, description="Margin m taken from the true class's cosine.")
-    noise: float = Field(0.5, ge=0, description="Strength of the Gaussian cloud.")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass spread over all classes.")
-    gamma_balanced: tuple[float, float] = Field((0.0, 4.0), description="gamma_pos, gamma_neg of the balanced batch.")
-    gamma_instance: tuple[float, float] = Field((0.5, 8.0), description="gamma_pos, gamma_neg of the instance batch.")
+    name: Literal["a_gcl", "gcl", "cross_entropy", "focal", "logit_adjusted", "balanced_softmax", "ldam"] = Field(
+        "a_gcl", description="a_gcl: LPT's asymmetric Gaussian clouded logit loss; the others as in their papers."
+    )
+    scale: float = Field(20.0, gt=0, description="Factor s on the cosines; 1 for the logits of a linear head.")
+    margin: float = Field(0.1, ge=0, description="a_gcl: taken from the true class's cosine; ldam: largest margin.")
+    noise: float = Field(0.5, ge=0, description="a_gcl, gcl: strength of the Gaussian cloud.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass spread over all classes (not focal, ldam).")
+    gamma_balanced: tuple[float, float] = Field((0.0, 4.0), description="a_gcl: gamma_pos, gamma_neg, balanced batch.")
+    gamma_instance: tuple[float, float] = Field((0.5, 8.0), description="a_gcl: gamma_pos, gamma_neg, other batches.")
+    focal_gamma: float = Field(2.0, ge=0, description="focal: focusing exponent.")
+    tau: float = Field(1.0, ge=0, description="logit_adjusted: strength of the adjustment.")
+    reweighting: Literal["none", "inverse_frequency", "effective_number"] = Field(
+        "none", description="Weights of the classes in the loss (class-weighted, class-balanced loss)."
+    )
+    reweight_from: float = Field(
+        0.0, ge=0, lt=1, description="Share of the phase after which they apply (0.8: deferred re-weighting, DRW)."
+    )
+    effective_beta: float = Field(0.9999, ge=0, lt=1, description="beta of the effective number of images.")
     instance_weight: float = Field(0.5, ge=0, description="eta at epoch 0 of a phase; falls linearly to 0.")
     similarity_weight: float = Field(0.5, ge=0, description="Weight of the query-key similarity in phase 2.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the class token's features.")
@@ -123,6 +149,10 @@ class PhaseConfig(Section):
     epochs: int = Field(90, ge=0, description="Epochs; 0 leaves the phase out.")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum 0.9, or AdamW.")
     lr: float = Field(0.02, gt=0, description="Learning rate at batch size 256; scaled by batch_size / 256 for SGD.")
+    head_lr: float | None = Field(None, gt=0, description="The head's rate, likewise. None: lr.")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Factor on the rate of the backbone's own weights from each block to that before."
+    )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
     warmup_epochs: int = Field(1, ge=0, description="Epochs of linear warm-up from min_lr, then cosine.")
     min_lr: float = Field(1e-6, ge=0, description="Learning rate in epoch 0 of the warm-up.")
@@ -151,7 +181,12 @@ class PrefixCacheConfig(Section):
 class TrainConfig(Section):
     """Batches and phases."""
 
-    batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Images of each of the two streams in a step, B.")
+    sampling: Literal["dual"] | Sampling = Field(
+        "dual",
+        description="dual: LPT's two streams, class-balanced and instance-balanced; else one stream: images equally "
+        "often, classes equally often, by the square root of their counts, or by their effective numbers.",
+    )
+    batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Images of each stream in a step, B.")
     images_per_class: Positive = Field(4, description="Images of a class in a class-balanced batch.")
     epoch_steps: Auto | Positive = Field("auto", description="Steps of an epoch. auto: by preset.")
     micro_batch: Auto | Positive = Field("auto", description="Images in memory at a time, of either stream.")
@@ -174,7 +209,8 @@ class RuntimeConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    preset: str = Field("auto", description="The recipe the defaults come from.")
+    preset: str = Field("auto", description="The scale the defaults come from: backbone, size and draws.")
+    method: str = Field("lpt", description="The method the defaults come from; lpt methods lists them.")
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     image: ImageConfig = ImageConfig()
@@ -183,6 +219,27 @@ class RunConfig(Section):
     train: TrainConfig = TrainConfig()
     prefix_cache: PrefixCacheConfig = PrefixCacheConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def streams(self) -> tuple[Sampling, ...]:
+        """Names of the streams that a step draws a batch from; without instance weight LPT draws one alone."""
+        if self.train.sampling != "dual":
+            return (self.train.sampling,)
+        return ("balanced", "instance") if self.loss.instance_weight > 0 else ("balanced",)
+
+    @property
+    def step_draws(self) -> int:
+        """Images that a step draws, over all streams."""
+        return len(self.streams) * self.train.batch_size
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if not self.model.grouped and self.train.phase2.epochs:
+            raise ValueError(
+                f"train.phase2.epochs must be 0 for prompts: {self.model.prompts}; only LPT's grouped prompts have a "
+                f"second phase (got {self.train.phase2.epochs})"
+            )
+        return self
 
 
 def validate(values: dict[str, Any], *, origin: str) -> RunConfig:

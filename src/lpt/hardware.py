@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
+from typing import Self
 
 import psutil
 import torch
@@ -79,6 +81,37 @@ def cores_here() -> int:
 def processes_here() -> int:
     """Processes of the run on this machine, as torchrun and `accelerate launch` say it."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+class PeakMemory:
+    """The most memory held while it is entered, bytes: of the card if one is used, else of this process.
+
+    A process's memory is looked at every 20 ms: what an earlier run in the same process held does not count.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._done = Event()
+        self._watch = Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._watch.join()
+        if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+            self.bytes = torch.cuda.max_memory_allocated()
+
+    def _look(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.bytes = max(self.bytes, int(process.memory_info().rss))
+            if self._done.wait(0.02):
+                return
 
 
 @contextmanager

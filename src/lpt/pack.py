@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
@@ -22,10 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from lpt.architecture import Architecture
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, PackError, RunError
 from lpt.files import write_bytes, write_text
-from lpt.model import LPT, FrozenViT
+from lpt.model import LPT, Classifier, FrozenViT, build_model
 from lpt.model.pretrained import BackboneRecord, weight_hash
 
 FORMAT_VERSION = 1
@@ -59,15 +60,11 @@ class Shots(_Section):
     many_above: int
 
 
-class Method(_Section):
-    """The method and its sizes."""
+class Method(Architecture):
+    """The method, what of it is trained, and the sizes of that."""
 
-    name: Literal["lpt"]
+    name: str
     phases: list[int]
-    prompt_length: int
-    shared_blocks: int
-    pool_size: int
-    top_k: int
     trainable_parameters: int
     share_of_backbone: float
 
@@ -81,7 +78,7 @@ class Probabilities(_Section):
 
 
 class Reference(_Section):
-    """Cosines of a `reference_image` with some classes, in float32; loading recomputes them."""
+    """Cosines (or logits) of a `reference_image` with some classes, in float32; loading recomputes them."""
 
     variant: int
     classes: list[int]
@@ -128,23 +125,16 @@ class Pack:
         """Size of the tensors file, bytes."""
         return (self.path / TENSORS_NAME).stat().st_size
 
-    def build(self, backbone: FrozenViT) -> LPT:
+    def build(self, backbone: FrozenViT) -> Classifier:
         """The model of this pack on a backbone of the same weights, at the pack's input size.
 
         Raises:
             PackError: the backbone's weights are not those the pack was trained on, or it gives other outputs.
         """
         self._check_backbone(backbone)
-        method = self.info.method
         try:
-            model = LPT(
-                backbone.at_size(self.info.preprocessing.size),
-                len(self.info.class_names),
-                method.prompt_length,
-                method.shared_blocks,
-                method.pool_size,
-                method.top_k,
-            )
+            own = backbone.at_size(self.info.preprocessing.size)
+            model = build_model(self.info.method, own, len(self.info.class_names))
             model.load_state_dict(self.tensors)
         except (ConfigError, RuntimeError) as error:
             raise PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {error}") from None
@@ -168,11 +158,11 @@ class Pack:
                 "this one with lpt fit."
             )
 
-    def _reference_now(self, model: LPT) -> Tensor:
+    def _reference_now(self, model: Classifier) -> Tensor:
         stored = self.info.reference
         return reference_cosines(model, stored.variant, stored.classes, group_prompts=uses_group_prompts(self.info))
 
-    def _check_reference(self, model: LPT) -> None:
+    def _check_reference(self, model: Classifier) -> None:
         now = self._reference_now(model)
         stored = torch.tensor(self.info.reference.cosines)
         worst = float((now - stored).abs().max())
@@ -203,14 +193,14 @@ def reference_image(size: tuple[int, int], variant: int) -> Tensor:
 
 
 @torch.no_grad()
-def reference_cosines(model: LPT, variant: int, classes: list[int], *, group_prompts: bool) -> Tensor:
+def reference_cosines(model: Classifier, variant: int, classes: list[int], *, group_prompts: bool) -> Tensor:
     """Cosines of a reference image with these classes, float32 on the CPU, [len(classes)]."""
     image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
-    cosines = model(image).cosines if group_prompts else model.forward_shared(image)
+    cosines = model(image).cosines if group_prompts and isinstance(model, LPT) else model.forward_shared(image)
     return cosines[0, classes].float().cpu()
 
 
-def make_reference(model: LPT, *, group_prompts: bool) -> Reference:
+def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
     """The stored output of a float32 model.
 
     Of several images the one is taken whose picks are clearest: a near tie between the last group prompt picked and the
@@ -218,7 +208,10 @@ def make_reference(model: LPT, *, group_prompts: bool) -> Reference:
     """
     count = model.head.weight.shape[0]
     classes = torch.linspace(0, count - 1, min(REFERENCE_CLASSES, count)).long().tolist()
-    variant = max(range(REFERENCE_VARIANTS), key=lambda one: _pick_gap(model, one)) if group_prompts else 0
+    variant = 0
+    if group_prompts and isinstance(model, LPT):
+        lpt = model
+        variant = max(range(REFERENCE_VARIANTS), key=lambda one: _pick_gap(lpt, one))
     values = reference_cosines(model, variant, classes, group_prompts=group_prompts)
     return Reference(variant=variant, classes=classes, cosines=[round(value, 7) for value in values.tolist()])
 

@@ -18,7 +18,7 @@ from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.evaluate import Predictions, predict_split
 from lpt.hardware import inspect_machine
-from lpt.model import LPT, FrozenViT
+from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
 from lpt.model.pretrained import load_backbone
 from lpt.pack import Pack, load_pack, uses_group_prompts
@@ -48,8 +48,8 @@ class Prediction:
 @dataclass(frozen=True)
 class _Ready:
     pack: Pack
-    model: LPT
-    constants: list[KeyValue]
+    model: Classifier
+    constants: list[KeyValue] | None
 
 
 class Predictor:
@@ -94,9 +94,12 @@ class Predictor:
         for name, model in models.items():
             model.to(self.device)
             if low:
-                model.backbone.to(torch.bfloat16)
-            with torch.inference_mode():
-                self._ready[name] = _Ready(loaded[name], model, model.shared_constants())
+                to_bfloat16(model)
+            constants = None
+            if isinstance(model, LPT) and uses_group_prompts(loaded[name].info):
+                with torch.inference_mode():
+                    constants = model.shared_constants()
+            self._ready[name] = _Ready(loaded[name], model, constants)
 
     @property
     def pack_names(self) -> tuple[str, ...]:
@@ -168,7 +171,7 @@ class Predictor:
         """Cosines [B, C] and picked groups [B, k] of preprocessed images [B, 3, height, width]."""
         ready = self._named(pack)
         inputs = inputs.to(self.device)
-        if not uses_group_prompts(ready.pack.info):
+        if ready.constants is None:
             return ready.model.forward_shared(inputs), None
         output = ready.model(inputs, constants=ready.constants)
         return output.cosines, output.groups

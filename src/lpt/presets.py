@@ -6,12 +6,14 @@ choice is told with its reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lpt.config import RunConfig, merge, validate
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
+from lpt.methods.recipes import method_named
 
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
@@ -77,9 +79,13 @@ def choose_preset(config_preset: str, machine: Machine) -> tuple[str, list[str]]
 
 
 def with_preset(values: dict[str, Any], machine: Machine, *, origin: str) -> Resolved:
-    """The user's values on top of the preset's, checked; fields may still be `auto`."""
+    """The user's values on top of the method's, these on the preset's, checked; fields may still be `auto`."""
     name, reasons = choose_preset(str(values.get("preset", "auto")), machine)
-    return Resolved(validate(merge(merge(PRESETS[name](), values), {"preset": name}), origin=origin), reasons)
+    method = method_named(str(values.get("method", "lpt")))
+    recipe = {"preset": name, "method": method.name}
+    scale = PRESETS[name]()
+    base = merge(scale, method.values(validate(scale, origin=f"the preset {name}")))
+    return Resolved(validate(merge(merge(base, values), recipe), origin=origin), reasons)
 
 
 def resolve_auto(
@@ -87,6 +93,8 @@ def resolve_auto(
     machine: Machine,
     *,
     train_images: int,
+    num_classes: int,
+    blocks: int,
     native_size: tuple[int, int],
     activation_bytes: Callable[[tuple[int, int], int], int],
     remembered_bytes: int,
@@ -100,6 +108,8 @@ def resolve_auto(
         config: checked configuration.
         machine: where it will run.
         train_images: images in the training split.
+        num_classes: classes C.
+        blocks: blocks L of the backbone.
         native_size: input size the backbone was trained at, pixels.
         activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
         remembered_bytes: memory that all decoded training images would take.
@@ -127,8 +137,10 @@ def resolve_auto(
         readers = max(readers, min(machine.cores - 1, 4))
     choose(runtime, "workers", readers, "reading must not hold up the model" if readers else "images are in memory")
     if train.epoch_steps == "auto":
-        steps, why = _epoch_steps(config.preset, train_images, train.batch_size)
+        steps, why = _epoch_steps(config.preset, train_images, config.step_draws)
         choose(train, "epoch_steps", steps, why)
+    bottleneck = 2 ** max(int(math.log2(max(num_classes / (2 * blocks), 1))), 0)
+    choose(config.model, "adapter_size", bottleneck, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it")
     size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
     per_image = activation_bytes(size, 2 if runtime.precision == "bf16" else 4)
     room = max(1, int(machine.memory_bytes * 0.6 / per_image))
@@ -153,12 +165,13 @@ def _resolve_prefix_cache(config: RunConfig, machine: Machine, kept_bytes: Calla
     return reasons if kept.views else []
 
 
-def _epoch_steps(preset: str, train_images: int, batch_size: int) -> tuple[int, str]:
+def _epoch_steps(preset: str, train_images: int, step_draws: int) -> tuple[int, str]:
+    """Steps of an epoch, of the images drawn in a step (by all streams), and why."""
     if preset == "paper":
-        return train_images // batch_size + 1, "floor(n / B) + 1, as published"
+        return train_images // (step_draws // 2) + 1, "floor(n / B) + 1 for two streams of B images, as published"
     if train_images > LAPTOP_EPOCH_DRAWS:
-        return LAPTOP_EPOCH_DRAWS // (2 * batch_size), f"an epoch draws {LAPTOP_EPOCH_DRAWS:,} images at most"
-    steps = train_images // (2 * batch_size)
+        return LAPTOP_EPOCH_DRAWS // step_draws, f"an epoch draws {LAPTOP_EPOCH_DRAWS:,} images at most"
+    steps = train_images // step_draws
     if steps < LEAST_EPOCH_STEPS:
-        return LEAST_EPOCH_STEPS, f"n / 2B is {steps}: a small set needs its steps all the same"
-    return steps, "n / 2B: the two streams together draw n images an epoch"
+        return LEAST_EPOCH_STEPS, f"n / {step_draws} is {steps}: a small set needs its steps all the same"
+    return steps, f"n / {step_draws}: an epoch draws n images, over all streams"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from lpt.config import LossConfig, PhaseConfig
+from lpt.config import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages
@@ -66,11 +66,11 @@ def main() -> None:
     for phase in (1, 2):
         settings = PhaseConfig(epochs=4, optimizer="adamw", lr=0.01, warmup_epochs=0)
         plan = PhasePlan(phase, settings, LossConfig(), epoch_steps=5, batch_size=BATCH, micro_batch=2, seed=11)
-        objective = build_objective(model, images, plan.loss, phase)
+        objective = build_objective(model, images, RunConfig(loss=plan.loss), phase)
         batches: list[dict[str, Batch]] = [
             {stream: batch(f"{phase} {stream}", step) for stream in ("balanced", "instance")} for step in range(STEPS)
         ]
-        optimizer = build_optimizer(objective.trainable().values(), settings)
+        optimizer = build_optimizer(objective.trainable(), settings)
         train_steps(
             objective, optimizer, iter(batches), plan, Accelerator(cpu=True), processes, first_step=0, after_step=record
         )  # fmt: skip

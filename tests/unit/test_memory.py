@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from test_training import plan_of, small_model, stream_batches, training_images
 
+from lpt.config import RunConfig
 from lpt.errors import RunError
 from lpt.model import LPT
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
@@ -22,7 +23,7 @@ class SmallMemory(torch.nn.Module):
 
     def __init__(self, model: LPT, plan: PhasePlan, room: int) -> None:
         super().__init__()
-        self.objective = build_objective(model, training_images(), plan.loss, plan.phase)
+        self.objective = build_objective(model, training_images(), RunConfig(loss=plan.loss), plan.phase)
         self.model = model
         self.room = room
         self.tried: list[int] = []
@@ -40,7 +41,7 @@ class SmallMemory(torch.nn.Module):
 
 def train(model: LPT, plan: PhasePlan, room: int) -> tuple[list[StepRecord], list[int]]:
     objective = SmallMemory(model, plan, room)
-    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+    optimizer = build_optimizer(objective.trainable(), plan.settings)
     records: list[StepRecord] = []
     train_steps(
         objective,  # type: ignore[arg-type]
@@ -83,8 +84,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     batches = stream_batches(1)[0]
     wrong = {name: type(one)(one.stored._replace(images=one.stored.images[:, :1]), one.preprocessing)
              for name, one in batches.items()}  # fmt: skip
-    objective = build_objective(model, training_images(), plan.loss, 1)
-    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+    objective = build_objective(model, training_images(), RunConfig(loss=plan.loss), 1)
+    optimizer = build_optimizer(objective.trainable(), plan.settings)
     with pytest.raises(RuntimeError, match="shape"):
         train_steps(
             objective, optimizer, iter([wrong]), plan, Accelerator(cpu=True), first_step=0,

@@ -19,11 +19,13 @@ from lpt.evaluation.metrics import (
     calibration_error,
     class_accuracies,
     class_results,
+    harmonic_mean,
     measure,
     measure_cosines,
     measure_probabilities,
     negative_log_likelihood,
     top_k_accuracy,
+    worst_decile,
 )
 
 GROUPS = ShotGroups()
@@ -44,6 +46,10 @@ def test_values_by_hand() -> None:
         few=0.5,
         boundaries="many > 100, medium 20-100, few < 20",
         group_classes=(2, 1, 1),
+        worst_decile=0.0,  # of four tested classes the worst one
+        # 2 TP / (tested + predicted): 6 / 10, 0 / 3, 4 / 4, 2 / 3; the fifth class is neither
+        macro_f1=pytest.approx((0.6 + 0 + 1 + 2 / 3) / 4),
+        harmonic_mean=0.0,
     )
 
 
@@ -75,6 +81,56 @@ def test_json_and_back() -> None:
     stored = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
     assert Metrics.from_dict(stored) == metrics
     assert Metrics.from_dict(stored | {"of_a_later_version": 1}) == metrics
+
+
+def test_results_stored_before_a_measure_was_added_are_read() -> None:
+    stored = measure(LABELS, PREDICTIONS, COUNTS, GROUPS).to_dict()
+    for name in ("worst_decile", "macro_f1", "harmonic_mean"):
+        del stored[name]
+    metrics = Metrics.from_dict(stored)
+    assert (metrics.overall, metrics.worst_decile, metrics.macro_f1, metrics.harmonic_mean) == (0.6, None, None, None)
+
+
+def test_worst_decile_by_hand() -> None:
+    assert worst_decile([0.9, 0.2, 0.5]) == 0.2
+    assert worst_decile(np.linspace(0, 1, 19)) == 0.0  # a tenth of 19 classes is one
+    assert worst_decile(np.arange(20) / 20) == pytest.approx(0.025)
+    assert worst_decile(np.arange(100)[::-1] / 100) == pytest.approx(0.045)
+
+
+def test_harmonic_mean_by_hand() -> None:
+    assert harmonic_mean([1.0, 0.5, 0.25]) == pytest.approx(3 / 7)
+    assert harmonic_mean([1.0, 0.0]) == 0.0
+
+
+@given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1)), min_size=1, max_size=50))
+def test_harmonic_mean_lies_between_the_least_and_the_mean(values: list[float]) -> None:
+    """As the worst decile does."""
+    for one in (harmonic_mean(values), worst_decile(values)):
+        assert min(values) - 1e-12 <= one <= np.mean(values) + 1e-12
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12), st.integers(1, 60))
+def test_macro_f1_is_that_of_scikit_learn(seed: int, classes: int, images: int) -> None:
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(0, classes, images), rng.integers(0, classes, images)
+    metrics = measure(labels, predicted, np.ones(classes, dtype=np.int64), GROUPS)
+    assert metrics.macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro"))
+
+
+def test_measures_of_thousands_of_classes_make_no_table_of_them() -> None:
+    rng = np.random.default_rng(0)
+    labels, predicted = np.repeat(np.arange(8142), 3), rng.integers(0, 8142, 3 * 8142)
+    tracemalloc.start()
+    metrics = measure(labels, predicted, np.ones(8142, dtype=np.int64), GROUPS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert metrics.harmonic_mean == 0.0
+    assert peak < 8142**2 / 8
 
 
 def test_class_results() -> None:
@@ -157,8 +213,9 @@ def test_values_of_a_fixed_table_are_those_of_version_0_1_0() -> None:
         nll=3.5329519152488835,
         ece=0.2507688713911921,
     )
+    later = ("worst_decile", "macro_f1", "harmonic_mean")
     for name, value in expected.to_dict().items():
-        assert getattr(metrics, name) == (pytest.approx(value, rel=1e-9) if name in ("nll", "ece") else
+        assert name in later or getattr(metrics, name) == (pytest.approx(value, rel=1e-9) if name in ("nll", "ece") else
                                           tuple(value) if name == "group_classes" else value)  # fmt: skip
     assert fit_temperature(cosines, labels, 20) == pytest.approx(1.3811293075191822, rel=1e-12)
 

@@ -250,7 +250,7 @@ def test_another_format_is_refused(folder: Path, content: bytes) -> None:
         (lambda v: v.pop("class_names"), "class_names"),
         (lambda v: v["backbone"].pop("weight_hash"), "backbone.weight_hash"),
         (lambda v: v["preprocessing"].update(size="large"), "preprocessing.size"),
-        (lambda v: v["method"].update(name="vpt"), "method.name"),
+        (lambda v: v["method"].update(prompts="many"), "method.prompts"),
         (lambda v: v["class_names"].append("extra"), "class_counts"),
         (lambda v: v["reference"]["classes"].append(0), "reference"),
         (lambda v: v["reference"]["classes"].__setitem__(0, 3), "reference"),

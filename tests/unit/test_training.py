@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from lpt.config import LossConfig, PhaseConfig
+from lpt.config import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages
@@ -87,8 +87,8 @@ def stream_batches(steps: int) -> list[dict[str, ImageBatch]]:
 
 
 def train(model: LPT, plan: PhasePlan) -> list[StepRecord]:
-    objective = build_objective(model, training_images(), plan.loss, plan.phase)
-    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+    objective = build_objective(model, training_images(), RunConfig(loss=plan.loss), plan.phase)
+    optimizer = build_optimizer(objective.trainable(), plan.settings)
     records: list[StepRecord] = []
     train_steps(
         objective,
@@ -171,7 +171,7 @@ def by_hand(model: LPT, plan: PhasePlan, batch: dict[str, ImageBatch], step: int
 def test_chunks_add_up_to_the_loss_of_the_paper(phase: int, micro_batch: int) -> None:
     """However a step is cut into micro-batches, its loss and gradients are those of L_bal + eta L_ins (- 0.5 S)."""
     model, plan, step, eta = small_model(torch.float64), plan_of(phase), 4, 0.3
-    objective = build_objective(model, training_images(), plan.loss, phase)
+    objective = build_objective(model, training_images(), RunConfig(loss=plan.loss), phase)
     batch = stream_batches(1)[0]
     total = torch.zeros((), dtype=torch.float64)
     for chunk in chunks(batch, step, plan, objective, ALONE, micro_batch):
@@ -191,7 +191,7 @@ def test_chunks_add_up_to_the_loss_of_the_paper(phase: int, micro_batch: int) ->
 def test_chunks_hold_every_position_once(phase: int) -> None:
     """Micro-batches hand out the images, labels and draws of the batch's positions in order, none twice."""
     plan = plan_of(phase)
-    objective = build_objective(small_model(), training_images(), plan.loss, phase)
+    objective = build_objective(small_model(), training_images(), RunConfig(loss=plan.loss), phase)
     got = list(chunks(stream_batches(1)[0], 0, plan, objective, ALONE, plan.micro_batch))
     assert [(chunk.stream, len(chunk.labels)) for chunk in got] == [
         (stream, size) for stream in ("balanced", "instance") for size in (2, 2, 1)
@@ -228,7 +228,7 @@ def test_both_phases_leave_the_shared_prompt_of_phase_1() -> None:
     model = small_model()
     train(model, plan_of(1))
     shared, head = model.shared.tokens.detach().clone(), model.head.weight.detach().clone()
-    objective = build_objective(model, training_images(), LossConfig(), 2)
+    objective = build_objective(model, training_images(), RunConfig(), 2)
     assert torch.equal(model.head.weight, head)
     assert "shared.tokens" not in objective.trainable()
     train(model, plan_of(2))
@@ -253,11 +253,11 @@ def test_records_say_what_a_step_did() -> None:
 def test_similarity_is_logged_whole_without_the_instance_stream() -> None:
     """With one stream the logged similarity is that stream's, not half of it."""
     plan, model = plan_of(2, loss=LossConfig(instance_weight=0.0, dropout=0.0)), small_model()
-    objective = build_objective(model, training_images(), plan.loss, 2)
+    objective = build_objective(model, training_images(), RunConfig(loss=plan.loss), 2)
     records: list[StepRecord] = []
     batch = {"balanced": stream_batches(1)[0]["balanced"]}
     expected = float(model(batch["balanced"].inputs(slice(None), torch.device("cpu"))).similarity.detach())
-    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+    optimizer = build_optimizer(objective.trainable(), plan.settings)
     steps = iter([batch] * plan.steps)
     train_steps(
         objective,
@@ -270,7 +270,7 @@ def test_similarity_is_logged_whole_without_the_instance_stream() -> None:
     )
     assert records[0].similarity == pytest.approx(expected, rel=1e-4)
     assert records[0].loss == pytest.approx(records[0].balanced - 0.5 * expected, rel=1e-4)
-    assert records[0].instance == 0
+    assert records[0].instance is None
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -294,7 +294,7 @@ def test_not_finite_stops_before_the_weights_change(what: str, monkeypatch: pyte
 def after_some_steps(optimizer_name: str) -> tuple[LPT, torch.optim.Optimizer, dict[str, torch.nn.Parameter]]:
     model = small_model()
     parameters = PhaseObjective(model, 2, {}, 0.5).trainable()
-    optimizer = build_optimizer(parameters.values(), PhaseConfig(optimizer=optimizer_name, lr=0.1))
+    optimizer = build_optimizer(parameters, PhaseConfig(optimizer=optimizer_name, lr=0.1))
     for _ in range(3):
         take_step(optimizer, parameters)
     return model, optimizer, parameters
@@ -319,7 +319,7 @@ def test_checkpoint_keeps_all_that_training_goes_on_from(optimizer_name: str, tm
     again = small_model()
     again.load_state_dict(tensors)
     restored = PhaseObjective(again, 2, {}, 0.5).trainable()
-    follower = build_optimizer(restored.values(), PhaseConfig(optimizer=optimizer_name, lr=0.1))
+    follower = build_optimizer(restored, PhaseConfig(optimizer=optimizer_name, lr=0.1))
     restore_optimizer(follower, restored, state)
     assert optimizer_tensors(follower, restored).keys() == optimizer_tensors(optimizer, parameters).keys()
     for _ in range(2):

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from lpt import __version__
-from lpt.cli import config, demo, doctor, evaluate, fit, inspect, predict
+from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError
 
@@ -52,7 +52,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (doctor.doctor, fit.fit, evaluate.evaluate, predict.predict, inspect.inspect, config.config, demo.demo):
+for command in (
+    doctor.doctor,
+    fit.fit,
+    evaluate.evaluate,
+    predict.predict,
+    compare.compare,
+    inspect.inspect,
+    methods.methods,
+    config.config,
+    demo.demo,
+):
     app.command()(command)
 
 

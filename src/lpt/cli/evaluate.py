@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import typer
+from rich.console import Console
 
 from lpt.cli import options
 from lpt.cli.screen import error_console, output_console
+from lpt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lpt.data.sources.raw import SplitName
+
+
+_SHIFT = "Domain shift"
+
+
+class _Common(TypedDict):
+    """What every evaluation takes."""
+
+    split: SplitName
+    data_settings: dict[str, Any]
+    output: Path | None
+    overwrite: bool
+    backbone: str | None
+    checkpoint: Path | None
+    device: str
+    batch_size: int
+    console: Console
+    progress: Console
 
 
 def evaluate(
@@ -17,13 +40,45 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Folder to write metrics.json, per_class.csv and plots to."
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder to write metrics.json, per_class.csv and plots to; with --shift shift.json, shift.csv and "
+            "shift.png.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an evaluation that is in --output.")] = False,
     split: Annotated[
         Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")
     ] = "test",
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="corruptions[:NAMES]|DATA2",
+            help="Measure under domain shift instead: all corruptions, those named (corruptions:fog,blur), or another "
+            "set with the same class names. May be given several times.",
+            show_default=False,
+            rich_help_panel=_SHIFT,
+        ),
+    ] = None,
+    severities: Annotated[
+        list[str] | None,
+        typer.Option(metavar="1,3,5", help="Severities of the corruptions; all five if unset.", rich_help_panel=_SHIFT),
+    ] = None,
+    shift_images: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Measure on so many images, the same share of every class; 0: all. Unset: 1000 for corruptions, all "
+            "for DATA2.",
+            rich_help_panel=_SHIFT,
+        ),
+    ] = None,
+    shift_seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Seed of that choice and of the corruptions.", rich_help_panel=_SHIFT),
+    ] = 0,
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -38,8 +93,11 @@ def evaluate(
     Labels are matched to the pack's classes by name. Shot groups go by the pack's own training counts.
 
     **Example:** lpt evaluate runs/photos more_photos/ --output results/more_photos
+
+    **Domain shift:** lpt evaluate runs/photos more_photos/ --shift corruptions --shift sketches/ --output results/shift
     """
     from lpt.run.evaluate import evaluate_pack
+    from lpt.run.shift import evaluate_pack_shift, parse_shift
 
     values = {
         "image_root": image_root,
@@ -47,17 +105,22 @@ def evaluate(
         "label_column": label_column,
         "bad_images": bad_images,
     }
-    evaluate_pack(
-        options.find_pack(pack),
-        data,
-        split=split,
-        data_settings=values,
-        output=output,
-        overwrite=overwrite,
-        backbone=backbone,
-        checkpoint=checkpoint,
-        device=device or "auto",
-        batch_size=batch_size,
-        console=output_console(),
-        progress=error_console(),
-    )
+    common: _Common = {
+        "split": split,
+        "data_settings": values,
+        "output": output,
+        "overwrite": overwrite,
+        "backbone": backbone,
+        "checkpoint": checkpoint,
+        "device": device or "auto",
+        "batch_size": batch_size,
+        "console": output_console(),
+        "progress": error_console(),
+    }
+    if shift:
+        request = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
+        evaluate_pack_shift(options.find_pack(pack), data, request, **common)
+    elif severities or shift_images is not None:
+        raise ConfigError("--severities and --shift-images say how --shift is measured: add --shift corruptions")
+    else:
+        evaluate_pack(options.find_pack(pack), data, **common)

@@ -28,6 +28,9 @@ def fit(
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")
     ] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="lpt, or one to compare it with: lpt methods lists all.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML configuration; lpt config lists the fields.")
     ] = None,
@@ -51,10 +54,7 @@ def fit(
     ] = None,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="PIXELS|HxW", help="Input size: 224, or 160x128.", rich_help_panel="Backbone and machine"),
-    ] = None,
+    size: options.Size = None,
     device: options.Device = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)] = None,
     overwrite: Annotated[
@@ -106,14 +106,15 @@ def fit(
         "runtime.seed": seed,
     }
     settings = [*_assignments(given), *(set_ or [])]
+    how: dict[str, Any] = dict(preset=preset, method=method, config=config, settings=settings)
     if dry_run:
         from lpt.run.dry_run import dry_run as try_out
 
-        try_out(data, output, preset=preset, config=config, settings=settings, overwrite=overwrite, console=console)
+        try_out(data, output, **how, overwrite=overwrite, console=console)
         return
     from lpt.run.fit import fit as fit_run
 
-    fit_run(data, output, preset=preset, config=config, settings=settings, overwrite=overwrite, console=console)
+    fit_run(data, output, **how, overwrite=overwrite, console=console)
 
 
 def _assignments(given: dict[str, Any]) -> list[str]:

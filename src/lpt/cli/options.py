@@ -62,6 +62,10 @@ Checkpoint = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Local weights of that architecture.", rich_help_panel=_MODEL),
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="PIXELS|HxW", help="Input size: 224, or 160x128.", rich_help_panel=_MODEL),
+]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
 

@@ -1,4 +1,4 @@
-"""The two streams of dual sampling (LPT section 3.3), as functions of the step alone.
+"""Streams of training images as functions of the step alone: the two of dual sampling (LPT section 3.3), and others.
 
 A stream is an endless sequence of draws; step t takes draws t*B .. (t+1)*B - 1 of it. Which image a draw is follows
 from (seed, phase, stream, draw number), never from what was drawn before by this process.
@@ -6,13 +6,18 @@ from (seed, phase, stream, draw number), never from what was drawn before by thi
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from typing import Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
+from lpt.config import Sampling
 from lpt.data.manifest import IntArray
-from lpt.errors import DataError
-from lpt.randomness import permutation
+from lpt.errors import ConfigError, DataError
+from lpt.randomness import permutation, seed_of
+
+FloatArray = npt.NDArray[np.float64]
 
 
 class Sampler(Protocol):
@@ -48,9 +53,13 @@ class InstanceBalanced:
     Args:
         size: images in the training split.
         seed: what its draws are a function of: (run seed, phase, stream name).
+
+    Raises:
+        DataError: there are no images.
     """
 
     def __init__(self, size: int, *seed: int | str) -> None:
+        _check_any(size)
         self._size = size
         self._order = _Orders(*seed, "images")
 
@@ -77,8 +86,7 @@ class ClassBalanced:
     """
 
     def __init__(self, labels: IntArray, per_class: int, *seed: int | str) -> None:
-        if not len(labels):
-            raise DataError("there is no training image to draw from")
+        _check_any(len(labels))
         self._by_class = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels)
         self._sizes = sizes[sizes > 0]
@@ -101,3 +109,159 @@ class ClassBalanced:
         image_round, image_place = divmod(round_ * self._per_class + within, size)
         order = self._image_order(size, which, round_=image_round)
         return int(self._by_class[self._starts[which] + order[image_place]])
+
+
+class ClassWeighted:
+    """Each draw takes a class by given chances, and then any image of it: draws are independent of each other.
+
+    Args:
+        labels: class of each training image, [n].
+        chances: of the classes, [C], of any common factor; 0 for a class without images.
+        seed: what its draws are a function of: (run seed, phase, stream name).
+
+    Raises:
+        DataError: there are no images.
+        ConfigError: the chances do not fit the classes.
+    """
+
+    def __init__(self, labels: IntArray, chances: npt.ArrayLike, *seed: int | str) -> None:
+        _check_any(len(labels))
+        given = np.asarray(chances, dtype=np.float64)
+        self._sizes = np.bincount(labels, minlength=len(given) if given.ndim else 0)
+        _check_chances(given, self._sizes)
+        self._by_class = np.argsort(labels, kind="stable")
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        bounds = np.cumsum(given)
+        self._bounds = bounds / bounds[-1]  # the last is 1 exactly, above every random number
+        self._seed = seed_of(*seed, "weighted")
+
+    def draw(self, step: int, batch_size: int) -> IntArray:
+        """Indices of a step's images, [B]."""
+        # A draw uses two numbers of one long sequence, and PCG64 gets to any place of it at once.
+        numbers = np.random.Generator(np.random.PCG64(self._seed).advance(2 * step * batch_size))
+        class_number, image_number = numbers.random((batch_size, 2)).T
+        # The first class whose bound lies above the number: one of chance 0 has the bound of the class before it.
+        drawn = np.searchsorted(self._bounds, class_number, side="right")
+        places = (image_number * self._sizes[drawn]).astype(np.int64)
+        return self._by_class[self._starts[drawn] + places].astype(np.int64, copy=False)
+
+
+def effective_numbers(counts: npt.ArrayLike, beta: float) -> FloatArray:
+    """Effective number of images of each class (Cui et al., CVPR 2019, proposition 1).
+
+        E_c = (1 - beta ** n_c) / (1 - beta)
+
+    Args:
+        counts: training images of each class, [C].
+        beta: 0 gives 1 for every class with images, 1 (the limit) their number n_c.
+
+    Returns:
+        The effective numbers, [C]; 0 for a class without images.
+
+    Raises:
+        ConfigError: beta is not in [0, 1].
+    """
+    if not 0 <= beta <= 1:
+        raise ConfigError(f"beta must lie in [0, 1], got {beta}")
+    numbers = np.asarray(counts, dtype=np.float64)
+    if beta == 1:
+        return numbers.copy()
+    if beta < 0.5:
+        return (1 - beta**numbers) / (1 - beta)
+    # Near beta = 1 the same form would lose up to half of the digits.
+    return np.expm1(numbers * math.log1p(beta - 1)) / (beta - 1)
+
+
+def square_root_chances(counts: npt.ArrayLike) -> FloatArray:
+    """Square-root sampling (Kang et al., ICLR 2020, eq. 1 with q = 1/2): p_c = n_c ** q / sum_i n_i ** q.
+
+    Args:
+        counts: training images of each class, [C].
+
+    Returns:
+        The classes' chances, [C].
+
+    Raises:
+        DataError: there are no images.
+    """
+    return _chances(np.sqrt(_counted(counts)))
+
+
+def effective_number_chances(counts: npt.ArrayLike, beta: float = 0.9999) -> FloatArray:
+    """Sampling by the effective number of images: the twin of Cui et al.'s class weights (CVPR 2019, eq. 4-6).
+
+        p_c proportional to n_c / E_c = n_c * (1 - beta) / (1 - beta ** n_c)
+
+    An image's chance is thus what its weight in the loss would be.
+
+    Args:
+        counts: training images of each class, [C].
+        beta: 0 draws every image equally often, 1 (the limit) every class. The default is near the latter for classes
+            of up to a thousand images.
+
+    Returns:
+        The classes' chances, [C].
+
+    Raises:
+        DataError: there are no images.
+        ConfigError: beta is not in [0, 1].
+    """
+    numbers, effective = _counted(counts), effective_numbers(counts, beta)
+    return _chances(np.divide(numbers, effective, out=np.zeros_like(numbers), where=numbers > 0))
+
+
+def new_sampler(kind: Sampling, labels: IntArray, per_class: int, *seed: int | str) -> Sampler:
+    """The sampler of a kind.
+
+    Args:
+        kind: `instance` draws every image equally often, `balanced` every class (`per_class` images of one at a time);
+            `square_root` and `effective_number` lie between, each image drawn by itself.
+        labels: class of each training image, [n].
+        per_class: images of a class drawn in a row, if balanced.
+        seed: what its draws are a function of: (run seed, phase, stream name).
+
+    Raises:
+        DataError: there are no images.
+        ConfigError: there is no such kind.
+    """
+    if kind == "instance":
+        return InstanceBalanced(len(labels), *seed)
+    if kind == "balanced":
+        return ClassBalanced(labels, per_class, *seed)
+    if kind == "square_root":
+        return ClassWeighted(labels, square_root_chances(np.bincount(labels)), *seed)
+    if kind == "effective_number":
+        return ClassWeighted(labels, effective_number_chances(np.bincount(labels)), *seed)
+    raise ConfigError(f"no sampling {kind!r}; there are {', '.join(get_args(Sampling))}")
+
+
+def _check_any(images: int) -> None:
+    if not images:
+        raise DataError("there is no training image to draw from")
+
+
+def _check_chances(chances: FloatArray, sizes: IntArray) -> None:
+    if chances.shape != sizes.shape:
+        raise ConfigError(f"chances must be [{len(sizes)}], one for each class, got shape {chances.shape}")
+    if not np.isfinite(chances).all() or chances.min() < 0:
+        raise ConfigError(f"chances must be finite and at least 0, got {chances.min():g}")
+    if not 0 < chances.sum() < math.inf:
+        raise ConfigError("chances must not all be 0, and their sum must be finite")
+    empty = np.flatnonzero((chances > 0) & (sizes == 0))
+    if len(empty):
+        raise ConfigError(
+            f"chances must be 0 for classes without images, but class {empty[0]} has {chances[empty[0]]:g}"
+        )
+
+
+def _counted(counts: npt.ArrayLike) -> FloatArray:
+    """Class counts in float64, [C]; there is an image in one of them."""
+    numbers = np.asarray(counts, dtype=np.float64)
+    if numbers.ndim != 1 or not (numbers >= 0).all():
+        raise ConfigError(f"class counts must be [C] and at least 0, got {numbers.tolist()}")
+    _check_any(int(np.count_nonzero(numbers)))
+    return numbers
+
+
+def _chances(parts: FloatArray) -> FloatArray:
+    return parts / parts.sum()

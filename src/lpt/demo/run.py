@@ -35,16 +35,16 @@ from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.demo.digits import DigitSplit, load_digits, long_tailed_digits
 from lpt.demo.rows import (
+    COMMON,
     GROUPS,
     LPT,
+    METHOD,
     PROBE,
     SETTINGS,
     TUNING,
     DemoBudget,
     Outcome,
-    lpt_row,
-    probe_row,
-    tuning_row,
+    demo_row,
 )
 from lpt.errors import RunError
 from lpt.files import write_json
@@ -118,10 +118,10 @@ def run_demo(
     _introduce(console, frozen, machine, budget, seeds)
     rows: dict[str, list[Outcome]] = {PROBE: [], TUNING: [], LPT: []}
     for seed in range(seeds):
-        outcomes = _one_seed(seed, folder, frozen, named, machine, budget, console)
+        outcomes = _one_seed(seed, folder, named, budget, console)
         for method, outcome in outcomes.items():
             rows[method].append(outcome)
-    pack = folder / "seed0" / "pack"
+    pack = folder / "seed0" / "lpt" / "pack"
     examples = _write_examples(folder / "examples", digit_splits(0).test)
     seconds = time.monotonic() - started
     write_json(folder / "demo.json", _facts(rows, frozen, machine, budget, seconds))
@@ -154,34 +154,20 @@ def new_folder(wanted: Path) -> Path:
 
 
 def _one_seed(
-    seed: int,
-    folder: Path,
-    frozen: FrozenViT,
-    named: dict[str, Any],
-    machine: Machine,
-    budget: DemoBudget,
-    console: Console,
+    seed: int, folder: Path, named: dict[str, Any], budget: DemoBudget, console: Console
 ) -> dict[str, Outcome]:
     """All three methods on one seed's digits."""
     splits, outcomes = digit_splits(seed), {}
-    frozen = frozen.to(machine.device)
     console.print(f"[bold]Seed {seed}[/bold]", highlight=False)
-    with console.status(f"seed {seed}: {PROBE}"):
-        outcomes[PROBE], probe = probe_row(splits, frozen, seed, machine.cores)
-    _say(console, PROBE, outcomes[PROBE])
-    with console.status(f"seed {seed}: {TUNING}") as status:
-
-        def progress(done: int) -> None:
-            status.update(f"seed {seed}: {TUNING}, step {done} of {budget.steps}")
-
-        outcomes[TUNING] = tuning_row(splits, frozen, budget, seed, machine.cores, probe, progress)
-    _say(console, TUNING, outcomes[TUNING])
-    with console.status(f"seed {seed}: {LPT}, {budget.steps} steps"):
-        try:
-            outcomes[LPT] = lpt_row(splits, folder / f"seed{seed}", budget, seed, named)
-        except Interrupted:
-            raise Interrupted(f"stopped; what there is lies in {folder}. Start the demo anew with: lpt demo") from None
-    _say(console, LPT, outcomes[LPT])
+    for row, method in METHOD.items():
+        with console.status(f"seed {seed}: {row}" + ("" if row == PROBE else f", {budget.steps} steps")):
+            try:
+                outcomes[row] = demo_row(row, splits, folder / f"seed{seed}" / method, budget, seed, named)
+            except Interrupted:
+                raise Interrupted(
+                    f"stopped; what there is lies in {folder}. Start the demo anew with: lpt demo"
+                ) from None
+        _say(console, row, outcomes[row])
     return outcomes
 
 
@@ -288,7 +274,7 @@ def _facts(
             "boundaries": GROUPS.describe(),
         },
         "budget": {**asdict(budget), "image_draws": budget.image_draws},
-        "settings": SETTINGS,
+        "settings": {"all": COMMON, **SETTINGS},
         "backbone": frozen.record.model_dump(),
         "seeds": len(rows[LPT]),
         "seconds": round(seconds, 1),

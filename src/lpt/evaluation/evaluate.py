@@ -12,7 +12,7 @@ import torch
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
-from lpt.model import LPT
+from lpt.model import LPT, Classifier
 from lpt.processes import ALONE, Processes
 
 FloatArray = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ class Predictions:
 
 @torch.inference_mode()
 def predict_split(
-    model: LPT,
+    model: Classifier,
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,
@@ -52,12 +52,12 @@ def predict_split(
         model: the model.
         images: the split.
         preprocessing: as in training.
-        group_prompts: whether group prompts are used (False after phase 1 alone).
+        group_prompts: whether group prompts are used (only LPT has some, and not after phase 1 alone).
         batch_size, workers: how images are read.
         progress: called with the number of images of this process done after each batch.
         processes: those that share the images; each gets the predictions of all.
     """
-    constants = model.shared_constants() if group_prompts else None
+    constants = model.shared_constants() if group_prompts and isinstance(model, LPT) else None
     labels, groups = [], []
     done = 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
@@ -66,7 +66,7 @@ def predict_split(
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
             rows = slice(done, done + len(batch.labels))
-            if group_prompts:
+            if constants is not None:
                 output = model(inputs, constants=constants)
                 cosines[rows] = output.cosines.float().cpu().numpy()
                 groups.append(output.groups.cpu().numpy())

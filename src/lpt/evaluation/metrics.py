@@ -44,6 +44,10 @@ class Metrics:
         top5: share of images whose class is among the five most probable ones; None below six classes.
         nll: mean negative log-likelihood of the true class, nats.
         ece: expected calibration error of the most probable class, 15 bins of equal width.
+        worst_decile: mean accuracy of the worst tenth of the classes that have test images, rounded down to whole
+            classes but at least one; None, like the next two, in results stored before these were measured.
+        macro_f1: mean of the classes' F1 scores, see `class_f1`; over the classes with test images or predictions.
+        harmonic_mean: of the accuracies of the classes that have test images; 0 where one of them is 0.
     """
 
     images: int
@@ -57,6 +61,9 @@ class Metrics:
     top5: float | None = None
     nll: float | None = None
     ece: float | None = None
+    worst_decile: float | None = None
+    macro_f1: float | None = None
+    harmonic_mean: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in metrics.json."""
@@ -120,6 +127,9 @@ def measure(
         few=few,
         boundaries=groups.describe(),
         group_classes=tuple(int((tested & (group == index)).sum()) for index in range(3)),  # type: ignore[arg-type]
+        worst_decile=worst_decile(accuracy[tested]),
+        macro_f1=_mean(class_f1(labels, predictions, len(counts))),
+        harmonic_mean=harmonic_mean(accuracy[tested]),
     )
 
 
@@ -177,6 +187,35 @@ def class_accuracies(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
     tested = np.bincount(y, minlength=num_classes).astype(np.float64)
     right = np.bincount(y[y == predicted], minlength=num_classes)
     return np.divide(right, tested, out=np.full(num_classes, np.nan), where=tested > 0)
+
+
+def class_f1(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> FloatArray:
+    """F1 score of each class that has test images or predictions, in label order; the others are left out.
+
+    F1 = 2 TP / (2 TP + FP + FN), so a class that is predicted but not tested has 0, and so has one whose test images
+    are all missed. The mean is what `sklearn.metrics.f1_score(average="macro")` gives.
+
+    Raises:
+        DataError: as `class_accuracies`.
+    """
+    y, predicted = np.asarray(labels), np.asarray(predictions)
+    _check_classes(y, predicted, num_classes)
+    right = np.bincount(y[y == predicted], minlength=num_classes)
+    either = np.bincount(y, minlength=num_classes) + np.bincount(predicted, minlength=num_classes)
+    seen = either > 0
+    return np.asarray(2 * right[seen] / either[seen])
+
+
+def worst_decile(accuracies: npt.ArrayLike) -> float:
+    """Mean of the lowest tenth of class accuracies, floor(C / 10) of them but at least one, [C]."""
+    values = np.sort(np.asarray(accuracies, dtype=np.float64))
+    return float(values[: max(len(values) // 10, 1)].mean())
+
+
+def harmonic_mean(accuracies: npt.ArrayLike) -> float:
+    """C / sum of 1 / accuracy, [C]; 0 where an accuracy is 0, which is the limit. One lost class costs everything."""
+    values = np.asarray(accuracies, dtype=np.float64)
+    return float(len(values) / (1 / values).sum()) if values.all() else 0.0
 
 
 def class_results(

@@ -8,7 +8,7 @@ their outputs, Dong et al., ICLR 2023, section 3). `FrozenViT.block` is that for
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -158,6 +158,16 @@ class FrozenViT(nn.Module):
         resized._origin = (origin,)
         return resized
 
+    def with_own(self, names: Collection[str]) -> FrozenViT:
+        """A backbone whose tensors of these names (of `vit`) are copies; all others are shared with this one.
+
+        What a method trains of the backbone itself lies there, so that the backbone stays as it is.
+        """
+        shared = {id(t): t for name, t in self.vit.state_dict(keep_vars=True).items() if name not in names}
+        own = FrozenViT(copy.deepcopy(self.vit, shared))
+        own.record = self.record
+        return own
+
     def embed(self, images: Tensor) -> Tensor:
         """Image tokens before the first block: [B, 3, height, width] -> [B, N, D], class token first."""
         vit = self.vit
@@ -206,6 +216,7 @@ class FrozenViT(nn.Module):
         *,
         class_token_only: bool = False,
         projected: QueryKeyValue | None = None,
+        adapters: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """One block on image tokens that also attend to prompts.
 
@@ -216,6 +227,7 @@ class FrozenViT(nn.Module):
                 [B, H, P, d].
             class_token_only: compute the output of the class token alone (all tokens still serve as keys and values).
             projected: `project` of the same tokens, when the caller has it already.
+            adapters: gives what is added to the output, of the block's index and of what enters its MLP.
 
         Returns:
             [B, N, D], or [B, 1, D] for the class token alone.
@@ -229,13 +241,16 @@ class FrozenViT(nn.Module):
         if class_token_only:
             tokens = tokens[:, :1]
         tokens = tokens + block.ls1(block.attn.proj(mixed.transpose(1, 2).flatten(2)))
-        return tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        changed = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        return changed if adapters is None else changed + adapters(layer, tokens)
 
 
 def _project(attention: Attention, hidden: Tensor, *, first: int, last: int = 3) -> Tensor:
     """A slice of the fused query-key-value projection: parts `first` to `last` of (query, key, value)."""
-    size = attention.qkv.out_features // 3
+    size = attention.num_heads * attention.head_dim
     rows = slice(first * size, last * size)
+    if type(attention.qkv) is not nn.Linear:  # LoRA is on it: its parts cannot be had one by one
+        return attention.qkv(hidden)[..., rows]
     bias = attention.qkv.bias
     return F.linear(hidden, attention.qkv.weight[rows], None if bias is None else bias[rows])
 

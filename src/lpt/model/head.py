@@ -1,4 +1,4 @@
-"""The cosine classifier (LPT section 3.2)."""
+"""The two kinds of classifier on the class token's features."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.model.prompts import at_least_float32
+from lpt.model.prompts import INIT_STD, at_least_float32
 
 
 class CosineHead(nn.Module):
-    """z_c = <f, w_c> / (|f| |w_c|), no bias: `weight` [C, D], one row per class."""
+    """z_c = <f, w_c> / (|f| |w_c|), no bias (LPT section 3.2): `weight` [C, D], one row per class."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -23,3 +23,22 @@ class CosineHead(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features, weight = at_least_float32(features), at_least_float32(self.weight)
             return F.normalize(features, dim=-1) @ F.normalize(weight, dim=-1).T
+
+
+class LinearHead(nn.Module):
+    """z_c = <f, w_c> + b_c: `weight` [C, D] and `bias` [C]."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        nn.init.trunc_normal_(self.weight, std=INIT_STD)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits, [B, D] -> [B, C], in float32 or wider."""
+        with torch.autocast(features.device.type, enabled=False):
+            features = at_least_float32(features)
+            return F.linear(features, self.weight.to(features.dtype), self.bias.to(features.dtype))
+
+
+Head = CosineHead | LinearHead

@@ -13,6 +13,8 @@ from lpt.model.backbone import FrozenViT, KeyValue, QueryKeyValue
 from lpt.model.head import CosineHead
 from lpt.model.prompts import GroupPrompts, Matching, SharedPrompt
 
+QUERIES = ("full", "prefix")
+
 
 class LPTOutput(NamedTuple):
     """What phase 2 and inference give.
@@ -33,7 +35,7 @@ class Encoded(NamedTuple):
 
     Args:
         tokens: image tokens after the first K blocks under the shared prompt, [B, N, D].
-        query: class token under the shared prompt after all blocks, [B, D]; carries no gradient.
+        query: what group prompts are picked by, [B, D]; carries no gradient.
     """
 
     tokens: Tensor
@@ -57,6 +59,8 @@ class LPT(nn.Module):
         shared_blocks: first blocks K that see only the shared prompt; None means half of them.
         pool_size: group prompts M.
         top_k: group prompts k that are picked for an image and averaged.
+        query: what picks them: the class token under the shared prompt after all blocks (`full`, as published), or
+            after block K, through the final norm (`prefix`), which costs nothing: inference is one pass then.
 
     Raises:
         ConfigError: a size is out of range.
@@ -70,6 +74,7 @@ class LPT(nn.Module):
         shared_blocks: int | None = None,
         pool_size: int = 20,
         top_k: int = 2,
+        query: str = "full",
     ) -> None:
         super().__init__()
         if not isinstance(backbone, FrozenViT):
@@ -77,10 +82,12 @@ class LPT(nn.Module):
         depth, width = backbone.depth, backbone.width
         shared_blocks = depth // 2 if shared_blocks is None else shared_blocks
         _check_sizes(depth, num_classes, prompt_length, shared_blocks, pool_size, top_k)
+        _check_query(query, shared_blocks)
         self.backbone: FrozenViT
         object.__setattr__(self, "backbone", backbone)  # not a submodule: neither saved nor trained with this model
         self.shared_blocks = shared_blocks
         self.top_k = top_k
+        self.query_kind = query
         self.shared = SharedPrompt(depth, prompt_length, width)
         self.groups = GroupPrompts(pool_size, depth - shared_blocks, prompt_length, width)
         self.head = CosineHead(num_classes, width)
@@ -92,11 +99,8 @@ class LPT(nn.Module):
 
     @torch.no_grad()
     def query(self, images: Tensor) -> Tensor:
-        """The class token under the shared prompt, by which group prompts are picked; carries no gradient.
-
-        [B, 3, height, width] -> [B, D].
-        """
-        return self.encode_shared(images)
+        """What group prompts are picked by, [B, 3, height, width] -> [B, D]; carries no gradient."""
+        return self.encode(images).query
 
     def encode_shared(self, images: Tensor) -> Tensor:
         """Class-token features under the shared prompt alone, [B, 3, height, width] -> [B, D]."""
@@ -136,9 +140,7 @@ class LPT(nn.Module):
         shared = self.shared_constants() if constants is None else constants
         tokens = self._prefix(images, shared)
         projected = self._project(tokens)
-        with torch.no_grad():
-            query = self._suffix(tokens, projected, shared, None)
-        return self._classify(tokens, projected, query, shared, feature_mask)
+        return self._classify(tokens, projected, self._query(tokens, projected, shared), shared, feature_mask)
 
     def encode(self, images: Tensor, *, constants: list[KeyValue] | None = None) -> Encoded:
         """The part of `forward` that no group prompt, key or head weight enters.
@@ -149,9 +151,7 @@ class LPT(nn.Module):
         """
         shared = self.shared_constants() if constants is None else constants
         tokens = self._prefix(images, shared)
-        with torch.no_grad():
-            query = self._suffix(tokens, self._project(tokens), shared, None)
-        return Encoded(tokens, query)
+        return Encoded(tokens, self._query(tokens, None, shared))
 
     def classify(
         self,
@@ -188,6 +188,13 @@ class LPT(nn.Module):
         layer = self.shared_blocks
         return self.backbone.project(layer, tokens, class_token_only=layer == self.backbone.depth - 1)
 
+    @torch.no_grad()
+    def _query(self, tokens: Tensor, projected: QueryKeyValue | None, shared: list[KeyValue]) -> Tensor:
+        """The query of images whose tokens [B, N, D] left block K, [B, D]; `projected` if it is there already."""
+        if self.query_kind == "prefix":
+            return self.backbone.norm(tokens[:, :1])[:, 0]
+        return self._suffix(tokens, self._project(tokens) if projected is None else projected, shared, None)
+
     def _suffix(self, tokens: Tensor, projected: QueryKeyValue, shared: list[KeyValue], group: Tensor | None) -> Tensor:
         """Class-token features after blocks K+1..L and the norm, [B, N, D] -> [B, D].
 
@@ -223,6 +230,16 @@ def _masked(features: Tensor, mask: Tensor | None) -> Tensor:
 
 def _similarity(matching: Matching) -> Tensor:
     return matching.cosines.sum(dim=-1).mean()
+
+
+def _check_query(query: str, shared_blocks: int) -> None:
+    if query not in QUERIES:
+        raise ConfigError(f"query must be one of {', '.join(QUERIES)}, got {query!r}")
+    if query == "prefix" and shared_blocks == 0:
+        raise ConfigError(
+            "query 'prefix' needs shared_blocks of at least 1: before the first block the class token is the same for "
+            "every image"
+        )
 
 
 def _check_sizes(

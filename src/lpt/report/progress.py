@@ -80,8 +80,9 @@ class ConsoleListener(Listener):
         settings = plan.settings
         resumed = f", from step {first_step}" if first_step else ""
         self._console.print(
-            f"[bold]Phase {plan.phase}[/bold]: {settings.epochs} epochs of {plan.epoch_steps} steps, two batches of "
-            f"{plan.batch_size} images, {settings.optimizer}{resumed}"
+            f"[bold]Phase {plan.phase}[/bold]: {settings.epochs} epochs of {plan.epoch_steps} steps, "
+            f"{'two batches' if len(plan.streams) > 1 else 'a batch'} of {plan.batch_size} images, "
+            f"{settings.optimizer}{resumed}"
         )
         self._start(f"phase {plan.phase}", plan.steps, first_step)
 
@@ -89,7 +90,7 @@ class ConsoleListener(Listener):
         """Advance the bar."""
         if self._task is None or self._plan is None:
             return
-        rate = 2 * self._plan.batch_size / record.seconds
+        rate = len(self._plan.streams) * self._plan.batch_size / record.seconds
         self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
         self._info = f"loss {record.loss:.3f}, {self._rate:.0f} images/s"
         self._bar.update(self._task, completed=record.step + 1, info=self._info)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import IntArray, LabelledImages
+from lpt.evaluation.calibration import probabilities
 from lpt.evaluation.evaluate import Predictions
 from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_cosines
-from lpt.files import write_json
+from lpt.files import write_json, write_text
 from lpt.report.plots import plot_accuracy_by_count, plot_group_use, plot_losses
 from lpt.report.tables import write_per_class
+
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,22 @@ def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...
     if predictions.groups is not None:
         use = group_use(predictions.groups, predictions.labels, len(class_names), pool_size)
         plot_group_use(folder / "group_use.png", use, counts, groups, class_names)
+
+
+def write_predictions(
+    path: Path, predictions: Predictions, images: LabelledImages, scale: float, temperature: float
+) -> None:
+    """Write a line for each image: its name, true and predicted class, and the probability of the predicted one."""
+    names, cosines = images.class_names, predictions.cosines
+    predicted = cosines.argmax(axis=1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "class", "predicted", "probability"))
+    for first in range(0, len(cosines), _ROWS):
+        sure = probabilities(cosines[first : first + _ROWS], scale, temperature).max(axis=1)
+        for index, p in enumerate(sure.tolist(), start=first):
+            writer.writerow((images.name(index), names[images.labels[index]], names[predicted[index]], f"{p:.4f}"))
+    write_text(path, text.getvalue())
 
 
 def group_use(picked: IntArray, labels: IntArray, num_classes: int, pool_size: int) -> npt.NDArray[np.float64]:

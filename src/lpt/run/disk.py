@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 
 from lpt.errors import ConfigError, RunError
 from lpt.hardware import host_memory, processes_here
+from lpt.model import build_model
 from lpt.run.prepare import Prepared
 from lpt.training.phase_data import phase_plan, prefix_cache_size
 from lpt.training.phases import PHASES
@@ -39,23 +41,19 @@ class DiskNeeded(NamedTuple):
 
 def trainable_numbers(prepared: Prepared) -> dict[str, int]:
     """How many numbers of each trained tensor there will be."""
-    model, width, depth = prepared.config.model, prepared.backbone.width, prepared.backbone.depth
-    shared_blocks = depth // 2 if model.shared_blocks is None else model.shared_blocks
-    return {
-        "shared.tokens": depth * model.prompt_length * width,
-        "groups.prompts": model.pool_size * (depth - shared_blocks) * model.prompt_length * width,
-        "groups.keys": model.pool_size * width,
-        "head.weight": len(prepared.splits.class_names) * width,
-    }
+    with torch.device("meta"):
+        model = build_model(prepared.config.model, prepared.backbone, len(prepared.splits.class_names))
+    return {name: tensor.numel() for name, tensor in model.state_dict().items()}
 
 
 def disk_needed(prepared: Prepared) -> DiskNeeded:
     """The most a run folder takes at a time: a checkpoint is written beside the one before."""
     numbers = trainable_numbers(prepared)
     everything = sum(numbers.values())
+    frozen = {1: "groups.", 2: "shared."} if prepared.config.model.grouped else {}
     trained = {
-        1: everything - numbers["groups.prompts"] - numbers["groups.keys"],
-        2: everything - numbers["shared.tokens"],
+        phase: sum(n for name, n in numbers.items() if phase not in frozen or not name.startswith(frozen[phase]))
+        for phase in PHASES
     }
     plans = [phase_plan(prepared.config, phase) for phase in PHASES]
     largest = max(

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from accelerate import Accelerator
 from rich import box
 from rich.console import Console
@@ -22,10 +21,10 @@ from rich.table import Table
 
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.evaluate import predict_split
-from lpt.hardware import reproducible
-from lpt.model import LPT
+from lpt.hardware import PeakMemory, reproducible
+from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
-from lpt.run.finish import peak_memory, trained_phases
+from lpt.run.finish import trained_phases
 from lpt.run.fit import console_of, default_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.training.folder import RunFolder
@@ -87,6 +86,7 @@ def dry_run(
     output: str | Path | None = None,
     *,
     preset: str | None = None,
+    method: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     overwrite: bool = False,
@@ -100,7 +100,7 @@ def dry_run(
     console = console or Console(quiet=True)
     if output is not None:
         RunFolder.check_free(Path(output), overwrite=overwrite)
-    prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
+    prepared = prepare(data, preset=preset, method=method, config=config, settings=settings, console=console)
     console = console_of(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
@@ -115,19 +115,17 @@ def dry_run(
 
 def estimate_run(prepared: Prepared) -> Estimate:
     """Time, memory and disk of a run, from a few real steps; the prepared backbone is used up by it."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with reproducible(int(prepared.config.runtime.threads)):
+    with PeakMemory() as memory, reproducible(int(prepared.config.runtime.threads)):
         model = prepared.new_model()
         training = [
             Part(f"phase {phase}", phase_plan(prepared.config, phase).steps, "steps", try_phase(prepared, model, phase))
             for phase in trained_phases(prepared)
         ]
         image = _image_seconds(prepared, model)
-    return Estimate((*training, *_passes(prepared, image)), peak_memory(), disk_needed(prepared))
+    return Estimate((*training, *_passes(prepared, image)), memory.bytes, disk_needed(prepared))
 
 
-def try_phase(prepared: Prepared, model: LPT, phase: int) -> float:
+def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
     """Seconds of a step of a phase for this process's part: the mean over those tried, without the first."""
     config, images = prepared.config, prepared.train
     own = len(prepared.processes.share(config.train.batch_size))
@@ -135,9 +133,9 @@ def try_phase(prepared: Prepared, model: LPT, phase: int) -> float:
     plan = phase_plan(config, phase)
     once = plan.settings.model_copy(update={"epochs": 1})
     plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
-    objective = build_objective(model, images, config.loss, phase)
-    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
-    if phase == 2 and config.prefix_cache.views:
+    objective = build_objective(model, images, config, phase)
+    optimizer = build_optimizer(objective.trainable(), plan.settings, model.backbone.depth)
+    if phase == 2 and config.prefix_cache.views and isinstance(model, LPT):
         cache = filled_prefix_cache(model, images, config, plan, prepared.preprocessing)
         batches = kept_batches(cache, phase_draws(images, config, plan), images.labels, 0, plan.steps)
     else:
@@ -164,7 +162,7 @@ def try_phase(prepared: Prepared, model: LPT, phase: int) -> float:
     return float(np.mean(seconds[1:] or seconds))
 
 
-def _image_seconds(prepared: Prepared, model: LPT) -> float:
+def _image_seconds(prepared: Prepared, model: Classifier) -> float:
     """Seconds to predict one image."""
     batch = prepared.config.train.batch_size
     images = prepared.train.subset(np.arange(min(BATCHES * batch, len(prepared.train))))
@@ -193,7 +191,8 @@ def _passes(prepared: Prepared, image_seconds: float) -> list[Part]:
             parts.append(Part(name, times * len(prepared.processes.share(len(images))), "images", image_seconds))
 
     phases = trained_phases(prepared)
-    add("class means for the head", prepared.train, int(config.model.head_init == "class_means"))
+    start = config.model.head_init
+    add(start.replace("_", " ") + " for the head", prepared.train, int(start != "random"))
     add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases))
     if 2 in phases and config.prefix_cache.views:
         views = prefix_cache_size(splits.train, prepared.backbone, config).views

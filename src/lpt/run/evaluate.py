@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lpt.config import validate
+from lpt.config import DataConfig, validate
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import open_images
@@ -24,7 +25,55 @@ from lpt.report.result import Measured, measure_predictions, write_measured, wri
 from lpt.report.tables import metrics_table
 from lpt.run.launched import launched
 
-Opened = tuple[Pack, Predictor, tuple[LabelledImages, list[tuple[str, str]], list[str]]]
+
+@dataclass(frozen=True)
+class Opened:
+    """A pack with what it is measured on.
+
+    Args:
+        pack: the pack.
+        predictor: it on its backbone.
+        images: labelled as in the pack.
+        data_config: how the images were opened.
+        skipped: images that cannot be read, as (name, reason).
+        notes: what a person should know of the data.
+    """
+
+    pack: Pack
+    predictor: Predictor
+    images: LabelledImages
+    data_config: DataConfig
+    skipped: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+
+
+def open_pack_and_images(
+    pack: Path,
+    data: str,
+    split: SplitName,
+    data_settings: Mapping[str, Any],
+    backbone: str | None,
+    checkpoint: Path | None,
+    device: str,
+) -> Opened:
+    """A pack on its backbone and the images of a source; arguments as for `evaluate_pack`.
+
+    Raises:
+        PackError, ConfigError, DataError: one of them cannot be used.
+    """
+    loaded = load_pack(pack)
+    settings = validate({"data": {**data_settings, "source": data}}, origin="the options").data
+    images, skipped, notes = open_images(data, settings, tuple(loaded.info.class_names), split=split)
+    predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
+    return Opened(loaded, predictor, images, settings, skipped, notes)
+
+
+def print_notes(notes: Sequence[str], skipped: Sequence[tuple[str, str]], console: Console) -> None:
+    """What a person should know of the data, and the first images that were left out."""
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    for name, reason in skipped[:5]:
+        console.print(f"  {name}: {reason}", style="yellow", markup=False)
 
 
 def evaluate_pack(
@@ -61,26 +110,24 @@ def evaluate_pack(
     def opened() -> Opened:
         if output is not None:
             _check_output(output, overwrite=overwrite)
-        loaded = load_pack(pack)
-        settings = validate({"data": {**data_settings, "source": data}}, origin="the options").data
-        images = open_images(data, settings, tuple(loaded.info.class_names), split=split)
-        return loaded, Predictor(backbone, loaded, checkpoint=checkpoint, device=device), images
+        return open_pack_and_images(pack, data, split, data_settings, backbone, checkpoint, device)
 
-    loaded, predictor, (images, skipped, notes) = processes.agreed(opened)
-    info = loaded.info
+    one = processes.agreed(opened)
+    images, info = one.images, one.pack.info
     with counted(progress, "measuring", len(processes.share(len(images)))) as done:
         workers = 0 if len(images) < 1000 else min(cores_here() - 1, 4)
-        predictions = predictor.split(
+        predictions = one.predictor.split(
             images, batch_size=batch_size, workers=workers, progress=done, processes=processes
         )
     counts = np.asarray(info.class_counts, dtype=np.int64)
     groups = ShotGroups(info.shots.few_below, info.shots.many_above)
     scale, temperature = info.probabilities.scale, info.probabilities.temperature
     measured = measure_predictions(predictions, counts, groups, scale=scale, temperature=temperature)
-    _print(measured, split, notes, skipped, console)
+    print_notes(one.notes, one.skipped, console)
+    _print(measured, split, console)
     if output is not None and processes.writes:
         write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
-        write_metrics(output / "metrics.json", {split: measured}, _facts(loaded.path, info, data, len(skipped)))
+        write_metrics(output / "metrics.json", {split: measured}, _facts(one.pack.path, info, data, len(one.skipped)))
         console.print(f"metrics.json, per_class.csv and plots: {output}", markup=False)
     return measured
 
@@ -94,11 +141,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
         raise RunError(f"--output: {output} holds an evaluation already; add --overwrite, or give another folder")
 
 
-def _print(measured: Measured, split: str, notes: list[str], skipped: list[tuple[str, str]], console: Console) -> None:
-    for note in notes:
-        console.print(note, style="yellow", markup=False)
-    for name, reason in skipped[:5]:
-        console.print(f"  {name}: {reason}", style="yellow", markup=False)
+def _print(measured: Measured, split: str, console: Console) -> None:
     console.print(metrics_table({split: measured.metrics}))
     one = measured.metrics
     extra = [f"top 5 {100 * one.top5:.1f} %"] if one.top5 is not None else []

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 from rich.console import Console
 
+from lpt.architecture import Architecture
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.calibration import fit_temperature
 from lpt.evaluation.evaluate import Predictions, predict_split
 from lpt.evaluation.metrics import Metrics
-from lpt.model import LPT
+from lpt.model import Classifier, build_model
+from lpt.model.build import sizes_of
 from lpt.model.pretrained import load_backbone
 from lpt.pack import (
     FORMAT_VERSION,
@@ -35,7 +34,14 @@ from lpt.pack import (
 )
 from lpt.report.card import model_card
 from lpt.report.progress import counted
-from lpt.report.result import Measured, measure_predictions, write_losses, write_measured, write_metrics
+from lpt.report.result import (
+    Measured,
+    measure_predictions,
+    write_losses,
+    write_measured,
+    write_metrics,
+    write_predictions,
+)
 from lpt.report.tables import metrics_table
 from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder
@@ -52,7 +58,7 @@ def trained_phases(prepared: Prepared) -> list[int]:
 
 
 def predict_images(
-    prepared: Prepared, model: LPT, images: LabelledImages, *, grouped: bool, console: Console
+    prepared: Prepared, model: Classifier, images: LabelledImages, *, grouped: bool, console: Console
 ) -> Predictions:
     """A model's predictions for a split, with a bar."""
     with counted(console, "measuring", len(images)) as progress:
@@ -68,7 +74,7 @@ def predict_images(
         )
 
 
-def measure_run(prepared: Prepared, model: LPT, console: Console) -> tuple[dict[str, Measured], Probabilities]:
+def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tuple[dict[str, Measured], Probabilities]:
     """Metrics on the splits there are; the temperature comes from the validation split and is applied to all."""
     grouped = 2 in trained_phases(prepared)
     splits = {"test": prepared.splits.test, "validation": prepared.splits.validation}
@@ -105,7 +111,12 @@ def fitted_probabilities(held_out: Predictions, scale: float) -> Probabilities:
 
 
 def write_result(
-    prepared: Prepared, folder: RunFolder, model: LPT, measured: dict[str, Measured], setting: Probabilities
+    prepared: Prepared,
+    folder: RunFolder,
+    model: Classifier,
+    measured: dict[str, Measured],
+    setting: Probabilities,
+    peak_memory: int,
 ) -> Pack:
     """Write pack, tables and plots; metrics.json last, which is the mark of a finished run."""
     records = list(folder.records())
@@ -115,23 +126,35 @@ def write_result(
     write_pack(folder.pack, info, content, model_card(info, metrics, len(content)))
     for name in ("test", "validation"):
         if name in measured:
-            write_measured(folder.path, measured[name], prepared.splits.class_names, len(model.groups.keys))
+            write_measured(folder.path, measured[name], prepared.splits.class_names, info.method.pool_size)
+            images = prepared.splits.test if name == "test" else prepared.splits.validation
+            assert images is not None
+            probable = setting.scale, setting.temperature
+            write_predictions(folder.predictions, measured[name].predictions, images, *probable)
             break
     write_losses(folder.path, records)
-    write_metrics(folder.metrics, measured, run_facts(prepared, info, len(content), records))
+    write_metrics(folder.metrics, measured, run_facts(prepared, folder, info, len(content), records, peak_memory))
     return load_pack(folder.pack)
 
 
-def run_facts(prepared: Prepared, info: PackInfo, pack_bytes: int, records: list[dict[str, Any]]) -> dict[str, Any]:
+def run_facts(
+    prepared: Prepared,
+    folder: RunFolder,
+    info: PackInfo,
+    pack_bytes: int,
+    records: list[dict[str, Any]],
+    peak_memory: int,
+) -> dict[str, Any]:
     """What else metrics.json says: cost, sizes, machine, versions, seed."""
-    prompts = info.method.trainable_parameters - len(info.class_names) * prepared.backbone.width
-    streams = 1 if prepared.config.loss.instance_weight == 0 else 2
+    head = len(info.class_names) * (prepared.backbone.width + (info.method.head == "linear"))
+    prompts = info.method.trainable_parameters - head
     return {
         "preset": prepared.config.preset,
+        "method": prepared.config.method,
         "seed": prepared.config.runtime.seed,
-        "image_draws": len(records) * streams * prepared.config.train.batch_size,
-        "train_seconds": round(sum(record["seconds"] for record in records), 1),
-        "peak_memory_bytes": peak_memory(),
+        "image_draws": len(records) * prepared.config.step_draws,
+        "train_seconds": round(sum(record["seconds"] for record in records) + folder.preparing_seconds(), 1),
+        "peak_memory_bytes": peak_memory,
         "pack_bytes": pack_bytes,
         "trainable_parameters": info.method.trainable_parameters,
         "share_of_backbone": info.method.share_of_backbone,
@@ -142,22 +165,10 @@ def run_facts(prepared: Prepared, info: PackInfo, pack_bytes: int, records: list
     }
 
 
-def peak_memory() -> int:
-    """The most memory this process has held, bytes: of the card if one is used, else of the machine."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource  # there is none on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def print_result(folder: RunFolder, pack: Pack, measured: dict[str, Measured], console: Console) -> None:
+def print_result(folder: RunFolder, pack: Pack, measured: dict[str, Metrics], console: Console) -> None:
     """The table at the end, and where everything is."""
     if measured:
-        console.print(metrics_table({name: one.metrics for name, one in measured.items()}))
+        console.print(metrics_table(measured))
     else:
         console.print("Nothing was measured: there is neither a test nor a validation split (add --val 0.1).")
     method = pack.info.method
@@ -177,7 +188,7 @@ def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
 
 
 def _pack_info(
-    prepared: Prepared, model: LPT, content: bytes, metrics: dict[str, Metrics], setting: Probabilities
+    prepared: Prepared, model: Classifier, content: bytes, metrics: dict[str, Metrics], setting: Probabilities
 ) -> PackInfo:
     config, record = prepared.config, prepared.backbone.record
     assert record is not None
@@ -192,12 +203,9 @@ def _pack_info(
         class_counts=prepared.splits.counts_before_cut.tolist(),
         shots=Shots(few_below=config.data.few_below, many_above=config.data.many_above),
         method=Method(
-            name="lpt",
+            **config.model.model_dump(include=set(Architecture.model_fields)) | sizes_of(model),
+            name=config.method,
             phases=phases,
-            prompt_length=model.shared.tokens.shape[1],
-            shared_blocks=model.shared_blocks,
-            pool_size=len(model.groups.keys),
-            top_k=model.top_k,
             trainable_parameters=trainable,
             share_of_backbone=trainable / record.parameters,
         ),
@@ -210,19 +218,12 @@ def _pack_info(
     return info
 
 
-def _float32_twin(prepared: Prepared, model: LPT) -> LPT:
+def _float32_twin(prepared: Prepared, model: Classifier) -> Classifier:
     """The model on a freshly loaded float32 backbone on the CPU: what a reader of the pack will have."""
     record = prepared.backbone.record
     assert record is not None
     checkpoint = None if record.checkpoint is None else Path(record.checkpoint)
     backbone = load_backbone(record.name, checkpoint=checkpoint, image_size=prepared.preprocessing.size)
-    twin = LPT(
-        backbone,
-        len(model.head.weight),
-        model.shared.tokens.shape[1],
-        model.shared_blocks,
-        len(model.groups.keys),
-        model.top_k,
-    )
+    twin = build_model(prepared.config.model, backbone, len(model.head.weight))
     twin.load_state_dict({name: tensor.float().cpu() for name, tensor in model.state_dict().items()})
     return twin

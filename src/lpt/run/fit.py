@@ -22,8 +22,8 @@ from lpt.data.manifest import Splits
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.files import remove_leftovers, write_json, write_text
-from lpt.hardware import reproducible
-from lpt.model import LPT
+from lpt.hardware import PeakMemory, reproducible
+from lpt.model import Classifier
 from lpt.pack import Pack, Versions, load_pack
 from lpt.processes import Processes
 from lpt.report.progress import ConsoleListener
@@ -57,6 +57,7 @@ def fit(
     output: str | Path | None = None,
     *,
     preset: str | None = None,
+    method: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     overwrite: bool = False,
@@ -68,6 +69,7 @@ def fit(
         data: where the images are, in any form of `data.source`, or splits opened before. None: the configuration says.
         output: run folder to make; None: `runs/<data>-<date and time>`.
         preset: `laptop`, `paper` or `auto` (what suits the machine); None: the configuration's, else `auto`.
+        method: a name of `lpt.methods.recipes.METHODS`; None: the configuration's, else `lpt`.
         config: a YAML file, or nested values.
         settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
         overwrite: replace a run that is in `output`.
@@ -79,13 +81,19 @@ def fit(
     console = console or Console(quiet=True)
     if output is not None:
         RunFolder.check_free(Path(output), overwrite=overwrite)  # before anything that takes long
-    prepared = prepare(data, preset=preset, config=config, settings=settings, console=console)
+    prepared = prepare(data, preset=preset, method=method, config=config, settings=settings, console=console)
     console = console_of(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
     check_prefix_cache(prepared, console)
-    path = None if output is None else Path(output)
-    folder = prepared.processes.once(lambda: _new_folder(prepared, path, overwrite=overwrite))
+    result = fit_prepared(prepared, None if output is None else Path(output), overwrite=overwrite, console=console)
+    print_result(RunFolder(result.folder), result.pack, result.metrics, console)
+    return result
+
+
+def fit_prepared(prepared: Prepared, output: Path | None, *, overwrite: bool, console: Console) -> FitResult:
+    """`fit` from where everything is checked; arguments as there."""
+    folder = prepared.processes.once(lambda: _new_folder(prepared, output, overwrite=overwrite))
     return _run(prepared, folder, console)
 
 
@@ -113,6 +121,13 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
     prepared = prepare(data, config=values, read_images=False, console=console)
     console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
+    result = resume_prepared(prepared, run, console)
+    print_result(run, result.pack, result.metrics, console)
+    return result
+
+
+def resume_prepared(prepared: Prepared, run: RunFolder, console: Console) -> FitResult:
+    """`resume` from where everything is checked."""
     prepared.processes.once(lambda: _check_unchanged(prepared, run, console))
     return _run(prepared, run, console)
 
@@ -168,7 +183,7 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     config, processes = prepared.config, prepared.processes
     accelerator = new_accelerator(config, folder.path)
     threads = min(int(config.runtime.threads), prepared.machine.cores if processes.count > 1 else sys.maxsize)
-    with reproducible(threads):
+    with PeakMemory() as memory, reproducible(threads):
         model = prepared.new_model()
         shown = ConsoleListener(console, _validator(prepared, model))
         tracked = TrackerListener(accelerator, config)
@@ -178,15 +193,14 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
                 model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop, processes
             ).run()  # fmt: skip
         measured, setting = measure_run(prepared, model, console)
-        pack = processes.once(lambda: write_result(prepared, folder, model, measured, setting))
+    pack = processes.once(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {name: one.metrics for name, one in measured.items()}
     if config.runtime.log_with:
         tracked.result(metrics)
-    print_result(folder, pack, measured, console)
     return FitResult(folder.path, pack, metrics)
 
 
-def _validator(prepared: Prepared, model: LPT) -> Callable[[int], str] | None:
+def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | None:
     """What says how the model does on the validation split after an epoch of a phase; None without such a split."""
     images = prepared.splits.validation
     if images is None or not len(images):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,7 +22,7 @@ from lpt.data.sources import check_images, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.hardware import Machine, inspect_machine
-from lpt.model import LPT, FrozenViT
+from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
 from lpt.presets import resolve_auto, with_preset
 from lpt.processes import Processes
@@ -56,20 +55,11 @@ class Prepared:
         """The boundaries of the shot groups."""
         return ShotGroups(self.config.data.few_below, self.config.data.many_above)
 
-    def new_model(self) -> LPT:
+    def new_model(self) -> Classifier:
         """An untrained model on the device, its blocks in the run's precision."""
-        sizes = self.config.model
-        model = new_model(
-            self.backbone,
-            len(self.splits.class_names),
-            self.config.runtime.seed,
-            prompt_length=sizes.prompt_length,
-            shared_blocks=sizes.shared_blocks,
-            pool_size=sizes.pool_size,
-            top_k=sizes.top_k,
-        )
+        model = new_model(self.config.model, self.backbone, len(self.splits.class_names), self.config.runtime.seed)
         if self.config.runtime.precision == "bf16":
-            self.backbone.to(torch.bfloat16)
+            to_bfloat16(model)
         return model.to(self.config.runtime.device)
 
 
@@ -77,6 +67,7 @@ def prepare(
     data: Data | None = None,
     *,
     preset: str | None = None,
+    method: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     read_images: bool = True,
@@ -85,12 +76,14 @@ def prepare(
     """Check and open everything a run needs; nothing is written.
 
     Args:
-        data, preset, config, settings: as for `lpt.fit`.
+        data, preset, method, config, settings: as for `lpt.fit`.
         read_images: decode every image that is a file, so that one that cannot be read stops the run here.
         console: shows that the backbone is being loaded; None: silent.
     """
     console = console or Console(quiet=True)
-    values, origin = _gather(data, preset, config, settings)
+    origin = "the settings" if config is None else "the configuration" if isinstance(config, Mapping) else str(config)
+    named = {"preset": preset, "method": method}
+    values = gather_values(data, named, config, settings, needs_source=not isinstance(data, Splits))
     device = str(_section(values, "runtime").get("device", "auto"))
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
     prepared = processes.agreed(lambda: _put_together(data, values, origin, device, processes, console))
@@ -120,6 +113,8 @@ def _put_together(
         resolved,
         machine,
         train_images=len(splits.train),
+        num_classes=len(splits.class_names),
+        blocks=backbone.depth,
         native_size=backbone.image_size,
         activation_bytes=backbone.training_bytes,
         remembered_bytes=decoded_bytes(splits.train),
@@ -209,32 +204,37 @@ def _absolute(source: str | None) -> str | None:
     return f"{prefix}{Path(path).absolute()}{colon}{columns}" if Path(path).exists() else source
 
 
-def _gather(
+def gather_values(
     data: Data | None,
-    preset: str | None,
+    named: Mapping[str, str | None],
     config: str | Path | Mapping[str, Any] | None,
     settings: Settings | None,
-) -> tuple[dict[str, Any], str]:
-    """The user's values from all places, the more particular over the more general, and what to call their origin."""
-    if isinstance(config, Mapping):
-        values, origin = dict(config), "the configuration"
-    elif config is not None:
-        values, origin = read_yaml(Path(config)), str(config)
-    else:
-        values, origin = {}, "the settings"
+    *,
+    needs_source: bool = True,
+) -> dict[str, Any]:
+    """The user's values from all places, the more particular over the more general.
+
+    Args:
+        data, config, settings: as for `lpt.fit`.
+        named: preset and method; None leaves what the configuration says.
+        needs_source: whether it must be said where the images are.
+
+    Raises:
+        ConfigError: a file or setting cannot be read, or there is no data.
+    """
+    values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_yaml(Path(config))
     if isinstance(settings, Mapping):
         settings = [f"{path}={json.dumps(value, default=str, ensure_ascii=False)}" for path, value in settings.items()]
     values = merge(values, parse_assignments(settings or []))
     if data is not None and not isinstance(data, Splits):
         values = merge(values, {"data": {"source": str(data)}})
-    if preset is not None:
-        values["preset"] = preset
-    if not isinstance(data, Splits) and not _section(values, "data").get("source"):
+    values = merge(values, {field: value for field, value in named.items() if value is not None})
+    if needs_source and not _section(values, "data").get("source"):
         raise ConfigError(
             "no data was given. Accepted: a folder of class folders, a CSV or JSONL table, a `path label` list or "
             "hf:NAME. Example: lpt fit photos/"
         )
-    return values, origin
+    return values
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

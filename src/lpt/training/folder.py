@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lpt.errors import RunError
-from lpt.files import TEMP_SUFFIX, write_text
+from lpt.files import TEMP_SUFFIX, write_json, write_text
 from lpt.training.checkpoint import Position
 
 
@@ -17,7 +17,7 @@ class RunFolder:
     """Paths of a run, and its log.
 
     `config.yaml` (resolved), `run.json` (data fingerprint, software), `log.jsonl` (a line per step), `checkpoints/`;
-    when finished also `metrics.json`, `per_class.csv`, plots and `pack/`.
+    when finished also `metrics.json`, `per_class.csv`, `predictions.csv`, plots and `pack/`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,6 +28,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.json"
         self.per_class = path / "per_class.csv"
+        self.predictions = path / "predictions.csv"
         self.skipped = path / "skipped_images.csv"
         self.pack = path / "pack"
 
@@ -91,6 +92,22 @@ class RunFolder:
             for line in lines:
                 if line.endswith("\n"):
                     yield json.loads(line)
+
+    def note_seconds(self, part: str, seconds: float) -> None:
+        """Remember what a part of training outside of its steps took, such as the features that the head starts from.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        facts = self._facts()
+        write_json(self.facts, facts | {"preparing_seconds": facts.get("preparing_seconds", {}) | {part: seconds}})
+
+    def preparing_seconds(self) -> float:
+        """What all such parts took."""
+        return float(sum(self._facts().get("preparing_seconds", {}).values()))
+
+    def _facts(self) -> dict[str, Any]:
+        return json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
 
     def rewind_log(self, position: Position) -> None:
         """Drop what was logged after a position: those steps will be done and logged again."""

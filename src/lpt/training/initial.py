@@ -10,23 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lpt.architecture import Architecture
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
-from lpt.model import LPT, FrozenViT
+from lpt.model import LPT, Classifier, FrozenViT, build_model
+from lpt.model.head import LinearHead
 from lpt.processes import ALONE, Processes
 from lpt.randomness import global_generator_restored, seed_of, torch_generator
+from lpt.training.linear_probe import linear_probe
 
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int], None]
 KMEANS_ROUNDS = 50
 
 
-def new_model(backbone: FrozenViT, num_classes: int, seed: int, **sizes: int | None) -> LPT:
+def new_model(architecture: Architecture, backbone: FrozenViT, num_classes: int, seed: int) -> Classifier:
     """A model whose first values are a function of the seed; torch's global generator is left as it was."""
     with global_generator_restored() as generator:
         generator.manual_seed(seed_of(seed, "model"))
-        return LPT(backbone, num_classes, **sizes)  # type: ignore[arg-type]
+        return build_model(architecture, backbone, num_classes)
 
 
 def class_means(features: FloatArray, labels: IntArray, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -39,11 +42,27 @@ def class_means(features: FloatArray, labels: IntArray, num_classes: int) -> tup
 
 
 @torch.no_grad()
-def head_from_class_means(model: LPT, features: FloatArray, labels: IntArray) -> None:
+def head_from_class_means(model: Classifier, features: FloatArray, labels: IntArray) -> None:
     """Start the head at the class means of frozen features; classes without images keep their random rows."""
     means, present = class_means(features, labels, len(model.head.weight))
     rows = present.nonzero()[:, 0].to(model.head.weight.device)
     model.head.weight[rows] = means[present].to(model.head.weight)
+
+
+@torch.no_grad()
+def head_from_probe(model: Classifier, features: FloatArray, labels: IntArray, *, tau: float, seed: int) -> None:
+    """Start a linear head at a linear probe on frozen features, solved to convergence (LP-FT: Kumar et al., ICLR 2022).
+
+    Args:
+        model: with a linear head.
+        features, labels: of the training split.
+        tau: strength of the probe's logit adjustment.
+        seed: of the cuts on which its weight decay is chosen.
+    """
+    assert isinstance(model.head, LinearHead)
+    weight, bias = linear_probe(features, labels, len(model.head.weight), tau=tau, seed=seed).plain_head()
+    model.head.weight.copy_(weight)
+    model.head.bias.copy_(bias)
 
 
 @torch.no_grad()

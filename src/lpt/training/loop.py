@@ -17,7 +17,7 @@ from lpt.processes import ALONE, Processes
 from lpt.randomness import torch_generator
 from lpt.training.batches import Batch, Batches, to_device
 from lpt.training.interrupt import StopRequest
-from lpt.training.objective import STREAMS, Chunk, PhaseObjective, dropout_mask, instance_weight
+from lpt.training.objective import Chunk, PhaseObjective, dropout_mask, instance_weight
 from lpt.training.schedule import learning_rate
 
 
@@ -33,6 +33,7 @@ class PhasePlan:
         batch_size: images of each stream in a step, over all processes.
         micro_batch: images in memory at a time, of a process.
         seed: seed of the run.
+        streams: names of the streams, each of which gives a batch.
     """
 
     phase: int
@@ -42,6 +43,7 @@ class PhasePlan:
     batch_size: int
     micro_batch: int
     seed: int
+    streams: tuple[str, ...] = ("balanced", "instance")
 
     @property
     def steps(self) -> int:
@@ -51,14 +53,17 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is logged of a step; losses are means over the stream's batch. Phase 1 has no query-key similarity."""
+    """What is logged of a step; losses are means over the stream's batch.
+
+    Only LPT's dual sampling has a balanced and an instance stream, only its phase 2 a query-key similarity.
+    """
 
     phase: int
     epoch: int
     step: int
     loss: float
-    balanced: float
-    instance: float
+    balanced: float | None
+    instance: float | None
     similarity: float | None
     gradient_norm: float
     lr: float
@@ -102,7 +107,8 @@ def train_steps(
         epoch = step // plan.epoch_steps
         rate = learning_rate(plan.settings, step, plan.epoch_steps, plan.batch_size)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
+        objective.reweight(step >= plan.loss.reweight_from * plan.steps)
         eta = instance_weight(plan.loss.instance_weight, epoch, plan.settings.epochs)
         with processes.apart():
             streams = next(batches)
@@ -117,8 +123,8 @@ def train_steps(
                 epoch,
                 step,
                 loss=sums["loss"],
-                balanced=sums["balanced"],
-                instance=sums["instance"],
+                balanced=sums.get("balanced"),
+                instance=sums.get("instance"),
                 similarity=sums["similarity"] if plan.phase == 2 else None,
                 gradient_norm=norm,
                 lr=rate,
@@ -147,7 +153,7 @@ def _gradients(
     while True:
         for parameter in objective.parameters():
             parameter.grad = None
-        sums = dict.fromkeys(("loss", *STREAMS, "similarity"), 0.0)
+        sums = dict.fromkeys(("loss", *objective.streams, "similarity"), 0.0)
         try:
             for chunk in chunks(streams, step, plan, objective, processes, micro_batch):
                 part = objective(chunk, eta)
@@ -207,7 +213,9 @@ def chunks(
     positions = processes.share(plan.batch_size)
     for stream, batch in batches.items():
         name = (plan.seed, plan.phase, stream, step)
-        cloud = draw_cloud((plan.batch_size, classes), torch_generator(*name, "cloud", device=device))
+        cloud = None
+        if objective.takes_noise:
+            cloud = draw_cloud((plan.batch_size, classes), torch_generator(*name, "cloud", device=device))
         drop = torch_generator(*name, "dropout", device=device)
         mask = dropout_mask((plan.batch_size, width), plan.loss.dropout, drop)
         for start in range(0, len(positions), micro_batch):
@@ -217,7 +225,7 @@ def chunks(
                 stream,
                 batch.inputs(rows, device),
                 to_device(batch.labels[rows], device),
-                cloud[own],
+                None if cloud is None else cloud[own],
                 None if mask is None else mask[own],
                 share=(rows.stop - rows.start) / plan.batch_size,
             )

@@ -1,4 +1,4 @@
-"""What each phase trains, and the loss of its two streams (LPT section 3.3, eq. 4-8)."""
+"""What each phase trains, and the loss of its streams (LPT section 3.3, eq. 4-8)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lpt.losses import AsymmetricGCL
-from lpt.model import LPT, Encoded
-
-STREAMS = ("balanced", "instance")
+from lpt.losses import LongTailedLoss
+from lpt.model import LPT, Classifier, Encoded
 
 
 class Chunk(NamedTuple):
     """Some images of one stream of one step, on the device.
 
     Args:
-        stream: `balanced` or `instance`.
+        stream: its name, e.g. `balanced` or `instance`.
         inputs: normalised images, [b, 3, height, width], or, in phase 2, what is kept of their frozen part.
         labels: [b].
-        cloud: Gaussian cloud of the loss, [b, C].
+        cloud: Gaussian cloud of the loss, [b, C]; None for a loss without one.
         feature_mask: dropout factors, [b, D], or None.
         share: b / B, this chunk's part of its stream's batch over all processes.
     """
@@ -28,7 +26,7 @@ class Chunk(NamedTuple):
     stream: str
     inputs: Tensor | Encoded
     labels: Tensor
-    cloud: Tensor
+    cloud: Tensor | None
     feature_mask: Tensor | None
     share: float
 
@@ -44,24 +42,44 @@ class ChunkLoss(NamedTuple):
 class PhaseObjective(nn.Module):
     """The whole loss of a phase, so that one module's `forward` is all that training differentiates.
 
-    loss = L_balanced + eta * L_instance; in phase 2 each L has - similarity_weight * S of its batch added.
+    Of LPT's two streams loss = L_balanced + eta * L_instance; in phase 2 each L has - similarity_weight * S of its
+    batch added. With one stream the loss is that stream's.
 
     Args:
         model: the model; its `requires_grad` flags are set for the phase.
-        phase: 1 trains the shared prompt and the head, 2 the pool, its keys and the head.
+        phase: of LPT, 1 trains the shared prompt and the head, 2 the pool, its keys and the head; every other model
+            trains all it has.
         losses: classification loss of each stream.
         similarity_weight: weight of the query-key similarity S.
     """
 
-    def __init__(self, model: LPT, phase: int, losses: dict[str, AsymmetricGCL], similarity_weight: float) -> None:
+    def __init__(
+        self, model: Classifier, phase: int, losses: dict[str, LongTailedLoss], similarity_weight: float
+    ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.losses = nn.ModuleDict(losses)
         self.similarity_weight = similarity_weight
-        model.shared.requires_grad_(phase == 1)
-        model.groups.requires_grad_(phase == 2)
-        model.head.requires_grad_(True)
+        model.requires_grad_(True)
+        if isinstance(model, LPT):
+            model.shared.requires_grad_(phase == 1)
+            model.groups.requires_grad_(phase == 2)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams."""
+        return tuple(self.losses)
+
+    @property
+    def takes_noise(self) -> bool:
+        """Whether a loss draws a Gaussian cloud."""
+        return any(loss.takes_noise for loss in self.losses.values())
+
+    def reweight(self, now: bool) -> None:
+        """Let the weights of the classes apply, or not yet (deferred re-weighting, Cao et al., NeurIPS 2019)."""
+        for loss in self.losses.values():
+            loss.reweighted = now  # type: ignore[assignment]
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The tensors this phase trains, by name."""
@@ -69,17 +87,23 @@ class PhaseObjective(nn.Module):
 
     def forward(self, chunk: Chunk, instance_weight: float) -> ChunkLoss:
         """A chunk's part of the step's loss; the parts of a step's chunks, over all processes, add up to its loss."""
-        if isinstance(chunk.inputs, Encoded):
-            cosines, similarity, _ = self.model.classify(chunk.inputs, feature_mask=chunk.feature_mask)
-        elif self.phase == 2:
-            cosines, similarity, _ = self.model(chunk.inputs, feature_mask=chunk.feature_mask)
-        else:
-            cosines = self.model.forward_shared(chunk.inputs, feature_mask=chunk.feature_mask)
-            similarity = cosines.new_zeros(())
-        classification = self.losses[chunk.stream](cosines, chunk.labels, chunk.cloud)
-        stream_weight = 1.0 if chunk.stream == "balanced" else instance_weight
+        scores, similarity = self._scores(chunk)
+        classification = self.losses[chunk.stream](scores, chunk.labels, chunk.cloud)
+        stream_weight = instance_weight if len(self.losses) > 1 and chunk.stream == "instance" else 1.0
         total = stream_weight * chunk.share * (classification - self.similarity_weight * similarity)
         return ChunkLoss(total, chunk.share * classification.detach(), chunk.share * similarity.detach())
+
+    def _scores(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """Cosines or logits [b, C], and the query-key similarity, 0 where nothing is matched."""
+        if isinstance(chunk.inputs, Encoded):
+            assert isinstance(self.model, LPT)
+            scores, similarity, _ = self.model.classify(chunk.inputs, feature_mask=chunk.feature_mask)
+        elif self.phase == 2:
+            scores, similarity, _ = self.model(chunk.inputs, feature_mask=chunk.feature_mask)
+        else:
+            scores = self.model.forward_shared(chunk.inputs, feature_mask=chunk.feature_mask)
+            similarity = scores.new_zeros(())
+        return scores, similarity
 
 
 def instance_weight(start: float, epoch: int, epochs: int) -> float:

@@ -13,7 +13,7 @@ from lpt.config import RunConfig
 from lpt.data.device_crops import suits_device_crops
 from lpt.data.loading import train_batches
 from lpt.data.manifest import LabelledImages
-from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
+from lpt.data.sampling import Sampler, new_sampler
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, FrozenViT
 from lpt.processes import ALONE, Processes
@@ -35,18 +35,16 @@ def phase_plan(config: RunConfig, phase: int) -> PhasePlan:
         batch_size=train.batch_size,
         micro_batch=int(train.micro_batch),
         seed=config.runtime.seed,
+        streams=config.streams,
     )
 
 
 def phase_samplers(images: LabelledImages, config: RunConfig, plan: PhasePlan) -> dict[str, Sampler]:
-    """A sampler for each stream; without instance weight only the balanced stream is drawn."""
-    seed = (plan.seed, plan.phase)
-    samplers: dict[str, Sampler] = {
-        "balanced": ClassBalanced(images.labels, config.train.images_per_class, *seed, "balanced")
+    """A sampler for each stream; streams are named after how they draw."""
+    return {
+        stream: new_sampler(stream, images.labels, config.train.images_per_class, plan.seed, plan.phase, stream)
+        for stream in config.streams
     }
-    if config.loss.instance_weight > 0:
-        samplers["instance"] = InstanceBalanced(len(images), *seed, "instance")
-    return samplers
 
 
 def phase_batches(
@@ -101,8 +99,7 @@ class PrefixCacheSize(NamedTuple):
 def prefix_cache_size(images: LabelledImages, backbone: FrozenViT, config: RunConfig) -> PrefixCacheSize:
     """At most every view of every image, and at most one view for each draw of phase 2."""
     plan = phase_plan(config, 2)
-    streams = 2 if config.loss.instance_weight > 0 else 1
-    most = min(len(images) * config.prefix_cache.views, plan.steps * streams * plan.batch_size)
+    most = min(len(images) * config.prefix_cache.views, plan.steps * config.step_draws)
     return PrefixCacheSize(most, most * kept_shape(backbone, config).stored_bytes)
 
 

@@ -1,4 +1,4 @@
-"""Both phases, one after the other, from wherever the last checkpoint stands."""
+"""The phases of a method, one after the other, from wherever the last checkpoint stands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -16,8 +16,17 @@ from lpt.config import LossConfig, RunConfig
 from lpt.data.manifest import LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
-from lpt.losses import AsymmetricGCL
-from lpt.model import LPT
+from lpt.losses import (
+    GCL,
+    LDAM,
+    AsymmetricGCL,
+    Focal,
+    LogitAdjusted,
+    LongTailedLoss,
+    effective_number_weights,
+    inverse_frequency_weights,
+)
+from lpt.model import LPT, Classifier
 from lpt.processes import Processes
 from lpt.training.batches import Batches
 from lpt.training.checkpoint import (
@@ -28,7 +37,13 @@ from lpt.training.checkpoint import (
     save_checkpoint,
 )
 from lpt.training.folder import RunFolder
-from lpt.training.initial import FloatArray, head_from_class_means, keys_from_queries, split_features
+from lpt.training.initial import (
+    FloatArray,
+    head_from_class_means,
+    head_from_probe,
+    keys_from_queries,
+    split_features,
+)
 from lpt.training.interrupt import Interrupted, StopRequest
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.objective import PhaseObjective
@@ -37,6 +52,7 @@ from lpt.training.prefix_cache import PrefixCache, kept_batches
 from lpt.training.schedule import build_optimizer
 
 PHASES = (1, 2)
+T = TypeVar("T")
 
 
 class Listener:
@@ -85,7 +101,7 @@ class Listeners(Listener):
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains a model through both phases, saving checkpoints and going on from one that is there.
+    """Trains a model through its phases, saving checkpoints and going on from one that is there.
 
     Args:
         model: on the device; its tensors are replaced by the checkpoint's.
@@ -99,7 +115,7 @@ class Trainer:
         processes: those that train together; all hold the same model, the first one writes.
     """
 
-    model: LPT
+    model: Classifier
     images: LabelledImages
     config: RunConfig
     preprocessing: Preprocessing
@@ -118,7 +134,7 @@ class Trainer:
         """
         position, optimizer_state = self._restore()
         if position is None:
-            self._start_head()
+            self._timed("head", self._start_head)
             position = Position(1, 0, None)
         for phase in PHASES:
             plan = phase_plan(self.config, phase)
@@ -128,7 +144,7 @@ class Trainer:
                 plan = replace(plan, micro_batch=position.micro_batch)
             first_step = position.step if phase == position.phase else 0
             if phase == 2 and first_step == 0:
-                self._start_keys()
+                self._timed("keys", self._start_keys)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
@@ -151,13 +167,27 @@ class Trainer:
         self.folder.rewind_log(Position(1, 0, None) if saved is None else saved[0])
         return saved
 
+    def _timed(self, part: str, work: Callable[[], T]) -> T:
+        """Do a part of training outside of its steps and note what it took."""
+        begun = time.perf_counter()
+        result = work()
+        if self.processes.writes:
+            self.folder.note_seconds(part, time.perf_counter() - begun)
+        return result
+
     def _start_head(self) -> None:
-        if self.config.model.head_init == "class_means":
-            features = self._features(self.model.backbone.features, "class means")
+        start = self.config.model.head_init
+        if start == "random":
+            return
+        features = self._features(self.model.backbone.features, start.replace("_", " "))
+        if start == "class_means":
             head_from_class_means(self.model, features, self.images.labels)
+        else:
+            tau = probe_tau(self.config.loss)
+            head_from_probe(self.model, features, self.images.labels, tau=tau, seed=self.config.runtime.seed)
 
     def _start_keys(self) -> None:
-        if self.config.model.key_init == "kmeans":
+        if self.config.model.key_init == "kmeans" and isinstance(self.model, LPT):
             keys_from_queries(self.model, self._features(self.model.query, "keys"), self.config.runtime.seed)
 
     def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> FloatArray:
@@ -184,12 +214,14 @@ class Trainer:
         return progress
 
     def _run_phase(self, plan: PhasePlan, first_step: int, optimizer_state: dict[str, Tensor]) -> None:
-        objective = build_objective(self.model, self.images, self.config.loss, plan.phase)
+        objective = build_objective(self.model, self.images, self.config, plan.phase)
         parameters = objective.trainable()
-        optimizer = build_optimizer(parameters.values(), plan.settings)
+        optimizer = build_optimizer(parameters, plan.settings, self.model.backbone.depth)
         restore_optimizer(optimizer, parameters, optimizer_state)
         with contextlib.ExitStack() as files:
-            cache = self._prefix_cache(plan) if plan.phase == 2 and self.config.prefix_cache.views else None
+            cache = None
+            if plan.phase == 2 and self.config.prefix_cache.views:
+                cache = self._timed("prefix cache", lambda: self._prefix_cache(plan))
             batches = self._batches(plan, first_step, cache)
             self.listener.phase_begins(plan, first_step)
             log = files.enter_context(self.folder.log.open("a", encoding="utf-8")) if self.processes.writes else None
@@ -236,6 +268,7 @@ class Trainer:
         return kept_batches(cache, draws, self.images.labels, first_step, plan.steps)
 
     def _prefix_cache(self, plan: PhasePlan) -> PrefixCache:
+        assert isinstance(self.model, LPT)
         on_disk = self.config.prefix_cache.store == "disk"
         return filled_prefix_cache(
             self.model,
@@ -249,17 +282,41 @@ class Trainer:
         )
 
 
-def build_objective(model: LPT, images: LabelledImages, loss: LossConfig, phase: int) -> PhaseObjective:
-    """The objective of a phase, with A-GCL for both streams on the counts of the training split."""
-    gammas = {"balanced": loss.gamma_balanced, "instance": loss.gamma_instance}
-    counts = images.class_counts.tolist()
-    losses = {
-        stream: AsymmetricGCL(counts, *gamma, loss.scale, loss.margin, loss.noise, loss.label_smoothing)
-        for stream, gamma in gammas.items()
-    }
+def build_objective(model: Classifier, images: LabelledImages, config: RunConfig, phase: int) -> PhaseObjective:
+    """The objective of a phase, its losses on the counts of the training split."""
+    loss, counts = config.loss, images.class_counts.tolist()
+    losses: dict[str, LongTailedLoss] = {stream: new_loss(loss, counts, stream) for stream in config.streams}
     objective = PhaseObjective(model, phase, losses, loss.similarity_weight)
     objective.losses.to(model.head.weight)  # its device, in its precision (MPS has no float64)
     return objective
+
+
+def new_loss(settings: LossConfig, counts: list[int], stream: str) -> LongTailedLoss:
+    """The classification loss of a stream."""
+    s, weights = settings, None
+    if s.reweighting == "inverse_frequency":
+        weights = inverse_frequency_weights(counts)
+    elif s.reweighting == "effective_number":
+        weights = effective_number_weights(counts, s.effective_beta)
+    match s.name:
+        case "a_gcl":
+            gammas = s.gamma_balanced if stream == "balanced" else s.gamma_instance
+            return AsymmetricGCL(
+                counts, *gammas, s.scale, s.margin, s.noise, s.label_smoothing, class_weights=weights
+            )  # fmt: skip
+        case "gcl":
+            return GCL(counts, s.scale, s.noise, s.label_smoothing, class_weights=weights)
+        case "focal":
+            return Focal(counts, s.scale, s.focal_gamma, class_weights=weights)
+        case "ldam":
+            return LDAM(counts, s.scale, s.margin, class_weights=weights)
+        case "cross_entropy" | "logit_adjusted" | "balanced_softmax":
+            return LogitAdjusted(counts, probe_tau(s), s.scale, s.label_smoothing, class_weights=weights)
+
+
+def probe_tau(settings: LossConfig) -> float:
+    """Strength of the logit adjustment in a loss of the cross-entropy family: 0 for the plain one."""
+    return {"logit_adjusted": settings.tau, "balanced_softmax": 1.0}.get(settings.name, 0.0)
 
 
 def _log(file: TextIO, record: StepRecord) -> None:

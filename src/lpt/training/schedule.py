@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,15 +13,48 @@ from lpt.config import PhaseConfig
 
 REFERENCE_BATCH = 256
 MOMENTUM = 0.9
+BACKBONE = "weights."
+"""How the names of the backbone's own weights begin in a model."""
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], settings: PhaseConfig) -> torch.optim.Optimizer:
-    """The optimiser of a phase; its learning rate is set before every step."""
+def build_optimizer(
+    parameters: Mapping[str, nn.Parameter], settings: PhaseConfig, blocks: int = 0
+) -> torch.optim.Optimizer:
+    """The optimiser of a phase; the learning rate of each of its groups is set before every step.
+
+    Args:
+        parameters: what is trained, by its name in the model.
+        settings: of the phase.
+        blocks: blocks L of the backbone, for the layer decay of its own weights.
+    """
+    groups = _groups(parameters, settings, blocks)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=settings.lr, momentum=MOMENTUM, weight_decay=settings.weight_decay, foreach=False
+            groups, lr=settings.lr, momentum=MOMENTUM, weight_decay=settings.weight_decay, foreach=False
         )
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, foreach=False)
+    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, foreach=False)
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], settings: PhaseConfig, blocks: int) -> list[dict[str, Any]]:
+    """Parameters by the factor on their rate and their weight decay; biases and norms of the backbone have none."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        factor, decay = 1.0, settings.weight_decay
+        if name.startswith("head.") and settings.head_lr is not None:
+            factor = settings.head_lr / settings.lr
+        if name.startswith(BACKBONE):
+            factor = settings.layer_decay ** (blocks + 1 - _layer(name, blocks))
+            decay = 0.0 if parameter.ndim <= 1 or name.endswith(("pos_embed", "cls_token", "reg_token")) else decay
+        groups.setdefault((factor, decay), []).append(parameter)
+    return [{"params": members, "factor": factor, "weight_decay": decay} for (factor, decay), members in groups.items()]
+
+
+def _layer(name: str, blocks: int) -> int:
+    """Where a tensor of the backbone stands: 0 for the embedding, 1..L for the blocks, L + 1 for the final norm."""
+    parts = name.removeprefix(BACKBONE).split("/")
+    if parts[0] == "blocks":
+        return int(parts[1]) + 1
+    return blocks + 1 if parts[0] == "norm" else 0
 
 
 def learning_rate(settings: PhaseConfig, step: int, epoch_steps: int, batch_size: int) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lpt.data.longtail import class_counts, stratified_validation
 from lpt.data.manifest import IntArray
-from lpt.methods.logit_adjustment import LogitAdjusted
+from lpt.losses import LogitAdjusted
 from lpt.randomness import seed_of
 
 FloatArray = npt.NDArray[np.float32]

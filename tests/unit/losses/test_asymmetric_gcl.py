@@ -1,4 +1,4 @@
-"""Asymmetric Gaussian clouded logit loss (DESIGN section 2): the formula, its edges, its noise, its refusals."""
+"""Asymmetric Gaussian clouded logit loss (DESIGN section 2): the formula, its edges, its refusals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_inputs import COUNTS, loss_and_gradient, random_cosines, random_labels
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -18,26 +19,6 @@ from lpt.losses import AsymmetricGCL
 from oracle import relative_error, textbook_agcl, textbook_delta
 
 GAMMAS = [(0.0, 4.0), (0.5, 8.0), (0.0, 0.0), (1.0, 1.0), (2.0, 0.5)]
-COUNTS = [500, 120, 60, 20, 5, 1]
-
-
-def random_cosines(batch: int, classes: int, seed: int = 0, width: float = 1.0) -> Tensor:
-    """[B, C] in float64, uniform in [-width, width]."""
-    generator = torch.Generator().manual_seed(seed)
-    return width * (2 * torch.rand(batch, classes, generator=generator, dtype=torch.float64) - 1)
-
-
-def random_labels(batch: int, classes: int, seed: int = 0) -> Tensor:
-    return torch.randint(classes, (batch,), generator=torch.Generator().manual_seed(seed))
-
-
-def loss_and_gradient(
-    loss: AsymmetricGCL, cosines: Tensor, labels: Tensor, noise: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    cosines = cosines.detach().clone().requires_grad_(True)
-    value = loss(cosines, labels, noise=noise)
-    (gradient,) = torch.autograd.grad(value, cosines)
-    return value.detach(), gradient
 
 
 # --- the formula -----------------------------------------------------------------------------------------------------
@@ -311,75 +292,6 @@ def test_float32_under_autocast() -> None:
         value = loss(cosines, labels, noise=noise)
     assert value.dtype == torch.float32
     assert torch.equal(value, loss(cosines, labels, noise=noise))
-
-
-# --- noise -----------------------------------------------------------------------------------------------------------
-
-
-def drawn_noise(batch: int, counts: Sequence[int], seed: int) -> Tensor:
-    """|e| [B, C] as the loss drew it, read back from the gradient of a label-0 batch (class 0 is the largest).
-
-    With gamma 0 and no smoothing d loss / d z_bc = s * (p_bc - [c = 0]) / B, and p_bc / p_b0 = exp(-s/2 * |e_bc|)
-    for delta_c = 1, equal cosines and no margin.
-    """
-    loss = AsymmetricGCL(counts, 0.0, 0.0, scale=2.0, margin=0.0, label_smoothing=0.0)
-    cosines = torch.zeros(batch, len(counts), dtype=torch.float64)
-    torch.manual_seed(seed)
-    _, gradient = loss_and_gradient(loss, cosines, torch.zeros(batch, dtype=torch.long), None)
-    p = gradient * batch / 2.0
-    p[:, 0] += 1
-    return -torch.log(p[:, 1:] / p[:, :1])
-
-
-def test_drawn_noise_is_the_clipped_normal() -> None:
-    """Drawn from N(0, 1/9) clipped to [-1, 1]: a standard deviation of 1/3; compared by distribution."""
-    e = drawn_noise(20_000, [100, 1, 1], seed=0).flatten()  # 40,000 draws
-    assert e.min() >= -1e-9
-    assert e.max() <= 1 + 1e-9
-    assert float((e > 1 - 1e-9).double().mean()) == pytest.approx(0.0027, abs=0.001), "clipped, not drawn again"
-    assert float(e.mean()) == pytest.approx(math.sqrt(2 / math.pi) / 3, abs=0.004)
-    at = torch.linspace(0.0, 0.99, 100, dtype=torch.float64)
-    below = (e[:, None] <= at).double().mean(dim=0)
-    expected = torch.erf(3 * at / math.sqrt(2))
-    assert float((below - expected).abs().max()) < 0.012  # Kolmogorov-Smirnov, p < 1e-4
-
-
-def test_drawn_per_image_and_class() -> None:
-    """One number for each image and class, not one for a batch or a class."""
-    e = drawn_noise(4000, [100, 1, 1, 1], seed=1)
-    assert len(e.flatten().unique()) > 0.99 * e.numel()
-    correlation = torch.corrcoef(e.T)
-    assert (correlation - torch.eye(3)).abs().max() < 0.08
-    assert abs(float(torch.corrcoef(torch.stack([e[:-1, 0], e[1:, 0]]))[0, 1])) < 0.08
-
-
-def test_drawn_noise_follows_the_seed() -> None:
-    """PyTorch's seed decides, and each call draws anew."""
-    cosines, labels = random_cosines(4, 6), random_labels(4, 6)
-    loss = AsymmetricGCL(COUNTS, 0.5, 8.0)
-    torch.manual_seed(3)
-    first, second = loss(cosines, labels), loss(cosines, labels)
-    torch.manual_seed(3)
-    assert torch.equal(loss(cosines, labels), first)
-    assert not torch.equal(first, second)
-
-
-def test_given_noise_needs_no_random_numbers() -> None:
-    """When the caller draws the noise the loss is a function, and leaves the generator where it was."""
-    cosines, labels, noise = random_cosines(4, 6), random_labels(4, 6), random_cosines(4, 6, seed=2)
-    loss = AsymmetricGCL(COUNTS, 0.5, 8.0)
-    before = torch.get_rng_state()
-    assert torch.equal(loss(cosines, labels, noise=noise), loss(cosines, labels, noise=noise))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_noise_weight_zero_switches_it_off() -> None:
-    """noise=0 in the constructor: no cloud, drawn or given."""
-    cosines, labels = random_cosines(4, 6), random_labels(4, 6)
-    loss = AsymmetricGCL(COUNTS, 0.5, 8.0, noise=0.0)
-    expected = textbook_agcl(cosines, labels, COUNTS, 0.5, 8.0)
-    assert relative_error(loss(cosines, labels), expected) < 1e-9
-    assert relative_error(loss(cosines, labels, noise=torch.ones_like(cosines)), expected) < 1e-9
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

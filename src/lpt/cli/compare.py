@@ -1,0 +1,114 @@
+"""`lpt compare`: several methods on the same data, in one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lpt.cli import options
+from lpt.cli.screen import output_console
+from lpt.errors import ConfigError
+
+_RUN = "Run"
+
+
+def compare(
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help=options.DATA_HELP + " May stand in --config.")
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison; gone on with if it is there."),
+    ] = Path("comparison"),
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...|all", help="Methods, as lpt methods lists them. Default: the six that matter."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="0,1,...", help="Each method is trained once for each.")] = "0",
+    budget: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", min=0, help="Cut the steps of all methods so that the whole fits into this."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML configuration of LPT, and of what all methods share.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="[METHOD:]A.B=C", help="One field, of LPT or of the method named; repeatable."),
+    ] = None,
+    test: options.Test = None,
+    long_tail: options.LongTail = None,
+    image_root: options.ImageRoot = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    bad_images: options.BadImages = "stop",
+    backbone: options.Backbone = None,
+    checkpoint: options.Checkpoint = None,
+    size: options.Size = None,
+    device: options.Device = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away another comparison in --output.", rich_help_panel=_RUN)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
+    ] = False,
+) -> None:
+    """Train several methods on the same images, with as many draws each, and compare them with LPT.
+
+    Writes tables (Markdown, CSV, JSON), plots and a run folder for each method and seed. The same command again goes
+    on where it was stopped, and adds methods and seeds that are not there yet.
+
+    **Example:** lpt compare photos/ --output runs/compared --seeds 0,1,2
+
+    **Example:** lpt compare photos/ --methods linear-probe-la,lift,lpt --budget 30
+    """
+    from lpt.methods.recipes import METHODS
+    from lpt.run.compare import DEFAULT_METHODS
+    from lpt.run.compare import compare as run_comparison
+
+    given = {
+        "data.test": test,
+        "data.long_tail": long_tail,
+        "data.image_root": image_root,
+        "data.image_column": image_column,
+        "data.label_column": label_column,
+        "data.bad_images": bad_images,
+        "backbone.name": backbone,
+        "backbone.checkpoint": checkpoint,
+        "image.size": None if size is None else options.parse_size(size),
+        "runtime.device": device,
+    }
+    settings = [f"{path}={json.dumps(value, default=str)}" for path, value in given.items() if value is not None]
+    chosen = DEFAULT_METHODS if methods is None else tuple(METHODS) if methods == "all" else _listed(methods)
+    run_comparison(
+        data,
+        output,
+        methods=chosen,
+        seeds=_numbers(seeds),
+        budget=budget,
+        preset=preset,
+        config=config,
+        settings=[*settings, *(set_ or [])],
+        overwrite=overwrite,
+        console=output_console(quiet=quiet),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.replace(",", " ").split() if part)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in _listed(text))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 0:
+        raise ConfigError(f"--seeds {text!r}: write whole numbers from 0 on, such as 0,1,2")
+    return numbers

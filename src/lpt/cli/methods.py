@@ -1,0 +1,21 @@
+"""`lpt methods`: what `--method` and `--methods` take."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+
+from lpt.cli.screen import output_console
+
+
+def methods() -> None:
+    """List the methods that lpt fit --method trains and lpt compare compares."""
+    from lpt.methods.recipes import METHODS
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("method")
+    table.add_column("where it comes from")
+    for method in METHODS.values():
+        table.add_row(method.name, method.title, method.reference)
+    output_console().print(table)

@@ -1,0 +1,328 @@
+"""How much of a model's accuracy is left when the images change: corrupted ones, or another set of the same classes.
+
+What is measured, and by which model, is the caller's: these functions choose the images and put the results together.
+The relative drop is 1 - shifted / clean, of accuracies measured on the same images (corruptions) or on images of the
+same classes (another set).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lpt.data.manifest import ImageSource, IntArray, LabelledImages
+from lpt.data.remembered import RememberedImages
+from lpt.data.wording import shorten
+from lpt.errors import ConfigError, DataError
+from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
+from lpt.evaluation.corruptions import find_kinds as _find_kinds
+from lpt.evaluation.corruptions import find_severities as _find_severities
+from lpt.evaluation.metrics import Metrics
+from lpt.randomness import permutation
+
+MEASURES = ("overall", "mean_per_class", "many", "medium", "few")
+Measure = Callable[[str, LabelledImages], Metrics]
+"""(what it is called, images) -> metrics. The name stands for the images: a caller may keep results by it."""
+
+
+@dataclass(frozen=True)
+class ShiftCell:
+    """The result under one corruption.
+
+    Args:
+        kind: name of the corruption.
+        severity: 1 to 5.
+        metrics: accuracy under it.
+    """
+
+    kind: str
+    severity: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class CorruptionShift:
+    """Accuracy of one model on clean and corrupted images. Means are over kinds, each with the same weight.
+
+    Args:
+        clean: on the images as they are.
+        cells: one for each kind and severity, in that order.
+    """
+
+    clean: Metrics
+    cells: tuple[ShiftCell, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds measured."""
+        return tuple(dict.fromkeys(cell.kind for cell in self.cells))
+
+    @property
+    def severities(self) -> tuple[int, ...]:
+        """The severities measured."""
+        return tuple(sorted({cell.severity for cell in self.cells}))
+
+    def mean(self, measure: str, *, kind: str | None = None, severity: int | None = None) -> float | None:
+        """Mean accuracy over the kinds and severities asked for, by default all; None where it is not defined.
+
+        Args:
+            measure: one of `MEASURES`.
+            kind: of this kind only.
+            severity: at this severity only.
+        """
+        values = [
+            getattr(cell.metrics, measure)
+            for cell in self.cells
+            if kind in (None, cell.kind) and severity in (None, cell.severity)
+        ]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    def drop(self, measure: str, *, kind: str | None = None, severity: int | None = None) -> float | None:
+        """Relative drop of that mean: 1 - shifted / clean; None where clean is 0 or not defined."""
+        return relative_drop(getattr(self.clean, measure), self.mean(measure, kind=kind, severity=severity))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values as they stand in shift.json."""
+        return {
+            "clean": self.clean.to_dict(),
+            "mean_corruption_accuracy": {name: self.mean(name) for name in MEASURES},
+            "relative_drop": {name: self.drop(name) for name in MEASURES},
+            "by_severity": {
+                str(severity): {
+                    "accuracy": {name: self.mean(name, severity=severity) for name in MEASURES},
+                    "relative_drop": {name: self.drop(name, severity=severity) for name in MEASURES},
+                }
+                for severity in self.severities
+            },
+            "by_kind": {
+                kind: {
+                    "family": CORRUPTIONS[kind].family,
+                    "accuracy": {name: self.mean(name, kind=kind) for name in MEASURES},
+                    "relative_drop": {name: self.drop(name, kind=kind) for name in MEASURES},
+                }
+                for kind in self.kinds
+            },
+            "cells": [
+                {"kind": cell.kind, "severity": cell.severity, **cell.metrics.to_dict()}
+                | {"relative_drop": {n: self.drop(n, kind=cell.kind, severity=cell.severity) for n in MEASURES}}
+                for cell in self.cells
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class ClassMatching:
+    """Which classes of another set are which classes of the pack.
+
+    Args:
+        target: class of the pack for each class of the other set, [C2]; -1 for none.
+        left_out: names of classes with images that the pack does not know.
+        by_spelling: pairs (theirs, the pack's) that differ in case or in `_`, `-` and spaces.
+        absent: classes of the pack without an image in the other set.
+    """
+
+    target: IntArray
+    left_out: tuple[str, ...]
+    by_spelling: tuple[tuple[str, str], ...]
+    absent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DataShift:
+    """Accuracy of one model on another set of the same classes.
+
+    Args:
+        source: the other set, as it was given.
+        shifted: accuracy on its matched classes.
+        clean: accuracy on the same classes of the pack's own data; None where it has no image of them.
+        matching: how the classes were matched.
+        left_out_images: images of the other set whose class the pack does not know.
+    """
+
+    source: str
+    shifted: Metrics
+    clean: Metrics | None
+    matching: ClassMatching
+    left_out_images: int
+
+    def drop(self, measure: str) -> float | None:
+        """Relative drop of a measure: 1 - shifted / clean; None where clean is 0 or not defined."""
+        clean = None if self.clean is None else getattr(self.clean, measure)
+        return relative_drop(clean, getattr(self.shifted, measure))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values as they stand in shift.json."""
+        return {
+            "source": self.source,
+            "clean": None if self.clean is None else self.clean.to_dict(),
+            "shifted": self.shifted.to_dict(),
+            "relative_drop": {name: self.drop(name) for name in MEASURES},
+            "left_out_images": self.left_out_images,
+            "left_out_classes": list(self.matching.left_out),
+            "matched_by_spelling": [list(pair) for pair in self.matching.by_spelling],
+            "classes_without_images": list(self.matching.absent),
+        }
+
+
+def relative_drop(clean: float | None, shifted: float | None) -> float | None:
+    """1 - shifted / clean; None where one is not defined or clean is 0."""
+    return None if not clean or shifted is None else 1 - shifted / clean
+
+
+def evaluate_shift(
+    measure: Measure,
+    images: LabelledImages,
+    *,
+    kinds: Sequence[str] = (),
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    subset: IntArray | None = None,
+    shorter_side: int | None = None,
+) -> CorruptionShift:
+    """A model measured on images as they are and under every kind and severity of corruption.
+
+    Args:
+        measure: how the model is measured; it is called with `clean` or `corrupted/KIND/SEVERITY` and the images.
+        images: the whole test split.
+        kinds: names or families of corruptions; none: all.
+        severities: from 1 to 5.
+        seed: seed of the corruptions, which depend on it, kind, severity and position in the split, on nothing else.
+        subset: positions to measure on, [n]; None: all.
+        shorter_side: larger pictures are reduced to this shorter side before, pixels; None: not.
+
+    Raises:
+        ConfigError: an unknown kind or severity.
+        DataError: an image cannot be read.
+    """
+    kinds, severities = _find_kinds(kinds), _find_severities(severities)
+    positions = np.arange(len(images), dtype=np.int64) if subset is None else subset
+    reduced: ImageSource = images if shorter_side is None else ReducedImages(images, shorter_side)
+    source = RememberedImages(reduced)  # decoded once, not for each corruption
+
+    def seen(through: ImageSource) -> LabelledImages:
+        return LabelledImages(through, positions, images.labels[positions], images.class_names)
+
+    clean = measure("clean", seen(source))
+    return CorruptionShift(
+        clean,
+        tuple(
+            ShiftCell(
+                kind,
+                severity,
+                measure(f"corrupted/{kind}/{severity}", seen(CorruptedImages(source, kind, severity, seed))),
+            )
+            for kind in kinds
+            for severity in severities
+        ),
+    )
+
+
+def evaluate_data_shift(
+    measure: Measure, images: LabelledImages | None, other: LabelledImages, class_names: Sequence[str], source: str
+) -> DataShift:
+    """A model measured on another set whose class names are the pack's or some of them.
+
+    The model still chooses among all of its classes.
+
+    Args:
+        measure: how the model is measured; called with `SOURCE/shifted` and `SOURCE/clean`.
+        images: images of the pack's own kind, to compare with; None: there are none.
+        other: the other set with classes of its own.
+        class_names: classes of the pack.
+        source: what the other set is called.
+
+    Raises:
+        DataError: no image of the other set is of a class that the pack knows; or one cannot be read.
+    """
+    matching = match_classes(other, class_names)
+    labels = matching.target[other.labels]
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        raise DataError(
+            f"{source}: none of its classes is one of the pack's {len(class_names)}. It has: "
+            f"{shorten(matching.left_out) or 'no image'}. The pack has: {shorten(class_names)}. Names must be equal, "
+            "but for case and _, - and spaces; rename the classes, or give them in a table with a label column."
+        )
+    shifted = LabelledImages(other.source, other.rows[known], labels[known], tuple(class_names))
+    clean = None
+    if images is not None:
+        same = images.subset(np.flatnonzero(np.isin(images.labels, labels[known])).astype(np.int64))
+        clean = measure(f"{source}/clean", same) if len(same) else None
+    return DataShift(source, measure(f"{source}/shifted", shifted), clean, matching, len(labels) - len(known))
+
+
+def match_classes(other: LabelledImages, class_names: Sequence[str]) -> ClassMatching:
+    """Classes of another set found among the pack's by name: exactly, else but for case and `_`, `-` and spaces.
+
+    A spelling that fits several classes of the pack is not matched. Several classes of the other set may be the same
+    class of the pack.
+    """
+    exact = {name: index for index, name in enumerate(class_names)}
+    spelled: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(class_names):
+        spelled[_spelling(name)].append(index)
+    target = np.full(len(other.class_names), -1, dtype=np.int64)
+    by_spelling = []
+    for index, name in enumerate(other.class_names):
+        alike = spelled.get(_spelling(name), [])
+        if name in exact:
+            target[index] = exact[name]
+        elif len(alike) == 1:
+            target[index] = alike[0]
+            by_spelling.append((name, class_names[alike[0]]))
+    filled = other.class_counts > 0
+    left_out = tuple(name for name, t, f in zip(other.class_names, target, filled, strict=True) if f and t < 0)
+    present = set(target[filled & (target >= 0)].tolist())
+    absent = tuple(name for index, name in enumerate(class_names) if index not in present)
+    return ClassMatching(target, left_out, tuple(by_spelling), absent)
+
+
+def stratified_subset(labels: IntArray, size: int, seed: int) -> IntArray:
+    """About the same share of every class: `size` positions in all, ascending; all where there are no more.
+
+    Every class gives at least one image where `size` allows it.
+
+    Args:
+        labels: class of each image, [n].
+        size: how many images; 0: all.
+        seed: seed of the choice.
+
+    Raises:
+        ConfigError: a negative size.
+    """
+    if size < 0:
+        raise ConfigError(f"the number of images must be at least 0 (0: all), got {size}")
+    if not 0 < size < len(labels):
+        return np.arange(len(labels), dtype=np.int64)
+    counts = np.bincount(labels)
+    classes = permutation(len(counts), "shift subset", seed)  # so that ties are not broken by name
+    have = counts[classes]
+    least = (have > 0).astype(np.int64) if size >= np.count_nonzero(have) else np.zeros_like(have)
+    spare = have - least
+    exact = spare * (size - least.sum()) / max(spare.sum(), 1)
+    take = least + np.floor(exact).astype(np.int64)
+    most_cut = np.argsort(np.floor(exact) - exact, kind="stable")
+    take[most_cut[: size - take.sum()]] += 1
+    chosen = [_of_class(labels, int(c), int(n), seed) for c, n in zip(classes, take, strict=True) if n]
+    return np.sort(np.concatenate(chosen))
+
+
+def _of_class(labels: IntArray, label: int, number: int, seed: int) -> IntArray:
+    positions = np.flatnonzero(labels == label)
+    return positions[permutation(len(positions), "shift subset", seed, label)[:number]].astype(np.int64)
+
+
+def _spelling(name: str) -> str:
+    return "".join(character for character in name.casefold() if character not in "_-" and not character.isspace())
+
+
+def pass_names(kinds: Sequence[str], severities: Sequence[int]) -> Iterator[str]:
+    """What `evaluate_shift` calls its passes, in order."""
+    yield "clean"
+    for kind in _find_kinds(kinds):
+        yield from (f"corrupted/{kind}/{severity}" for severity in _find_severities(severities))

@@ -1,0 +1,174 @@
+"""Cross-entropy, its focal form, and its logit-adjusted form: what most long-tailed baselines are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lpt.losses.long_tailed import LongTailedLoss, log_rest, negative_faults, smoothing_faults, true_class
+
+
+class SoftmaxLoss(LongTailedLoss):
+    """Cross-entropy of a softmax with smoothed targets; a loss defines the `logits` it is taken of.
+
+    Args:
+        class_counts, scale, class_weights, faults: as in `LongTailedLoss`.
+        label_smoothing: mass spread evenly over all classes.
+    """
+
+    def __init__(
+        self,
+        class_counts: Tensor | Sequence[int],
+        scale: float,
+        label_smoothing: float,
+        class_weights: Tensor | Sequence[float] | None,
+        faults: Sequence[str] = (),
+    ) -> None:
+        super().__init__(class_counts, scale, class_weights, [*faults, *smoothing_faults(label_smoothing)])
+        self.label_smoothing = label_smoothing
+
+    def each(self, scores: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
+        """The loss of each image without class weights, [B]."""
+        logits = self.logits(scores, labels)
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+
+    def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """What the softmax is taken of in training, [B, C]."""
+        return self.scale * scores
+
+
+class CrossEntropy(SoftmaxLoss):
+    """Softmax cross-entropy of the scaled scores z, with smoothed targets t.
+
+        loss = - sum_c t_c * log softmax(scale * z)_c,  t_c = (1 - label_smoothing) * [c = y] + label_smoothing / C
+
+    With class weights w it is w_y times that, the smoothed part included: an image weighs what its class does. (PyTorch
+    weighs the smoothed part by each class's own weight instead.)
+
+    Args:
+        class_counts: training images of each class, [C].
+        scale: factor s on the scores.
+        label_smoothing: mass spread evenly over all classes.
+        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+
+    Raises:
+        ConfigError: fewer than two classes, a negative count, or a parameter out of range.
+    """
+
+    title: ClassVar[str] = "cross-entropy"
+
+    def __init__(
+        self,
+        class_counts: Tensor | Sequence[int],
+        scale: float = 1.0,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(class_counts, scale, label_smoothing, class_weights)
+
+
+class Focal(LongTailedLoss):
+    """Focal loss in its softmax form (Lin et al., ICCV 2017, eq. 4; with class weights eq. 5).
+
+        loss = - (1 - p_y) ** gamma * log p_y,  p = softmax(scale * z)
+
+    The factor carries gradient. 1 - p_y is computed as the sum of the other probabilities, in log space: loss and
+    gradients stay finite where p_y rounds to 1 or to 0, also for gamma below 1.
+
+    Args:
+        class_counts: training images of each class, [C].
+        scale: factor s on the scores.
+        gamma: focusing exponent; 0 is cross-entropy.
+        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+
+    Raises:
+        ConfigError: fewer than two classes, a negative count, or a parameter out of range.
+    """
+
+    title: ClassVar[str] = "focal loss"
+
+    def __init__(
+        self,
+        class_counts: Tensor | Sequence[int],
+        scale: float = 1.0,
+        gamma: float = 2.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(class_counts, scale, class_weights, negative_faults(gamma=gamma))
+        self.gamma = gamma
+
+    def each(self, scores: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
+        """The loss of each image without class weights, [B]."""
+        logits = self.scale * scores
+        factor = (self.gamma * log_rest(logits, true_class(logits, labels))).exp()
+        return factor * F.cross_entropy(logits, labels, reduction="none")
+
+
+class LogitAdjusted(SoftmaxLoss):
+    """Logit-adjusted cross-entropy (Menon et al., ICLR 2021, eq. 10).
+
+        loss = - log softmax(scale * z + tau * log pi)_y,  pi_c = n_c / n
+
+    Trained so, the plain scores z are right for balanced classes: nothing is adjusted at test time.
+
+    Args:
+        class_counts: training images of each class, [C]; 0 counts as 1.
+        tau: strength of the adjustment; 0 is plain cross-entropy, 1 is consistent for the balanced error.
+        scale: factor s on the scores; not on the adjustment.
+        label_smoothing: mass spread evenly over all classes.
+        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+
+    Raises:
+        ConfigError: fewer than two classes, a negative count, or a parameter out of range.
+    """
+
+    title: ClassVar[str] = "logit adjustment"
+
+    offsets: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor | Sequence[int],
+        tau: float = 1.0,
+        scale: float = 1.0,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(class_counts, scale, label_smoothing, class_weights, negative_faults(tau=tau))
+        self.tau = tau
+        counts = self.counts.clamp_min(1)
+        self.register_buffer("offsets", tau * (counts / counts.sum()).log(), persistent=False)
+
+    def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The scaled scores with the classes' log priors, [B, C]."""
+        return super().logits(scores, labels) + self.offsets.to(scores)
+
+
+class BalancedSoftmax(LogitAdjusted):
+    """Balanced softmax (Ren et al., NeurIPS 2020, eq. 3-4): logit adjustment with tau = 1.
+
+        loss = - log (n_y * exp(s z_y) / sum_c n_c * exp(s z_c))
+
+    Args:
+        class_counts: training images of each class, [C]; 0 counts as 1.
+        scale: factor s on the scores.
+        label_smoothing: mass spread evenly over all classes.
+        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+
+    Raises:
+        ConfigError: fewer than two classes, a negative count, or a parameter out of range.
+    """
+
+    title: ClassVar[str] = "balanced softmax"
+
+    def __init__(
+        self,
+        class_counts: Tensor | Sequence[int],
+        scale: float = 1.0,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(class_counts, 1.0, scale, label_smoothing, class_weights)

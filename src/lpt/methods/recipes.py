@@ -1,0 +1,202 @@
+"""The methods a user may choose between, each a set of values on the same model, loss and loop.
+
+A recipe says what is trained, where it enters the blocks, its head, its loss and its sampling. Draws are those of the
+preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
+LPT's two phases have together. Rates were chosen on the development cut with as many trials for each method
+(docs/results.md says which).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lpt.config import RunConfig
+from lpt.errors import ConfigError
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named recipe.
+
+    Args:
+        name: what `--method` takes.
+        title: what tables call it.
+        reference: where it comes from.
+        values: its part of a configuration, over what the preset gives.
+    """
+
+    name: str
+    title: str
+    reference: str
+    values: Callable[[RunConfig], Values]
+
+
+def draws_as(base: RunConfig, *, sampling: str, **phase: Any) -> Values:
+    """A `train` section with one phase whose draws are those of LPT's two."""
+    train = base.train
+    epochs = train.phase1.epochs + train.phase2.epochs
+    both = sampling == "dual"
+    optimiser = {"optimizer": "adamw", "warmup_epochs": 1, "schedule": "step", "head_lr": None, "layer_decay": 1.0}
+    return {
+        "sampling": sampling,
+        "batch_size": train.batch_size if both else base.step_draws,
+        "phase1": {**optimiser, **phase, "epochs": epochs},
+        "phase2": {"epochs": 0},
+    }
+
+
+def _plain_loss(name: str, **values: Any) -> Values:
+    """A loss on the logits of a linear head, with nothing else added."""
+    return {"name": name, "scale": 1.0, "label_smoothing": 0.0, "dropout": 0.0, "reweighting": "none", **values}
+
+
+def _model(**values: Any) -> Values:
+    start = {"head_init": "random", "key_init": "random", "adapter_size": 0, "lora_rank": 0, "weights": "none"}
+    return {"prompts": "none", "head": "linear", **start, **values}
+
+
+def _trained(loss: Values, model: Values, **phase: Any) -> Callable[[RunConfig], Values]:
+    """A method trained in one phase on images drawn equally often."""
+    return lambda base: {
+        "model": _model(**model), "loss": loss, "train": draws_as(base, sampling="instance", **phase)
+    }  # fmt: skip
+
+
+def _solved(loss: Values, **model: Any) -> Callable[[RunConfig], Values]:
+    """A method that needs no steps: its head is had from frozen features."""
+    nothing = {"sampling": "instance", "phase1": {"epochs": 0}, "phase2": {"epochs": 0}}
+    return lambda base: {"model": _model(**model), "loss": loss, "train": nothing}
+
+
+def _lpt_phase1(base: RunConfig) -> Values:
+    chosen = base.train.phase1.model_dump(exclude={"epochs"})
+    model = {"prompts": "deep", "head": "cosine", "head_init": base.model.head_init}
+    return {"model": _model(**model), "train": draws_as(base, sampling="dual", **chosen)}
+
+
+_CROSS_ENTROPY, _ADJUSTED = _plain_loss("cross_entropy"), _plain_loss("logit_adjusted")
+_TUNED = {"lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.75, "weight_decay": 0.05}
+_PROMPTS = {"lr": 2e-3, "weight_decay": 0.01}
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "class-means",
+            "nearest class mean",
+            "Mensink et al., TPAMI 2013",
+            _solved(_plain_loss("cross_entropy", scale=20.0), head="cosine", head_init="class_means"),
+        ),
+        Method(
+            "linear-probe",
+            "linear probe",
+            "Alain and Bengio, 2016; cross-entropy, solved to convergence",
+            _solved(_CROSS_ENTROPY, head_init="linear_probe"),
+        ),
+        Method(
+            "linear-probe-la",
+            "linear probe, logit-adjusted",
+            "Menon et al., ICLR 2021; solved to convergence",
+            _solved(_ADJUSTED, head_init="linear_probe"),
+        ),
+        Method(
+            "fine-tuning",
+            "full fine-tuning",
+            "cross-entropy, with layer decay (Bao et al., ICLR 2022)",
+            _trained(_CROSS_ENTROPY, {"weights": "all"}, **_TUNED),
+        ),
+        Method(
+            "fine-tuning-la",
+            "full fine-tuning, logit-adjusted",
+            "Menon et al., ICLR 2021, with layer decay (Bao et al., ICLR 2022)",
+            _trained(_ADJUSTED, {"weights": "all"}, **_TUNED),
+        ),
+        Method(
+            "last-blocks",
+            "last two blocks, logit-adjusted",
+            "partial fine-tuning (Yosinski et al., NeurIPS 2014)",
+            _trained(_ADJUSTED, {"weights": "last_blocks"}, **{**_TUNED, "lr": 3e-4}),
+        ),
+        Method(
+            "bias",
+            "biases only, logit-adjusted",
+            "BitFit (Ben Zaken et al., ACL 2022)",
+            _trained(_ADJUSTED, {"weights": "biases"}, lr=1e-3, weight_decay=0.0),
+        ),
+        Method(
+            "vpt-deep",
+            "VPT-deep",
+            "Jia et al., ECCV 2022; cross-entropy",
+            _trained(_CROSS_ENTROPY, {"prompts": "deep"}, **_PROMPTS),
+        ),
+        Method(
+            "vpt-shallow",
+            "VPT-shallow",
+            "Jia et al., ECCV 2022; cross-entropy",
+            _trained(_CROSS_ENTROPY, {"prompts": "shallow"}, **_PROMPTS),
+        ),
+        Method(
+            "lora",
+            "LoRA, logit-adjusted",
+            "Hu et al., ICLR 2022; the peft library",
+            _trained(_ADJUSTED, {"lora_rank": 8}, lr=1e-3, weight_decay=0.01),
+        ),
+        Method(
+            "adaptformer",
+            "AdaptFormer",
+            "Chen et al., NeurIPS 2022; cross-entropy",
+            _trained(_CROSS_ENTROPY, {"adapter_size": 64}, lr=1e-3, weight_decay=0.01),
+        ),
+        Method(
+            "lift",
+            "LIFT",
+            "Shi et al., ICML 2024: small AdaptFormer, class-mean cosine head, logit-adjusted loss, SGD",
+            _trained(
+                _plain_loss("logit_adjusted", scale=25.0),
+                {
+                    "adapter_size": "auto",
+                    "adapter_norm": True,
+                    "adapter_scale": None,
+                    "head": "cosine",
+                    "head_init": "class_means",
+                },
+                optimizer="sgd",
+                lr=0.02,
+                weight_decay=5e-4,
+                warmup_epochs=0,
+            ),
+        ),
+        Method(
+            "vpt-gcl-drw",
+            "VPT, GCL loss, DRW",
+            "the base of GNM-PT (NeurIPS 2024): Li et al., CVPR 2022; Cao et al., NeurIPS 2019",
+            _trained(
+                _plain_loss("gcl", scale=20.0, noise=0.5, reweighting="effective_number", reweight_from=0.8),
+                {"prompts": "deep", "head": "cosine"},
+                **_PROMPTS,
+            ),
+        ),
+        Method(
+            "lpt-phase1",
+            "LPT, phase 1 only",
+            "Dong et al., ICLR 2023, section 3.2",
+            _lpt_phase1,
+        ),
+        Method("lpt", "LPT", "Dong et al., ICLR 2023; both phases", lambda base: {}),
+    )
+}
+
+
+def method_named(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"method: there is no method {name!r}. Accepted: {', '.join(METHODS)}")
+    return METHODS[name]

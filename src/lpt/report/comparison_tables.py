@@ -1,0 +1,294 @@
+"""Markdown and terminal tables of a comparison, both from the content of comparison.json (`comparison.summarise`)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lpt.report.tables import MISSING
+
+ACCURACIES = {
+    "overall": "overall",
+    "mean_per_class": "mean per class",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "worst_decile": "worst tenth",
+    "macro_f1": "macro-F1",
+    "harmonic_mean": "harmonic mean",
+    "ece": "ECE",
+}
+LOWER_IS_BETTER = ("ece",)
+COSTS = {
+    "trained_parameters": "trained parameters",
+    "stored_bytes": "stored for the task",
+    "train_seconds": "training, s",
+    "peak_memory_bytes": "peak memory",
+    "image_draws": "image draws",
+    "inference_ratio": "inference, × backbone",
+}
+DIFFERENCES = {name: ACCURACIES[name] for name in ("overall", "mean_per_class", "many", "medium", "few")}
+_SHORT = {"overall": "overall", "mean_per_class": "mean per\nclass", "many": "many", "medium": "medium", "few": "few"}
+
+Row = Mapping[str, Any]
+
+
+def markdown(summary: Row) -> str:
+    """comparison.md: accuracies, costs, differences, what is missing, and how it was made."""
+    parts = [
+        ["# Comparison", "", *_introduction(summary)],
+        ["## Accuracy on the test images", "", *_accuracy_notes(summary), "", *_accuracy(summary)],
+        ["![Accuracy by shot group](groups.png)", "", "![Accuracy by class size](accuracy_by_count.png)"],
+        ["## Cost", "", *_cost(summary), "", "![Accuracy against cost](cost.png)"],
+        ["## Differences", "", *_differences(summary)],
+        ["## What was not run", "", *not_run(summary, bullet="- ")],
+        ["## How it was made", "", *_facts(summary)],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def comparison_tables(summary: Row) -> list[RenderableType]:
+    """For the terminal: one table of accuracies and costs, one of differences, and notes."""
+    rows = [row for row in summary["methods"] if row["seeds"]]
+    several, best = _several(rows), _Best(rows)
+    table = _terminal_table("accuracy, %", [*_SHORT.values(), "trained\nparameters", "training,\ns", "seeds"])
+    for row in rows:
+        cells = [Text(with_std(row["metrics"][name], several), "bold" * best(row, name)) for name in _SHORT]
+        costs = [cost_text(name, row["cost"][name]) for name in ("trained_parameters", "train_seconds")]
+        title = Text(row["title"], style="bold" * (row["method"] == summary["reference"]))
+        table.add_row(title, *cells, *costs, _seeds(row))
+    parts: list[RenderableType] = [table]
+    if summary["differences"]:
+        titles = {row["method"]: row["title"] for row in summary["methods"]}
+        name = f"{titles.get(summary['reference'], summary['reference'])} less"
+        table = _terminal_table(name, ["overall", "few", "seeds"])
+        for one in summary["differences"]:
+            values = [difference_text(one["measures"].get(measure)) for measure in ("overall", "few")]
+            table.add_row(Text(titles[one["method"]]), *values, str(len(one["seeds"])))
+        parts.append(table)
+    notes = _plain_notes(summary)
+    for one in summary["differences"][:1]:
+        notes.append(
+            f"Brackets: {100 * one['confidence']:.0f} % paired bootstrap interval over test images "
+            f"({one['resamples']:,} resamples), in percentage points."
+        )
+    notes += not_run(summary)
+    return [*parts, Padding(Text("\n".join(notes), style="dim"), (0, 2))]
+
+
+def with_std(value: Row, several: bool) -> str:
+    """Percent: `66.8 ± 0.4`; `66.8 ± –` where other rows have several seeds and this one has not; `–`: none."""
+    if value["mean"] is None:
+        return MISSING
+    mean = f"{100 * value['mean']:.1f}"
+    if value["std"] is None:
+        return f"{mean} ± {MISSING}" if several else mean
+    return f"{mean} ± {100 * value['std']:.1f}"
+
+
+def cost_text(name: str, value: Row) -> str:
+    """A cost in its unit: the mean over seeds."""
+    mean = value["mean"]
+    if mean is None:
+        return MISSING
+    if name.endswith("_bytes"):
+        return _bytes(mean)
+    if name == "inference_ratio":
+        return f"{mean:.2f}"
+    return f"{mean:.1f}" if name == "train_seconds" and mean < 100 else f"{mean:,.0f}"
+
+
+def difference_text(value: Row | None) -> str:
+    """Percentage points with the interval: `+1.3 [+0.6, +2.0]`."""
+    if value is None:
+        return MISSING
+    if value["low"] is None:
+        return f"{_points(value['mean'])} [{MISSING}]"
+    return f"{_points(value['mean'])} [{_points(value['low'])}, {_points(value['high'])}]"
+
+
+def not_run(summary: Row, bullet: str = "") -> list[str]:
+    """Cells that were asked for and are not finished, a line for each method."""
+    titles = {row["method"]: row["title"] for row in summary["methods"]}
+    lines = []
+    for method in dict.fromkeys(one["method"] for one in summary["missing"]):
+        seeds = sorted(one["seed"] for one in summary["missing"] if one["method"] == method)
+        name = f"{titles[method]} ({method})" if titles[method] != method else method
+        word = "seed" if len(seeds) == 1 else "seeds"
+        lines.append(f"{bullet}Not finished: {name}, {word} {', '.join(map(str, seeds))}")
+    empty = [row for row in summary["methods"] if not row["seeds"] and not row["missing_seeds"]]
+    lines += [f"{bullet}Not started: {row['title']}" for row in empty]
+    return lines or ["Every method that was asked for has every seed."]
+
+
+def _introduction(summary: Row) -> list[str]:
+    images = _range(list(summary["train_images"].values()))
+    tested = _range(summary["test_images"]) if summary["test_images"] else "no"
+    finished, wanted = len(summary["cells"]), len(summary["cells"]) + len(summary["missing"])
+    return [
+        f"{len(summary['methods'])} methods on {summary['classes']:,} classes: {images} training images, {tested} test "
+        f"images, seeds {', '.join(map(str, summary['seeds']))}. {finished} of {wanted} runs are finished."
+    ]
+
+
+def _accuracy_notes(summary: Row) -> list[str]:
+    return [
+        " ".join(_plain_notes(summary)),
+        "",
+        "Worst tenth: mean accuracy of the worst tenth of the classes. Harmonic mean: of the accuracies of the classes "
+        "(0 if a class is never recognised). ECE: expected calibration error, 15 bins, less is better. "
+        "Bold: best mean among the rows with the most seeds.",
+    ]
+
+
+def _plain_notes(summary: Row) -> list[str]:
+    notes = [
+        "Accuracies in percent.",
+        f"Groups by training images of a class: {summary['boundaries']}; the value of a group is the mean over its "
+        "classes.",
+    ]
+    if len(summary["group_classes"]) == 1:
+        many, medium, few = summary["group_classes"][0]
+        notes.append(f"Tested classes: {many:,} many, {medium:,} medium, {few:,} few.")
+    if _several(summary["methods"]):
+        notes.append(f"± is the standard deviation over seeds, {MISSING} where there is one seed only.")
+    return notes
+
+
+def _accuracy(summary: Row) -> list[str]:
+    rows = summary["methods"]
+    several, best = _several(rows), _Best(rows)
+    lines = []
+    for row in rows:
+        shown = {name: with_std(row["metrics"][name], several) for name in ACCURACIES}
+        cells = [f"**{text}**" if best(row, name) else text for name, text in shown.items()]
+        lines.append([row["title"], *cells, _seeds(row)])
+    return _table(["method", *ACCURACIES.values(), "seeds"], lines)
+
+
+def _cost(summary: Row) -> list[str]:
+    lines = [
+        [row["title"], *(cost_text(name, row["cost"][name]) for name in COSTS), _seeds(row)]
+        for row in summary["methods"]
+    ]
+    return [
+        "Means over seeds. Stored for the task: beside the frozen backbone, which all tasks share.",
+        "",
+        *_table(["method", *COSTS.values(), "seeds"], lines),
+    ]
+
+
+def _differences(summary: Row) -> list[str]:
+    titles = {row["method"]: row["title"] for row in summary["methods"]}
+    reference = titles.get(summary["reference"], summary["reference"])
+    if not summary["differences"]:
+        return [f"None: {reference} and another method must have finished a seed in common."]
+    lines = []
+    for one in summary["differences"]:
+        values = [one["measures"].get(name) for name in DIFFERENCES]
+        std = [_std(one["measures"].get(name)) for name in ("overall", "few")]
+        seeds = ", ".join(map(str, one["seeds"]))
+        lines.append([titles[one["method"]], *map(difference_text, values), " / ".join(std), seeds])
+    one = summary["differences"][0]
+    apart = "" if all(row["same_images"] for row in summary["differences"]) else (
+        " The seeds have different test images, resampled apart; the interval is that of seeds that depend on each "
+        "other fully, so rather too wide."
+    )  # fmt: skip
+    return [
+        f"{reference} less each other method, in percentage points, over the seeds that both have, with the "
+        f"{100 * one['confidence']:.0f} % interval of a paired bootstrap: {one['resamples']:,} resamples of the test "
+        "images within each class, the same for both methods and all seeds. The interval says what other test images "
+        "could have given with these very models; how far seeds move the difference is the standard deviation beside "
+        f"it, not a part of the interval.{apart}",
+        "",
+        *_table(["less", *DIFFERENCES.values(), "± over seeds, overall / few", "seeds"], lines),
+    ]
+
+
+def _facts(summary: Row) -> list[str]:
+    lines = [f"- seeds: {', '.join(map(str, summary['seeds']))}"]
+    return [*lines, *(f"- {_escape(str(name))}: {_fact(name, value)}" for name, value in summary["facts"].items())]
+
+
+def _fact(name: str, value: Any) -> str:
+    if name == "command":
+        return f"`{value if isinstance(value, str) else shlex.join(map(str, value))}`"
+    if isinstance(value, Mapping):
+        return _escape(", ".join(f"{key} {one}" for key, one in value.items()))
+    return _escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+
+
+class _Best:
+    """Whether a row's shown mean is the best one of those with the most seeds."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        listed = list(rows)
+        most = max((len(row["seeds"]) for row in listed), default=0)
+        self._most, self._values = most, {}
+        for name in ACCURACIES:
+            values = [row["metrics"][name]["mean"] for row in listed if len(row["seeds"]) == most]
+            known = [round(100 * value, 1) for value in values if value is not None]
+            self._values[name] = (min if name in LOWER_IS_BETTER else max)(known, default=None)
+
+    def __call__(self, row: Row, name: str) -> bool:
+        mean = row["metrics"][name]["mean"]
+        if mean is None or len(row["seeds"]) < self._most:
+            return False
+        return round(100 * mean, 1) == self._values[name]
+
+
+def _several(rows: Iterable[Row]) -> bool:
+    return any(len(row["seeds"]) > 1 for row in rows)
+
+
+def _seeds(row: Row) -> str:
+    done, wanted = len(row["seeds"]), len(row["seeds"]) + len(row["missing_seeds"])
+    return str(done) if done == wanted else f"{done} of {wanted}"
+
+
+def _std(value: Row | None) -> str:
+    return MISSING if value is None or value["seed_std"] is None else f"{100 * value['seed_std']:.1f}"
+
+
+def _points(value: float) -> str:
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def _bytes(number: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.1f} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
+    return f"{number:.0f} B"
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values, default=0), max(values, default=0)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table, numbers to the right."""
+    rules = ["---", *(["---:"] * (len(header) - 1))]
+    every = [header, rules, *([_escape(line[0]), *line[1:]] for line in lines)]
+    return [f"| {' | '.join(line)} |" for line in every]
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _terminal_table(first: str, columns: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column(Text(first), min_width=14, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

@@ -1,0 +1,153 @@
+"""Accuracy under domain shift as tables on the terminal and as shift.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lpt.data.wording import counted, shorten
+from lpt.evaluation.corruptions import CORRUPTIONS
+from lpt.evaluation.metrics import Metrics
+from lpt.evaluation.shift import MEASURES, CorruptionShift, DataShift, relative_drop
+from lpt.files import write_text
+from lpt.report.tables import COLUMNS, percent
+
+CSV_HEADER = (
+    "shift", "family", "kind", "severity", "images", *MEASURES, *(f"relative_drop_{name}" for name in MEASURES),
+)  # fmt: skip
+
+
+def corruption_tables(result: CorruptionShift) -> Group:
+    """Accuracy of each kind by severity, and the means over kinds by severity and shot group."""
+    return Group(_kinds_table(result), Text(), _severity_table(result), _notes(result.clean))
+
+
+def data_shift_table(result: DataShift) -> Group:
+    """Accuracy on the pack's own kind of images and on another set, with the relative drop, and what was matched."""
+    table = _table(f"Shift to {result.source}, accuracy in %", "")
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    if result.clean is not None:
+        table.add_row("DATA, the same classes", *(percent([getattr(result.clean, name)]) for name in MEASURES))
+    table.add_row(Text(result.source), *(percent([getattr(result.shifted, name)]) for name in MEASURES))
+    if result.clean is not None:
+        table.add_row("relative drop", *(percent([result.drop(name)]) for name in MEASURES), style="bold")
+    lines = matching_notes(result)
+    return Group(table, Padding(Text("\n".join(lines), style="dim"), (0, 2)), _notes(result.shifted))
+
+
+def matching_notes(result: DataShift) -> list[str]:
+    """What a person should know of how the classes were matched, one sentence each."""
+    matching = result.matching
+    lines = []
+    if result.clean is None:
+        lines.append("DATA has no image of these classes: there is nothing to compare with.")
+    if matching.by_spelling:
+        pairs = shorten([f"{theirs} = {ours}" for theirs, ours in matching.by_spelling])
+        lines.append(f"Matched by spelling: {counted(len(matching.by_spelling), 'class')}: {pairs}.")
+    if matching.left_out:
+        images, classes = counted(result.left_out_images, "image"), counted(len(matching.left_out), "class")
+        lines.append(f"Left out: {images} of {classes} the pack does not know: {shorten(matching.left_out)}.")
+    if matching.absent:
+        lines.append(
+            f"Without images: {counted(len(matching.absent), 'class')} of the pack: {shorten(matching.absent)}."
+        )
+    return lines
+
+
+def write_shift_csv(path: Path, corruptions: CorruptionShift | None, data: Sequence[DataShift]) -> None:
+    """Write shift.csv: one line for each measurement, accuracies and relative drops as fractions.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    if corruptions is not None:
+        clean = corruptions.clean
+        writer.writerow(["corruptions", "", "clean", 0, *_numbers(clean, clean)])
+        for cell in corruptions.cells:
+            family = CORRUPTIONS[cell.kind].family
+            writer.writerow(["corruptions", family, cell.kind, cell.severity, *_numbers(cell.metrics, clean)])
+    for one in data:
+        if one.clean is not None:
+            writer.writerow([one.source, "", "clean", "", *_numbers(one.clean, one.clean)])
+        writer.writerow([one.source, "", "shifted", "", *_numbers(one.shifted, one.clean)])
+    write_text(path, text.getvalue())
+
+
+def _kinds_table(result: CorruptionShift) -> Table:
+    table = _table("Overall accuracy by severity, and means over the severities, in %", "corruption")
+    for severity in result.severities:
+        table.add_column(str(severity), justify="right", no_wrap=True)
+    for name in ("mean", "drop", "many", "medium", "few"):
+        table.add_column(name, justify="right", no_wrap=True)
+    groups = ("many", "medium", "few")
+    clean = result.clean
+    blank = [""] * len(result.severities)
+    table.add_row(
+        "clean", *blank, percent([clean.overall]), "", *(percent([getattr(clean, name)]) for name in groups),
+        style="bold", end_section=True,
+    )  # fmt: skip
+    for index, kind in enumerate(result.kinds):
+        later = result.kinds[index + 1 : index + 2]
+        table.add_row(
+            kind.replace("_", " "),
+            *(percent([result.mean("overall", kind=kind, severity=severity)]) for severity in result.severities),
+            percent([result.mean("overall", kind=kind)]),
+            percent([result.drop("overall", kind=kind)]),
+            *(percent([result.mean(name, kind=kind)]) for name in groups),
+            end_section=not later or CORRUPTIONS[later[0]].family != CORRUPTIONS[kind].family,
+        )
+    table.add_row(
+        "mean",
+        *(percent([result.mean("overall", severity=severity)]) for severity in result.severities),
+        *(percent([value]) for value in (result.mean("overall"), result.drop("overall"))),
+        *(percent([result.mean(name)]) for name in groups),
+        style="bold",
+    )
+    return table
+
+
+def _severity_table(result: CorruptionShift) -> Table:
+    table = _table(f"Means over {counted(len(result.kinds), 'kind')} of corruption, in %", "severity")
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("clean", *(percent([getattr(result.clean, name)]) for name in MEASURES))
+    for severity in result.severities:
+        table.add_row(str(severity), *(percent([result.mean(name, severity=severity)]) for name in MEASURES))
+    table.add_row("all", *(percent([result.mean(name)]) for name in MEASURES), style="bold")
+    table.add_row("relative drop", *(percent([result.drop(name)]) for name in MEASURES), style="bold")
+    return table
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True)
+    table.add_column(first, min_width=14, overflow="fold")
+    return table
+
+
+def _notes(metrics: Metrics) -> Padding:
+    many, medium, few = metrics.group_classes
+    lines = [
+        f"Training images of a class: {metrics.boundaries}.",
+        "The value of a group is the mean over its classes. Drop: 1 - shifted / clean.",
+        f"Tested: {metrics.images:,} images; {many:,} many, {medium:,} medium, {few:,} few-shot classes.",
+    ]
+    return Padding(Text("\n".join(lines), style="dim"), (0, 2))
+
+
+def _numbers(metrics: Metrics, clean: Metrics | None) -> list[str]:
+    values = [getattr(metrics, name) for name in MEASURES]
+    base = [None if clean is None else getattr(clean, name) for name in MEASURES]
+    drops = [relative_drop(before, after) for before, after in zip(base, values, strict=True)]
+    return [str(metrics.images), *("" if value is None else f"{value:.4f}" for value in [*values, *drops])]

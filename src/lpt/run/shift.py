@@ -1,0 +1,396 @@
+"""A finished pack measured under domain shift: corrupted images, or other sets of the same classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+from lpt.config import DataConfig
+from lpt.data.longtail import ShotGroups
+from lpt.data.manifest import IntArray, LabelledImages
+from lpt.data.remembered import remember
+from lpt.data.sources import open_images
+from lpt.data.sources.raw import SplitName
+from lpt.errors import ConfigError, RunError
+from lpt.evaluation.corruptions import SEVERITIES, VERSION, CorruptedImages, find_kinds, find_severities
+from lpt.evaluation.metrics import Metrics
+from lpt.evaluation.shift import (
+    CorruptionShift,
+    DataShift,
+    Measure,
+    evaluate_data_shift,
+    evaluate_shift,
+    pass_names,
+    stratified_subset,
+)
+from lpt.files import write_json
+from lpt.hardware import cores_here
+from lpt.pack import Pack, Versions
+from lpt.processes import Processes
+from lpt.report.progress import progress_bar
+from lpt.report.result import measure_predictions
+from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
+from lpt.report.shift_plot import plot_shift
+from lpt.run.evaluate import Opened, open_pack_and_images, print_notes
+from lpt.run.launched import launched
+
+DEFAULT_IMAGES = 1000
+CELLS_NAME = "shift_cells.json"
+
+
+@dataclass(frozen=True)
+class ShiftRequest:
+    """What is to be measured.
+
+    Args:
+        kinds: names of corruptions; None: no corruptions.
+        sources: other sets of images, in any form of DATA.
+        severities: from 1 to 5.
+        images: a stratified subset of so many images; 0: all; None: 1000 for corruptions, all for other sets.
+        seed: seed of the subset and of the corruptions.
+    """
+
+    kinds: tuple[str, ...] | None
+    sources: tuple[str, ...]
+    severities: tuple[int, ...] = SEVERITIES
+    images: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ShiftResult:
+    """What was measured: under corruptions, and on each other set."""
+
+    corruptions: CorruptionShift | None
+    data: tuple[DataShift, ...]
+
+
+def parse_shift(
+    shifts: Iterable[str], *, severities: Iterable[str] = (), images: int | None = None, seed: int = 0
+) -> ShiftRequest:
+    """What `--shift corruptions[:fog,blur]`, `--shift DATA2` and `--severities 1,3,5` ask for.
+
+    Raises:
+        ConfigError: an unknown corruption, or a severity that is not in 1..5.
+    """
+    kinds: set[str] | None = None
+    sources = []
+    for shift in shifts:
+        word, _, names = shift.partition(":")
+        if word.strip().lower() == "corruptions":
+            kinds = (kinds or set()) | set(find_kinds(name for name in names.split(",") if name.strip()))
+        else:
+            sources.append(shift)
+    given = [part for text in severities for part in text.replace(",", " ").split()]
+    wrong = [part for part in given if not part.isdecimal()]
+    if wrong:
+        raise ConfigError(f"--severities: {wrong[0]!r} is not a whole number from 1 to 5; write them as 1,3,5")
+    levels = find_severities(map(int, given)) if given else SEVERITIES
+    return ShiftRequest(None if kinds is None else find_kinds(kinds), tuple(sources), levels, images, seed)
+
+
+def evaluate_pack_shift(
+    pack: Path,
+    data: str,
+    request: ShiftRequest,
+    *,
+    split: SplitName,
+    data_settings: Mapping[str, Any],
+    output: Path | None,
+    overwrite: bool,
+    backbone: str | None,
+    checkpoint: Path | None,
+    device: str,
+    batch_size: int,
+    console: Console,
+    progress: Console,
+) -> ShiftResult:
+    """Measure a pack under domain shift, print the tables, and write the files if a folder is given.
+
+    Args not named here are those of `lpt.run.evaluate.evaluate_pack`.
+
+    Args:
+        data: images of the pack's own kind, its labels being names of the pack's classes.
+        request: what to measure.
+        data_settings: fields of the `data` section, such as the image root; for all sources.
+        output: folder for shift.json, shift.csv and shift.png. Finished measurements are kept there and are not made
+            again for the same pack and images.
+        overwrite: measure everything again, and replace what is in `output`.
+
+    Raises:
+        RunError: `output` holds measurements of another pack or with other settings.
+        DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
+    """
+    processes = launched(device)
+    opened = processes.agreed(
+        lambda: open_pack_and_images(pack, data, split, data_settings, backbone, checkpoint, device)
+    )
+    others = processes.agreed(lambda: _open_others(request.sources, opened.data_config, split))
+    cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=overwrite))
+    print_notes(opened.notes, opened.skipped, console)
+    for line in _announcements(opened, request, others):
+        console.print(line, markup=False)
+    with progress_bar(progress) as bar:
+        passes = _Passes(opened, batch_size, processes, bar, output, _settings(opened, request), cells)
+        corruptions = _measure_corruptions(passes, opened, request)
+        found = [_measure_data(passes, opened, request, source, other) for source, other in others]
+    result = ShiftResult(corruptions, tuple(found))
+    for table in ([] if corruptions is None else [corruption_tables(corruptions)]) + list(map(data_shift_table, found)):
+        console.print(table)
+    if passes.kept:
+        console.print(f"{passes.kept} of {passes.count} measurements were there already.", markup=False)
+    if output is not None:
+        processes.once(lambda: _write(output, result, opened, data, split, request))
+        console.print(f"shift.json, shift.csv and shift.png: {output}", markup=False)
+    return result
+
+
+class _Passes:
+    """Measures images by name; what was measured before is not measured again.
+
+    Args:
+        opened: pack, predictor and images.
+        batch_size: images in a forward pass.
+        processes: those that share the images.
+        bar: shows how far it is.
+        output: folder where each result is kept as soon as it is there, if any.
+        settings: what all results rest on.
+        cells: results kept before, by name and images.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        batch_size: int,
+        processes: Processes,
+        bar: Progress,
+        output: Path | None,
+        settings: dict[str, Any],
+        cells: dict[str, Any],
+    ) -> None:
+        self._opened, self._batch_size, self._processes = opened, batch_size, processes
+        self._bar, self._output, self._settings, self._cells = bar, output, settings, cells
+        self._task: TaskID | None = None
+        self._done = 0
+        self.count = self.kept = 0
+
+    def measure(self, digest: str | None = None, total: int | None = None) -> Measure:
+        """A function that measures images.
+
+        Args:
+            digest: of the images, where all it is called with are views of the same ones; None: found each time.
+            total: how often it will be called, for the bar.
+        """
+
+        def measured(name: str, images: LabelledImages) -> Metrics:
+            of_images = digest or self._processes.agreed(lambda: _digest(images))
+            self.count += 1
+            key = f"{name} {of_images}"
+            own = images.subset(np.array(self._processes.share(len(images)), dtype=np.int64))
+            self._begin(name, len(own), total or 1)
+            if key in self._cells:
+                self.kept += 1
+                self._end(len(own))
+                return Metrics.from_dict(self._cells[key])
+            metrics = self._measured(images, own)
+            self._end(len(own))
+            self._cells[key] = metrics.to_dict()
+            self._processes.once(self._keep)
+            return metrics
+
+        return measured
+
+    def _measured(self, images: LabelledImages, own: LabelledImages) -> Metrics:
+        workers = 0 if len(own) < 1000 else min(cores_here() - 1, 4)
+        if workers and isinstance(own.source, CorruptedImages):  # workers keep no decoded images themselves
+            remember(replace(own, source=own.source.source))
+        start = self._done
+        predictions = self._opened.predictor.split(
+            images,
+            batch_size=self._batch_size,
+            workers=workers,
+            progress=lambda done: self._show(start + done),
+            processes=self._processes,
+        )
+        info = self._opened.pack.info
+        return measure_predictions(
+            predictions,
+            np.asarray(info.class_counts, dtype=np.int64),
+            ShotGroups(info.shots.few_below, info.shots.many_above),
+            scale=info.probabilities.scale,
+            temperature=info.probabilities.temperature,
+        ).metrics
+
+    def _keep(self) -> None:
+        if self._output is not None:
+            write_json(self._output / CELLS_NAME, {"settings": self._settings, "cells": self._cells})
+
+    def _begin(self, name: str, images: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("", total=total * images, info="images")
+        self._bar.update(self._task, description=_described(name))
+        if self._done + images > (self._bar.tasks[0].total or 0):  # other sets come on top
+            self._bar.update(self._task, total=self._done + images)
+
+    def _show(self, done: int) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, completed=done)
+
+    def _end(self, images: int) -> None:
+        self._done += images
+        self._show(self._done)
+
+
+def _described(name: str) -> str:
+    """The name of a pass for the bar."""
+    if name.startswith("corrupted/"):
+        _, kind, severity = name.split("/")
+        return f"{kind.replace('_', ' ')}, severity {severity}"
+    return escape(name if len(name) < 40 else f"…{name[-38:]}")
+
+
+def _measure_corruptions(passes: _Passes, opened: Opened, request: ShiftRequest) -> CorruptionShift | None:
+    if request.kinds is None:
+        return None
+    subset = _corruption_subset(opened.images, request)
+    return evaluate_shift(
+        passes.measure(_digest(opened.images.subset(subset)), _pass_count(request)),
+        opened.images,
+        kinds=request.kinds,
+        severities=request.severities,
+        seed=request.seed,
+        subset=subset,
+        shorter_side=_working_side(opened.pack),
+    )
+
+
+def _measure_data(
+    passes: _Passes, opened: Opened, request: ShiftRequest, source: str, other: LabelledImages
+) -> DataShift:
+    own, theirs = (one.subset(_data_subset(one, request)) for one in (opened.images, other))
+    return evaluate_data_shift(passes.measure(), own, theirs, tuple(opened.pack.info.class_names), source)
+
+
+def _announcements(
+    opened: Opened, request: ShiftRequest, others: Sequence[tuple[str, LabelledImages]]
+) -> Iterator[str]:
+    """What is going to be measured, on how many images."""
+    if request.kinds is not None:
+        images = _how_many(_corruption_subset(opened.images, request), opened.images)
+        takes = "--shift-images N takes another number, 0 all"
+        yield f"Corruptions: {_pass_count(request)} passes over {images}; {takes}."
+    for source, other in others:
+        own, theirs = (_how_many(_data_subset(one, request), one) for one in (opened.images, other))
+        yield f"Another set: {theirs} of {source}, compared with {own} of DATA, as far as the classes are the same."
+
+
+def _pass_count(request: ShiftRequest) -> int:
+    return len(list(pass_names(request.kinds or (), request.severities)))
+
+
+def _corruption_subset(images: LabelledImages, request: ShiftRequest) -> IntArray:
+    number = DEFAULT_IMAGES if request.images is None else request.images
+    return stratified_subset(images.labels, number, request.seed)
+
+
+def _data_subset(images: LabelledImages, request: ShiftRequest) -> IntArray:
+    return stratified_subset(images.labels, request.images or 0, request.seed)
+
+
+def _how_many(subset: IntArray, images: LabelledImages) -> str:
+    if len(subset) == len(images):
+        return f"all {len(images):,} images"
+    return f"{len(subset):,} of {len(images):,} images (chosen by the seed, the same share of every class)"
+
+
+def _working_side(pack: Pack) -> int:
+    """Pictures with a longer shorter side are reduced to this before: 1.5 times what the test transform makes."""
+    preprocessing = pack.info.preprocessing
+    return round(1.5 * max(preprocessing.size) / preprocessing.test_crop)
+
+
+def _open_others(sources: Sequence[str], config: DataConfig, split: SplitName) -> list[tuple[str, LabelledImages]]:
+    """Each other set with classes of its own."""
+    return [(source, open_images(source, config, split=split)[0]) for source in sources]
+
+
+def _settings(opened: Opened, request: ShiftRequest) -> dict[str, Any]:
+    """What a kept measurement must agree in, beside its name and its images."""
+    info = opened.pack.info
+    return {
+        "pack_sha256": info.tensors_sha256,
+        "backbone": info.backbone.weight_hash,
+        "seed": request.seed,
+        "precision": str(opened.predictor.dtype).removeprefix("torch."),
+        "corruptions_version": VERSION,
+    }
+
+
+def _kept_cells(output: Path | None, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+    """Measurements kept in a folder.
+
+    Raises:
+        RunError: they are of another pack or made with other settings.
+    """
+    if output is None:
+        return {}
+    if output.exists() and not output.is_dir():
+        raise RunError(f"--output: {output} is a file; give a folder")
+    path = output / CELLS_NAME
+    if overwrite or not path.exists():
+        return {}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        cells = {str(key): Metrics.from_dict(value).to_dict() for key, value in kept["cells"].items()}
+        before = dict(kept["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} cannot be read ({error}): remove it, or add --overwrite to measure again") from None
+    other = [f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value]
+    if other:
+        raise RunError(
+            f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(other)}. "
+            "Give another folder, or add --overwrite to measure again."
+        )
+    return cells
+
+
+def _digest(images: LabelledImages) -> str:
+    """A fingerprint of images: their names, labels, and where the source knows them their stored sizes."""
+    hashed = hashlib.blake2b(digest_size=8)
+    stored_bytes = getattr(images.source, "stored_bytes", None)
+    for index, (row, label) in enumerate(zip(images.rows.tolist(), images.labels.tolist(), strict=True)):
+        size = "" if stored_bytes is None else stored_bytes(row)
+        hashed.update(f"{images.name(index)}\x1f{label}\x1f{size}\x1e".encode(errors="surrogatepass"))
+    return hashed.hexdigest()
+
+
+def _write(
+    output: Path, result: ShiftResult, opened: Opened, data: str, split: SplitName, request: ShiftRequest
+) -> None:
+    corruptions = result.corruptions
+    facts = {
+        "pack": str(opened.pack.path),
+        "pack_sha256": opened.pack.info.tensors_sha256,
+        "data": data,
+        "split": split,
+        "seed": request.seed,
+        "shift_images": request.images,
+        "largest_shorter_side": _working_side(opened.pack),
+        "skipped_images": len(opened.skipped),
+        "versions": Versions.here().model_dump(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+    measured = {} if corruptions is None else {"corruptions": corruptions.to_dict()}
+    write_json(output / "shift.json", {**facts, **measured, "data_sets": [one.to_dict() for one in result.data]})
+    write_shift_csv(output / "shift.csv", corruptions, result.data)
+    plot_shift(output / "shift.png", corruptions, result.data)

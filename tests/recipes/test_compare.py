@@ -1,0 +1,227 @@
+"""Every method through the same loop, and `lpt compare`: equal draws, kept cells, honest gaps."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import lpt
+from lpt.cli.app import app
+from lpt.errors import ConfigError, RunError
+from lpt.hardware import Machine
+from lpt.methods.recipes import METHODS
+from lpt.model.pretrained import load_backbone, weight_hash
+from lpt.presets import with_preset
+from lpt.run.compare import compare
+from lpt.training.folder import RunFolder
+from lpt.training.interrupt import Interrupted
+from lpt.training.phases import Trainer
+
+CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)
+SOLVED = {"class-means", "linear-probe", "linear-probe-la"}
+
+
+def settings(checkpoint: Path) -> list[str]:
+    small = ["image.size=32", "runtime.threads=1", "runtime.precision=fp32", "runtime.device=cpu"]
+    sizes = ["model.prompt_length=2", "model.pool_size=4", "train.batch_size=8", "train.epoch_steps=2"]
+    return [f"backbone.checkpoint={checkpoint}", *small, *sizes, "train.phase1.epochs=2", "train.phase2.epochs=1"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_packs_and_predicts(
+    method: str, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """A whole run of each: its pack is of trained tensors alone, loads anew and says what the run measured."""
+    if method == "lora":
+        pytest.importorskip("peft")
+    before = weight_hash(load_backbone("tiny", checkpoint=tiny_backbone).vit)
+    own = [one for one in settings(tiny_backbone) if method == "lpt" or not one.startswith(("model", "train.p"))]
+    if method in SOLVED:
+        own = [one for one in own if not one.startswith("train")]
+    result = lpt.fit(photo_folder, tmp_path / "run", preset="laptop", method=method, settings=own)
+    info = result.pack.info
+    assert info.method.name == method
+    assert info.backbone.weight_hash == before
+    assert sum(tensor.numel() for tensor in result.pack.tensors.values()) == info.method.trainable_parameters
+    whole = method.startswith("fine-tuning")
+    assert (
+        info.method.trainable_parameters > load_backbone("tiny", checkpoint=tiny_backbone).record.parameters
+    ) == whole  # type: ignore[union-attr]
+
+    with (tmp_path / "run" / "predictions.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    predictor = lpt.Predictor(None, result.folder / "pack", precision="fp32")
+    again = predictor.predict([Path(row["image"]) for row in rows])
+    assert [one.classes[0] for one in again] == [row["predicted"] for row in rows]
+    assert [one.probabilities[0] for one in again] == pytest.approx([float(r["probability"]) for r in rows], abs=2e-3)
+    right = np.mean([row["class"] == row["predicted"] for row in rows])
+    assert right == pytest.approx(result.metrics["test"].overall)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - SOLVED))
+@pytest.mark.parametrize("preset", ["laptop", "paper"])
+def test_every_trained_method_draws_as_many_images(method: str, preset: str) -> None:
+    config = with_preset({"preset": preset, "method": method}, CPU, origin="test").config
+    reference = with_preset({"preset": preset}, CPU, origin="test").config
+    assert config.step_draws == reference.step_draws
+    epochs = [one.train.phase1.epochs + one.train.phase2.epochs for one in (config, reference)]
+    assert epochs[0] == epochs[1]
+
+
+def run(photo_folder: Path, tiny_backbone: Path, output: Path, **options: Any) -> Any:
+    options = {"methods": ["linear-probe-la", "lift", "lpt"], "seeds": [0, 1], **options}
+    return compare(photo_folder, output, preset="laptop", settings=settings(tiny_backbone), **options)
+
+
+def test_a_comparison_stops_goes_on_and_grows(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in a cell it goes on with the same command; finished cells are kept; methods can be added."""
+    output, trained = tmp_path / "compared", []
+    train = Trainer.run
+
+    def interrupted(self: Trainer) -> None:
+        trained.append(self.config.method)
+        if len(trained) == 3:
+            raise Interrupted("stopped")
+        train(self)
+
+    monkeypatch.setattr(Trainer, "run", interrupted)
+    with pytest.raises(Interrupted, match="same command"):
+        run(photo_folder, tiny_backbone, output)
+    assert trained == ["linear-probe-la", "lift", "lpt"]
+    kept = (output / "runs" / "lift" / "seed0" / "pack" / "pack.safetensors").stat().st_mtime_ns
+
+    trained.clear()
+    monkeypatch.setattr(Trainer, "run", lambda self: (trained.append(self.config.method), train(self))[1])
+    first = run(photo_folder, tiny_backbone, output)
+    assert trained == ["lpt", "linear-probe-la", "lift", "lpt"]
+    assert (output / "runs" / "lift" / "seed0" / "pack" / "pack.safetensors").stat().st_mtime_ns == kept
+    assert len(first.cells) == 6
+    assert not first.missing
+    draws = {(cell.method, cell.cost.image_draws) for cell in first.cells}
+    assert draws == {("linear-probe-la", 0), ("lift", 96), ("lpt", 96)}
+    assert all(cell.cost.inference_ratio is not None and cell.cost.train_seconds > 0 for cell in first.cells)
+    assert all(cell.cost.peak_memory_bytes > 2**20 for cell in first.cells)
+
+    trained.clear()
+    grown = run(photo_folder, tiny_backbone, output, methods=["bias"], seeds=[1])
+    assert trained == ["bias"]
+    assert len(grown.cells) == 7
+    assert grown.missing == [("bias", 0)]
+    summary = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
+    assert summary["missing"] == [{"method": "bias", "seed": 0}]
+    for name in ("comparison.md", "comparison.csv", "per_class.csv", "groups.png", "cost.png", "accuracy_by_count.png"):
+        assert (output / name).stat().st_size > 100, name
+
+
+def test_another_comparison_is_not_mixed_in(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    output = tmp_path / "compared"
+    run(photo_folder, tiny_backbone, output, methods=["class-means"], seeds=[0])
+    with pytest.raises(RunError, match="other settings"):
+        compare(
+            photo_folder,
+            output,
+            methods=["class-means"],
+            preset="laptop",
+            settings=[*settings(tiny_backbone), "image.test_crop=1.0"],
+        )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(RunError, match="no comparison"):
+        run(photo_folder, tiny_backbone, tmp_path / "mine")
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """The table is written without it, says so, and the command ends with the reason."""
+    with pytest.raises(RunError, match=r"lift, seed 0: .*not finite"):
+        compare(
+            photo_folder,
+            tmp_path / "compared",
+            methods=["lift", "lpt"],
+            preset="laptop",
+            settings=[*settings(tiny_backbone), "lift:train.phase1.lr=1e30", "lift:train.phase1.epochs=3"],
+        )
+    summary = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))
+    assert [cell["method"] for cell in summary["cells"]] == ["lpt"]
+    assert summary["missing"] == [{"method": "lift", "seed": 0}]
+
+
+def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    more = [*settings(tiny_backbone), "train.epoch_steps=4000"]
+    comparison = compare(
+        photo_folder,
+        tmp_path / "compared",
+        methods=["lift", "lpt"],
+        preset="laptop",
+        settings=more,
+        budget=0.1,
+        console=Console(file=said, width=200),
+    )
+    draws = {cell.cost.image_draws for cell in comparison.cells}
+    assert len(draws) == 1
+    assert 0 < draws.pop() < 0.5 * 3 * 4000 * 16
+    assert "% of the preset's steps" in said.getvalue()
+    with pytest.raises(ConfigError, match="too few"):
+        compare(photo_folder, tmp_path / "none", methods=["lpt"], preset="laptop", settings=more, budget=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--methods", "lift,svm"], "no method 'svm'"),
+        (["--methods", "lpt,lpt"], "given twice"),
+        (["--seeds", "first"], "whole numbers"),
+        (["--set", "model.heads=3"], "model.heads: no such field"),
+        (["--methods", "lift", "--set", "lift:train.phase2.epochs=3"], "phase2.epochs must be 0"),
+    ],
+)
+def test_wrong_requests_stop_before_anything_is_written(
+    arguments: list[str], said: str, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    command = ["compare", str(photo_folder), "-o", str(tmp_path / "out"), "--preset", "laptop"]
+    command += ["--checkpoint", str(tiny_backbone), "--size", "32", *arguments]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+class StopsSoon:
+    """A request to stop that comes after so many looks at it."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+
+    @property
+    def requested(self) -> bool:
+        self._looks -= 1
+        return self._looks < 0
+
+
+def test_a_stopped_fine_tuning_ends_at_the_same_bytes(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates and decays of groups of tensors come back too, and so does what the optimiser remembers of each."""
+    own = [one for one in settings(tiny_backbone) if not one.startswith(("model", "train.p"))]
+    options: dict[str, Any] = dict(preset="laptop", method="fine-tuning-la", settings=own)
+    whole = lpt.fit(photo_folder, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("lpt.run.fit.stop_on_signal", lambda: contextlib.nullcontext(StopsSoon(7)))
+        with pytest.raises(Interrupted):
+            lpt.fit(photo_folder, tmp_path / "stopped", **options)
+    folder = RunFolder(tmp_path / "stopped")
+    assert 0 < len(list(folder.records())) < 24
+    lpt.resume(folder.path)
+    assert (whole.folder / "pack" / "pack.safetensors").read_bytes() == (folder.pack / "pack.safetensors").read_bytes()

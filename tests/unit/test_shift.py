@@ -1,0 +1,289 @@
+"""Accuracy under domain shift: what is measured, matched, kept and shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from lpt.cli.app import app
+from lpt.data.images import ArrayImages
+from lpt.data.longtail import ShotGroups
+from lpt.data.manifest import LabelledImages
+from lpt.errors import ConfigError, DataError
+from lpt.evaluation.corruptions import CORRUPTIONS
+from lpt.evaluation.metrics import Metrics, measure
+from lpt.evaluation.shift import (
+    evaluate_data_shift,
+    evaluate_shift,
+    match_classes,
+    pass_names,
+    relative_drop,
+    stratified_subset,
+)
+from lpt.report.shift_plot import plot_shift
+from lpt.run import shift as run_shift
+from lpt.run.shift import parse_shift
+
+COUNTS = (200, 50, 5)
+NAMES = ("dark", "grey", "light")
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def fails(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, (result.output, result.exception)
+    return result.output
+
+
+def images(labels: list[int], names: tuple[str, ...] = NAMES) -> LabelledImages:
+    """Each class a grey of its own."""
+    of = np.array(labels, dtype=np.int64)
+    array = np.repeat(np.repeat((40 + 80 * of)[:, None, None], 12, axis=1), 10, axis=2).astype(np.uint8)
+    return LabelledImages(ArrayImages(array), np.arange(len(of)), of, names)
+
+
+class ByBrightness:
+    """A model that knows the greys of `images`; keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def __call__(self, name: str, seen: LabelledImages) -> Metrics:
+        self.asked.append((name, len(seen)))
+        means = [np.asarray(seen.read(index)).mean() for index in range(len(seen))]
+        predicted = np.clip(np.round((np.array(means) - 40) / 80), 0, 2).astype(np.int64)
+        return measure(seen.labels, predicted, COUNTS, ShotGroups())
+
+
+# --- corruptions
+
+
+def test_every_kind_and_severity_is_measured_on_the_subset() -> None:
+    model, subset = ByBrightness(), np.array([0, 1, 4, 5])
+    result = evaluate_shift(
+        model, images([0, 0, 0, 1, 1, 2]), kinds=["fog", "brightness"], severities=[1, 5], subset=subset
+    )
+    assert model.asked == [(name, 4) for name in pass_names(["fog", "brightness"], [1, 5])]
+    assert (result.kinds, result.severities) == (("fog", "brightness"), (1, 5))
+    assert result.clean.overall == 1
+    by_name = {(cell.kind, cell.severity): cell.metrics for cell in result.cells}
+    assert by_name["brightness", 5].many == 0  # dark images look grey
+    assert by_name["brightness", 5].few == 1
+    assert result.mean("many", kind="brightness") == (by_name["brightness", 1].many or 0) / 2
+    assert result.mean("overall", severity=5) == np.mean([by_name[kind, 5].overall for kind in result.kinds])
+    assert result.mean("overall") == np.mean([metrics.overall for metrics in by_name.values()])
+    assert result.drop("few", kind="brightness") == 0
+    values = result.to_dict()
+    assert values["by_kind"]["fog"]["family"] == "weather"
+    assert values["by_severity"]["5"]["relative_drop"]["overall"] == pytest.approx(
+        1 - (result.mean("overall", severity=5) or 0)
+    )
+    assert len(json.loads(json.dumps(values))["cells"]) == 4
+
+
+def test_corruptions_belong_to_the_position_in_the_whole_split() -> None:
+    """An image in a subset is corrupted as in the whole."""
+    read: list[dict[int, bytes]] = []
+
+    def look(name: str, seen: LabelledImages) -> Metrics:
+        if name != "clean":
+            read.append({int(seen.rows[i]): seen.read(i).tobytes() for i in range(len(seen))})
+        return measure(seen.labels, seen.labels, COUNTS, ShotGroups())
+
+    split = images([0, 0, 1, 1, 2, 2])
+    for subset in (None, np.array([1, 5])):
+        evaluate_shift(look, split, kinds=["gaussian_noise"], severities=[2], subset=subset)
+    assert sorted(read[1]) == [1, 5]
+    assert all(read[0][row] == pixels for row, pixels in read[1].items())
+    assert len(set(read[0].values())) == 6
+
+
+def test_relative_drop() -> None:
+    assert relative_drop(0.8, 0.6) == pytest.approx(0.25)
+    assert relative_drop(0.0, 0.5) is None
+    assert relative_drop(None, 0.5) is None
+    assert relative_drop(0.5, None) is None
+
+
+# --- the subset
+
+
+def test_stratified_subset() -> None:
+    labels = np.repeat([0, 1, 2, 4], [600, 300, 98, 2])
+    chosen = stratified_subset(labels, 100, 0)
+    assert len(set(chosen.tolist())) == len(chosen) == 100
+    assert (np.diff(chosen) > 0).all()
+    counts = np.bincount(labels[chosen])
+    np.testing.assert_allclose(counts, [59, 30, 10, 0, 1], atol=1)
+    assert (chosen == stratified_subset(labels, 100, 0)).all()
+    assert (chosen != stratified_subset(labels, 100, 1)).any()
+    for size in (1, 3, 4, 5, 999):
+        few = stratified_subset(labels, size, 0)
+        assert len(few) == size
+        assert len(set(labels[few].tolist())) >= min(size, 4) - (size < 4)
+    for everything in (0, 1000, 5000):
+        assert (stratified_subset(labels, everything, 0) == np.arange(1000)).all()
+    with pytest.raises(ConfigError, match="-1"):
+        stratified_subset(labels, -1, 0)
+
+
+# --- another set
+
+
+def test_classes_are_matched_by_name() -> None:
+    ours = ("sea lion", "Cat", "cat", "dog", "a_b", "ab")
+    other = images([0, 1, 2, 3, 4, 5], ("Sea_Lion", "cat", "DOG", "CAT", "A-B", "fox"))
+    matching = match_classes(other, ours)
+    assert matching.target.tolist() == [0, 2, 3, -1, -1, -1]  # CAT and A-B could be two classes each
+    assert matching.left_out == ("CAT", "A-B", "fox")
+    assert matching.by_spelling == (("Sea_Lion", "sea lion"), ("DOG", "dog"))
+    assert matching.absent == ("Cat", "a_b", "ab")
+
+
+def test_a_class_without_images_is_not_left_out() -> None:
+    matching = match_classes(images([0], ("dark", "never")), NAMES)
+    assert matching.left_out == ()
+    assert matching.absent == ("grey", "light")
+
+
+def test_another_set_is_compared_on_the_same_classes() -> None:
+    model = ByBrightness()
+    other = images([0, 1, 2, 2], ("Dark", "light", "fox"))  # what is light here has the grey of `grey`
+    result = evaluate_data_shift(model, images([0, 0, 1, 2]), other, NAMES, "sketches")
+    assert sorted(model.asked) == [("sketches/clean", 3), ("sketches/shifted", 2)]
+    assert result.clean is not None
+    assert (result.clean.overall, result.clean.medium) == (1, None)
+    assert [result.drop(name) for name in ("overall", "many", "medium", "few")] == [0.5, 0, None, 1]
+    assert result.left_out_images == 2
+    assert result.to_dict()["classes_without_images"] == ["grey"]
+    alone = evaluate_data_shift(model, None, other, NAMES, "sketches")
+    assert alone.clean is None
+    assert alone.drop("overall") is None
+    with pytest.raises(DataError, match=r"none of its classes is one of the pack's 3. It has: fox. The pack has: dark"):
+        evaluate_data_shift(model, None, images([0], ("fox",)), NAMES, "sketches")
+
+
+# --- the plot
+
+
+def test_plots_of_little_and_much(tmp_path: Path) -> None:
+    model = ByBrightness()
+    split = images([0, 1, 2])
+    whole = evaluate_shift(model, split)
+    one = evaluate_shift(model, images([0]), kinds=["jpeg"], severities=[3])
+    data = evaluate_data_shift(model, None, split, NAMES, "a $x$ [set]")
+    for name, parts in (("a", (whole, [data])), ("b", (one, [])), ("c", (None, [data]))):
+        plot_shift(tmp_path / f"{name}.png", *parts)
+        assert Image.open(tmp_path / f"{name}.png").width > 1000
+
+
+# --- the request
+
+
+def test_request() -> None:
+    both = parse_shift(
+        ["corruptions:fog,jpeg", "a/b", "hf:x:img:label", "corruptions:noise"], severities=["1 3", "5,3"]
+    )
+    assert both.kinds is not None
+    assert set(both.kinds) == {"fog", "jpeg", *(kind for kind, one in CORRUPTIONS.items() if one.family == "noise")}
+    assert both.sources == ("a/b", "hf:x:img:label")
+    assert both.severities == (1, 3, 5)
+    assert parse_shift(["corruptions:fog", "Corruptions"]).kinds == tuple(CORRUPTIONS)
+    assert parse_shift(["./corruptions"]).kinds is None
+
+
+def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+    base = ["evaluate", fitted_run, photo_folder]
+    assert "'frog' is not known. Kinds: gaussian_noise" in fails(*base, "--shift", "corruptions:frog")
+    assert "got 6" in fails(*base, "--shift", "corruptions", "--severities", "1,6")
+    assert "'high'" in fails(*base, "--shift", "corruptions", "--severities", "high")
+    assert "add --shift" in fails(*base, "--severities", 1)
+    assert "there is no file or folder" in fails(*base, "--shift", tmp_path / "nowhere")
+    strange = tmp_path / "strange" / "fox"
+    strange.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(strange / "1.png")
+    assert "It has: fox. The pack has: dark, grey, light." in fails(*base, "--shift", strange.parent)
+    (strange / "1.png").write_bytes(b"broken")
+    strange.rename(strange.parent / "dark")
+    assert "1.png: cannot be read as an image" in fails(*base, "--shift", strange.parent)
+
+
+# --- the whole command
+
+
+def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corruptions and another set in one go; a second time, and with more kinds, only what is new is measured."""
+    sketches = Path(shutil.copytree(photo_folder / "test", tmp_path / "sketches"))
+    (sketches / "dark").rename(sketches / "DARK")
+    (sketches / "light").rename(sketches / "fox")
+    folder = tmp_path / "result"
+    base = ["evaluate", fitted_run, photo_folder, "--output", folder, "--severities", "1,5"]
+    both = ["--shift", "corruptions:fog,jpeg", "--shift", sketches]
+    output = run(*base, *both).output
+    for part in ("5 passes over all 6 images", "mean", "relative drop", "Left out: 2 images of 1 class", "DARK = dark"):
+        assert part in output
+    values = json.loads((folder / "shift.json").read_text())
+    assert len(values["corruptions"]["cells"]) == 4
+    assert values["data_sets"][0]["left_out_classes"] == ["fox"]
+    assert values["data_sets"][0]["clean"]["images"] == 4
+    clean = json.loads((fitted_run / "metrics.json").read_text())["test"]["overall"]
+    assert values["corruptions"]["clean"]["overall"] == clean
+    rows = list(csv.DictReader((folder / "shift.csv").open()))
+    assert [(row["kind"], row["severity"]) for row in rows[:3]] == [("clean", "0"), ("fog", "1"), ("fog", "5")]
+    assert [row["kind"] for row in rows[5:]] == ["clean", "shifted"]
+    assert Image.open(folder / "shift.png").width > 1000
+
+    measured: list[int] = []
+    predict = run_shift._Passes._measured
+
+    def counted(self: run_shift._Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
+        measured.append(len(own))
+        return predict(self, one, own)
+
+    monkeypatch.setattr(run_shift._Passes, "_measured", counted)
+    before = (folder / "shift.csv").read_bytes(), (folder / "shift.png").read_bytes()
+    assert "7 of 7 measurements were there already" in run(*base, *both).output
+    assert measured == []
+    assert ((folder / "shift.csv").read_bytes(), (folder / "shift.png").read_bytes()) == before
+    run(*base, "--shift", "corruptions:fog,snow")
+    assert measured == [6, 6]
+    run(*base, "--shift", "corruptions:fog", "--shift-images", 3)
+    assert measured == [6, 6, 3, 3, 3]
+    assert "seed was 0, is 1" in fails(*base, "--shift", "corruptions:fog", "--shift-seed", 1)
+    run(*base, "--shift", "corruptions:fog", "--shift-seed", 1, "--overwrite")
+    (folder / "shift_cells.json").write_text("{")
+    assert "shift_cells.json cannot be read" in fails(*base, *both)
+
+
+def test_an_interrupted_measurement_goes_on(
+    fitted_run: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "result"
+    arguments = ["evaluate", fitted_run, photo_folder, "--output", folder, "--shift", "corruptions:rain"]
+    predict = run_shift._Passes._measured
+    count = 0
+
+    def interrupted(self: run_shift._Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return predict(self, one, own)
+
+    monkeypatch.setattr(run_shift._Passes, "_measured", interrupted)
+    assert CliRunner().invoke(app, [str(argument) for argument in arguments]).exit_code == 130
+    assert sorted(path.name for path in folder.iterdir()) == ["shift_cells.json"]
+    assert "3 of 6 measurements were there already" in run(*arguments).output
+    assert count == 7
