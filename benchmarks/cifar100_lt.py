@@ -33,11 +33,11 @@ from lpt.data.transforms import Preprocessing
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.files import write_json
 from lpt.hardware import inspect_machine, reproducible
-from lpt.training.linear_probe import linear_probe
 from lpt.model.pretrained import load_backbone
 from lpt.pack import Versions
 from lpt.report.tables import metrics_table
 from lpt.training.initial import split_features
+from lpt.training.linear_probe import linear_probe
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 GROUPS = ShotGroups()

@@ -165,8 +165,8 @@ class Study:
                 batches = ({key: Requeried(one, query) for key, one in step.items()} for step in batches)
         else:
             batches = phase_batches(images, config, plan, preprocessing, 0)
-        objective = build_objective(model, images, config.loss, 2)
-        optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+        objective = build_objective(model, images, config, 2)
+        optimizer = build_optimizer(objective.trainable(), plan.settings)
         begun = time.perf_counter()
         train_steps(
             objective,

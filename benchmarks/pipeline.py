@@ -155,8 +155,8 @@ def training_rate(run: Prepared, phase: int, batches: Iterator[dict[str, Batch]]
         finish(device)
         times.append(time.perf_counter())
 
-    objective = build_objective(model, run.train, run.config.loss, phase)
-    optimizer = build_optimizer(objective.trainable().values(), plan.settings)
+    objective = build_objective(model, run.train, run.config, phase)
+    optimizer = build_optimizer(objective.trainable(), plan.settings)
     accelerator = Accelerator(cpu=device.type == "cpu")
     train_steps(objective, optimizer, batches, plan, accelerator, first_step=0, after_step=after_step)
     streams = 2 if run.config.loss.instance_weight > 0 else 1

@@ -14,9 +14,15 @@ from pathlib import Path
 
 from benchmarks import performance_tables
 from benchmarks.performance_tables import MEASURES, RESULTS, Result, spread
+from lpt.methods.recipes import METHODS
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "performance.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "results.md",
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "compare.md",
+)
 
 
 def cifar(size: int, kind: str = "") -> str:
@@ -76,10 +82,17 @@ def demo() -> str:
     return "\n".join(lines)
 
 
+def methods() -> str:
+    """What `--method` takes."""
+    lines = ["| name | method | where it comes from |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{one.name}` | {one.title} | {one.reference} |" for one in METHODS.values())])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "cifar100_lt_96": lambda: cifar(96),
     "cifar100_lt_128": lambda: cifar(128),
     "demo": demo,
+    "methods": methods,
     **performance_tables.TABLES,
 }
 

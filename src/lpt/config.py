@@ -73,12 +73,18 @@ class ImageConfig(Section):
     test_crop: float = Field(
         0.875, gt=0, le=1, description="Side of the central test crop, share of the resized image."
     )
+    test_views: Literal[1, 5] = Field(
+        1,
+        description="1: the centre; 5: the corners of the resized image too, scores averaged (5 times the cost).",
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field("bicubic", description="How images are resized.")
 
     @model_validator(mode="after")
     def _check(self) -> ImageConfig:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise ValueError(f"crop_area must be (low, high) with 0 < low <= high <= 1; got {self.crop_area}")
+        if self.test_views == 5 and self.test_crop == 1:
+            raise ValueError("test_views 5 needs test_crop below 1: the five crops of the whole image are the same")
         if not 0 < self.crop_aspect[0] <= self.crop_aspect[1]:
             raise ValueError(f"crop_aspect must be (low, high) with 0 < low <= high; got {self.crop_aspect}")
         return self
@@ -124,7 +130,8 @@ class LossConfig(Section):
         "a_gcl", description="a_gcl: LPT's asymmetric Gaussian clouded logit loss; the others as in their papers."
     )
     scale: float = Field(20.0, gt=0, description="Factor s on the cosines; 1 for the logits of a linear head.")
-    margin: float = Field(0.1, ge=0, description="a_gcl: taken from the true class's cosine; ldam: largest margin.")
+    margin: float = Field(0.1, ge=0, description="a_gcl: taken from the true class's cosine.")
+    ldam_margin: float = Field(0.5, ge=0, description="ldam: the largest margin, of the rarest class.")
     noise: float = Field(0.5, ge=0, description="a_gcl, gcl: strength of the Gaussian cloud.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass spread over all classes (not focal, ldam).")
     gamma_balanced: tuple[float, float] = Field((0.0, 4.0), description="a_gcl: gamma_pos, gamma_neg, balanced batch.")
@@ -228,6 +235,15 @@ class RunConfig(Section):
         return ("balanced", "instance") if self.loss.instance_weight > 0 else ("balanced",)
 
     @property
+    def balances_classes(self) -> bool:
+        """Whether training makes up for the frequencies of the classes, by its loss or by what it draws."""
+        loss, train = self.loss, self.train
+        if not (train.phase1.epochs or train.phase2.epochs) and self.model.head_init != "linear_probe":
+            return True  # nothing is trained: class means do not know how many images they are of
+        adjusted = loss.name == "balanced_softmax" or (loss.name == "logit_adjusted" and loss.tau > 0)
+        return adjusted or loss.reweighting != "none" or train.sampling in ("dual", "balanced")
+
+    @property
     def step_draws(self) -> int:
         """Images that a step draws, over all streams."""
         return len(self.streams) * self.train.batch_size
@@ -239,6 +255,8 @@ class RunConfig(Section):
                 f"train.phase2.epochs must be 0 for prompts: {self.model.prompts}; only LPT's grouped prompts have a "
                 f"second phase (got {self.train.phase2.epochs})"
             )
+        if self.model.head == "linear" and self.loss.name in ("a_gcl", "gcl", "ldam"):
+            raise ValueError(f"loss.name {self.loss.name} puts margins on cosines: it needs model.head: cosine")
         return self
 
 

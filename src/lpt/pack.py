@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -70,11 +70,15 @@ class Method(Architecture):
 
 
 class Probabilities(_Section):
-    """softmax(scale * cosine / temperature); `fitted_on` says what the temperature rests on."""
+    """softmax(scale * score / temperature); `fitted_on` says what the temperature rests on.
+
+    `classes` says which class frequencies they are for: even ones, or those of the training images.
+    """
 
     scale: float
     temperature: float
     fitted_on: str
+    classes: Literal["even", "training"] = "even"
 
 
 class Reference(_Section):

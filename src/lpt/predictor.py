@@ -16,7 +16,7 @@ from lpt.data.images import as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
-from lpt.evaluation.evaluate import Predictions, predict_split
+from lpt.evaluation.evaluate import Predictions, classify, predict_split
 from lpt.hardware import inspect_machine
 from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
@@ -89,6 +89,7 @@ class Predictor:
             self.device = torch.device(machine.device)
             low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
             backbone = _backbone_of(next(iter(loaded.values())), backbone, checkpoint)
+        self._dtype = torch.bfloat16 if low else backbone.dtype
         models = {name: pack.build(backbone) for name, pack in loaded.items()}  # verified in float32
         self._ready: dict[str, _Ready] = {}
         for name, model in models.items():
@@ -109,7 +110,7 @@ class Predictor:
     @property
     def dtype(self) -> torch.dtype:
         """What the backbone computes in."""
-        return self._named(None).model.backbone.dtype
+        return self._dtype
 
     def pack(self, name: str | None = None) -> Pack:
         """A pack by name; the first one by default."""
@@ -167,14 +168,13 @@ class Predictor:
         return predict_split(ready.model, images, preprocessing, group_prompts=grouped, **options)  # type: ignore[arg-type]
 
     @torch.inference_mode()
-    def cosines(self, inputs: Tensor, *, pack: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """Cosines [B, C] and picked groups [B, k] of preprocessed images [B, 3, height, width]."""
+    def scores(self, inputs: Tensor, *, pack: str | None = None) -> tuple[Tensor, Tensor | None]:
+        """Cosines (logits of a linear head) and picked groups of preprocessed images.
+
+        [B, 3, height, width], or [B, V, 3, height, width] of a pack with several test views -> [B, C] and [B, k].
+        """
         ready = self._named(pack)
-        inputs = inputs.to(self.device)
-        if ready.constants is None:
-            return ready.model.forward_shared(inputs), None
-        output = ready.model(inputs, constants=ready.constants)
-        return output.cosines, output.groups
+        return classify(ready.model, inputs.to(self.device), ready.constants)
 
     def _named(self, name: str | None) -> _Ready:
         if name is None:
@@ -189,8 +189,8 @@ class Predictor:
         info = ready.pack.info
         inputs = info.preprocessing.normalize(torch.stack([pixels for _, pixels in waiting]))
         name = next(key for key, value in self._ready.items() if value is ready)
-        cosines, groups = self.cosines(inputs, pack=name)
-        table = probabilities_of(ready.pack, cosines.cpu().numpy(), prior=prior)
+        scores, groups = self.scores(inputs, pack=name)
+        table = probabilities_of(ready.pack, scores.cpu().numpy(), prior=prior)
         order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
         for row, (image_name, _) in enumerate(waiting):
             picked = () if groups is None else tuple(groups[row].tolist())
@@ -199,20 +199,21 @@ class Predictor:
 
 
 def probabilities_of(
-    pack: Pack, cosines: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
+    pack: Pack, scores: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
 ) -> Probabilities:
-    """softmax(scale * cosine / temperature) of a pack, for a deployment's own class prior if one is given.
+    """softmax(scale * score / temperature) of a pack, for a deployment's own class prior if one is given.
 
-    Training balances the classes, so that the probabilities are for even classes before `prior` is applied.
+    Before `prior` is applied they are for even classes where training balanced them, as LPT's does, and for the
+    frequencies of the training images where it did not (`probabilities.classes` of the pack says which).
     [n, C] -> [n, C].
 
     Raises:
         ConfigError: the prior names unknown classes or has no positive value.
     """
     setting = pack.info.probabilities
-    even = probabilities(cosines, setting.scale, setting.temperature)
+    given = probabilities(scores, setting.scale, setting.temperature)
     if prior is None:
-        return even
+        return given
     unknown = sorted(set(prior) - set(pack.info.class_names))
     if unknown or not any(share > 0 for share in prior.values()) or min(prior.values()) < 0:
         raise ConfigError(
@@ -220,7 +221,9 @@ def probabilities_of(
             f"unknown: {', '.join(unknown[:5]) or 'none'}"
         )
     deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
-    return adjust_prior(even, np.full(len(deployed), 1 / len(deployed)), deployed / deployed.sum())
+    counts = np.asarray(pack.info.class_counts, dtype=np.float64)
+    trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
+    return adjust_prior(given, trained / trained.sum(), deployed / deployed.sum())
 
 
 def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:

@@ -137,7 +137,8 @@ def resolve_auto(
         readers = max(readers, min(machine.cores - 1, 4))
     choose(runtime, "workers", readers, "reading must not hold up the model" if readers else "images are in memory")
     if train.epoch_steps == "auto":
-        steps, why = _epoch_steps(config.preset, train_images, config.step_draws)
+        published = train.batch_size if config.model.grouped else config.step_draws // 2
+        steps, why = _epoch_steps(config.preset, train_images, config.step_draws, published)
         choose(train, "epoch_steps", steps, why)
     bottleneck = 2 ** max(int(math.log2(max(num_classes / (2 * blocks), 1))), 0)
     choose(config.model, "adapter_size", bottleneck, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it")
@@ -165,10 +166,10 @@ def _resolve_prefix_cache(config: RunConfig, machine: Machine, kept_bytes: Calla
     return reasons if kept.views else []
 
 
-def _epoch_steps(preset: str, train_images: int, step_draws: int) -> tuple[int, str]:
-    """Steps of an epoch, of the images drawn in a step (by all streams), and why."""
+def _epoch_steps(preset: str, train_images: int, step_draws: int, published_batch: int) -> tuple[int, str]:
+    """Steps of an epoch and why, of the images drawn in a step by all streams, and LPT's batch of one stream."""
     if preset == "paper":
-        return train_images // (step_draws // 2) + 1, "floor(n / B) + 1 for two streams of B images, as published"
+        return train_images // published_batch + 1, "floor(n / B) + 1, as published for two streams of B images"
     if train_images > LAPTOP_EPOCH_DRAWS:
         return LAPTOP_EPOCH_DRAWS // step_draws, f"an epoch draws {LAPTOP_EPOCH_DRAWS:,} images at most"
     steps = train_images // step_draws

@@ -79,7 +79,7 @@ def test_every_trained_method_draws_as_many_images(method: str, preset: str) -> 
 
 def run(photo_folder: Path, tiny_backbone: Path, output: Path, **options: Any) -> Any:
     options = {"methods": ["linear-probe-la", "lift", "lpt"], "seeds": [0, 1], **options}
-    return compare(photo_folder, output, preset="laptop", settings=settings(tiny_backbone), **options)
+    return compare(photo_folder, output, preset="laptop", **{"settings": settings(tiny_backbone), **options})
 
 
 def test_a_comparison_stops_goes_on_and_grows(
@@ -124,6 +124,46 @@ def test_a_comparison_stops_goes_on_and_grows(
         assert (output / name).stat().st_size > 100, name
 
 
+def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """The same images for every method, told in the tables; shot groups go by the counts before."""
+    said = io.StringIO()
+    compared = compare(
+        photo_folder / "train",
+        tmp_path / "compared",
+        methods=["class-means", "linear-probe"],
+        holdout=0.25,
+        preset="laptop",
+        settings=settings(tiny_backbone),
+        console=Console(file=said, width=200),
+    )
+    first, second = compared.cells
+    assert first.labels.tolist() == second.labels.tolist() == [0, 0, 1]
+    assert compared.train_counts[0].tolist() == [8, 4, 2]
+    assert "25 % of each class, 3 images, are held out" in said.getvalue()
+    assert "held out" in (tmp_path / "compared" / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_demos_digits_compared(tmp_path: Path) -> None:
+    """On the embedded data and backbone, with a sixth of the demo's draws, what is trained beats what is not."""
+    pytest.importorskip("sklearn")
+    from lpt.demo.rows import COMMON
+    from lpt.demo.run import digit_splits
+
+    budget = ["train.batch_size=16", "train.epoch_steps=5", "train.phase1.epochs=4", "train.phase2.epochs=1"]
+    own = ["backbone.name=lpt-demo-glyphs", "model.prompt_length=4", "model.pool_size=8", "runtime.threads=2"]
+    common = [f"{key}={json.dumps(value)}" for key, value in COMMON.items()]
+    compared = compare(
+        digit_splits,
+        tmp_path / "digits",
+        methods=["class-means", "lpt"],
+        preset="laptop",
+        settings=[*common, *own, *budget],
+    )
+    overall = {cell.method: cell.metrics.overall for cell in compared.cells}
+    assert overall["lpt"] > overall["class-means"] > 0.5
+
+
 def test_another_comparison_is_not_mixed_in(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     output = tmp_path / "compared"
     run(photo_folder, tiny_backbone, output, methods=["class-means"], seeds=[0])
@@ -135,6 +175,18 @@ def test_another_comparison_is_not_mixed_in(photo_folder: Path, tiny_backbone: P
             preset="laptop",
             settings=[*settings(tiny_backbone), "image.test_crop=1.0"],
         )
+    with pytest.raises(RunError, match=r"seed0 was trained with other settings: loss.scale was 20.0, is 30"):
+        run(
+            photo_folder,
+            tiny_backbone,
+            output,
+            methods=["class-means"],
+            seeds=[0],
+            settings=[*settings(tiny_backbone), "class-means:loss.scale=30"],
+        )
+    thrown = [*settings(tiny_backbone), "image.test_crop=1.0"]
+    run(photo_folder, tiny_backbone, output, methods=["linear-probe"], seeds=[0], settings=thrown, overwrite=True)
+    assert [path.parts[-3] for path in output.glob("runs/*/seed0/config.yaml")] == ["linear-probe"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep", encoding="utf-8")
     with pytest.raises(RunError, match="no comparison"):
@@ -184,6 +236,10 @@ def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_b
         (["--seeds", "first"], "whole numbers"),
         (["--set", "model.heads=3"], "model.heads: no such field"),
         (["--methods", "lift", "--set", "lift:train.phase2.epochs=3"], "phase2.epochs must be 0"),
+        (["--methods", "lift,lpt", "--set", "lift:runtime.seed=3"], "must be the same for all methods"),
+        (["--methods", "lpt", "--set", "lift:train.phase1.lr=1"], "not among the methods"),
+        (["--set", "runtime.seed=3"], "--seeds"),
+        (["--methods", "last-blocks", "--set", "last-blocks:model.last_blocks=9"], "last-blocks: last_blocks must lie"),
     ],
 )
 def test_wrong_requests_stop_before_anything_is_written(
@@ -196,6 +252,25 @@ def test_wrong_requests_stop_before_anything_is_written(
     assert said in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_configuration_is_of_one_method(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """A whole configuration of one method under the name of another would train the first and call it the second."""
+    config = tmp_path / "run.yaml"
+    config.write_text("method: lpt\nmodel: {prompts: grouped}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="--method lift: the configuration says method: lpt"):
+        lpt.fit(photo_folder, tmp_path / "run", config=config, method="lift", settings=settings(tiny_backbone))
+
+
+def test_phase_1_alone_is_lpts(tmp_path: Path) -> None:
+    """What the user says of prompts, loss and sampling holds for phase 1 alone too, and so do the draws."""
+    values = {"model": {"prompt_length": 7}, "loss": {"scale": 15.0, "instance_weight": 0.0}}
+    base = with_preset({"preset": "laptop", **values}, CPU, origin="test").config
+    own = METHODS["lpt-phase1"].values(base)
+    config = with_preset({"preset": "laptop", **own, "method": "lpt-phase1"}, CPU, origin="test").config
+    assert (config.model.prompts, config.model.prompt_length, config.loss.scale) == ("deep", 7, 15.0)
+    assert config.streams == base.streams == ("balanced",)
+    assert config.step_draws == base.step_draws
 
 
 class StopsSoon:

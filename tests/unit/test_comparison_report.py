@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.data.longtail import ShotGroups, long_tailed_counts
-from lpt.evaluation.metrics import Metrics, measure_cosines
+from lpt.evaluation.metrics import Metrics, measure_scores
 from lpt.report.comparison import (
     Cell,
     Comparison,
@@ -42,7 +42,7 @@ def cell(method: str, seed: int, counts: np.ndarray, strength: float, per_class:
     labels = np.repeat(np.arange(len(counts)), per_class)
     cosines = rng.uniform(-1, 1, (len(labels), len(counts)))
     cosines[np.arange(len(labels)), labels] += strength * rng.random(len(labels))
-    metrics = measure_cosines(labels, cosines, counts, GROUPS, scale=20, temperature=1.0)
+    metrics = measure_scores(labels, cosines, counts, GROUPS, scale=20, temperature=1.0)
     cost = Cost(0 if strength < 0.5 else int(40_000 * strength), 1234, 10 * strength, 2_500_000_000, 1000, 1.25)
     return Cell(method, seed, metrics, labels, cosines.argmax(axis=1), cost)
 

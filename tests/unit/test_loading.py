@@ -236,6 +236,20 @@ def test_test_transform_is_the_published_one(size: tuple[int, int], test_crop: f
     np.testing.assert_array_equal(chosen.test_transform()(Image.fromarray(pixels)).numpy(), expected)
 
 
+def test_five_views_are_the_centre_and_the_corners_of_the_same_resized_image() -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    one, five = (preprocessing(size=(16, 14), test_crop=0.8, test_views=views) for views in (1, 5))
+    whole = np.asarray(picture.resize((18, 20), Image.Resampling[one.interpolation.upper()])).transpose(2, 0, 1)
+    views = five.test_transform()(picture).numpy()
+    np.testing.assert_array_equal(views[0], one.test_transform()(picture).numpy())
+    corners = [
+        whole[:, rows, columns] for rows in (slice(16), slice(-16, None)) for columns in (slice(14), slice(-14, None))
+    ]
+    assert sorted(view.tobytes() for view in views[1:]) == sorted(corner.tobytes() for corner in corners)
+    assert five.test_image(picture).shape == (5, 3, 16, 14)
+
+
 def ramp() -> LabelledImages:
     """A picture that gets brighter from left to right: a mirrored crop gets darker."""
     pixels = np.broadcast_to(np.linspace(0, 255, 32).astype(np.uint8), (1, 32, 32))

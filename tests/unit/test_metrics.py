@@ -21,8 +21,8 @@ from lpt.evaluation.metrics import (
     class_results,
     harmonic_mean,
     measure,
-    measure_cosines,
     measure_probabilities,
+    measure_scores,
     negative_log_likelihood,
     top_k_accuracy,
     worst_decile,
@@ -188,7 +188,7 @@ def test_cosines_give_the_metrics_of_their_probabilities(seed: int, classes: int
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("lpt.evaluation.metrics._CELLS", cells)
             patch.setattr("lpt.evaluation.calibration._CELLS", cells)
-            assert measure_cosines(labels, cosines, counts, GROUPS, scale=20, temperature=temperature) == whole
+            assert measure_scores(labels, cosines, counts, GROUPS, scale=20, temperature=temperature) == whole
             assert fit_temperature(cosines, labels, 20) == pytest.approx(
                 fit_temperature(cosines[::-1], labels[::-1], 20)
             )
@@ -199,7 +199,7 @@ def test_values_of_a_fixed_table_are_those_of_version_0_1_0() -> None:
     rng = np.random.default_rng(3)
     cosines, labels = rng.uniform(-0.3, 0.5, (400, 300)).astype(np.float32), rng.integers(0, 300, 400)
     cosines[np.arange(400), labels] += 0.4
-    metrics = measure_cosines(labels, cosines, rng.integers(1, 300, 300), GROUPS, scale=20, temperature=1.3)
+    metrics = measure_scores(labels, cosines, rng.integers(1, 300, 300), GROUPS, scale=20, temperature=1.3)
     expected = Metrics(
         images=400,
         overall=0.52,
@@ -226,7 +226,7 @@ def test_nothing_of_the_size_of_the_cosines_is_made_again() -> None:
     cosines, labels = rng.random((3000, 2000), dtype=np.float32), rng.integers(0, 2000, 3000)
     counts = np.ones(2000, dtype=np.int64)
     for act in (
-        lambda: measure_cosines(labels, cosines, counts, GROUPS, scale=20, temperature=1.0),
+        lambda: measure_scores(labels, cosines, counts, GROUPS, scale=20, temperature=1.0),
         lambda: fit_temperature(cosines, labels, 20),
     ):
         tracemalloc.start()

@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lpt.errors import ConfigError
+from lpt.evaluation.evaluate import classify
 from lpt.model import LPT, FrozenViT
 from oracle import (
     PARAMETERS,
@@ -403,3 +404,17 @@ def test_prefix_query_needs_a_block_before_it() -> None:
         LPT(FrozenViT(small_vit()), 3, shared_blocks=0, query="prefix")
     with pytest.raises(ConfigError, match="full, prefix"):
         LPT(FrozenViT(small_vit()), 3, query="quick")
+
+
+def test_scores_of_views_are_averaged_and_the_first_view_picks() -> None:
+    """Five crops of an image count as one prediction; images do not mix."""
+    model = LPT(FrozenViT(small_vit()), 6).double()
+    views = torch.stack([random_images(seed=seed) for seed in range(3)], dim=1)
+    constants = model.shared_constants()
+    scores, groups = classify(model, views, constants)
+    alone = [model(views[:, view]) for view in range(3)]
+    torch.testing.assert_close(scores, torch.stack([one.cosines for one in alone]).mean(dim=0).float())
+    assert torch.equal(groups, alone[0].groups)  # type: ignore[arg-type]
+    shared, none = classify(model, views[:, 0], None)
+    torch.testing.assert_close(shared, model.forward_shared(views[:, 0]).float())
+    assert none is None

@@ -330,6 +330,6 @@ def test_a_split_is_measured_by_what_is_predicted(
     split = predictor.split(shuffled, pack=name, batch_size=2, workers=workers)
     got = predictor.predict(pictures(shuffled), pack=name, top_k=4)
     assert split.labels.tolist() == shuffled.labels.tolist()
-    np.testing.assert_allclose(probabilities_of(packs[name], split.cosines), table(got), atol=1e-5)
+    np.testing.assert_allclose(probabilities_of(packs[name], split.scores), table(got), atol=1e-5)
     expected = None if name == "phase1" else [list(p.groups) for p in got]
     assert (None if split.groups is None else split.groups.tolist()) == expected

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from lpt.cli.app import app
 from lpt.data.images import ArrayImages
-from lpt.data.longtail import ShotGroups
+from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError, DataError
 from lpt.evaluation.corruptions import CORRUPTIONS
@@ -25,7 +25,6 @@ from lpt.evaluation.shift import (
     match_classes,
     pass_names,
     relative_drop,
-    stratified_subset,
 )
 from lpt.report.shift_plot import plot_shift
 from lpt.run import shift as run_shift

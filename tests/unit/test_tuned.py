@@ -170,6 +170,18 @@ def test_bfloat16_is_near_float32_and_trained_weights_stay_wide(parts: dict[str,
     assert all(parameter.grad is not None for parameter in model.head.parameters())
 
 
+@pytest.mark.parametrize("parts", [{"weights": "last_blocks"}, {"lora_rank": 2}, {"weights": "biases"}])
+def test_a_head_can_start_from_features_in_bfloat16(parts: dict[str, Any]) -> None:
+    if "lora_rank" in parts:
+        pytest.importorskip("peft")
+    torch.manual_seed(0)
+    model = TunedViT(FrozenViT(small_vit(dtype=torch.float32)), CLASSES, **parts)
+    exact = plain_features(small_vit(dtype=torch.float32), IMAGES.float())
+    to_bfloat16(model)
+    near = model.plain_features(IMAGES.float())
+    assert float((near - exact).detach().abs().max()) < 0.1 * float(exact.detach().abs().max())
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [({"weights": "last_blocks", "last_blocks": 5}, "1..4"), ({"adapter_size": -1}, "at least 1")],

@@ -32,6 +32,10 @@ def compare(
         float | None,
         typer.Option(metavar="MINUTES", min=0, help="Cut the steps of all methods so that the whole fits into this."),
     ] = None,
+    holdout: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Of each class, held out for testing where there are no test images."),
+    ] = 0.2,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")
     ] = None,
@@ -47,13 +51,14 @@ def compare(
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
-    bad_images: options.BadImages = "stop",
+    bad_images: options.BadImagesChoice = None,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     size: options.Size = None,
     device: options.Device = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Throw away another comparison in --output.", rich_help_panel=_RUN)
+        bool,
+        typer.Option("--overwrite", help="Throw away what --output holds, with its runs.", rich_help_panel=_RUN),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
@@ -69,8 +74,8 @@ def compare(
     **Example:** lpt compare photos/ --methods linear-probe-la,lift,lpt --budget 30
     """
     from lpt.methods.recipes import METHODS
-    from lpt.run.compare import DEFAULT_METHODS
     from lpt.run.compare import compare as run_comparison
+    from lpt.run.compare_plan import DEFAULT_METHODS
 
     given = {
         "data.test": test,
@@ -92,6 +97,7 @@ def compare(
         methods=chosen,
         seeds=_numbers(seeds),
         budget=budget,
+        holdout=holdout,
         preset=preset,
         config=config,
         settings=[*settings, *(set_ or [])],

@@ -44,14 +44,7 @@ def fit(
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
-    bad_images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="stop|skip",
-            help="An image that cannot be read: stop before training, or leave it out. Default: stop.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
+    bad_images: options.BadImagesChoice = None,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     size: options.Size = None,

@@ -55,6 +55,15 @@ BadImages = Annotated[
     Literal["stop", "skip"],
     typer.Option(help="An image that cannot be read: stop with its path, or leave it out.", rich_help_panel=_DATA),
 ]
+BadImagesChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--bad-images",
+        metavar="stop|skip",
+        help="An image that cannot be read: stop before training, or leave it out. Default: stop.",
+        rich_help_panel=_DATA,
+    ),
+]
 Backbone = Annotated[
     str | None, typer.Option(metavar="NAME", help="timm name of the Vision Transformer.", rich_help_panel=_MODEL)
 ]

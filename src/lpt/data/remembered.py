@@ -42,7 +42,7 @@ class RememberedImages:
     """
 
     def __init__(self, source: ImageSource, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
-        self._source = source
+        self.source = source
         try:
             self._block = _Block(max(limit_bytes, 1))
         except OSError:  # no such memory here, or a limit on the size of files: nothing is kept
@@ -54,7 +54,7 @@ class RememberedImages:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_lock": None, "_owner": 0}  # a worker never writes
@@ -64,14 +64,14 @@ class RememberedImages:
 
     def name(self, row: int) -> str:
         """As the source names it."""
-        return self._source.name(row)
+        return self.source.name(row)
 
     def read(self, row: int) -> Image.Image:
         """The kept image, or the source's."""
         kept = self.kept(row)
         if kept is not None:
             return Image.fromarray(kept)
-        image = self._source.read(row)
+        image = self.source.read(row)
         self._keep(row, image)
         return image
 

@@ -210,7 +210,7 @@ def effective_number_chances(counts: npt.ArrayLike, beta: float = 0.9999) -> Flo
     return _chances(np.divide(numbers, effective, out=np.zeros_like(numbers), where=numbers > 0))
 
 
-def new_sampler(kind: Sampling, labels: IntArray, per_class: int, *seed: int | str) -> Sampler:
+def new_sampler(kind: Sampling, labels: IntArray, per_class: int, *seed: int | str, beta: float = 0.9999) -> Sampler:
     """The sampler of a kind.
 
     Args:
@@ -219,6 +219,7 @@ def new_sampler(kind: Sampling, labels: IntArray, per_class: int, *seed: int | s
         labels: class of each training image, [n].
         per_class: images of a class drawn in a row, if balanced.
         seed: what its draws are a function of: (run seed, phase, stream name).
+        beta: of the effective number.
 
     Raises:
         DataError: there are no images.
@@ -231,7 +232,7 @@ def new_sampler(kind: Sampling, labels: IntArray, per_class: int, *seed: int | s
     if kind == "square_root":
         return ClassWeighted(labels, square_root_chances(np.bincount(labels)), *seed)
     if kind == "effective_number":
-        return ClassWeighted(labels, effective_number_chances(np.bincount(labels)), *seed)
+        return ClassWeighted(labels, effective_number_chances(np.bincount(labels), beta), *seed)
     raise ConfigError(f"no sampling {kind!r}; there are {', '.join(get_args(Sampling))}")
 
 

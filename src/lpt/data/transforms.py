@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class Preprocessing(BaseModel):
         mean, std: per channel (red, green, blue), for values in 0..1.
         interpolation: how images are resized.
         test_crop: side of the central crop as a share of the resized square, in (0, 1].
+        test_views: 1, or 5: the corners of the resized square too, whose scores are averaged (five-crop ensembling).
         crop_area, crop_aspect, flip: the random training crop (share of the area, width/height) and mirror.
     """
 
@@ -41,6 +43,7 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float]
     interpolation: str
     test_crop: float
+    test_views: Literal[1, 5] = 1
     crop_area: tuple[float, float]
     crop_aspect: tuple[float, float]
     flip: bool
@@ -50,24 +53,34 @@ class Preprocessing(BaseModel):
         return TrainTransform(self)
 
     def test_transform(self) -> v2.Transform:
-        """Resize to size / test_crop whatever the aspect, crop the centre: PIL RGB -> uint8 [3, height, width]."""
+        """Resize to size / test_crop whatever the aspect, crop the centre: PIL RGB -> uint8 [3, height, width].
+
+        With five views [5, 3, height, width], the centre first.
+        """
         box = [round(side / self.test_crop) for side in self.size]
         resize = v2.Resize(box, interpolation=self._mode, antialias=True)
+        if self.test_views == 5:
+            return v2.Compose([resize, v2.PILToTensor(), v2.FiveCrop(self.size), _centre_first])
         crop = [v2.CenterCrop(self.size)] if tuple(box) != self.size else []
         return v2.Compose([resize, *crop, v2.PILToTensor()])
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, height, width] -> float32, normalised for the backbone."""
+        """uint8 [..., 3, height, width] -> float32, normalised for the backbone."""
         scaled = images.to(torch.float32).div_(255)
         return tvf.normalize(scaled, list(self.mean), list(self.std), inplace=True)
 
     def test_image(self, image: Image.Image) -> Tensor:
-        """One test image, ready for the network: PIL RGB -> float32 [3, height, width]."""
+        """One test image, ready for the network: PIL RGB -> float32 [3, height, width], or its five views."""
         return self.normalize(self.test_transform()(image)[None])[0]
 
     @property
     def _mode(self) -> InterpolationMode:
         return InterpolationMode(self.interpolation)
+
+
+def _centre_first(crops: Sequence[Tensor]) -> Tensor:
+    """Corners and centre as torchvision gives them -> [5, 3, height, width], the centre first."""
+    return torch.stack([crops[-1], *crops[:-1]])
 
 
 class TrainTransform:

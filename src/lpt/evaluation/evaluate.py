@@ -1,4 +1,4 @@
-"""A model on a split: cosines, picked groups, features."""
+"""A model on a split: scores of the classes, picked groups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, Classifier
+from lpt.model.backbone import KeyValue
 from lpt.processes import ALONE, Processes
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,14 +26,33 @@ class Predictions:
     """What a model says of a split.
 
     Args:
-        cosines: cosine of each image with each class, [n, C].
+        scores: cosine of each image with each class, or logit of a linear head, [n, C].
         labels: true classes, [n].
         groups: picked group prompts, [n, k]; None after phase 1 alone.
     """
 
-    cosines: FloatArray
+    scores: FloatArray
     labels: IntArray
     groups: IntArray | None
+
+
+def classify(model: Classifier, inputs: Tensor, constants: list[KeyValue] | None) -> tuple[Tensor, Tensor | None]:
+    """Scores [B, C] in float32, and the group prompts picked [B, k] where there are some.
+
+    Args:
+        model: the model.
+        inputs: normalised images [B, 3, height, width], or views of them [B, V, 3, height, width], over which scores
+            are averaged; the picks are then those of the first view.
+        constants: `shared_constants()` of an LPT that uses its group prompts; None: classify without.
+    """
+    views = inputs.shape[1] if inputs.ndim == 5 else 1
+    flat = inputs.flatten(0, 1) if inputs.ndim == 5 else inputs
+    if constants is None:
+        scores, groups = model.forward_shared(flat), None
+    else:
+        output = model(flat, constants=constants)
+        scores, groups = output.cosines, output.groups[::views]
+    return scores.float().unflatten(0, (-1, views)).mean(dim=1), groups
 
 
 @torch.inference_mode()
@@ -61,22 +82,20 @@ def predict_split(
     labels, groups = [], []
     done = 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-    cosines: FloatArray = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
+    scores: FloatArray = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
     with processes.apart():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
             rows = slice(done, done + len(batch.labels))
-            if constants is not None:
-                output = model(inputs, constants=constants)
-                cosines[rows] = output.cosines.float().cpu().numpy()
-                groups.append(output.groups.cpu().numpy())
-            else:
-                cosines[rows] = model.forward_shared(inputs).float().cpu().numpy()
+            given, picked = classify(model, inputs, constants)
+            scores[rows] = given.cpu().numpy()
+            if picked is not None:
+                groups.append(picked.cpu().numpy())
             labels.append(batch.labels.numpy())
             done += len(batch.labels)
             progress(done)
     return Predictions(
-        cosines if processes.count == 1 else np.concatenate(processes.gather([cosines])),
+        scores if processes.count == 1 else np.concatenate(processes.gather([scores])),
         np.concatenate(processes.gather(labels)).astype(np.int64),
         np.concatenate(processes.gather(groups)) if group_prompts else None,
     )

@@ -150,20 +150,20 @@ def measure_probabilities(
     return _measure_table(labels, np.asarray(probabilities), lambda rows: rows, train_counts, groups)
 
 
-def measure_cosines(
+def measure_scores(
     labels: npt.ArrayLike,
-    cosines: npt.ArrayLike,
+    scores: npt.ArrayLike,
     train_counts: npt.ArrayLike,
     groups: ShotGroups,
     *,
     scale: float,
     temperature: float,
 ) -> Metrics:
-    """`measure_probabilities` of softmax(scale * cosine / temperature), without a second table of that size.
+    """`measure_probabilities` of softmax(scale * score / temperature), without a second table of that size.
 
     Args:
         labels: true class of each test image, [n].
-        cosines: cosine of each image with each class, [n, C].
+        scores: cosine of each image with each class, or logit, [n, C].
         train_counts: training images of each class, [C].
         groups: the boundaries of many, medium and few.
         scale, temperature: of the probabilities.
@@ -172,7 +172,7 @@ def measure_cosines(
         DataError: as `measure_probabilities`.
     """
     return _measure_table(
-        labels, np.asarray(cosines), lambda rows: softmax(rows, scale, temperature), train_counts, groups
+        labels, np.asarray(scores), lambda rows: softmax(rows, scale, temperature), train_counts, groups
     )
 
 

@@ -17,12 +17,11 @@ import numpy as np
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.data.remembered import RememberedImages
 from lpt.data.wording import shorten
-from lpt.errors import ConfigError, DataError
+from lpt.errors import DataError
 from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
 from lpt.evaluation.corruptions import find_kinds as _find_kinds
 from lpt.evaluation.corruptions import find_severities as _find_severities
 from lpt.evaluation.metrics import Metrics
-from lpt.randomness import permutation
 
 MEASURES = ("overall", "mean_per_class", "many", "medium", "few")
 Measure = Callable[[str, LabelledImages], Metrics]
@@ -280,41 +279,6 @@ def match_classes(other: LabelledImages, class_names: Sequence[str]) -> ClassMat
     present = set(target[filled & (target >= 0)].tolist())
     absent = tuple(name for index, name in enumerate(class_names) if index not in present)
     return ClassMatching(target, left_out, tuple(by_spelling), absent)
-
-
-def stratified_subset(labels: IntArray, size: int, seed: int) -> IntArray:
-    """About the same share of every class: `size` positions in all, ascending; all where there are no more.
-
-    Every class gives at least one image where `size` allows it.
-
-    Args:
-        labels: class of each image, [n].
-        size: how many images; 0: all.
-        seed: seed of the choice.
-
-    Raises:
-        ConfigError: a negative size.
-    """
-    if size < 0:
-        raise ConfigError(f"the number of images must be at least 0 (0: all), got {size}")
-    if not 0 < size < len(labels):
-        return np.arange(len(labels), dtype=np.int64)
-    counts = np.bincount(labels)
-    classes = permutation(len(counts), "shift subset", seed)  # so that ties are not broken by name
-    have = counts[classes]
-    least = (have > 0).astype(np.int64) if size >= np.count_nonzero(have) else np.zeros_like(have)
-    spare = have - least
-    exact = spare * (size - least.sum()) / max(spare.sum(), 1)
-    take = least + np.floor(exact).astype(np.int64)
-    most_cut = np.argsort(np.floor(exact) - exact, kind="stable")
-    take[most_cut[: size - take.sum()]] += 1
-    chosen = [_of_class(labels, int(c), int(n), seed) for c, n in zip(classes, take, strict=True) if n]
-    return np.sort(np.concatenate(chosen))
-
-
-def _of_class(labels: IntArray, label: int, number: int, seed: int) -> IntArray:
-    positions = np.flatnonzero(labels == label)
-    return positions[permutation(len(positions), "shift subset", seed, label)[:number]].astype(np.int64)
 
 
 def _spelling(name: str) -> str:

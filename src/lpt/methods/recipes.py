@@ -36,14 +36,13 @@ class Method:
 
 
 def draws_as(base: RunConfig, *, sampling: str, **phase: Any) -> Values:
-    """A `train` section with one phase whose draws are those of LPT's two."""
+    """A `train` section with one stream and one phase whose draws are those of LPT's two."""
     train = base.train
     epochs = train.phase1.epochs + train.phase2.epochs
-    both = sampling == "dual"
     optimiser = {"optimizer": "adamw", "warmup_epochs": 1, "schedule": "step", "head_lr": None, "layer_decay": 1.0}
     return {
         "sampling": sampling,
-        "batch_size": train.batch_size if both else base.step_draws,
+        "batch_size": base.step_draws,
         "phase1": {**optimiser, **phase, "epochs": epochs},
         "phase2": {"epochs": 0},
     }
@@ -73,9 +72,10 @@ def _solved(loss: Values, **model: Any) -> Callable[[RunConfig], Values]:
 
 
 def _lpt_phase1(base: RunConfig) -> Values:
-    chosen = base.train.phase1.model_dump(exclude={"epochs"})
-    model = {"prompts": "deep", "head": "cosine", "head_init": base.model.head_init}
-    return {"model": _model(**model), "train": draws_as(base, sampling="dual", **chosen)}
+    chosen, sizes = base.train.phase1.model_dump(exclude={"epochs"}), base.model
+    model = {"prompts": "deep", "head": "cosine", "prompt_length": sizes.prompt_length, "head_init": sizes.head_init}
+    train = draws_as(base, sampling=base.train.sampling, **chosen) | {"batch_size": base.train.batch_size}
+    return {"model": _model(**model), "loss": base.loss.model_dump(), "train": train}
 
 
 _CROSS_ENTROPY, _ADJUSTED = _plain_loss("cross_entropy"), _plain_loss("logit_adjusted")

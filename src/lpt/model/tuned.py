@@ -97,6 +97,11 @@ class TunedViT(nn.Module):
         features = self.features(images)
         return self.head(features if feature_mask is None else features * feature_mask)
 
+    def plain_features(self, images: Tensor) -> Tensor:
+        """Features without prompts and adapters, as training starts from them, [B, 3, height, width] -> [B, D]."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.low_precision):
+            return self.backbone.features(images)
+
     def features(self, images: Tensor) -> Tensor:
         """Class-token features, [B, 3, height, width] -> [B, D]."""
         vit = self.backbone

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lpt.evaluation.metrics import Metrics
-from lpt.pack import PackInfo
+from lpt.methods.recipes import METHODS
+from lpt.pack import Method, PackInfo
 
 
 def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) -> str:
@@ -17,19 +18,18 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
     method, backbone, height, width = info.method, info.backbone, *info.preprocessing.size
     counts = info.class_counts
     lines = [
-        "# LPT prompt pack",
+        f"# {'LPT prompt pack' if method.grouped else f'Pack of {title_of(method.name)}, written by lpt'}",
         "",
         f"Classifies images into {len(info.class_names)} classes with a frozen `{backbone.name}` "
         f"({backbone.parameters / 1e6:.1f} M parameters, licence {backbone.licence}) at {height}x{width}.",
         "",
         f"- Trained tensors: {method.trainable_parameters:,} numbers, {pack_bytes / 2**20:.2f} MiB, "
         f"{100 * method.share_of_backbone:.1f} % of the backbone's parameters",
-        f"- Method: Long-tailed Prompt Tuning (Dong et al., ICLR 2023), phases {method.phases}, prompt length "
-        f"{method.prompt_length}, {method.shared_blocks} shared-only blocks, {method.pool_size} group prompts, "
-        f"{method.top_k} picked per image",
+        f"- Method: {method_line(method)}",
         f"- Training images: {sum(counts):,}, from {max(counts):,} to {min(counts):,} a class",
-        f"- Probabilities: softmax({info.probabilities.scale:g} * cosine / {info.probabilities.temperature:.3g}), "
-        f"temperature fitted on {info.probabilities.fitted_on}",
+        f"- Probabilities: softmax({info.probabilities.scale:g} * {score_name(method)} / "
+        f"{info.probabilities.temperature:.3g}), temperature fitted on {info.probabilities.fitted_on}; for "
+        + ("even classes" if info.probabilities.classes == "even" else "the class frequencies of the training images"),
         f"- Written by lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}",
         "",
         "## Measured",
@@ -48,6 +48,39 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def title_of(name: str) -> str:
+    """What tables call a method."""
+    return METHODS[name].title if name in METHODS else name
+
+
+def score_name(method: Method) -> str:
+    """What its head gives."""
+    return "cosine" if method.head == "cosine" else "logit"
+
+
+def method_line(method: Method) -> str:
+    """What was trained, in a line."""
+    if method.grouped:
+        phases = "both phases" if 2 in method.phases else "phase 1 only, group prompts unused"
+        cheap = ", picked by the class token after the shared-only blocks" if method.query == "prefix" else ""
+        return (
+            f"Long-tailed Prompt Tuning (Dong et al., ICLR 2023), {phases}; prompt length {method.prompt_length}, "
+            f"{method.shared_blocks} shared-only blocks, {method.pool_size} group prompts of which {method.top_k} are "
+            f"picked for an image{cheap}"
+        )
+    parts = {
+        f"{method.prompts} prompts of {method.prompt_length} tokens": method.prompts != "none",
+        f"adapters of {method.adapter_size} numbers beside every MLP": method.adapter_size,
+        f"LoRA of rank {method.lora_rank}": method.lora_rank,
+        "all weights of the backbone": method.weights == "all",
+        "the backbone's biases": method.weights == "biases",
+        f"the last {method.last_blocks} blocks": method.weights == "last_blocks",
+        f"a {method.head} head": True,
+    }
+    reference = f" ({METHODS[method.name].reference})" if method.name in METHODS else ""
+    return f"{title_of(method.name)}{reference}: {', '.join(part for part, there in parts.items() if there)}"
 
 
 def _table(measured: dict[str, Metrics]) -> list[str]:

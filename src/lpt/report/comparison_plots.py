@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lpt.data.longtail import ShotGroups
 from lpt.report.label_places import Label, place_labels
-from lpt.report.plots import _log_counts, _running_mean
+from lpt.report.plots import log_counts, running_mean
 from lpt.report.style import (
     BLUE,
     FAINT,
@@ -104,7 +104,7 @@ def plot_methods_by_count(
     if not drawn:
         say_empty(axes, "no method has a result")
     else:
-        _log_counts(axes, counts)
+        log_counts(axes, counts)
         axes.invert_xaxis()
         _mark_groups(axes, groups, counts)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
@@ -205,7 +205,7 @@ def _smoothed(counts: FloatArray, accuracy: FloatArray) -> tuple[FloatArray, Flo
     if len(levels) < 5:
         return levels, np.bincount(of, weights=accuracy) / np.bincount(of)
     width = max(0.1, 1.06 * logs.std() * len(logs) ** -0.2)  # Silverman's rule, at least a tenth of a decade
-    return _running_mean(logs, accuracy, width)
+    return running_mean(logs, accuracy, width)
 
 
 def _by_count_subtitle(rows: Rows, drawn: Drawn, accuracies: Sequence[FloatArray]) -> str:

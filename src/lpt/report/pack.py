@@ -10,7 +10,8 @@ from rich.text import Text
 
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.evaluation.metrics import Metrics
-from lpt.pack import Pack, PackInfo, uses_group_prompts
+from lpt.pack import Pack, PackInfo
+from lpt.report.card import method_line, score_name
 from lpt.report.tables import metrics_table
 
 _LISTED = 5
@@ -36,7 +37,6 @@ def print_pack(pack: Pack, console: Console) -> None:
 def _rows(pack: Pack) -> list[tuple[str, str]]:
     info = pack.info
     method, backbone, image = info.method, info.backbone, info.preprocessing
-    phases = "both phases" if uses_group_prompts(info) else "phase 1 only, group prompts unused"
     mirrored = "mirrored" if image.flip else "never mirrored"
     height, width = image.size
     return [
@@ -44,11 +44,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         ("written with", f"lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}"),
         ("classes", _classes(info)),
         ("trained on", _training_images(info)),
-        (
-            "method",
-            f"{phases}; prompt length {method.prompt_length}, {method.shared_blocks} shared blocks, "
-            f"{method.pool_size} group prompts of which {method.top_k} are picked",
-        ),
+        ("method", method_line(method)),
         (
             "size",
             f"{method.trainable_parameters:,} numbers, {pack.stored_bytes / 2**20:.2f} MiB: "
@@ -61,12 +57,13 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         ),
         (
             "input",
-            f"{height}x{width} pixels, {image.interpolation}, central {100 * image.test_crop:.4g} % of the side; "
+            f"{height}x{width} pixels, {image.interpolation}, central {100 * image.test_crop:.4g} % of the side"
+            f"{' and four corners' if image.test_views == 5 else ''}; "
             f"{mirrored} in training",
         ),
         (
             "probabilities",
-            f"softmax({info.probabilities.scale:g} x cosine / {info.probabilities.temperature:.4g}); "
+            f"softmax({info.probabilities.scale:g} x {score_name(method)} / {info.probabilities.temperature:.4g}); "
             f"temperature from: {info.probabilities.fitted_on}",
         ),
         ("training", _training(info)),

@@ -68,7 +68,7 @@ def plot_accuracy_by_count(
     axes.set_ylim(-4, 104)
     if len(x):
         _draw_classes(axes, x, y, group)
-        _log_counts(axes, x)
+        log_counts(axes, x)
         _shade_groups(axes, groups, group, y)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     else:
@@ -161,7 +161,7 @@ def _draw_classes(axes: Axes, x: FloatArray, y: FloatArray, group: IntArray) -> 
     if len(np.unique(x)) < 5:
         return
     width = max(0.1, 1.06 * logs.std() * len(x) ** -0.2)  # Silverman's rule, at least a tenth of a decade
-    places, mean = _running_mean(logs, y, width)
+    places, mean = running_mean(logs, y, width)
     axes.plot(10**places, mean, color=PAPER, linewidth=4.5, zorder=4)
     axes.plot(10**places, mean, color=INK, linewidth=2, zorder=5)
     axes.annotate(
@@ -170,7 +170,7 @@ def _draw_classes(axes: Axes, x: FloatArray, y: FloatArray, group: IntArray) -> 
     )  # fmt: skip
 
 
-def _running_mean(x: FloatArray, y: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
+def running_mean(x: FloatArray, y: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
     """Gaussian-weighted mean of y over x, at 200 places; NaN where no x is near: (places, means)."""
     places = np.linspace(x.min(), x.max(), 200)
     levels, of = np.unique(x, return_inverse=True)
@@ -186,7 +186,7 @@ def _jitter(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     return x * np.exp(rng.uniform(-0.03, 0.03, len(x))), np.clip(y + rng.uniform(-1.2, 1.2, len(y)), -1.2, 101.2)
 
 
-def _log_counts(axes: Axes, x: FloatArray) -> None:
+def log_counts(axes: Axes, x: FloatArray) -> None:
     """A log axis of counts with ticks 1, 3, 10, 30 ...; a count of 0 stands at one half."""
     axes.set_xscale("log")
     low, high = x.min(), x.max()

@@ -15,7 +15,7 @@ from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.evaluation.calibration import probabilities
 from lpt.evaluation.evaluate import Predictions
-from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_cosines
+from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_scores
 from lpt.files import write_json, write_text
 from lpt.report.plots import plot_accuracy_by_count, plot_group_use, plot_losses
 from lpt.report.tables import write_per_class
@@ -29,7 +29,7 @@ class Measured:
 
     Args:
         metrics: all measures.
-        predictions: cosines, labels, groups.
+        predictions: scores, labels, groups.
         train_counts: training images of each class, [C].
         groups: boundaries of the shot groups.
     """
@@ -44,8 +44,8 @@ def measure_predictions(
     predictions: Predictions, train_counts: IntArray, groups: ShotGroups, *, scale: float, temperature: float
 ) -> Measured:
     """Metrics of predictions, with probabilities softmax(scale * cosine / temperature)."""
-    metrics = measure_cosines(
-        predictions.labels, predictions.cosines, train_counts, groups, scale=scale, temperature=temperature
+    metrics = measure_scores(
+        predictions.labels, predictions.scores, train_counts, groups, scale=scale, temperature=temperature
     )
     return Measured(metrics, predictions, train_counts, groups)
 
@@ -53,7 +53,7 @@ def measure_predictions(
 def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...], pool_size: int) -> None:
     """Write per_class.csv, accuracy_by_count.png and, after phase 2, group_use.png into a folder."""
     predictions = measured.predictions
-    predicted = predictions.cosines.argmax(axis=1)
+    predicted = predictions.scores.argmax(axis=1)
     counts, groups = measured.train_counts, measured.groups
     rows = class_results(predictions.labels, predicted, counts, groups, class_names)
     write_per_class(folder / "per_class.csv", rows)
@@ -68,13 +68,13 @@ def write_predictions(
     path: Path, predictions: Predictions, images: LabelledImages, scale: float, temperature: float
 ) -> None:
     """Write a line for each image: its name, true and predicted class, and the probability of the predicted one."""
-    names, cosines = images.class_names, predictions.cosines
-    predicted = cosines.argmax(axis=1)
+    names, scores = images.class_names, predictions.scores
+    predicted = scores.argmax(axis=1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "class", "predicted", "probability"))
-    for first in range(0, len(cosines), _ROWS):
-        sure = probabilities(cosines[first : first + _ROWS], scale, temperature).max(axis=1)
+    for first in range(0, len(scores), _ROWS):
+        sure = probabilities(scores[first : first + _ROWS], scale, temperature).max(axis=1)
         for index, p in enumerate(sure.tolist(), start=first):
             writer.writerow((images.name(index), names[images.labels[index]], names[predicted[index]], f"{p:.4f}"))
     write_text(path, text.getvalue())

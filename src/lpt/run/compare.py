@@ -8,58 +8,53 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shlex
+import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils.memory import should_reduce_batch_size
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.config import RunConfig, merge, parse_assignments
-from lpt.data.manifest import IntArray, Splits
+from lpt.config import RunConfig, merge, read_yaml
+from lpt.data.manifest import IntArray
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.evaluation.metrics import Metrics
 from lpt.files import remove_leftovers, write_json
-from lpt.methods.recipes import METHODS, method_named
-from lpt.pack import Versions, load_pack
+from lpt.hardware import inspect_machine
+from lpt.methods.recipes import METHODS
+from lpt.pack import load_pack
 from lpt.predictor import Predictor
+from lpt.presets import with_preset
+from lpt.processes import several_started
 from lpt.report.comparison import Cell, Comparison, Cost, print_comparison, write_comparison
+from lpt.run.compare_plan import (
+    DEFAULT_METHODS,
+    HOLDOUT,
+    REFERENCE,
+    Opener,
+    Plan,
+    cell_values,
+    differences,
+    plan_of,
+    with_test_images,
+)
+from lpt.run.disk import check_prefix_cache, disk_needed
 from lpt.run.dry_run import duration, estimate_run
 from lpt.run.fit import fit_prepared, resume_prepared
 from lpt.run.inference_cost import inference_ratio
-from lpt.run.prepare import Prepared, describe, gather_values, prepare, warn_of_data
+from lpt.run.prepare import Prepared, describe, open_data, prepare, warn_of_data, with_absolute_paths
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
 
-REFERENCE = "lpt"
-DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt")
-OWN_SECTIONS = ("model", "loss")
-OWN_TRAINING = ("sampling", "batch_size", "phase1", "phase2")
-Opener = Callable[[int], Splits]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a comparison consists of; kept in its folder, so that going on does the same.
-
-    Args:
-        methods: names, rows of the table.
-        seeds: of every random draw.
-        values: the user's configuration, which LPT is trained with.
-        own: further values of single methods, by name.
-        share: part of the preset's steps that every method is trained for.
-    """
-
-    methods: tuple[str, ...]
-    seeds: tuple[int, ...]
-    values: dict[str, Any]
-    own: dict[str, dict[str, Any]]
-    share: float = 1.0
+Key = tuple[str, int]
 
 
 def compare(
@@ -69,6 +64,7 @@ def compare(
     methods: Sequence[str] = DEFAULT_METHODS,
     seeds: Sequence[int] = (0,),
     budget: float | None = None,
+    holdout: float = HOLDOUT,
     preset: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
@@ -84,18 +80,21 @@ def compare(
         seeds: a cell is trained for each.
         budget: minutes that the whole may take, by a few real steps of each method: steps are cut to it. None: all
             steps of the preset.
+        holdout: share of each class to test on, where the data has no test images.
         preset, config: as for `lpt.fit`; they are about LPT, and what the other methods share with it.
         settings: `section.field=value` likewise, or `METHOD:section.field=value` for one method alone.
-        overwrite: throw away another comparison that is in `output`.
+        overwrite: throw away the comparison that is in `output`, with all its runs.
         console: where to report; None: silent.
 
     Raises:
         ConfigError, DataError: something is to be corrected before anything is trained.
-        RunError: a cell failed; the others are finished and in the table.
+        RunError: the folder holds something else, or a cell failed; then the others are finished and in the table.
     """
     console = console or Console(quiet=True)
+    if several_started():
+        raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
     folder = Path(output or "comparison")
-    plan = _plan(data, methods, seeds, preset, config, settings)
+    plan = plan_of(data, methods, seeds, preset, config, settings, holdout)
     runner = _Runner(folder, plan, data if callable(data) else None, console)
     runner.begin(overwrite=overwrite, budget=budget)
     failed = runner.train()
@@ -109,82 +108,131 @@ def compare(
     return comparison
 
 
-def cell_values(plan: Plan, method: str, base: RunConfig) -> dict[str, Any]:
-    """The configuration that a method is trained with, over the preset's.
-
-    LPT has the user's values. The other methods share data, backbone, pictures and machine with it, and take what is
-    trained, loss and rates from their recipe, for the same draws.
-
-    Args:
-        plan: the comparison.
-        method: its name.
-        base: LPT's configuration.
-    """
-    values = plan.values
-    if method != REFERENCE:
-        train = {key: value for key, value in values.get("train", {}).items() if key not in OWN_TRAINING}
-        shared = {key: value for key, value in values.items() if key not in OWN_SECTIONS}
-        values = merge({**shared, "train": train}, METHODS[method].values(base))
-    return merge(values, {"method": method, **plan.own.get(method, {})})
-
-
 class _Runner:
     """Trains what is missing of a comparison and gathers what is there."""
 
     def __init__(self, folder: Path, plan: Plan, opener: Opener | None, console: Console) -> None:
         self.folder, self.plan, self.opener, self.console = folder, plan, opener, console
+        self.plan_file = folder / "plan.json"
+        self.share = 1.0
         self._opened: tuple[int, Prepared] | None = None
-        self._base: Prepared | None = None
+        self._checked = False
 
     def begin(self, *, overwrite: bool, budget: float | None) -> None:
-        """Check everything, and write down or read back the plan."""
-        plan_file = self.folder / "plan.json"
-        remove_leftovers(self.folder)
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not plan_file.is_file():
-            raise RunError(f"{self.folder} holds files and is no comparison of lpt; choose another with --output")
-        before = json.loads(plan_file.read_text(encoding="utf-8")) if plan_file.is_file() else None
-        asked = {"values": self.plan.values, "own": self.plan.own, "budget_minutes": budget}
-        if before is not None and {key: before[key] for key in asked} != json.loads(json.dumps(asked, default=str)):
-            if not overwrite:
+        """Check everything, and write down or read back what later commands need to do the same."""
+        begun = time.monotonic()
+        before = None if overwrite else self._before()
+        asked = {"values": self.plan.values, "holdout": self.plan.holdout, "budget_minutes": budget}
+        asked = json.loads(json.dumps(asked, default=str))
+        if before is not None:
+            kept = {key: before[key] for key in asked}
+            changed = differences(asked, kept) + differences(kept, asked)
+            if changed:
                 raise RunError(
-                    f"{self.folder} holds a comparison with other settings (plan.json says which). Choose another "
-                    "folder with --output, or throw its table away with --overwrite; finished cells of the same "
-                    "settings are kept by giving the same command again."
+                    f"{self.folder} holds a comparison with other settings: {'; '.join(sorted(set(changed))[:5])}.\n"
+                    "Choose another folder with --output, or throw that one away, with all its runs, with --overwrite."
                 )
-            before = None
-            for cell in sorted((self.folder / "runs").glob("*/seed*")):
-                RunFolder.create(cell, overwrite=True)
-        prepared = self.prepared(self.plan.seeds[0])
-        describe(prepared, self.console)
-        warn_of_data(prepared, self.console)
-        for method in self.plan.methods:
-            self.cell(method, self.plan.seeds[0])  # a fault in any method's settings stops here
-        share = 1.0 if before is None else float(before["share"])
+            self.share = float(before["share"])
+            self._take(before["machine"])
+        first = self.prepared(self.plan.seeds[0])
+        describe(first, self.console)
+        warn_of_data(first, self.console)
+        self._check_cells(overwrite=overwrite)
         if before is None and budget is not None:
-            share = self._share_for(budget)
-        self.plan = Plan(self.plan.methods, self.plan.seeds, self.plan.values, self.plan.own, share)
-        write_json(plan_file, {**json.loads(json.dumps(asked, default=str)), "share": share})
+            self.share = self._share_for(60 * budget - (time.monotonic() - begun))
+        if overwrite:
+            self._throw_away()
+        runtime = first.config.runtime
+        machine = {"device": runtime.device, "precision": runtime.precision}
+        write_json(self.plan_file, {**asked, "machine": machine, "share": self.share})
+
+    def _before(self) -> dict[str, Any] | None:
+        """What an earlier command wrote down in this folder."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"--output: {self.folder} is a file; give a folder")
+        if not self.plan_file.is_file():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                raise RunError(f"{self.folder} holds files and is no comparison of lpt; choose another with --output")
+            return None
+        remove_leftovers(self.folder)
+        try:
+            before = json.loads(self.plan_file.read_text(encoding="utf-8"))
+            assert {"values", "holdout", "budget_minutes", "machine", "share"} <= set(before)
+        except (ValueError, AssertionError, TypeError):
+            raise RunError(
+                f"{self.plan_file} is damaged or of another version of lpt; choose another folder with --output"
+            ) from None
+        return dict(before)
+
+    def _take(self, machine: Mapping[str, str]) -> None:
+        """Go on with the device and precision that the comparison was begun with."""
+        runtime = {**machine, **self.plan.values.get("runtime", {})}
+        self.plan = replace(self.plan, values=merge(self.plan.values, {"runtime": runtime}))
+
+    def _throw_away(self) -> None:
+        """Remove the runs of the comparison that is in the folder."""
+        self._before()  # nothing but a comparison is removed
+        for run in self.folder.glob("runs/*/seed*"):
+            if RunFolder(run).config.is_file():
+                shutil.rmtree(run)
+        (self.folder / "inference.json").unlink(missing_ok=True)
+
+    def _check_cells(self, *, overwrite: bool) -> None:
+        """Stop at a fault in any method's settings, and at a trained cell whose settings are not those of now."""
+        for method in self.plan.methods:
+            try:
+                cell = self.cell(method, self.plan.seeds[0])
+                disk_needed(cell)  # builds the model, without memory
+                check_prefix_cache(cell, Console(quiet=True))
+            except LptError as error:
+                raise type(error)(f"{method}: {error}") from None
+        wanted = {} if overwrite else {method: self._unresolved(method) for method in self.plan.methods}
+        for method, values in wanted.items():
+            for seed in self.plan.seeds:
+                run = self.run_folder(method, seed)
+                changed = differences(values, read_yaml(run.config)) if run.config.is_file() else []
+                if changed:
+                    raise RunError(
+                        f"{run.path} was trained with other settings: {'; '.join(changed[:5])}.\n"
+                        "Remove that folder to train it again, or choose another with --output."
+                    )
+
+    def _base(self) -> RunConfig:
+        """LPT's configuration, in which fields may still be `auto`."""
+        device = str((self.plan.values.get("runtime") or {}).get("device", "auto"))
+        return with_preset(self.plan.values, inspect_machine(device), origin="the settings").config
+
+    def _unresolved(self, method: str) -> dict[str, Any]:
+        values = cell_values(self.plan, method, self._base())
+        config = with_preset(values, inspect_machine(), origin="the settings").config
+        return with_absolute_paths(config).model_dump(mode="json")
 
     def prepared(self, seed: int) -> Prepared:
-        """LPT's run of a seed, with the splits that all methods share."""
+        """LPT's run of a seed, with the splits that all methods share, decoded once where they fit in memory."""
         if self._opened is None or self._opened[0] != seed:
             values = merge(self.plan.values, {"runtime": {"seed": seed}})
-            splits = None if self.opener is None else self.opener(seed)
-            self._opened = seed, prepare(splits, config=values, read_images=self._base is None, console=self.console)
-            self._base = self._base or self._opened[1]
+            splits = open_data(values) if self.opener is None else self.opener(seed)
+            splits = with_test_images(splits, self.plan.holdout, seed)
+            self._opened = seed, prepare(splits, config=values, read_images=not self._checked, console=self.console)
+            self._checked = True
         return self._opened[1]
 
     def cell(self, method: str, seed: int) -> Prepared:
-        """The run of a cell, checked."""
-        base = self.prepared(seed)
-        values = merge(cell_values(self.plan, method, base.config), {"runtime": {"seed": seed}})
-        steps = max(round(self.plan.share * int(base.config.train.epoch_steps)), 1)
-        values = merge(values, {"train": {"epoch_steps": steps}})
-        return prepare(base.splits, config=values, read_images=False)
+        """The run of a cell, checked; one that was begun has the settings that it was begun with."""
+        base, run = self.prepared(seed), self.run_folder(method, seed)
+        values = merge(cell_values(self.plan, method, self._base()), {"runtime": {"seed": seed}})
+        values = merge(values, {"train": {"epoch_steps": self._epoch_steps(base.config)}})
+        if run.config.is_file():
+            values = read_yaml(run.config)
+        return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
 
-    def train(self) -> dict[tuple[str, int], str]:
+    def _epoch_steps(self, config: RunConfig) -> int:
+        """Steps of an epoch of every method, of LPT's configuration."""
+        return max(math.floor(self.share * int(config.train.epoch_steps)), 1)
+
+    def train(self) -> dict[Key, str]:
         """Train every cell that is not finished; what failed, with its reason."""
-        failed: dict[tuple[str, int], str] = {}
+        failed: dict[Key, str] = {}
         cells = [(method, seed) for seed in self.plan.seeds for method in self.plan.methods]
         for number, (method, seed) in enumerate(cells, start=1):
             run = self.run_folder(method, seed)
@@ -199,9 +247,11 @@ class _Runner:
                 raise Interrupted(
                     f"stopped in {said}; everything is saved in {self.folder}\nGo on with the same command."
                 ) from None
-            except LptError as error:
-                failed[method, seed] = str(error)
-                self.console.print(f"  failed: {error}", style="red", markup=False)
+            except (LptError, MemoryError, RuntimeError) as error:
+                if not isinstance(error, LptError | MemoryError) and not should_reduce_batch_size(error):
+                    raise
+                failed[method, seed] = str(error) or "the memory does not hold it"
+                self.console.print(f"  failed: {failed[method, seed]}", style="red", markup=False)
         return failed
 
     def _train_cell(self, method: str, seed: int, run: RunFolder) -> None:
@@ -218,17 +268,18 @@ class _Runner:
         """Where a cell lies."""
         return RunFolder(self.folder / "runs" / method / f"seed{seed}")
 
-    def collect(self, failed: Mapping[tuple[str, int], str]) -> Comparison:
-        """What the finished cells say; also those of methods and seeds that were trained by an earlier command."""
+    def collect(self, failed: Mapping[Key, str]) -> Comparison:
+        """What the finished cells say; also those of methods and seeds that an earlier command trained."""
         methods, seeds = self._all_there()
         ratios = self._inference(methods)
-        cells, missing, counts = [], list(failed), {}
+        cells, missing, counts, told = [], list(failed), {}, []
         for seed in seeds:
             for method in methods:
                 run = self.run_folder(method, seed)
                 if run.finished:
-                    cell, counts[seed] = _cell(run, method, seed, ratios.get(method))
+                    cell, counts[seed], facts = _cell(run, method, seed, ratios.get(method))
                     cells.append(cell)
+                    told.append(facts)
                 elif (method, seed) not in failed:
                     missing.append((method, seed))
         base = self.prepared(self.plan.seeds[0])
@@ -241,12 +292,13 @@ class _Runner:
             groups=base.groups,
             reference=REFERENCE,
             missing=missing,
-            facts=self._facts(base),
+            facts=self._facts(base, told),
         )
 
     def _all_there(self) -> tuple[list[str], list[int]]:
         """Methods and seeds of this command and of the cells that are in the folder, in the order of the recipes."""
-        there = [(run.parent.name, int(run.name.removeprefix("seed"))) for run in self.folder.glob("runs/*/seed*")]
+        runs = [run for run in self.folder.glob("runs/*/seed*") if RunFolder(run).config.is_file()]
+        there = [(run.parent.name, int(run.name[4:])) for run in runs if re.fullmatch(r"seed\d+", run.name)]
         methods = {*self.plan.methods, *(method for method, _ in there)}
         return [name for name in METHODS if name in methods], sorted({*self.plan.seeds, *(seed for _, seed in there)})
 
@@ -259,15 +311,16 @@ class _Runner:
             if method in known or not finished:
                 continue
             with self.console.status(f"measuring inference: {METHODS[method].title}"):
-                config = self.prepared(self.plan.seeds[0]).config
-                device, precision = str(config.runtime.device), str(config.runtime.precision)
-                predictor = Predictor(None, load_pack(finished[0] / "pack"), device=device, precision=precision)
-                known[method] = inference_ratio(predictor, threads=int(config.runtime.threads))
+                runtime = self.prepared(self.plan.seeds[0]).config.runtime
+                pack, device, precision = load_pack(finished[0] / "pack"), str(runtime.device), str(runtime.precision)
+                predictor = Predictor(None, pack, device=device, precision=precision)
+                known[method] = inference_ratio(predictor, threads=int(runtime.threads))
             write_json(path, known)
         return known
 
-    def _share_for(self, budget: float) -> float:
-        """The part of the preset's steps that fits into so many minutes, at most all."""
+    def _share_for(self, seconds: float) -> float:
+        """The part of the preset's steps that fits into so many seconds, at most all."""
+        begun = time.monotonic()
         steps = fixed = 0.0
         for method in self.plan.methods:
             with self.console.status(f"trying a few steps: {METHODS[method].title}"):
@@ -277,12 +330,12 @@ class _Runner:
                     steps += part.seconds
                 else:
                     fixed += part.seconds
-        left = 60 * budget / len(self.plan.seeds) - fixed
+        left = (seconds - (time.monotonic() - begun)) / len(self.plan.seeds) - fixed
         if left <= 0:
-            needed = math.ceil(len(self.plan.seeds) * fixed / 60)
+            needed = math.ceil((len(self.plan.seeds) * fixed + time.monotonic() - begun) / 60)
             raise ConfigError(
-                f"--budget: {budget:g} minutes are too few; measuring alone takes about {needed} on this machine. Give "
-                "more, or fewer methods or seeds."
+                f"--budget: too few minutes; opening the data and measuring alone takes about {needed} on this "
+                "machine. Give more, or fewer methods or seeds."
             )
         share = min(1.0, left / steps) if steps else 1.0
         total = len(self.plan.seeds) * (fixed + share * steps)
@@ -291,59 +344,41 @@ class _Runner:
         )
         return share
 
-    def _facts(self, base: Prepared) -> dict[str, Any]:
+    def _facts(self, base: Prepared, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the tables say of data and machine; machine, versions and dates are those of the cells."""
         record, config = base.backbone.record, base.config
         assert record is not None
         height, width = base.preprocessing.size
-        draws = round(self.plan.share * int(config.train.epoch_steps)) * config.step_draws
+
+        def of_cells(show: Callable[[Mapping[str, Any]], str]) -> str:
+            return "; ".join(dict.fromkeys(show(facts) for facts in cells))
+
         return {
-            "command": "lpt " + shlex.join(sys.argv[1:]),
+            "command": _command(),
             "data": str(config.data.source or "given in Python"),
+            **({"notes": " ".join(base.splits.notes)} if base.splits.notes else {}),
             "backbone": f"{record.name} at {height}x{width}",
             "preset": config.preset,
-            "image_draws": draws * (config.train.phase1.epochs + config.train.phase2.epochs),
-            "machine": base.machine.describe(),
-            "versions": Versions.here().model_dump(),
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "image_draws": " and ".join(
+                sorted({f"{facts['image_draws']:,}" for facts in cells if facts["image_draws"]})
+            ),
+            "machine": of_cells(lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"])),
+            "versions": of_cells(lambda facts: ", ".join(f"{k} {v}" for k, v in facts["versions"].items())),
+            "date": of_cells(lambda facts: facts["date"]),
         }
 
 
-def _plan(
-    data: str | Path | Opener | None,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    preset: str | None,
-    config: str | Path | Mapping[str, Any] | None,
-    settings: Sequence[str],
-) -> Plan:
-    """The plan that a command asks for, its own names and settings checked."""
-    if not methods or not seeds:
-        raise ConfigError("compare: give at least one method and one seed")
-    for method in methods:
-        method_named(method)
-    for name, given in (("method", methods), ("seed", seeds)):
-        if len(set(given)) < len(given):
-            raise ConfigError(f"compare: a {name} is given twice: {', '.join(map(str, given))}")
-    common, own = [], dict[str, list[str]]()
-    for setting in settings:
-        method, colon, rest = setting.partition(":")
-        if colon and method in METHODS:
-            own.setdefault(method, []).append(rest)
-        else:
-            common.append(setting)
-    source = None if callable(data) else data
-    values = gather_values(source, {"preset": preset}, config, common, needs_source=not callable(data))
-    if values.get("method", REFERENCE) != REFERENCE:
-        raise ConfigError("compare: method is given by --methods, not in the configuration")
-    parsed = {method: parse_assignments(assignments) for method, assignments in own.items()}
-    return Plan(tuple(methods), tuple(seeds), values, parsed)
+def _command() -> str:
+    """What was typed, without the paths of this machine's Python."""
+    _, *rest = sys.orig_argv
+    if rest and Path(rest[0]).name == "lpt":
+        return shlex.join(["lpt", *rest[1:]])
+    return shlex.join(["python", *rest])
 
 
-def _cell(run: RunFolder, method: str, seed: int, ratio: float | None) -> tuple[Cell, IntArray]:
-    """A finished run as a cell, and the training images of each class."""
+def _cell(run: RunFolder, method: str, seed: int, ratio: float | None) -> tuple[Cell, IntArray, dict[str, Any]]:
+    """A finished run as a cell, the training images of each class, and all that metrics.json says."""
     facts = json.loads(run.metrics.read_text(encoding="utf-8"))
-    if "test" not in facts:
-        raise RunError(f"{run.path} was not tested: a comparison needs test images (--test)")
     info = load_pack(run.pack).info
     index = {name: number for number, name in enumerate(info.class_names)}
     with run.predictions.open(encoding="utf-8", newline="") as lines:
@@ -358,4 +393,4 @@ def _cell(run: RunFolder, method: str, seed: int, ratio: float | None) -> tuple[
         inference_ratio=ratio,
     )
     counts = np.asarray(info.class_counts, dtype=np.int64)
-    return Cell(method, seed, Metrics.from_dict(facts["test"]), labels, predicted, cost), counts
+    return Cell(method, seed, Metrics.from_dict(facts["test"]), labels, predicted, cost), counts, facts

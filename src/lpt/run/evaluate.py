@@ -21,7 +21,7 @@ from lpt.hardware import cores_here
 from lpt.pack import Pack, PackInfo, Versions, load_pack
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
-from lpt.report.result import Measured, measure_predictions, write_measured, write_metrics
+from lpt.report.result import Measured, measure_predictions, write_measured, write_metrics, write_predictions
 from lpt.report.tables import metrics_table
 from lpt.run.launched import launched
 
@@ -127,8 +127,10 @@ def evaluate_pack(
     _print(measured, split, console)
     if output is not None and processes.writes:
         write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
+        probable = info.probabilities.scale, info.probabilities.temperature
+        write_predictions(output / "predictions.csv", measured.predictions, one.images, *probable)
         write_metrics(output / "metrics.json", {split: measured}, _facts(one.pack.path, info, data, len(one.skipped)))
-        console.print(f"metrics.json, per_class.csv and plots: {output}", markup=False)
+        console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
 
 

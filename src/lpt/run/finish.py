@@ -86,6 +86,7 @@ def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tupl
     setting = Probabilities(scale=prepared.config.loss.scale, temperature=1.0, fitted_on=NO_VALIDATION)
     if "validation" in predictions:
         setting = fitted_probabilities(predictions["validation"], setting.scale)
+    setting.classes = "even" if prepared.config.balances_classes else "training"
     measured = {
         name: measure_predictions(
             one,
@@ -102,11 +103,11 @@ def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tupl
 def fitted_probabilities(held_out: Predictions, scale: float) -> Probabilities:
     """The temperature that suits held-out images; 1 where they are too few, or all recognised, to tell."""
     count = len(held_out.labels)
-    mistakes = int((held_out.cosines.argmax(axis=1) != held_out.labels).sum())
+    mistakes = int((held_out.scores.argmax(axis=1) != held_out.labels).sum())
     if count < LEAST_FOR_TEMPERATURE or not mistakes:
         reason = f"nothing ({count} validation images, {mistakes} mistakes: too few); temperature 1"
         return Probabilities(scale=scale, temperature=1.0, fitted_on=reason)
-    temperature = fit_temperature(held_out.cosines, held_out.labels, scale)
+    temperature = fit_temperature(held_out.scores, held_out.labels, scale)
     return Probabilities(scale=scale, temperature=temperature, fitted_on=f"{count} validation images")
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from lpt.config import RunConfig, read_yaml, to_yaml
 from lpt.data.images import FileImages
 from lpt.data.manifest import Splits
+from lpt.data.remembered import RememberedImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.files import remove_leftovers, write_json, write_text
@@ -183,12 +184,12 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     config, processes = prepared.config, prepared.processes
     accelerator = new_accelerator(config, folder.path)
     threads = min(int(config.runtime.threads), prepared.machine.cores if processes.count > 1 else sys.maxsize)
-    with PeakMemory() as memory, reproducible(threads):
+    with reproducible(threads):
         model = prepared.new_model()
         shown = ConsoleListener(console, _validator(prepared, model))
         tracked = TrackerListener(accelerator, config)
         listener: Listener = Listeners([shown, tracked] if config.runtime.log_with else [shown])
-        with stop_on_signal() as stop, shown:
+        with PeakMemory() as memory, stop_on_signal() as stop, shown:
             Trainer(
                 model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop, processes
             ).run()  # fmt: skip
@@ -208,7 +209,7 @@ def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | 
 
     def validate(phase: int) -> str:
         predictions = predict_images(prepared, model, images, grouped=phase == 2, console=Console(quiet=True))
-        predicted = predictions.cosines.argmax(axis=1)
+        predicted = predictions.scores.argmax(axis=1)
         one = measure(predictions.labels, predicted, prepared.splits.counts_before_cut, prepared.groups)
         named = {"overall": one.overall, "many": one.many, "medium": one.medium, "few": one.few}
         return "validation " + ", ".join(f"{name} {percent([value])}" for name, value in named.items())
@@ -222,7 +223,7 @@ def _facts(prepared: Prepared) -> dict[str, Any]:
     digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
     digest.update(train.labels.tobytes())
     digest.update(train.rows.tobytes())
-    source = train.source
+    source = train.source.source if isinstance(train.source, RememberedImages) else train.source
     for index, row in enumerate(train.rows.tolist()):
         if isinstance(source, FileImages):
             name, size = source.name(row), source.stored_bytes(row)

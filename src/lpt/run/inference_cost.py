@@ -31,10 +31,12 @@ def inference_ratio(predictor: Predictor, *, threads: int) -> float:
     checkpoint = None if info.backbone.checkpoint is None else Path(info.backbone.checkpoint)
     plain = load_backbone(info.backbone.name, checkpoint=checkpoint, image_size=info.preprocessing.size)
     plain.to(device=predictor.device, dtype=predictor.dtype)
+    views = info.preprocessing.test_views
     images = torch.randn(BATCH, 3, *info.preprocessing.size, device=predictor.device)
+    given = images if views == 1 else images[:, None].expand(-1, views, -1, -1, -1)
     with reproducible(threads):
         ratios = [
-            _seconds(lambda: predictor.cosines(images), predictor.device)
+            _seconds(lambda: predictor.scores(given), predictor.device)
             / _seconds(lambda: plain.vit(images.to(plain.dtype)), predictor.device)
             for _ in range(ROUNDS + 1)
         ]

@@ -204,6 +204,17 @@ def _absolute(source: str | None) -> str | None:
     return f"{prefix}{Path(path).absolute()}{colon}{columns}" if Path(path).exists() else source
 
 
+def open_data(values: Mapping[str, Any]) -> Splits:
+    """The splits that a run with these values would open.
+
+    Raises:
+        ConfigError, DataError: as `prepare`.
+    """
+    device = str(_section(dict(values), "runtime").get("device", "auto"))
+    config = with_preset(dict(values), inspect_machine(device), origin="the settings").config
+    return open_splits(config.data, seed=config.runtime.seed)
+
+
 def gather_values(
     data: Data | None,
     named: Mapping[str, str | None],
@@ -228,6 +239,12 @@ def gather_values(
     values = merge(values, parse_assignments(settings or []))
     if data is not None and not isinstance(data, Splits):
         values = merge(values, {"data": {"source": str(data)}})
+    for field, value in named.items():
+        if field == "method" and value is not None and values.get(field, value) != value:
+            raise ConfigError(
+                f"--method {value}: the configuration says method: {values[field]}, with that method's settings. Take "
+                "one of the two, or leave method, model, loss and train out of the configuration."
+            )
     values = merge(values, {field: value for field, value in named.items() if value is not None})
     if needs_source and not _section(values, "data").get("source"):
         raise ConfigError(
@@ -291,6 +308,8 @@ def _printable(splits: Splits) -> Splits:
 
 
 def _remembered(images: LabelledImages) -> LabelledImages:
+    if isinstance(images.source, RememberedImages):
+        return images
     return LabelledImages(RememberedImages(images.source), images.rows, images.labels, images.class_names)
 
 
@@ -303,6 +322,7 @@ def _preprocessing(config: RunConfig, backbone: FrozenViT, size: tuple[int, int]
         std=backbone.record.std,
         interpolation=image.interpolation,
         test_crop=image.test_crop,
+        test_views=image.test_views,
         crop_area=image.crop_area,
         crop_aspect=image.crop_aspect,
         flip=image.flip,

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from lpt.config import DataConfig
-from lpt.data.longtail import ShotGroups
+from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.remembered import remember
 from lpt.data.sources import open_images
@@ -31,7 +31,6 @@ from lpt.evaluation.shift import (
     evaluate_data_shift,
     evaluate_shift,
     pass_names,
-    stratified_subset,
 )
 from lpt.files import write_json
 from lpt.hardware import cores_here

@@ -100,7 +100,9 @@ class RunFolder:
             RunError: it cannot be written.
         """
         facts = self._facts()
-        write_json(self.facts, facts | {"preparing_seconds": facts.get("preparing_seconds", {}) | {part: seconds}})
+        taken = facts.get("preparing_seconds", {})
+        taken[part] = taken.get(part, 0.0) + seconds  # what an interrupted run did before counts too
+        write_json(self.facts, facts | {"preparing_seconds": taken})
 
     def preparing_seconds(self) -> float:
         """What all such parts took."""

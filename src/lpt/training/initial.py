@@ -102,7 +102,7 @@ def split_features(
     progress: Progress = lambda done: None,
     processes: Processes = ALONE,
 ) -> FloatArray:
-    """Features of all images of a split, in order, with the test transform, [n, D].
+    """Features of all images of a split, in order, with the test transform (its central view), [n, D].
 
     Args:
         encode: what gives features, e.g. `backbone.features` or a model's `query`.
@@ -113,7 +113,9 @@ def split_features(
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
     with processes.apart():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
-            features.append(encode(preprocessing.normalize(batch.images.to(backbone.device))).float().cpu().numpy())
+            images_here = batch.images[:, 0] if preprocessing.test_views > 1 else batch.images  # the centre
+            inputs = preprocessing.normalize(images_here.to(backbone.device))
+            features.append(encode(inputs).float().cpu().numpy())
             done += len(batch.labels)
             progress(done)
     return np.concatenate(processes.gather(features))

@@ -41,8 +41,9 @@ def phase_plan(config: RunConfig, phase: int) -> PhasePlan:
 
 def phase_samplers(images: LabelledImages, config: RunConfig, plan: PhasePlan) -> dict[str, Sampler]:
     """A sampler for each stream; streams are named after how they draw."""
+    per_class, beta = config.train.images_per_class, config.loss.effective_beta
     return {
-        stream: new_sampler(stream, images.labels, config.train.images_per_class, plan.seed, plan.phase, stream)
+        stream: new_sampler(stream, images.labels, per_class, plan.seed, plan.phase, stream, beta=beta)
         for stream in config.streams
     }
 

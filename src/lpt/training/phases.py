@@ -20,13 +20,15 @@ from lpt.losses import (
     GCL,
     LDAM,
     AsymmetricGCL,
+    BalancedSoftmax,
+    CrossEntropy,
     Focal,
     LogitAdjusted,
     LongTailedLoss,
     effective_number_weights,
     inverse_frequency_weights,
 )
-from lpt.model import LPT, Classifier
+from lpt.model import LPT, Classifier, TunedViT
 from lpt.processes import Processes
 from lpt.training.batches import Batches
 from lpt.training.checkpoint import (
@@ -179,7 +181,9 @@ class Trainer:
         start = self.config.model.head_init
         if start == "random":
             return
-        features = self._features(self.model.backbone.features, start.replace("_", " "))
+        model = self.model
+        encode = model.plain_features if isinstance(model, TunedViT) else model.backbone.features
+        features = self._features(encode, start.replace("_", " "))
         if start == "class_means":
             head_from_class_means(self.model, features, self.images.labels)
         else:
@@ -309,13 +313,17 @@ def new_loss(settings: LossConfig, counts: list[int], stream: str) -> LongTailed
         case "focal":
             return Focal(counts, s.scale, s.focal_gamma, class_weights=weights)
         case "ldam":
-            return LDAM(counts, s.scale, s.margin, class_weights=weights)
-        case "cross_entropy" | "logit_adjusted" | "balanced_softmax":
-            return LogitAdjusted(counts, probe_tau(s), s.scale, s.label_smoothing, class_weights=weights)
+            return LDAM(counts, s.scale, s.ldam_margin, class_weights=weights)
+        case "cross_entropy":
+            return CrossEntropy(counts, s.scale, s.label_smoothing, class_weights=weights)
+        case "balanced_softmax":
+            return BalancedSoftmax(counts, s.scale, s.label_smoothing, class_weights=weights)
+        case "logit_adjusted":
+            return LogitAdjusted(counts, s.tau, s.scale, s.label_smoothing, class_weights=weights)
 
 
 def probe_tau(settings: LossConfig) -> float:
-    """Strength of the logit adjustment in a loss of the cross-entropy family: 0 for the plain one."""
+    """Strength of the logit adjustment of the probe that a head starts at: that of the loss, 0 for other losses."""
     return {"logit_adjusted": settings.tau, "balanced_softmax": 1.0}.get(settings.name, 0.0)
 
 

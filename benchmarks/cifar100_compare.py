@@ -1,0 +1,172 @@
+"""Every method on CIFAR-100-LT: settings chosen on the development cut, then compared on the test images.
+
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare trials --size 96 --share 0.5
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
+
+`trials` trains each method with as many settings as every other (TRIALS) on the development cut (DESIGN section 6: 50
+training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
+draws, and adds a row for each to docs/results/compare_trials.csv. A recipe's values in `lpt.methods.recipes` are those
+with the best mean of overall and few-shot accuracy there. `final` is `lpt compare` on the real cut; tables and plots go
+to docs/results/compare_cifar100_if100_96/. Both run unattended: what is finished is kept, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import lpt
+from benchmarks.cifar100_lt import SHARED, open_cifar
+from lpt.files import write_text
+from lpt.hardware import inspect_machine
+from lpt.methods.recipes import METHODS
+from lpt.run.compare import compare
+from lpt.run.compare_plan import DEFAULT_METHODS
+
+RESULTS = Path("docs/results")
+TRIALS_FILE = RESULTS / "compare_trials.csv"
+FIELDS = (
+    "method", "settings", "size", "draws", "imbalance", "seed", "overall", "mean_per_class", "many", "medium", "few",
+    "train_seconds", "machine", "date",
+)  # fmt: skip
+
+_FINE_TUNING = (
+    "train.phase1.lr=3e-5",
+    "train.phase1.lr=1e-4",
+    "train.phase1.lr=3e-4",
+    "train.phase1.lr=1e-4 train.phase1.layer_decay=1.0",
+    "train.phase1.lr=1e-4 model.head_init=linear_probe",
+)
+_RATES = (
+    "train.phase1.lr=5e-4",
+    "train.phase1.lr=1e-3",
+    "train.phase1.lr=2e-3",
+    "train.phase1.lr=4e-3",
+    "train.phase1.lr=8e-3",
+)
+TRIALS: dict[str, tuple[str, ...]] = {
+    "fine-tuning": _FINE_TUNING,
+    "fine-tuning-la": _FINE_TUNING,
+    "last-blocks": _FINE_TUNING,
+    "bias": _RATES,
+    "vpt-deep": _RATES,
+    "vpt-shallow": _RATES,
+    "lora": _RATES,
+    "adaptformer": _RATES,
+    "vpt-gcl-drw": _RATES,
+    "lpt-phase1": _RATES,
+    "lift": (
+        "train.phase1.lr=0.02",
+        "train.phase1.lr=0.04",
+        "train.phase1.lr=0.08",
+        "train.phase1.lr=0.16",
+        "train.phase1.optimizer=adamw train.phase1.lr=1e-3 train.phase1.warmup_epochs=1",
+    ),
+    "lpt": (
+        "train.phase2.lr=2e-3",
+        "train.phase2.lr=4e-3",
+        "train.phase2.lr=1e-3",
+        "train.phase2.lr=2e-3 model.query=prefix",
+        "train.phase1.epochs=6 train.phase2.epochs=6",
+    ),
+}
+"""Settings tried of each method: five each. The probes have none: their weight decay is chosen on training cuts."""
+
+
+def trials(args: argparse.Namespace) -> None:
+    """Train what is missing of the trials, one row each."""
+    console = Console()
+    splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
+    keys = ("method", "settings", "size", "draws", "imbalance", "seed")
+    done = {tuple(row[key] for key in keys) for row in _rows()}
+    steps = max(round(args.share * (len(splits.train) // 64)), 1)
+    draws = str(64 * 12 * steps)
+    for method in args.methods or TRIALS:
+        for settings in TRIALS[method]:
+            if (method, settings, str(args.size), draws, f"{args.imbalance:g}", str(args.seed)) in done:
+                continue
+            cut = f"trials_{args.size}_{draws}_if{args.imbalance:g}_seed{args.seed}"
+            folder = args.runs / cut / method / settings.replace(" ", "+").replace("train.phase1.", "")
+            console.rule(f"{METHODS[method].title}: {settings}")
+            if (folder / "config.yaml").exists():
+                result = lpt.resume(folder, splits, console=console)
+            else:
+                own = [f"image.size={args.size}", f"train.epoch_steps={steps}", f"runtime.seed={args.seed}"]
+                result = lpt.fit(
+                    splits, folder, preset="laptop", method=method, settings=[*own, *settings.split()], console=console
+                )
+            one = result.metrics["test"].to_dict()
+            row = {name: one[name] for name in FIELDS if name in one}
+            row |= {"method": method, "settings": settings, "size": args.size, "draws": draws, "seed": args.seed}
+            row |= {"imbalance": f"{args.imbalance:g}"}
+            row |= {"machine": inspect_machine().describe(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+            _add(row | {"train_seconds": _seconds(folder)})
+
+
+def final(args: argparse.Namespace) -> None:
+    """Compare on the test images, and copy tables and plots to the results."""
+    name = f"compare_cifar100_if{args.imbalance:g}_{args.size}"
+    folder = args.runs / name
+    compare(
+        lambda seed: open_cifar(args.source, imbalance=args.imbalance, development=False, seed=seed),
+        folder,
+        methods=args.methods or DEFAULT_METHODS,
+        seeds=args.seeds,
+        preset="laptop",
+        settings=[f"image.size={args.size}", *args.set],
+        console=Console(),
+    )
+    target = RESULTS / name
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in (".md", ".csv", ".json", ".png"):
+            shutil.copy2(path, target / path.name)
+    print(f"copied to {target}")
+
+
+def _rows() -> list[dict[str, str]]:
+    if not TRIALS_FILE.exists():
+        return []
+    with TRIALS_FILE.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _add(row: dict[str, Any]) -> None:
+    """Write the table with one more row, so that a kill leaves the old or the new one."""
+    shown = {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in row.items()}
+    lines = [*_rows(), shown]
+    text = [",".join(FIELDS)]
+    text += [",".join(f'"{line[key]}"' if "," in line[key] else line[key] for key in FIELDS) for line in lines]
+    write_text(TRIALS_FILE, "\n".join(text) + "\n")
+
+
+def _seconds(folder: Path) -> float:
+    return float(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["train_seconds"])
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["trials", "final"])
+    parser.add_argument("--size", type=int, default=96, help="input side, pixels")
+    parser.add_argument("--share", type=float, default=0.5, help="of the preset's draws, in trials")
+    parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the final comparison")
+    parser.add_argument("--seed", type=int, default=0, help="of the trials")
+    parser.add_argument("--imbalance", type=float, default=100)
+    parser.add_argument("--set", action="append", default=[], metavar="[METHOD:]A.B=C")
+    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    (trials if args.stage == "trials" else final)(args)
+
+
+if __name__ == "__main__":
+    main()

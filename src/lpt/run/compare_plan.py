@@ -1,0 +1,162 @@
+"""What a comparison consists of: its methods and seeds, what each cell is trained with, and what it is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lpt.config import RunConfig, merge, parse_assignments
+from lpt.data.longtail import stratified_validation
+from lpt.data.manifest import Splits
+from lpt.errors import ConfigError, DataError
+from lpt.methods.recipes import METHODS, method_named
+from lpt.randomness import seed_of
+from lpt.run.prepare import gather_values
+
+REFERENCE = "lpt"
+DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt")
+HOLDOUT = 0.2
+"""Share of each class that is held out for testing where there are no test images."""
+
+_OWN_SECTIONS = ("model", "loss")
+_OWN_TRAINING = ("sampling", "batch_size", "phase1", "phase2")
+_ALIKE = ("data", "backbone", "runtime", "preset", "method", "train.epoch_steps")
+"""What must be the same for all methods."""
+_OF_THE_MACHINE = ("runtime.", "train.micro_batch", "prefix_cache.", "data.cache", "data.source", "data.test")
+
+Opener = Callable[[int], Splits]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison as it was asked for.
+
+    Args:
+        methods: names, rows of the table.
+        seeds: of every random draw.
+        values: the user's configuration, which LPT is trained with.
+        own: further values of single methods, by name.
+        holdout: share of each class to test on where there are no test images.
+    """
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    values: dict[str, Any]
+    own: dict[str, dict[str, Any]]
+    holdout: float
+
+
+def plan_of(
+    data: str | Path | Opener | None,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    preset: str | None,
+    config: str | Path | Mapping[str, Any] | None,
+    settings: Sequence[str],
+    holdout: float,
+) -> Plan:
+    """The plan that a command asks for, its names and settings checked; arguments as for `lpt.run.compare.compare`.
+
+    Raises:
+        ConfigError: a method or setting is unknown, or not one that a comparison can have.
+    """
+    if not methods or not seeds:
+        raise ConfigError("compare: give at least one method and one seed")
+    for method in methods:
+        method_named(method)
+    for name, given in (("method", methods), ("seed", seeds)):
+        if len(set(given)) < len(given):
+            raise ConfigError(f"compare: a {name} is given twice: {', '.join(map(str, given))}")
+    if not 0 < holdout < 1:
+        raise ConfigError(f"holdout: a share between 0 and 1 is needed, got {holdout:g}")
+    common, own = [], dict[str, list[str]]()
+    for setting in settings:
+        method, colon, rest = setting.partition(":")
+        if colon and method in METHODS and method != REFERENCE:
+            own.setdefault(method, []).append(rest)
+        else:
+            common.append(setting.removeprefix(f"{REFERENCE}:"))
+    source = None if callable(data) else data
+    values = gather_values(source, {"preset": preset}, config, common, needs_source=not callable(data))
+    if values.get("method", REFERENCE) != REFERENCE:
+        raise ConfigError("compare: methods are given by --methods, not in the configuration")
+    if "seed" in (values.get("runtime") or {}):
+        raise ConfigError("compare: seeds are given by --seeds, not as runtime.seed")
+    return Plan(tuple(methods), tuple(seeds), values, _own_values(own, methods), holdout)
+
+
+def _own_values(own: Mapping[str, list[str]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings of single methods; what all must have alike cannot be one of them."""
+    parsed = {}
+    for method, assignments in own.items():
+        for assignment in assignments:
+            path = assignment.partition("=")[0]
+            if any(path == one or path.startswith(f"{one}.") for one in _ALIKE):
+                raise ConfigError(f"--set {method}:{assignment}: {path} must be the same for all methods")
+        if method not in methods:
+            raise ConfigError(f"--set {method}:{assignments[0]}: {method} is not among the methods to compare")
+        parsed[method] = parse_assignments(assignments)
+    return parsed
+
+
+def cell_values(plan: Plan, method: str, base: RunConfig) -> dict[str, Any]:
+    """The configuration that a method is trained with, over the preset's.
+
+    LPT has the user's values. The other methods share data, backbone, pictures and machine with it, and take what is
+    trained, loss and rates from their recipe, for the same draws.
+
+    Args:
+        plan: the comparison.
+        method: its name.
+        base: LPT's configuration; fields may still be `auto`.
+    """
+    values = plan.values
+    if method != REFERENCE:
+        train = {key: value for key, value in values.get("train", {}).items() if key not in _OWN_TRAINING}
+        shared = {key: value for key, value in values.items() if key not in _OWN_SECTIONS}
+        values = merge({**shared, "train": train}, METHODS[method].values(base))
+    return merge(values, {"method": method, **plan.own.get(method, {})})
+
+
+def with_test_images(splits: Splits, holdout: float, seed: int) -> Splits:
+    """The splits with test images: those there are, else a share of each class, cut out of train.
+
+    Shot groups go by the counts before that cut.
+
+    Raises:
+        DataError: every class is too small to give a test image.
+    """
+    if splits.test is not None and len(splits.test):
+        return splits
+    kept, held, small = stratified_validation(splits.train.labels, holdout, seed_of(seed, "compare", "holdout"))
+    if not len(held):
+        raise DataError("there are no test images, and every class is too small to hold some out: give --test")
+    note = (
+        f"No test images were given: {100 * holdout:g} % of each class, {len(held):,} images, are held out for testing"
+    )
+    note += f"; {len(small):,} classes are too small and are not tested." if len(small) else "."
+    train = splits.train
+    return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
+
+
+def differences(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    """Fields in which the configuration of a trained cell is not what is wanted now.
+
+    What is still `auto` or open in `wanted`, and what is the machine's, does not count.
+    """
+    found = dict(_leaves(stored))
+    return [
+        f"{path} was {found.get(path)!r}, is {value!r}"
+        for path, value in _leaves(wanted)
+        if value not in ("auto", None) and found.get(path) != value and not path.startswith(_OF_THE_MACHINE)
+    ]
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
