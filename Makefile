@@ -3,10 +3,11 @@
 #   make test    the test suite
 # A target installs what it needs into .venv first, and again whenever pyproject.toml changes.
 #   make test PYTHON=python3.12          another interpreter
-#   make test PYTEST_ARGS="-m 'not slow'"
+#   make test PYTEST_ARGS="-m 'not slow'" PROCESSES=1
 
 PYTHON ?= python3
 VENV   ?= .venv
+PROCESSES ?= auto
 BIN    := $(VENV)/bin
 DEV    := $(VENV)/.installed-dev
 DEMO   := $(VENV)/.installed-demo
@@ -22,7 +23,7 @@ demo: $(DEMO)
 	$(BIN)/lpt demo $(DEMO_ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

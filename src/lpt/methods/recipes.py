@@ -2,8 +2,8 @@
 
 A recipe says what is trained, where it enters the blocks, its head, its loss and its sampling. Draws are those of the
 preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
-LPT's two phases have together. Rates were chosen on the development cut with as many trials for each method
-(docs/results.md says which).
+LPT's two phases have together. Rates of the methods beside LPT are common ones; which were tried for each on the
+development cut stands in docs/results.md.
 """
 
 from __future__ import annotations
