@@ -10,6 +10,9 @@ from pathlib import Path
 
 # Tiny tensors gain nothing from threads, and spinning threads of several test processes would take each other's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the same for runs that take all cores themselves
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; what is printed to files has a width of its own
 
 import numpy as np
 import pytest

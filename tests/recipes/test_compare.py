@@ -151,7 +151,7 @@ def test_the_demos_digits_compared(tmp_path: Path) -> None:
     from lpt.demo.run import digit_splits
 
     budget = ["train.batch_size=16", "train.epoch_steps=5", "train.phase1.epochs=4", "train.phase2.epochs=1"]
-    own = ["backbone.name=lpt-demo-glyphs", "model.prompt_length=4", "model.pool_size=8", "runtime.threads=2"]
+    own = ["backbone.name=lpt-demo-glyphs", "model.prompt_length=4", "model.pool_size=8", "runtime.threads=1"]
     common = [f"{key}={json.dumps(value)}" for key, value in COMMON.items()]
     compared = compare(
         digit_splits,

@@ -31,6 +31,17 @@ class SmallMemory(torch.nn.Module):
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         return self.objective.trainable()
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return self.objective.streams
+
+    @property
+    def takes_noise(self) -> bool:
+        return self.objective.takes_noise
+
+    def reweight(self, now: bool) -> None:
+        self.objective.reweight(now)
+
     def forward(self, chunk: Chunk, eta: float) -> Any:
         self.tried.append(len(chunk.labels))
         part = self.objective(chunk, eta)

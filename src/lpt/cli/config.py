@@ -59,7 +59,7 @@ def _fields(prefix: str, section: type[Section]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     for column in ("field", "type", "default", "meaning"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "field")
     for path, kind, default, description in _rows(prefix, section):
         table.add_row(Text(path, style="bold"), Text(kind), Text(default), Text(description))
     return table
