@@ -30,9 +30,6 @@ from rich.table import Table
 
 from benchmarks.counts import counted_ratios, gflop_per_image
 from benchmarks.speed_cases import (
-    CACHED,
-    INFERENCE,
-    PHASE2,
     QUICK_SIZE,
     RATIOS,
     Contest,
@@ -180,10 +177,11 @@ def ratios_of(times: dict[Any, Times], counts: dict[Key, float], precisions: lis
             share = {"counted": round(counted[name], 4), "share_of_counted": rounded(one["measured"] / counted[name])}
             found.append({"precision": precision, "name": name, **one, **share})
     if len(precisions) == 2:
-        for case in (PHASE2, CACHED, INFERENCE):
-            slow, fast = (times[precision, Key("lpt", case)].seconds for precision in precisions)
-            name = f"{case}, {precisions[0]} against {precisions[1]}"
-            found.append({"precision": "both", "name": name, **ratio(slow, fast)})
+        wide, low = precisions
+        for name, (first, second) in RATIOS.items():
+            if first.form == "textbook":  # what a user gains in all: the textbook in float32 against LPT in bfloat16
+                one = ratio(times[wide, first].seconds, times[low, second].seconds)
+                found.append({"precision": "both", "name": f"{name}, textbook {wide} against LPT {low}", **one})
     return found
 
 

@@ -125,3 +125,23 @@ def test_a_disagreement_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "agreement", lambda *arguments: found)
     with pytest.raises(SystemExit, match="differ"):
         speed.main(["--quick"])
+
+
+def test_what_bfloat16_gains_in_all_is_against_the_textbook_in_float32() -> None:
+    """The ratio the issue asks for: 4 s of the float32 textbook against 1 s of LPT in bfloat16 is 4, not 2."""
+    seconds = {
+        ("float32", "textbook"): 4.0,
+        ("bfloat16", "textbook"): 3.0,
+        ("float32", "lpt"): 2.0,
+        ("bfloat16", "lpt"): 1.0,
+    }
+    keys = {key for pair in speed.RATIOS.values() for key in pair}
+    times = {
+        (precision, key): speed.Times([seconds.get((precision, key.form), 1.0)], 0, 0)
+        for precision in ("float32", "bfloat16")
+        for key in keys
+    }
+    found = speed.ratios_of(times, dict.fromkeys(keys, 1.0), ["float32", "bfloat16"])
+    both = {one["name"]: one["measured"] for one in found if one["precision"] == "both"}
+    assert len(both) == 4
+    assert both["phase-2 step, textbook float32 against LPT bfloat16"] == 4.0
