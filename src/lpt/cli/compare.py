@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +15,7 @@ _RUN = "Run"
 
 
 def compare(
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help=options.DATA_HELP + " May stand in --config.")
-    ] = None,
+    data: options.DataOrConfig = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison; gone on with if it is there."),
@@ -36,9 +33,7 @@ def compare(
         float,
         typer.Option(metavar="SHARE", help="Of each class, held out for testing where there are no test images."),
     ] = 0.2,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")
-    ] = None,
+    preset: options.Preset = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML configuration of LPT, and of what all methods share.")
     ] = None,
@@ -89,7 +84,6 @@ def compare(
         "image.size": None if size is None else options.parse_size(size),
         "runtime.device": device,
     }
-    settings = [f"{path}={json.dumps(value, default=str)}" for path, value in given.items() if value is not None]
     chosen = DEFAULT_METHODS if methods is None else tuple(METHODS) if methods == "all" else _listed(methods)
     run_comparison(
         data,
@@ -100,7 +94,7 @@ def compare(
         holdout=holdout,
         preset=preset,
         config=config,
-        settings=[*settings, *(set_ or [])],
+        settings=[*options.assignments(given), *(set_ or [])],
         overwrite=overwrite,
         console=output_console(quiet=quiet),
     )

@@ -96,9 +96,6 @@ def evaluate(
 
     **Domain shift:** lpt evaluate runs/photos more_photos/ --shift corruptions --shift sketches/ --output results/shift
     """
-    from lpt.run.evaluate import evaluate_pack
-    from lpt.run.shift import evaluate_pack_shift, parse_shift
-
     values = {
         "image_root": image_root,
         "image_column": image_column,
@@ -118,9 +115,13 @@ def evaluate(
         "progress": error_console(),
     }
     if shift:
+        from lpt.run.shift import evaluate_pack_shift, parse_shift
+
         request = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
         evaluate_pack_shift(options.find_pack(pack), data, request, **common)
     elif severities or shift_images is not None:
         raise ConfigError("--severities and --shift-images say how --shift is measured: add --shift corruptions")
     else:
+        from lpt.run.evaluate import evaluate_pack
+
         evaluate_pack(options.find_pack(pack), data, **common)

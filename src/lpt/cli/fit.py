@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,16 +17,12 @@ _WITH_RESUME = {"resume", "quiet"}
 
 def fit(
     ctx: typer.Context,
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help=options.DATA_HELP + " May stand in --config.")
-    ] = None,
+    data: options.DataOrConfig = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FOLDER", help="Run folder to make. Default: runs/DATA-DATE-TIME."),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")
-    ] = None,
+    preset: options.Preset = None,
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="lpt, or one to compare it with: lpt methods lists all.")
     ] = None,
@@ -98,7 +93,7 @@ def fit(
         "runtime.device": device,
         "runtime.seed": seed,
     }
-    settings = [*_assignments(given), *(set_ or [])]
+    settings = [*options.assignments(given), *(set_ or [])]
     how: dict[str, Any] = dict(preset=preset, method=method, config=config, settings=settings)
     if dry_run:
         from lpt.run.dry_run import dry_run as try_out
@@ -108,10 +103,6 @@ def fit(
     from lpt.run.fit import fit as fit_run
 
     fit_run(data, output, **how, overwrite=overwrite, console=console)
-
-
-def _assignments(given: dict[str, Any]) -> list[str]:
-    return [f"{path}={json.dumps(value, default=str)}" for path, value in given.items() if value is not None]
 
 
 def _refuse_beside_resume(ctx: typer.Context) -> None:

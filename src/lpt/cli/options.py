@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +18,8 @@ DATA_HELP = (
 _DATA, _MODEL = "Data", "Backbone and machine"
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+DataOrConfig = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP + " May stand in --config.")]
+Preset = Annotated[str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")]
 PackPath = Annotated[
     Path, typer.Argument(metavar="PACK", help="Prompt pack, or run folder that holds one.", show_default=False)
 ]
@@ -77,6 +80,11 @@ Size = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
+
+
+def assignments(given: dict[str, Any]) -> list[str]:
+    """Options by the field they set, as `--set` writes them; those that were not given are left out."""
+    return [f"{path}={json.dumps(value, default=str)}" for path, value in given.items() if value is not None]
 
 
 def parse_size(text: str) -> int | list[int] | str:

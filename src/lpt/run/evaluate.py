@@ -127,8 +127,7 @@ def evaluate_pack(
     _print(measured, split, console)
     if output is not None and processes.writes:
         write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
-        probable = info.probabilities.scale, info.probabilities.temperature
-        write_predictions(output / "predictions.csv", measured.predictions, one.images, *probable)
+        write_predictions(output / "predictions.csv", measured.predictions, one.images, scale, temperature)
         write_metrics(output / "metrics.json", {split: measured}, _facts(one.pack.path, info, data, len(one.skipped)))
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
