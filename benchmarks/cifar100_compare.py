@@ -41,8 +41,8 @@ _FINE_TUNING = (
     "train.phase1.lr=3e-5",
     "train.phase1.lr=1e-4",
     "train.phase1.lr=3e-4",
-    "train.phase1.lr=1e-4 train.phase1.layer_decay=1.0",
-    "train.phase1.lr=1e-4 model.head_init=linear_probe",
+    "train.phase1.lr=1e-3",
+    "train.phase1.lr=3e-4 train.phase1.layer_decay=1.0",
 )
 _RATES = (
     "train.phase1.lr=5e-4",
@@ -51,6 +51,7 @@ _RATES = (
     "train.phase1.lr=4e-3",
     "train.phase1.lr=8e-3",
 )
+_ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=null"
 TRIALS: dict[str, tuple[str, ...]] = {
     "fine-tuning": _FINE_TUNING,
     "fine-tuning-la": _FINE_TUNING,
@@ -71,9 +72,9 @@ TRIALS: dict[str, tuple[str, ...]] = {
     ),
     "lpt": (
         "train.phase2.lr=2e-3",
-        "train.phase2.lr=4e-3",
-        "train.phase2.lr=1e-3",
-        "train.phase2.lr=2e-3 model.query=prefix",
+        "model.group_init=shared",
+        _ADAPTER,
+        f"{_ADAPTER} model.group_init=shared",
         "train.phase1.epochs=6 train.phase2.epochs=6",
     ),
 }

@@ -106,6 +106,9 @@ class ModelConfig(Architecture, Section):
     key_init: Literal["random", "kmeans"] = Field(
         "random", description="Keys at the start of phase 2: random, or k-means centres of the training queries."
     )
+    group_init: Literal["random", "shared"] = Field(
+        "random", description="Group prompts at the start of phase 2: random, or that added to the shared prompt."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -115,11 +118,13 @@ class ModelConfig(Architecture, Section):
             raise ValueError("query prefix needs shared_blocks of at least 1 (before block 1 all images look the same)")
         if self.head_init == "linear_probe" and self.head != "linear":
             raise ValueError("head_init linear_probe needs head: linear")
-        others = {"adapter_size": self.adapter_size, "lora_rank": self.lora_rank, "weights": self.weights != "none"}
-        asked = [name for name, value in others.items() if value]
-        if self.grouped and (asked or self.head != "cosine"):
-            named = ", ".join([*asked, *(["head"] if self.head != "cosine" else [])])
-            raise ValueError(f"prompts: grouped (LPT) has a cosine head and trains prompts alone; got {named} besides")
+        refused = {"lora_rank": self.lora_rank, "weights": self.weights != "none", "head": self.head != "cosine"}
+        asked = [f"{name} {getattr(self, name)}" for name, differs in refused.items() if differs]
+        if self.grouped and asked:
+            raise ValueError(
+                "prompts: grouped (LPT) has a cosine head, and no LoRA or weights of the backbone that train; got "
+                + ", ".join(asked)
+            )
         return self
 
 

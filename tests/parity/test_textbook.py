@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import lpt.model.backbone
 from lpt.model import LPT, FrozenViT
+from lpt.model.adapters import Adapters
 from oracle import (
     PARAMETERS,
     Textbook,
@@ -263,6 +265,47 @@ def test_plain_attention(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     probe(textbook(images)).backward()
     probe(model(images)).backward()
     assert_same_gradients(model, textbook, PARAMETERS)
+
+
+class WithAdapters(Textbook):
+    """The two-pass model with an adapter beside the MLP of every block, in the query as in the final pass."""
+
+    adapters: Adapters
+
+    def block(self, i: int, x: Tensor, *prompts: Tensor) -> Tensor:
+        block, tokens = self.vit.blocks[i], torch.cat([x, *prompts], dim=1)
+        tokens = tokens + block.ls1(block.attn(block.norm1(tokens)))
+        return (tokens + block.ls2(block.mlp(block.norm2(tokens))) + self.adapters(i, tokens))[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize("shared_blocks", [0, 2, 3])
+def test_adapters_belong_to_what_all_images_share(shared_blocks: int) -> None:
+    """Outputs and gradients; their own gradient in phase 1."""
+    plain, lpt, images = build("everything", shared_blocks)
+    depth, width = lpt.backbone.depth, lpt.backbone.width
+    adapters = Adapters(depth, width, 3, norm=True, scale=None).double()
+    randomise(adapters, seed=5)
+    model = LPT(
+        lpt.backbone, len(plain.head), len(plain.shared[0]), shared_blocks, POOL, plain.top_k, adapters=adapters
+    ).double()
+    model.load_state_dict({**lpt.state_dict(), **{f"adapters.{n}": t for n, t in adapters.state_dict().items()}})
+    textbook = WithAdapters(**vars(plain))
+    textbook.adapters = copy.deepcopy(adapters)
+
+    assert_same_outputs(model, textbook, images)
+    train_only(model, *PARAMETERS)
+    textbook.train_only(*PARAMETERS)
+    probe(textbook(images)).backward()
+    probe(model(images)).backward()
+    assert_same_gradients(model, textbook, PARAMETERS)
+
+    for one in (model, textbook):
+        one.adapters.zero_grad()
+        one.forward_shared(images).square().sum().backward()
+    for got, reference in zip(adapters.parameters(), textbook.adapters.parameters(), strict=True):
+        assert got.grad is not None
+        assert reference.grad is not None
+        assert_close(got.grad, reference.grad, "gradient of an adapter")
 
 
 @pytest.mark.parametrize("shared_blocks", [0, 2, 3])

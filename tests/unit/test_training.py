@@ -22,6 +22,7 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import draw_cloud
 from lpt.model import LPT, FrozenViT
+from lpt.model.adapters import Adapters
 from lpt.processes import ALONE
 from lpt.randomness import torch_generator
 from lpt.training.batches import ImageBatch
@@ -34,6 +35,7 @@ from lpt.training.checkpoint import (
     save_checkpoint,
 )
 from lpt.training.folder import RunFolder
+from lpt.training.initial import groups_from_shared
 from lpt.training.loop import PhasePlan, StepRecord, chunks, train_steps
 from lpt.training.objective import PhaseObjective, dropout_mask, instance_weight
 from lpt.training.phases import build_objective
@@ -233,6 +235,23 @@ def test_both_phases_leave_the_shared_prompt_of_phase_1() -> None:
     assert "shared.tokens" not in objective.trainable()
     train(model, plan_of(2))
     assert torch.equal(model.shared.tokens, shared)
+
+
+def test_adapters_train_with_the_shared_prompt() -> None:
+    small = small_model()
+    adapters = Adapters(small.backbone.depth, small.backbone.width, 2)
+    model = LPT(small.backbone, len(COUNTS), prompt_length=2, pool_size=5, top_k=2, adapters=adapters)
+    names = {f"adapters.{name}" for name, _ in adapters.named_parameters()}
+    assert set(PhaseObjective(model, 1, {}, 0.5).trainable()) == TRAINED[1] | names
+    assert set(PhaseObjective(model, 2, {}, 0.5).trainable()) == TRAINED[2]
+
+
+def test_group_prompts_can_start_at_the_shared_prompt() -> None:
+    model = small_model()
+    drawn = model.groups.prompts.detach().clone()
+    groups_from_shared(model)
+    for group, random in zip(model.groups.prompts, drawn, strict=True):
+        assert torch.allclose(group, model.shared.tokens[model.shared_blocks :] + random)
 
 
 def test_records_say_what_a_step_did() -> None:

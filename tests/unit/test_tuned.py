@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lpt.architecture import Architecture
 from lpt.config import PhaseConfig
 from lpt.errors import ConfigError
-from lpt.model import LPT, FrozenViT, TunedViT, to_bfloat16
+from lpt.model import LPT, FrozenViT, TunedViT, build_model, to_bfloat16
+from lpt.model.adapters import Adapters
 from lpt.model.pretrained import weight_hash
 from lpt.training.schedule import build_optimizer
 from oracle import randomise, small_vit
@@ -20,9 +22,15 @@ IMAGES = torch.randn(3, 3, 24, 24, dtype=torch.float64, generator=torch.Generato
 CLASSES = 5
 
 
+def built(backbone: FrozenViT, **parts: Any) -> TunedViT:
+    model = build_model(Architecture(**{"prompts": "none", "head": "linear", **parts}), backbone, CLASSES)
+    assert isinstance(model, TunedViT)
+    return model
+
+
 def tuned(**parts: Any) -> TunedViT:
     torch.manual_seed(0)
-    model = TunedViT(FrozenViT(small_vit()), CLASSES, **parts).double()
+    model = built(FrozenViT(small_vit()), **parts).double()
     with torch.no_grad():
         for parameter in [*model.lora.parameters(), *(model.adapters.parameters() if model.adapters else ())]:
             parameter.add_(0.1 * torch.randn_like(parameter))  # those that start at zero would hide themselves
@@ -108,7 +116,7 @@ def test_lora_adds_its_product_to_the_attention() -> None:
 def test_training_starts_at_the_plain_backbone(parts: dict[str, Any]) -> None:
     if "lora_rank" in parts:
         pytest.importorskip("peft")
-    model = TunedViT(FrozenViT(small_vit()), CLASSES, **parts).double()
+    model = built(FrozenViT(small_vit()), **parts).double()
     assert torch.allclose(model.features(IMAGES), plain_features(small_vit(), IMAGES), atol=1e-10)
 
 
@@ -122,7 +130,7 @@ def test_the_backbone_given_stays_as_it_is(parts: dict[str, Any]) -> None:
         pytest.importorskip("peft")
     backbone = FrozenViT(small_vit())
     before = weight_hash(backbone.vit)
-    model = TunedViT(backbone, CLASSES, **parts).double()
+    model = built(backbone, **parts).double()
     model.requires_grad_(True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):  # LoRA's first factor has no gradient at first
@@ -146,7 +154,7 @@ def test_the_state_is_all_there_is_to_keep(parts: dict[str, Any]) -> None:
         pytest.importorskip("peft")
     model = tuned(**parts)
     randomise(model, seed=3)
-    other = TunedViT(FrozenViT(small_vit()), CLASSES, **parts).double()
+    other = built(FrozenViT(small_vit()), **parts).double()
     assert not torch.allclose(other.forward_shared(IMAGES), model.forward_shared(IMAGES))
     other.load_state_dict(model.state_dict())
     assert torch.allclose(other.forward_shared(IMAGES), model.forward_shared(IMAGES), atol=1e-12)
@@ -158,7 +166,7 @@ def test_bfloat16_is_near_float32_and_trained_weights_stay_wide(parts: dict[str,
     if "lora_rank" in parts:
         pytest.importorskip("peft")
     torch.manual_seed(0)
-    model = TunedViT(FrozenViT(small_vit(dtype=torch.float32)), CLASSES, **parts)
+    model = built(FrozenViT(small_vit(dtype=torch.float32)), **parts)
     images = IMAGES.float()
     exact = model.forward_shared(images).detach()
     to_bfloat16(model)
@@ -175,20 +183,18 @@ def test_a_head_can_start_from_features_in_bfloat16(parts: dict[str, Any]) -> No
     if "lora_rank" in parts:
         pytest.importorskip("peft")
     torch.manual_seed(0)
-    model = TunedViT(FrozenViT(small_vit(dtype=torch.float32)), CLASSES, **parts)
+    model = built(FrozenViT(small_vit(dtype=torch.float32)), **parts)
     exact = plain_features(small_vit(dtype=torch.float32), IMAGES.float())
     to_bfloat16(model)
     near = model.plain_features(IMAGES.float())
     assert float((near - exact).detach().abs().max()) < 0.1 * float(exact.detach().abs().max())
 
 
-@pytest.mark.parametrize(
-    ("parts", "said"),
-    [({"weights": "last_blocks", "last_blocks": 5}, "1..4"), ({"adapter_size": -1}, "at least 1")],
-)
-def test_sizes_out_of_range_are_refused(parts: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        TunedViT(FrozenViT(small_vit()), CLASSES, **parts)
+def test_sizes_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"1\.\.4"):
+        built(FrozenViT(small_vit()), weights="last_blocks", last_blocks=5)
+    with pytest.raises(ConfigError, match="at least 1"):
+        Adapters(depth=2, width=8, size=0)
 
 
 # --- rates of single tensors ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lpt.architecture import Architecture
+from lpt.model.adapters import Adapters
 from lpt.model.backbone import FrozenViT
 from lpt.model.lpt import LPT
 from lpt.model.tuned import TunedViT
@@ -21,16 +22,19 @@ def build_model(architecture: Architecture, backbone: FrozenViT, num_classes: in
         ConfigError: a size is out of range for this backbone.
     """
     a = architecture
+    adapters = None
+    if a.adapter_size:
+        adapters = Adapters(
+            backbone.depth, backbone.width, a.adapter_size, norm=a.adapter_norm, scale=a.adapter_scale
+        )  # fmt: skip
     if a.prompts == "grouped":
-        return LPT(backbone, num_classes, a.prompt_length, a.shared_blocks, a.pool_size, a.top_k, a.query)
+        return LPT(backbone, num_classes, a.prompt_length, a.shared_blocks, a.pool_size, a.top_k, a.query, adapters)
     return TunedViT(
         backbone,
         num_classes,
         prompts=a.prompts,
         prompt_length=a.prompt_length,
-        adapter_size=a.adapter_size,
-        adapter_norm=a.adapter_norm,
-        adapter_scale=a.adapter_scale,
+        adapters=adapters,
         lora_rank=a.lora_rank,
         weights=a.weights,
         last_blocks=a.last_blocks,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lpt.errors import ConfigError
+from lpt.model.adapters import Adapters
 from lpt.model.backbone import FrozenViT, KeyValue, QueryKeyValue
 from lpt.model.head import CosineHead
 from lpt.model.prompts import GroupPrompts, Matching, SharedPrompt
@@ -46,8 +47,9 @@ class LPT(nn.Module):
     """A frozen backbone with a shared prompt, a pool of group prompts and a cosine head.
 
     `state_dict()` holds the four trainable tensors and nothing else: `shared.tokens` [L, P, D], `groups.prompts`
-    [M, L-K, P, D], `groups.keys` [M, D], `head.weight` [C, D]. The backbone is a plain attribute, since any number
-    of models may share it; it follows `to()`, never `train()`.
+    [M, L-K, P, D], `groups.keys` [M, D], `head.weight` [C, D]; and `adapters.*` [L, ...] where there are some. They
+    belong to what all images share: they train with the shared prompt and enter the query as it does. The backbone is
+    a plain attribute, since any number of models may share it; it follows `to()`, never `train()`.
 
     Gradients follow `requires_grad`: nothing that is frozen gets a graph. The model draws no random numbers; the
     dropout mask of training is handed in.
@@ -61,6 +63,7 @@ class LPT(nn.Module):
         top_k: group prompts k that are picked for an image and averaged.
         query: what picks them: the class token under the shared prompt after all blocks (`full`, as published), or
             after block K, through the final norm (`prefix`), which costs nothing: inference is one pass then.
+        adapters: bottlenecks beside every MLP (not in the paper); None: none.
 
     Raises:
         ConfigError: a size is out of range.
@@ -75,6 +78,7 @@ class LPT(nn.Module):
         pool_size: int = 20,
         top_k: int = 2,
         query: str = "full",
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(backbone, FrozenViT):
@@ -91,6 +95,12 @@ class LPT(nn.Module):
         self.shared = SharedPrompt(depth, prompt_length, width)
         self.groups = GroupPrompts(pool_size, depth - shared_blocks, prompt_length, width)
         self.head = CosineHead(num_classes, width)
+        self.adapters = adapters
+
+    @property
+    def shared_parts(self) -> list[nn.Module]:
+        """What all images share: trained in phase 1, frozen in phase 2."""
+        return [self.shared] if self.adapters is None else [self.shared, self.adapters]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> LPT:
         self.backbone._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
@@ -180,7 +190,7 @@ class LPT(nn.Module):
         """Image tokens after the first K blocks, [B, N, D]."""
         tokens = self.backbone.embed(images)
         for layer in range(self.shared_blocks):
-            tokens = self.backbone.block(layer, tokens, [shared[layer]])
+            tokens = self.backbone.block(layer, tokens, [shared[layer]], adapters=self.adapters)
         return tokens
 
     def _project(self, tokens: Tensor) -> QueryKeyValue:
@@ -206,8 +216,14 @@ class LPT(nn.Module):
             prompts = [shared[layer]]
             if group is not None:
                 prompts.append(self.backbone.prompt_key_value(layer, group[:, layer - first]))
-            known = projected if layer == first else None
-            tokens = self.backbone.block(layer, tokens, prompts, class_token_only=layer == last, projected=known)
+            tokens = self.backbone.block(
+                layer,
+                tokens,
+                prompts,
+                class_token_only=layer == last,
+                projected=projected if layer == first else None,
+                adapters=self.adapters,
+            )
         return self.backbone.norm(tokens)[:, 0]
 
     def _classify(

@@ -31,8 +31,7 @@ class TunedViT(nn.Module):
         prompts: none; `deep`: a prompt of its own in every block, whose output is dropped (VPT-deep, Jia et al., ECCV
             2022, eq. 5); `shallow`: prompt tokens that enter before the first block and go through all (eq. 4).
         prompt_length: prompt tokens P.
-        adapter_size: bottleneck r of AdaptFormer's adapters; 0: none.
-        adapter_norm, adapter_scale: as in `Adapters`.
+        adapters: bottlenecks beside every MLP; None: none.
         lora_rank: rank of LoRA (Hu et al., ICLR 2022) on the attention's projections, by the peft library; 0: none.
         weights: which of the backbone's weights train: none, the biases (BitFit, Ben Zaken et al., ACL 2022), the last
             blocks and the final norm, or all.
@@ -50,9 +49,7 @@ class TunedViT(nn.Module):
         *,
         prompts: Literal["none", "deep", "shallow"] = "none",
         prompt_length: int = 10,
-        adapter_size: int = 0,
-        adapter_norm: bool = False,
-        adapter_scale: float | None = 0.1,
+        adapters: Adapters | None = None,
         lora_rank: int = 0,
         weights: Weights = "none",
         last_blocks: int = 2,
@@ -75,8 +72,7 @@ class TunedViT(nn.Module):
         self.shallow = prompts == "shallow"
         blocks = {"none": 0, "shallow": 1, "deep": depth}[prompts]
         self.shared = SharedPrompt(blocks, prompt_length, width) if blocks else None
-        size, scale = adapter_size, adapter_scale
-        self.adapters = Adapters(depth, width, size, norm=adapter_norm, scale=scale) if size else None
+        self.adapters = adapters
         self.head: Head = (CosineHead if head == "cosine" else LinearHead)(num_classes, width)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> TunedViT:

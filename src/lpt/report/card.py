@@ -69,6 +69,7 @@ def method_line(method: Method) -> str:
             f"Long-tailed Prompt Tuning (Dong et al., ICLR 2023), {phases}; prompt length {method.prompt_length}, "
             f"{method.shared_blocks} shared-only blocks, {method.pool_size} group prompts of which {method.top_k} are "
             f"picked for an image{cheap}"
+            + (f"; adapters of {method.adapter_size} numbers beside every MLP" if method.adapter_size else "")
         )
     parts = {
         f"{method.prompts} prompts of {method.prompt_length} tokens": method.prompts != "none",

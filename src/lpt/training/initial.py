@@ -81,6 +81,12 @@ def keys_from_queries(model: LPT, queries: FloatArray, seed: int) -> None:
     model.groups.keys.copy_(centres.to(model.groups.keys))
 
 
+@torch.no_grad()
+def groups_from_shared(model: LPT) -> None:
+    """Start every group prompt at the shared prompt of its blocks, plus the random values it has."""
+    model.groups.prompts.add_(model.shared.tokens[model.shared_blocks :])
+
+
 def _spread_rows(unit: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Rows far from each other: each next one is drawn with probability proportional to its distance, [count]."""
     rows = [int(torch.randint(len(unit), (1,), generator=generator))]

@@ -47,8 +47,8 @@ class PhaseObjective(nn.Module):
 
     Args:
         model: the model; its `requires_grad` flags are set for the phase.
-        phase: of LPT, 1 trains the shared prompt and the head, 2 the pool, its keys and the head; every other model
-            trains all it has.
+        phase: of LPT, 1 trains what all images share (the shared prompt, adapters) and the head, 2 the pool, its keys
+            and the head; every other model trains all it has.
         losses: classification loss of each stream.
         similarity_weight: weight of the query-key similarity S.
     """
@@ -63,7 +63,8 @@ class PhaseObjective(nn.Module):
         self.similarity_weight = similarity_weight
         model.requires_grad_(True)
         if isinstance(model, LPT):
-            model.shared.requires_grad_(phase == 1)
+            for part in model.shared_parts:
+                part.requires_grad_(phase == 1)
             model.groups.requires_grad_(phase == 2)
 
     @property

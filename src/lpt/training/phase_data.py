@@ -118,7 +118,7 @@ def filled_prefix_cache(
     """The frozen part of every view that a plan of phase 2 draws in this process.
 
     Args:
-        model: with the shared prompt of phase 1.
+        model: as phase 1 left it.
         images, config, plan, preprocessing, processes: of the run.
         file: where to keep it, and what to go on from; None: in memory.
         show: called with the number of views; gives what is called with the number done.
@@ -127,8 +127,10 @@ def filled_prefix_cache(
         RunError: the file cannot be written.
     """
     record = model.backbone.record
-    tokens = model.shared.tokens.detach().cpu().contiguous()
-    weights = (sha256(tokens.numpy().tobytes()).hexdigest(), record and record.weight_hash)
+    frozen = sha256()
+    for tensor in (tensor for part in model.shared_parts for tensor in part.parameters()):
+        frozen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    weights = (frozen.hexdigest(), record and record.weight_hash)
     with processes.apart():
         cache = PrefixCache(
             phase_draws(images, config, plan, processes).distinct(len(images), plan.steps),

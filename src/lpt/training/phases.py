@@ -41,6 +41,7 @@ from lpt.training.checkpoint import (
 from lpt.training.folder import RunFolder
 from lpt.training.initial import (
     FloatArray,
+    groups_from_shared,
     head_from_class_means,
     head_from_probe,
     keys_from_queries,
@@ -146,7 +147,7 @@ class Trainer:
                 plan = replace(plan, micro_batch=position.micro_batch)
             first_step = position.step if phase == position.phase else 0
             if phase == 2 and first_step == 0:
-                self._timed("keys", self._start_keys)
+                self._timed("keys", self._start_groups)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
@@ -190,9 +191,13 @@ class Trainer:
             tau = probe_tau(self.config.loss)
             head_from_probe(self.model, features, self.images.labels, tau=tau, seed=self.config.runtime.seed)
 
-    def _start_keys(self) -> None:
-        if self.config.model.key_init == "kmeans" and isinstance(self.model, LPT):
-            keys_from_queries(self.model, self._features(self.model.query, "keys"), self.config.runtime.seed)
+    def _start_groups(self) -> None:
+        model, settings = self.model, self.config.model
+        assert isinstance(model, LPT)
+        if settings.group_init == "shared":
+            groups_from_shared(model)
+        if settings.key_init == "kmeans":
+            keys_from_queries(model, self._features(model.query, "keys"), self.config.runtime.seed)
 
     def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> FloatArray:
         return split_features(
