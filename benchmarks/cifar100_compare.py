@@ -1,13 +1,15 @@
 """Every method on CIFAR-100-LT: settings chosen on the development cut, then compared on the test images.
 
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare trials --size 96 --share 0.5
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
 `trials` trains each method with as many settings as every other (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. A recipe's values in `lpt.methods.recipes` are those
-with the best mean of overall and few-shot accuracy there. `final` is `lpt compare` on the real cut; tables and plots go
-to docs/results/compare_cifar100_if100_96/. Both run unattended: what is finished is kept, the same command goes on.
+with the best mean of overall and few-shot accuracy there. `ablations` does the same for LPT with one part changed at a
+time. `final` is `lpt compare` on the real cut; tables and plots go
+to docs/results/compare_cifar100_if100_96/. All run unattended: what is finished is kept, the same command goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from lpt.run.compare import compare
 from lpt.run.compare_plan import DEFAULT_METHODS
 
 RESULTS = Path("docs/results")
-TRIALS_FILE = RESULTS / "compare_trials.csv"
 FIELDS = (
     "method", "settings", "size", "draws", "imbalance", "seed", "overall", "mean_per_class", "many", "medium", "few",
     "train_seconds", "machine", "date",
@@ -80,17 +81,37 @@ TRIALS: dict[str, tuple[str, ...]] = {
 }
 """Settings tried of each method: five each. The probes have none: their weight decay is chosen on training cuts."""
 
+ABLATIONS = {
+    "lpt": (
+        "train.phase2.lr=2e-3",
+        *(f"model.shared_blocks={blocks}" for blocks in (0, 3, 9)),
+        *(f"model.pool_size={size}" for size in (5, 50)),
+        *(f"model.top_k={picks}" for picks in (1, 5)),
+        *(f"model.prompt_length={length}" for length in (3, 20)),
+        "loss.name=gcl",
+        "loss.name=cross_entropy",
+        "loss.instance_weight=0 train.batch_size=64",
+        "train.sampling=instance train.batch_size=64",
+        "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted",
+        "loss.similarity_weight=0",
+        "model.head_init=random",
+        "model.query=prefix",
+    ),
+    "lpt-phase1": ("train.phase1.lr=4e-3",),
+}
+"""LPT with one part changed at a time, after the preset itself: K, M, k, P, loss, sampling, start, query, phases."""
 
-def trials(args: argparse.Namespace) -> None:
-    """Train what is missing of the trials, one row each."""
+
+def measure(args: argparse.Namespace, grid: dict[str, tuple[str, ...]], file: Path) -> None:
+    """Train on the development cut what is missing of a grid of settings, one row of the file each."""
     console = Console()
     splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
     keys = ("method", "settings", "size", "draws", "imbalance", "seed")
-    done = {tuple(row[key] for key in keys) for row in _rows()}
+    done = {tuple(row[key] for key in keys) for row in _rows(file)}
     steps = max(round(args.share * (len(splits.train) // 64)), 1)
     draws = str(64 * 12 * steps)
-    for method in args.methods or TRIALS:
-        for settings in TRIALS[method]:
+    for method in args.methods or grid:
+        for settings in grid[method]:
             if (method, settings, str(args.size), draws, f"{args.imbalance:g}", str(args.seed)) in done:
                 continue
             cut = f"trials_{args.size}_{draws}_if{args.imbalance:g}_seed{args.seed}"
@@ -108,7 +129,7 @@ def trials(args: argparse.Namespace) -> None:
             row |= {"method": method, "settings": settings, "size": args.size, "draws": draws, "seed": args.seed}
             row |= {"imbalance": f"{args.imbalance:g}"}
             row |= {"machine": inspect_machine().describe(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-            _add(row | {"train_seconds": _seconds(folder)})
+            _add(file, row | {"train_seconds": _seconds(folder)})
 
 
 def final(args: argparse.Namespace) -> None:
@@ -132,20 +153,20 @@ def final(args: argparse.Namespace) -> None:
     print(f"copied to {target}")
 
 
-def _rows() -> list[dict[str, str]]:
-    if not TRIALS_FILE.exists():
+def _rows(file: Path) -> list[dict[str, str]]:
+    if not file.exists():
         return []
-    with TRIALS_FILE.open(encoding="utf-8", newline="") as lines:
+    with file.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def _add(row: dict[str, Any]) -> None:
+def _add(file: Path, row: dict[str, Any]) -> None:
     """Write the table with one more row, so that a kill leaves the old or the new one."""
     shown = {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in row.items()}
-    lines = [*_rows(), shown]
+    lines = [*_rows(file), shown]
     text = [",".join(FIELDS)]
     text += [",".join(f'"{line[key]}"' if "," in line[key] else line[key] for key in FIELDS) for line in lines]
-    write_text(TRIALS_FILE, "\n".join(text) + "\n")
+    write_text(file, "\n".join(text) + "\n")
 
 
 def _seconds(folder: Path) -> float:
@@ -155,7 +176,7 @@ def _seconds(folder: Path) -> float:
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["trials", "final"])
+    parser.add_argument("stage", choices=["trials", "ablations", "final"])
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")
     parser.add_argument("--share", type=float, default=0.5, help="of the preset's draws, in trials")
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
@@ -166,7 +187,12 @@ def main() -> None:
     parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
-    (trials if args.stage == "trials" else final)(args)
+    if args.stage == "final":
+        final(args)
+    elif args.stage == "trials":
+        measure(args, TRIALS, RESULTS / "compare_trials.csv")
+    else:
+        measure(args, ABLATIONS, RESULTS / "compare_ablations.csv")
 
 
 if __name__ == "__main__":
