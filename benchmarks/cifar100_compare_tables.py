@@ -1,0 +1,111 @@
+"""Tables of `benchmarks.cifar100_compare`'s result files; `benchmarks.tables` puts them into the documents."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.performance_tables import MEASURES, RESULTS, rows_of
+from lpt.methods.recipes import METHODS
+from lpt.report.comparison_tables import cost_text, difference_text, with_std
+
+Row = dict[str, Any]
+
+
+def comparison(name: str, *, costs: bool) -> Callable[[], str]:
+    """Accuracies of every method, LPT's lead over each, and what each costs, of a comparison's result folder."""
+
+    def made() -> str:
+        path = RESULTS / name / "comparison.json"
+        if not path.exists():
+            return "Not measured yet."
+        summary: Row = json.loads(path.read_text(encoding="utf-8"))
+        rows = [row for row in summary["methods"] if row["seeds"]]
+        leads = {one["method"]: one["measures"] for one in summary["differences"]}
+        several = any(len(row["seeds"]) > 1 for row in rows)
+        heading = ["method", *MEASURES, "worst tenth", "LPT ahead by: overall", "few", "seeds"]
+        if costs:
+            heading = ["method", "trained numbers", "stored", "image draws", "training, s", "peak memory", "inference"]
+        lines = []
+        for row in rows:
+            cost = row["cost"]
+            if costs:
+                named = ["trained_parameters", "stored_bytes", "image_draws", "train_seconds", "peak_memory_bytes"]
+                cells = [
+                    *(cost_text(one, cost[one]) for one in named),
+                    cost_text("inference_ratio", cost["inference_ratio"]),
+                ]
+            else:
+                lead = leads.get(row["method"], {})
+                cells = [with_std(row["metrics"][one], several) for one in (*MEASURES, "worst_decile")]
+                cells += [difference_text(lead.get(one)) for one in ("overall", "few")]
+                cells.append(str(len(row["seeds"])))
+            bold = row["method"] == summary["reference"]
+            lines.append([f"**{row['title']}**" if bold else row["title"], *cells])
+        return "\n".join([*rows_of(heading, lines), "", *_origin(summary, name)])
+
+    return made
+
+
+def _origin(summary: Row, name: str) -> list[str]:
+    facts = summary["facts"]
+    told = "; ".join(f"{key}: {_shown(value)}" for key, value in facts.items())
+    return [f"{told}. Raw files: [results/{name}](results/{name}/comparison.md)."]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def trials(name: str) -> Callable[[], str]:
+    """Rows of settings tried on the development cut, the best of each method in bold."""
+
+    def made() -> str:
+        path = RESULTS / f"{name}.csv"
+        if not path.exists():
+            return "Not measured yet."
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
+        shown = []
+        for row in sorted(rows, key=lambda row: list(METHODS).index(row["method"])):
+            settings = f"`{row['settings'].replace('train.', '').replace('model.', '')}`"
+            cells = [*(f"{100 * float(row[one]):.1f}" for one in MEASURES), f"{100 * _chosen_by(row):.1f}"]
+            if _chosen_by(row) == best[row["method"]]:
+                settings, cells[-1] = f"**{settings}**", f"**{cells[-1]}**"
+            shown.append([METHODS[row["method"]].title, settings, *cells, f"{float(row['train_seconds']):.0f}"])
+        first = rows[0]
+        sizes = ", ".join(sorted({f"{row['size']}x{row['size']}, {int(row['draws']):,} draws" for row in rows}))
+        dates = sorted({row["date"] for row in rows})
+        seeds = ", ".join(sorted({row["seed"] for row in rows}))
+        return "\n".join(
+            [
+                *rows_of(["method", "settings", *MEASURES, "mean of overall and few", "s"], shown),
+                "",
+                f"Development cut, IF {first['imbalance']}, {sizes}, seed {seeds}; {first['machine']}; "
+                f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Raw: [results/{name}.csv](results/{name}.csv).",
+            ]
+        )
+
+    return made
+
+
+def _methods(rows: list[dict[str, str]]) -> set[str]:
+    return {row["method"] for row in rows}
+
+
+def _chosen_by(row: dict[str, str]) -> float:
+    """Mean of overall and few-shot accuracy, by which settings are chosen."""
+    return (float(row["overall"]) + float(row["few"])) / 2
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "compare_96": comparison("compare_cifar100_if100_96", costs=False),
+    "compare_96_cost": comparison("compare_cifar100_if100_96", costs=True),
+    "compare_trials": trials("compare_trials"),
+    "compare_ablations": trials("compare_ablations"),
+}
