@@ -1,7 +1,8 @@
-"""A naturally uneven folder of pictures: emoji by their Unicode subcategory, drawn by two foundries.
+r"""A naturally uneven folder of pictures: emoji by their Unicode subcategory, drawn by two foundries.
 
     python -m benchmarks.emoji_folder runs/emoji_pictures
-    lpt compare runs/emoji_pictures/noto --output runs/emoji --preset laptop --set image.size=96 --holdout 0.3 --seeds 0,1,2
+    lpt compare runs/emoji_pictures/noto --output runs/emoji --holdout 0.3 --seeds 0,1,2 --preset laptop \
+        --set image.size=96
     lpt evaluate runs/emoji/runs/lpt/seed0 runs/emoji_pictures/noto --shift runs/emoji_pictures/twemoji
 
 99 classes (`country-flag` has 259 pictures, many have fewer than ten, one has one): nobody made them uneven for an

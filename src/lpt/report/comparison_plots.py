@@ -105,7 +105,6 @@ def plot_methods_by_count(
         say_empty(axes, "no method has a result")
     else:
         log_counts(axes, counts)
-        axes.invert_xaxis()
         _mark_groups(axes, groups, counts)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
         _label_ends(axes, rows, drawn)

@@ -165,7 +165,7 @@ def _draw_classes(axes: Axes, x: FloatArray, y: FloatArray, group: IntArray) -> 
     axes.plot(10**places, mean, color=PAPER, linewidth=4.5, zorder=4)
     axes.plot(10**places, mean, color=INK, linewidth=2, zorder=5)
     axes.annotate(
-        "running\nmean", (1, mean[-1]), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+        "running\nmean", (1, mean[0]), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
         va="center", fontsize=9, color=INK, annotation_clip=False,
     )  # fmt: skip
 
@@ -187,10 +187,10 @@ def _jitter(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def log_counts(axes: Axes, x: FloatArray) -> None:
-    """A log axis of counts with ticks 1, 3, 10, 30 ...; a count of 0 stands at one half."""
+    """A log axis of counts, large ones left, with ticks 1, 3, 10, 30 ...; a count of 0 stands at one half."""
     axes.set_xscale("log")
     low, high = x.min(), x.max()
-    axes.set_xlim(low / 1.25, high * 1.25)
+    axes.set_xlim(high * 1.25, low / 1.25)
     ticks = [0.5] * bool(low < 1) + [m * 10**e for e in range(8) for m in (1, 3)]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -199,7 +199,7 @@ def log_counts(axes: Axes, x: FloatArray) -> None:
 
 def _shade_groups(axes: Axes, groups: ShotGroups, group: IntArray, y: FloatArray) -> None:
     """A faint band behind each group, with its name, classes and mean above."""
-    low, high = np.log10(axes.get_xlim())
+    high, low = np.log10(axes.get_xlim())  # large counts are left
     few, many = np.log10([groups.few_below - 0.5, groups.many_above + 0.5]).clip(low, high)
     labels = []
     for index, (start, end) in enumerate([(many, high), (few, many), (low, few)]):
@@ -207,7 +207,7 @@ def _shade_groups(axes: Axes, groups: ShotGroups, group: IntArray, y: FloatArray
         of = group == index
         if of.any():
             text = f"{groups.names[index]}  {y[of].mean():.1f} %"
-            labels.append((float((start + end) / 2 - low) / (high - low), text, GROUP_COLOURS[index]))
+            labels.append((float(high - (start + end) / 2) / (high - low), text, GROUP_COLOURS[index]))
     label_above(axes, labels, gap=0.15)
 
 
