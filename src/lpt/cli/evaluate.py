@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from lpt.cli import options
 from lpt.cli.screen import error_console, output_console
 from lpt.errors import ConfigError
 
-if TYPE_CHECKING:
-    from lpt.data.sources.raw import SplitName
-
-
 _SHIFT = "Domain shift"
-
-
-class _Common(TypedDict):
-    """What every evaluation takes."""
-
-    split: SplitName
-    data_settings: dict[str, Any]
-    output: Path | None
-    overwrite: bool
-    backbone: str | None
-    checkpoint: Path | None
-    device: str
-    batch_size: int
-    console: Console
-    progress: Console
 
 
 def evaluate(
@@ -96,32 +76,32 @@ def evaluate(
 
     **Domain shift:** lpt evaluate runs/photos more_photos/ --shift corruptions --shift sketches/ --output results/shift
     """
+    from lpt.run.evaluate import EvaluationRequest, evaluate_pack
+
     values = {
         "image_root": image_root,
         "image_column": image_column,
         "label_column": label_column,
         "bad_images": bad_images,
     }
-    common: _Common = {
-        "split": split,
-        "data_settings": values,
-        "output": output,
-        "overwrite": overwrite,
-        "backbone": backbone,
-        "checkpoint": checkpoint,
-        "device": device or "auto",
-        "batch_size": batch_size,
-        "console": output_console(),
-        "progress": error_console(),
-    }
+    request = EvaluationRequest(
+        pack=options.find_pack(pack),
+        data=data,
+        split=split,
+        data_settings=values,
+        output=output,
+        overwrite=overwrite,
+        backbone=backbone,
+        checkpoint=checkpoint,
+        device=device or "auto",
+        batch_size=batch_size,
+    )
     if shift:
         from lpt.run.shift import evaluate_pack_shift, parse_shift
 
-        request = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
-        evaluate_pack_shift(options.find_pack(pack), data, request, **common)
+        shifts = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
+        evaluate_pack_shift(request, shifts, console=output_console(), progress=error_console())
     elif severities or shift_images is not None:
         raise ConfigError("--severities and --shift-images say how --shift is measured: add --shift corruptions")
     else:
-        from lpt.run.evaluate import evaluate_pack
-
-        evaluate_pack(options.find_pack(pack), data, **common)
+        evaluate_pack(request, console=output_console(), progress=error_console())

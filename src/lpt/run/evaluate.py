@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,33 @@ from lpt.run.launched import launched
 
 
 @dataclass(frozen=True)
+class EvaluationRequest:
+    """Which pack is to be measured on which images.
+
+    Args:
+        pack: the pack folder.
+        data: the source, its labels being names of the pack's classes.
+        split: which split to take if the source has several.
+        data_settings: fields of the `data` section, such as the image root.
+        output: folder for the files; None: the screen alone.
+        overwrite: replace an evaluation that is in `output`.
+        backbone, checkpoint, device: as for `Predictor`.
+        batch_size: images in a forward pass.
+    """
+
+    pack: Path
+    data: str
+    split: SplitName = "test"
+    data_settings: Mapping[str, Any] = field(default_factory=dict)
+    output: Path | None = None
+    overwrite: bool = False
+    backbone: str | None = None
+    checkpoint: Path | None = None
+    device: str = "auto"
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
 class Opened:
     """A pack with what it is measured on.
 
@@ -47,24 +74,16 @@ class Opened:
     notes: Sequence[str]
 
 
-def open_pack_and_images(
-    pack: Path,
-    data: str,
-    split: SplitName,
-    data_settings: Mapping[str, Any],
-    backbone: str | None,
-    checkpoint: Path | None,
-    device: str,
-) -> Opened:
-    """A pack on its backbone and the images of a source; arguments as for `evaluate_pack`.
+def open_pack_and_images(request: EvaluationRequest) -> Opened:
+    """A pack on its backbone and the images of a source.
 
     Raises:
         PackError, ConfigError, DataError: one of them cannot be used.
     """
-    loaded = load_pack(pack)
-    settings = validate({"data": {**data_settings, "source": data}}, origin="the options").data
-    images, skipped, notes = open_images(data, settings, tuple(loaded.info.class_names), split=split)
-    predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
+    r, loaded = request, load_pack(request.pack)
+    settings = validate({"data": {**r.data_settings, "source": r.data}}, origin="the options").data
+    images, skipped, notes = open_images(r.data, settings, tuple(loaded.info.class_names), split=r.split)
+    predictor = Predictor(r.backbone, loaded, checkpoint=r.checkpoint, device=r.device)
     return Opened(loaded, predictor, images, settings, skipped, notes)
 
 
@@ -76,48 +95,27 @@ def print_notes(notes: Sequence[str], skipped: Sequence[tuple[str, str]], consol
         console.print(f"  {name}: {reason}", style="yellow", markup=False)
 
 
-def evaluate_pack(
-    pack: Path,
-    data: str,
-    *,
-    split: SplitName,
-    data_settings: Mapping[str, Any],
-    output: Path | None,
-    overwrite: bool,
-    backbone: str | None,
-    checkpoint: Path | None,
-    device: str,
-    batch_size: int,
-    console: Console,
-    progress: Console,
-) -> Measured:
+def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Console) -> Measured:
     """Measure a pack on the images of a source, print the table, and write the files if a folder is given.
 
     Args:
-        pack: the pack folder.
-        data: the source, its labels being names of the pack's classes.
-        split: which split to take if the source has several.
-        data_settings: fields of the `data` section, such as the image root.
-        output: folder for metrics.json, per_class.csv and plots.
-        overwrite: replace an evaluation that is in `output`.
-        backbone, checkpoint, device: as for `Predictor`.
-        batch_size: images in a forward pass.
+        request: what to measure; into its folder go metrics.json, per_class.csv, predictions.csv and plots.
         console: for the table.
         progress: for the bar.
     """
-    processes = launched(device)
+    processes, output, split = launched(request.device), request.output, request.split
 
     def opened() -> Opened:
         if output is not None:
-            _check_output(output, overwrite=overwrite)
-        return open_pack_and_images(pack, data, split, data_settings, backbone, checkpoint, device)
+            _check_output(output, overwrite=request.overwrite)
+        return open_pack_and_images(request)
 
     one = processes.agreed(opened)
     images, info = one.images, one.pack.info
     with counted(progress, "measuring", len(processes.share(len(images)))) as done:
         workers = 0 if len(images) < 1000 else min(cores_here() - 1, 4)
         predictions = one.predictor.split(
-            images, batch_size=batch_size, workers=workers, progress=done, processes=processes
+            images, batch_size=request.batch_size, workers=workers, progress=done, processes=processes
         )
     counts = np.asarray(info.class_counts, dtype=np.int64)
     groups = ShotGroups(info.shots.few_below, info.shots.many_above)
@@ -128,7 +126,9 @@ def evaluate_pack(
     if output is not None and processes.writes:
         write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
         write_predictions(output / "predictions.csv", measured.predictions, one.images, scale, temperature)
-        write_metrics(output / "metrics.json", {split: measured}, _facts(one.pack.path, info, data, len(one.skipped)))
+        write_metrics(
+            output / "metrics.json", {split: measured}, _facts(one.pack.path, info, request.data, len(one.skipped))
+        )
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
 

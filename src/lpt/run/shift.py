@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ from lpt.report.progress import progress_bar
 from lpt.report.result import measure_predictions
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
-from lpt.run.evaluate import Opened, open_pack_and_images, print_notes
+from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
 from lpt.run.launched import launched
 
 DEFAULT_IMAGES = 1000
@@ -99,48 +99,31 @@ def parse_shift(
 
 
 def evaluate_pack_shift(
-    pack: Path,
-    data: str,
-    request: ShiftRequest,
-    *,
-    split: SplitName,
-    data_settings: Mapping[str, Any],
-    output: Path | None,
-    overwrite: bool,
-    backbone: str | None,
-    checkpoint: Path | None,
-    device: str,
-    batch_size: int,
-    console: Console,
-    progress: Console,
+    asked: EvaluationRequest, request: ShiftRequest, *, console: Console, progress: Console
 ) -> ShiftResult:
     """Measure a pack under domain shift, print the tables, and write the files if a folder is given.
 
-    Args not named here are those of `lpt.run.evaluate.evaluate_pack`.
-
     Args:
-        data: images of the pack's own kind, its labels being names of the pack's classes.
-        request: what to measure.
-        data_settings: fields of the `data` section, such as the image root; for all sources.
-        output: folder for shift.json, shift.csv and shift.png. Finished measurements are kept there and are not made
-            again for the same pack and images.
-        overwrite: measure everything again, and replace what is in `output`.
+        asked: the pack and images of its own kind; its settings of the data are for all sources. Into its folder go
+            shift.json, shift.csv and shift.png. Finished measurements are kept there and are not made again for the
+            same pack and images, unless it says to overwrite them.
+        request: the shifts.
+        console: for the tables.
+        progress: for the bar.
 
     Raises:
-        RunError: `output` holds measurements of another pack or with other settings.
+        RunError: the folder holds measurements of another pack or with other settings.
         DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
     """
-    processes = launched(device)
-    opened = processes.agreed(
-        lambda: open_pack_and_images(pack, data, split, data_settings, backbone, checkpoint, device)
-    )
-    others = processes.agreed(lambda: _open_others(request.sources, opened.data_config, split))
-    cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=overwrite))
+    processes, output = launched(asked.device), asked.output
+    opened = processes.agreed(lambda: open_pack_and_images(asked))
+    others = processes.agreed(lambda: _open_others(request.sources, opened.data_config, asked.split))
+    cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
     for line in _announcements(opened, request, others):
         console.print(line, markup=False)
     with progress_bar(progress) as bar:
-        passes = _Passes(opened, batch_size, processes, bar, output, _settings(opened, request), cells)
+        passes = _Passes(opened, asked.batch_size, processes, bar, output, _settings(opened, request), cells)
         corruptions = _measure_corruptions(passes, opened, request)
         found = [_measure_data(passes, opened, request, source, other) for source, other in others]
     result = ShiftResult(corruptions, tuple(found))
@@ -149,7 +132,7 @@ def evaluate_pack_shift(
     if passes.kept:
         console.print(f"{passes.kept} of {passes.count} measurements were there already.", markup=False)
     if output is not None:
-        processes.once(lambda: _write(output, result, opened, data, split, request))
+        processes.once(lambda: _write(output, result, opened, asked, request))
         console.print(f"shift.json, shift.csv and shift.png: {output}", markup=False)
     return result
 
@@ -373,15 +356,13 @@ def _digest(images: LabelledImages) -> str:
     return hashed.hexdigest()
 
 
-def _write(
-    output: Path, result: ShiftResult, opened: Opened, data: str, split: SplitName, request: ShiftRequest
-) -> None:
+def _write(output: Path, result: ShiftResult, opened: Opened, asked: EvaluationRequest, request: ShiftRequest) -> None:
     corruptions = result.corruptions
     facts = {
         "pack": str(opened.pack.path),
         "pack_sha256": opened.pack.info.tensors_sha256,
-        "data": data,
-        "split": split,
+        "data": asked.data,
+        "split": asked.split,
         "seed": request.seed,
         "shift_images": request.images,
         "largest_shorter_side": _working_side(opened.pack),
