@@ -53,6 +53,7 @@ _RATES = (
     "train.phase1.lr=8e-3",
 )
 _ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=null"
+_LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
 TRIALS: dict[str, tuple[str, ...]] = {
     "fine-tuning": _FINE_TUNING,
     "fine-tuning-la": _FINE_TUNING,
@@ -75,8 +76,11 @@ TRIALS: dict[str, tuple[str, ...]] = {
         "train.phase2.lr=2e-3",
         "model.group_init=shared",
         _ADAPTER,
-        f"{_ADAPTER} model.group_init=shared",
-        "train.phase1.epochs=6 train.phase2.epochs=6",
+        _LOGIT_ADJUSTED,
+        f"{_ADAPTER} {_LOGIT_ADJUSTED}",
+        f"{_ADAPTER} {_LOGIT_ADJUSTED} model.adapter_size=64",
+        f"{_LOGIT_ADJUSTED} train.phase1.lr=1e-2",
+        f"{_LOGIT_ADJUSTED} model.prompt_length=30",
     ),
 }
 """Settings tried of each method: five each. The probes have none: their weight decay is chosen on training cuts."""
