@@ -44,6 +44,7 @@ _FINE_TUNING = (
     "train.phase1.lr=3e-4",
     "train.phase1.lr=1e-3",
     "train.phase1.lr=3e-4 train.phase1.layer_decay=1.0",
+    "train.phase1.lr=1e-3 train.phase1.layer_decay=1.0",
 )
 _RATES = (
     "train.phase1.lr=5e-4",
@@ -70,6 +71,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
         "train.phase1.lr=0.04",
         "train.phase1.lr=0.08",
         "train.phase1.lr=0.16",
+        "train.phase1.lr=0.32",
         "train.phase1.optimizer=adamw train.phase1.lr=1e-3 train.phase1.warmup_epochs=1",
     ),
     "lpt": (
