@@ -2,8 +2,8 @@
 
 A recipe says what is trained, where it enters the blocks, its head, its loss and its sampling. Draws are those of the
 preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
-LPT's two phases have together. Rates of the methods beside LPT are common ones; which were tried for each on the
-development cut stands in docs/results.md.
+LPT's two phases have together. The rates of full fine-tuning and LIFT were chosen on CIFAR-100-LT's development cut, those
+of the other methods are common ones (docs/results.md has what was tried).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _lpt_phase1(base: RunConfig) -> Values:
 
 
 _CROSS_ENTROPY, _ADJUSTED = _plain_loss("cross_entropy"), _plain_loss("logit_adjusted")
-_TUNED = {"lr": 1e-4, "head_lr": 1e-3, "layer_decay": 0.75, "weight_decay": 0.05}
+_TUNED = {"lr": 1e-3, "head_lr": 1e-3, "layer_decay": 0.75, "weight_decay": 0.05}
 _PROMPTS = {"lr": 2e-3, "weight_decay": 0.01}
 
 METHODS: dict[str, Method] = {
@@ -119,7 +119,7 @@ METHODS: dict[str, Method] = {
             "last-blocks",
             "last two blocks, logit-adjusted",
             "partial fine-tuning (Yosinski et al., NeurIPS 2014)",
-            _trained(_ADJUSTED, {"weights": "last_blocks"}, **{**_TUNED, "lr": 3e-4}),
+            _trained(_ADJUSTED, {"weights": "last_blocks"}, **_TUNED),
         ),
         Method(
             "bias",
@@ -165,7 +165,7 @@ METHODS: dict[str, Method] = {
                     "head_init": "class_means",
                 },
                 optimizer="sgd",
-                lr=0.02,
+                lr=0.32,
                 weight_decay=5e-4,
                 warmup_epochs=0,
             ),
