@@ -9,50 +9,51 @@ from typing import Any
 
 from benchmarks.performance_tables import MEASURES, RESULTS, rows_of
 from lpt.methods.recipes import METHODS
-from lpt.report.comparison_tables import cost_text, difference_text, with_std
+from lpt.report.comparison_tables import COSTS, cost_text, difference_text, with_std
 
 Row = dict[str, Any]
+MISSING = "Not measured yet."
 
 
-def comparison(name: str, *, costs: bool) -> Callable[[], str]:
-    """Accuracies of every method, LPT's lead over each, and what each costs, of a comparison's result folder."""
+def accuracies(name: str) -> Callable[[], str]:
+    """Accuracies of every method of a comparison's result folder, and LPT's lead over each."""
 
-    def made() -> str:
-        path = RESULTS / name / "comparison.json"
-        if not path.exists():
-            return "Not measured yet."
-        summary: Row = json.loads(path.read_text(encoding="utf-8"))
+    def made(summary: Row) -> list[str]:
         rows = [row for row in summary["methods"] if row["seeds"]]
         leads = {one["method"]: one["measures"] for one in summary["differences"]}
         several = any(len(row["seeds"]) > 1 for row in rows)
-        heading = ["method", *MEASURES, "worst tenth", "LPT ahead by: overall", "few", "seeds"]
-        if costs:
-            heading = ["method", "trained numbers", "stored", "image draws", "training, s", "peak memory", "inference"]
         lines = []
         for row in rows:
-            cost = row["cost"]
-            if costs:
-                named = ["trained_parameters", "stored_bytes", "image_draws", "train_seconds", "peak_memory_bytes"]
-                cells = [
-                    *(cost_text(one, cost[one]) for one in named),
-                    cost_text("inference_ratio", cost["inference_ratio"]),
-                ]
-            else:
-                lead = leads.get(row["method"], {})
-                cells = [with_std(row["metrics"][one], several) for one in (*MEASURES, "worst_decile")]
-                cells += [difference_text(lead.get(one)) for one in ("overall", "few")]
-                cells.append(str(len(row["seeds"])))
-            bold = row["method"] == summary["reference"]
-            lines.append([f"**{row['title']}**" if bold else row["title"], *cells])
-        return "\n".join([*rows_of(heading, lines), "", *_origin(summary, name)])
+            lead = leads.get(row["method"], {})
+            cells = [with_std(row["metrics"][one], several) for one in (*MEASURES, "worst_decile")]
+            cells += [difference_text(lead.get(one)) for one in ("overall", "few")]
+            lines.append([_title(row, summary), *cells, str(len(row["seeds"]))])
+        heading = ["method", *MEASURES, "worst tenth", "LPT ahead by: overall", "few", "seeds"]
+        told = "; ".join(f"{key}: {_shown(value)}" for key, value in summary["facts"].items())
+        source = f"{told}. Raw files and plots: [results/{name}](results/{name}/comparison.md)."
+        return [*rows_of(heading, lines), "", source]
 
-    return made
+    return _of_comparison(name, made)
 
 
-def _origin(summary: Row, name: str) -> list[str]:
-    facts = summary["facts"]
-    told = "; ".join(f"{key}: {_shown(value)}" for key, value in facts.items())
-    return [f"{told}. Raw files: [results/{name}](results/{name}/comparison.md)."]
+def costs(name: str) -> Callable[[], str]:
+    """What every method of a comparison's result folder took."""
+
+    def made(summary: Row) -> list[str]:
+        rows = [row for row in summary["methods"] if row["seeds"]]
+        lines = [[_title(row, summary), *(cost_text(one, row["cost"][one]) for one in COSTS)] for row in rows]
+        return rows_of(["method", *COSTS.values()], lines)
+
+    return _of_comparison(name, made)
+
+
+def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[], str]:
+    path = RESULTS / name / "comparison.json"
+    return lambda: "\n".join(table(json.loads(path.read_text(encoding="utf-8")))) if path.exists() else MISSING
+
+
+def _title(row: Row, summary: Row) -> str:
+    return f"**{row['title']}**" if row["method"] == summary["reference"] else str(row["title"])
 
 
 def _shown(value: Any) -> str:
@@ -67,7 +68,7 @@ def trials(name: str) -> Callable[[], str]:
     def made() -> str:
         path = RESULTS / f"{name}.csv"
         if not path.exists():
-            return "Not measured yet."
+            return MISSING
         with path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
         best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
@@ -104,8 +105,8 @@ def _chosen_by(row: dict[str, str]) -> float:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "compare_96": comparison("compare_cifar100_if100_96", costs=False),
-    "compare_96_cost": comparison("compare_cifar100_if100_96", costs=True),
+    "compare_96": accuracies("compare_cifar100_if100_96"),
+    "compare_96_cost": costs("compare_cifar100_if100_96"),
     "compare_trials": trials("compare_trials"),
     "compare_ablations": trials("compare_ablations"),
 }
