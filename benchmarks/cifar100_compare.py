@@ -4,12 +4,12 @@
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
-`trials` trains each method with as many settings as every other (TRIALS) on the development cut (DESIGN section 6: 50
+`trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. A recipe's values in `lpt.methods.recipes` are those
 with the best mean of overall and few-shot accuracy there. `ablations` does the same for LPT with one part changed at a
-time. `final` is `lpt compare` on the real cut; tables and plots go
-to docs/results/compare_cifar100_if100_96/. All run unattended: what is finished is kept, the same command goes on.
+time. `final` is `lpt compare` on the real cut; tables and plots go to docs/results/compare_cifar100_if100_96/. All run
+unattended: what is finished is kept, the same command goes on.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
         f"{_LOGIT_ADJUSTED} model.prompt_length=30",
     ),
 }
-"""Settings tried of each method: five each. The probes have none: their weight decay is chosen on training cuts."""
+"""Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
 
 ABLATIONS = {
     "lpt": (
@@ -98,7 +98,7 @@ ABLATIONS = {
         "loss.name=cross_entropy",
         "loss.instance_weight=0 train.batch_size=64",
         "train.sampling=instance train.batch_size=64",
-        "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted",
+        _LOGIT_ADJUSTED,
         "loss.similarity_weight=0",
         "model.head_init=random",
         "model.query=prefix",
