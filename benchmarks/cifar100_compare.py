@@ -1,13 +1,15 @@
 """Every method on CIFAR-100-LT: settings chosen on the development cut, then compared on the test images.
 
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. A recipe's values in `lpt.methods.recipes` are those
-with the best mean of overall and few-shot accuracy there. `ablations` does the same for LPT with one part changed at a
+with the best mean of overall and few-shot accuracy there. `long-trials` trains a few of these with all draws
+(LONG_TRIALS): short trials rank rates, not methods. `ablations` does the same for LPT with one part changed at a
 time. `final` is `lpt compare` on the real cut; tables and plots go to docs/results/compare_cifar100_if100_96/. All run
 unattended: what is finished is kept, the same command goes on.
 """
@@ -55,6 +57,17 @@ _RATES = (
 )
 _ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=null"
 _LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
+
+
+def _rates(first: float) -> str:
+    """LPT's rate of phase 1, and half of it in phase 2."""
+    return f"train.phase1.lr={first:g} train.phase2.lr={first / 2:g}"
+
+
+_PLAIN_RATES = _rates(4e-3)
+_RANDOM = f"model.prompt_init=random model.group_init=random {_PLAIN_RATES}"
+_SHARED = "model.prompt_init=random model.group_init=shared"
+_TOKENS = "model.prompt_init=tokens model.group_init=shared"
 TRIALS: dict[str, tuple[str, ...]] = {
     "fine-tuning": _FINE_TUNING,
     "fine-tuning-la": _FINE_TUNING,
@@ -75,17 +88,29 @@ TRIALS: dict[str, tuple[str, ...]] = {
         "train.phase1.optimizer=adamw train.phase1.lr=1e-3 train.phase1.warmup_epochs=1",
     ),
     "lpt": (
-        "train.phase2.lr=2e-3",
-        "model.group_init=shared",
-        _ADAPTER,
-        _LOGIT_ADJUSTED,
-        f"{_ADAPTER} {_LOGIT_ADJUSTED}",
-        f"{_ADAPTER} {_LOGIT_ADJUSTED} model.adapter_size=64",
-        f"{_LOGIT_ADJUSTED} train.phase1.lr=1e-2",
-        f"{_LOGIT_ADJUSTED} model.prompt_length=30",
+        _RANDOM,
+        f"{_SHARED} {_PLAIN_RATES}",
+        f"{_RANDOM} {_ADAPTER}",
+        f"{_RANDOM} {_LOGIT_ADJUSTED}",
+        f"{_RANDOM} {_ADAPTER} {_LOGIT_ADJUSTED}",
+        f"{_RANDOM} {_ADAPTER} {_LOGIT_ADJUSTED} model.adapter_size=64",
+        f"{_RANDOM} {_LOGIT_ADJUSTED} train.phase1.lr=1e-2",
+        f"{_RANDOM} {_LOGIT_ADJUSTED} model.prompt_length=30",
+        f"{_SHARED} {_rates(8e-3)}",
+        f"{_SHARED} {_rates(1.6e-2)}",
+        f"{_TOKENS} {_PLAIN_RATES}",
+        f"{_TOKENS} {_rates(1.6e-2)}",
+        f"{_TOKENS} {_rates(4.8e-2)}",
     ),
 }
 """Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
+
+LONG_TRIALS = {
+    "lpt": (f"{_TOKENS} {_rates(2.4e-2)}", _RANDOM),
+    "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
+    "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
+}
+"""Settings tried with all draws, as many of each method."""
 
 ABLATIONS = {
     "lpt": (
@@ -182,7 +207,7 @@ def _seconds(folder: Path) -> float:
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["trials", "ablations", "final"])
+    parser.add_argument("stage", choices=["trials", "long-trials", "ablations", "final"])
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")
     parser.add_argument("--share", type=float, default=0.5, help="of the preset's draws, in trials")
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
@@ -195,8 +220,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.stage == "final":
         final(args)
-    elif args.stage == "trials":
-        measure(args, TRIALS, RESULTS / "compare_trials.csv")
+    elif args.stage in ("trials", "long-trials"):
+        measure(args, TRIALS if args.stage == "trials" else LONG_TRIALS, RESULTS / "compare_trials.csv")
     else:
         measure(args, ABLATIONS, RESULTS / "compare_ablations.csv")
 

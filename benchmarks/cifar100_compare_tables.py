@@ -62,15 +62,17 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def trials(name: str) -> Callable[[], str]:
-    """Rows of settings tried on the development cut, the best of each method in bold."""
+def trials(name: str, size: int) -> Callable[[], str]:
+    """Rows of settings tried on the development cut at an input size, the best of each method in bold."""
 
     def made() -> str:
         path = RESULTS / f"{name}.csv"
-        if not path.exists():
+        rows = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as lines:
+                rows = [row for row in csv.DictReader(lines) if row["size"] == str(size)]
+        if not rows:
             return MISSING
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
         best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
         shown = []
         for row in sorted(rows, key=lambda row: list(METHODS).index(row["method"])):
@@ -107,6 +109,7 @@ def _chosen_by(row: dict[str, str]) -> float:
 TABLES: dict[str, Callable[[], str]] = {
     "compare_96": accuracies("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
-    "compare_trials": trials("compare_trials"),
-    "compare_ablations": trials("compare_ablations"),
+    "compare_trials": trials("compare_trials", 64),
+    "compare_long_trials": trials("compare_trials", 96),
+    "compare_ablations": trials("compare_ablations", 64),
 }

@@ -103,6 +103,11 @@ class ModelConfig(Architecture, Section):
         description="Head at the start: random, the unit mean of the frozen features of each class, or (linear head) "
         "a linear probe on these features, solved to convergence.",
     )
+    prompt_init: Literal["random", "tokens"] = Field(
+        "random",
+        description="Shared prompts at the start: random, or k-means centres of the image tokens of each block. They "
+        "are some 25 times as long then and need a rate several times as high.",
+    )
     key_init: Literal["random", "kmeans"] = Field(
         "random", description="Keys at the start of phase 2: random, or k-means centres of the training queries."
     )

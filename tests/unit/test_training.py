@@ -35,7 +35,6 @@ from lpt.training.checkpoint import (
     save_checkpoint,
 )
 from lpt.training.folder import RunFolder
-from lpt.training.initial import groups_from_shared
 from lpt.training.loop import PhasePlan, StepRecord, chunks, train_steps
 from lpt.training.objective import PhaseObjective, dropout_mask, instance_weight
 from lpt.training.phases import build_objective
@@ -244,14 +243,6 @@ def test_adapters_train_with_the_shared_prompt() -> None:
     names = {f"adapters.{name}" for name, _ in adapters.named_parameters()}
     assert set(PhaseObjective(model, 1, {}, 0.5).trainable()) == TRAINED[1] | names
     assert set(PhaseObjective(model, 2, {}, 0.5).trainable()) == TRAINED[2]
-
-
-def test_group_prompts_can_start_at_the_shared_prompt() -> None:
-    model = small_model()
-    drawn = model.groups.prompts.detach().clone()
-    groups_from_shared(model)
-    for group, random in zip(model.groups.prompts, drawn, strict=True):
-        assert torch.allclose(group, model.shared.tokens[model.shared_blocks :] + random)
 
 
 def test_records_say_what_a_step_did() -> None:

@@ -54,8 +54,9 @@ def _plain_loss(name: str, **values: Any) -> Values:
 
 
 def _model(**values: Any) -> Values:
-    start = {"head_init": "random", "key_init": "random", "adapter_size": 0, "lora_rank": 0, "weights": "none"}
-    return {"prompts": "none", "head": "linear", **start, **values}
+    start = dict.fromkeys(("head_init", "prompt_init", "key_init", "group_init"), "random")
+    nothing = {"prompts": "none", "adapter_size": 0, "lora_rank": 0, "weights": "none"}
+    return {**nothing, "head": "linear", **start, **values}
 
 
 def _trained(loss: Values, model: Values, **phase: Any) -> Callable[[RunConfig], Values]:
@@ -73,7 +74,8 @@ def _solved(loss: Values, **model: Any) -> Callable[[RunConfig], Values]:
 
 def _lpt_phase1(base: RunConfig) -> Values:
     chosen, sizes = base.train.phase1.model_dump(exclude={"epochs"}), base.model
-    model = {"prompts": "deep", "head": "cosine", "prompt_length": sizes.prompt_length, "head_init": sizes.head_init}
+    start = {"head_init": sizes.head_init, "prompt_init": sizes.prompt_init}
+    model = {"prompts": "deep", "head": "cosine", "prompt_length": sizes.prompt_length, **start}
     train = draws_as(base, sampling=base.train.sampling, **chosen) | {"batch_size": base.train.batch_size}
     return {"model": _model(**model), "loss": base.loss.model_dump(), "train": train}
 

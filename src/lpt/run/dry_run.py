@@ -28,6 +28,7 @@ from lpt.run.finish import trained_phases
 from lpt.run.fit import console_of, default_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.training.folder import RunFolder
+from lpt.training.initial import TOKEN_IMAGES
 from lpt.training.loop import StepRecord, train_steps
 from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan, prefix_cache_size
 from lpt.training.phases import build_objective
@@ -193,6 +194,9 @@ def _passes(prepared: Prepared, image_seconds: float) -> list[Part]:
     phases = trained_phases(prepared)
     start = config.model.head_init
     add(start.replace("_", " ") + " for the head", prepared.train, int(start != "random"))
+    if config.model.prompts != "none" and config.model.prompt_init == "tokens":
+        read = min(TOKEN_IMAGES, len(splits.train))
+        parts.append(Part("image tokens for the prompts", read, "images", image_seconds))
     add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases))
     if 2 in phases and config.prefix_cache.views:
         views = prefix_cache_size(splits.train, prepared.backbone, config).views

@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lpt.architecture import Architecture
-from lpt.data.loading import evaluation_batches
+from lpt.data.loading import StreamBatch, evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, Classifier, FrozenViT, build_model
 from lpt.model.head import LinearHead
 from lpt.processes import ALONE, Processes
-from lpt.randomness import global_generator_restored, seed_of, torch_generator
+from lpt.randomness import global_generator_restored, permutation, seed_of, torch_generator
 from lpt.training.linear_probe import linear_probe
 
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int], None]
 KMEANS_ROUNDS = 50
+TOKEN_IMAGES, TOKENS_PER_IMAGE = 256, 32
+"""How many images, and image tokens of each, prompts are started from."""
 
 
 def new_model(architecture: Architecture, backbone: FrozenViT, num_classes: int, seed: int) -> Classifier:
@@ -69,15 +71,7 @@ def head_from_probe(model: Classifier, features: FloatArray, labels: IntArray, *
 def keys_from_queries(model: LPT, queries: FloatArray, seed: int) -> None:
     """Start the keys at spherical k-means centres of the training queries (k-means++ seeding), at unit length."""
     unit = F.normalize(torch.from_numpy(queries), dim=-1)
-    generator = torch_generator(seed, "keys")
-    centres = unit[_spread_rows(unit, len(model.groups.keys), generator)]
-    for _ in range(KMEANS_ROUNDS):
-        nearest = (unit @ centres.T).argmax(dim=-1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, unit)
-        moved = torch.where(sums.norm(dim=-1, keepdim=True) > 0, F.normalize(sums, dim=-1), centres)
-        if torch.allclose(moved, centres, atol=1e-6):
-            break
-        centres = moved
+    centres = _kmeans(unit, len(model.groups.keys), torch_generator(seed, "keys"), unit_length=True)
     model.groups.keys.copy_(centres.to(model.groups.keys))
 
 
@@ -87,11 +81,85 @@ def groups_from_shared(model: LPT) -> None:
     model.groups.prompts.add_(model.shared.tokens[model.shared_blocks :])
 
 
-def _spread_rows(unit: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Rows far from each other: each next one is drawn with probability proportional to its distance, [count]."""
-    rows = [int(torch.randint(len(unit), (1,), generator=generator))]
+def token_centres(tokens: Tensor, length: int, seed: int) -> Tensor:
+    """Prompts to start at: k-means centres of the image tokens of every block (SPT: Wang et al., ICML 2024).
+
+    Args:
+        tokens: of L blocks, [L, n, D].
+        length: prompt tokens per block P.
+        seed: of the k-means++ seeding.
+
+    Returns:
+        [L, P, D].
+    """
+    generator = torch_generator(seed, "prompts")
+    return torch.stack([_kmeans(points, length, generator, unit_length=False) for points in tokens])
+
+
+@torch.inference_mode()
+def block_tokens(
+    backbone: FrozenViT,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    seed: int,
+    *,
+    blocks: int,
+    batch_size: int,
+    progress: Progress = lambda done: None,
+) -> Tensor:
+    """Image tokens as they enter the first blocks, without prompts, of `TOKEN_IMAGES` images of all classes in turn.
+
+    Args:
+        backbone: the frozen Vision Transformer.
+        images, preprocessing, batch_size, progress: as in `split_features`.
+        seed: of the choice of images and of tokens.
+        blocks: how many blocks.
+
+    Returns:
+        [blocks, n, D] on the CPU, at most `TOKENS_PER_IMAGE` of an image, those of the same places in every block.
+    """
+    chosen = images.subset(_classes_in_turn(images.labels, TOKEN_IMAGES, seed))
+    first, parts = backbone.vit.num_prefix_tokens, list[Tensor]()
+    for batch in evaluation_batches(chosen, batch_size=batch_size, preprocessing=preprocessing, workers=0):
+        places = permutation(backbone.tokens - first, seed, "places", len(parts))[:TOKENS_PER_IMAGE] + first
+        tokens, entering = backbone.embed(_inputs(batch, backbone, preprocessing)), []
+        for layer in range(blocks):
+            entering.append(tokens[:, places].flatten(0, 1).float().cpu())
+            tokens = backbone.block(layer, tokens, ())
+        parts.append(torch.stack(entering))
+        progress(len(parts) * batch_size)
+    return torch.cat(parts, dim=1)
+
+
+def _classes_in_turn(labels: IntArray, count: int, seed: int) -> IntArray:
+    """Rows of random images: one of every class, then a second of every class that has one, and so on, [count]."""
+    order = permutation(len(labels), seed, "tokens")
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    turn = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return by_class[np.argsort(turn, kind="stable")][:count]
+
+
+def _kmeans(points: Tensor, count: int, generator: torch.Generator, *, unit_length: bool) -> Tensor:
+    """Centres of clusters, [n, D] -> [count, D]; at unit length for points that are (spherical k-means)."""
+    centres = points[_spread_rows(points, count, generator)]
+    for _ in range(KMEANS_ROUNDS):
+        nearest = torch.cdist(points, centres).argmin(dim=-1)
+        sizes = torch.bincount(nearest, minlength=count)[:, None]
+        moved = torch.zeros_like(centres).index_add_(0, nearest, points) / sizes.clamp_min(1)
+        moved = torch.where(sizes > 0, F.normalize(moved, dim=-1) if unit_length else moved, centres)
+        if torch.allclose(moved, centres, atol=1e-6):
+            break
+        centres = moved
+    return centres
+
+
+def _spread_rows(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Rows far from each other: each is drawn with probability proportional to its squared distance, [count]."""
+    rows = [int(torch.randint(len(points), (1,), generator=generator))]
+    distance = torch.full((len(points),), torch.inf)
     for _ in range(count - 1):
-        distance = (1 - unit @ unit[rows].T).amin(dim=-1).clamp_min(1e-12)
+        distance = torch.minimum(distance, (points - points[rows[-1]]).square().sum(dim=-1)).clamp_min(1e-12)
         rows.append(int(torch.multinomial(distance, 1, generator=generator)))
     return torch.tensor(rows)
 
@@ -119,9 +187,13 @@ def split_features(
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
     with processes.apart():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
-            images_here = batch.images[:, 0] if preprocessing.test_views > 1 else batch.images  # the centre
-            inputs = preprocessing.normalize(images_here.to(backbone.device))
-            features.append(encode(inputs).float().cpu().numpy())
+            features.append(encode(_inputs(batch, backbone, preprocessing)).float().cpu().numpy())
             done += len(batch.labels)
             progress(done)
     return np.concatenate(processes.gather(features))
+
+
+def _inputs(batch: StreamBatch, backbone: FrozenViT, preprocessing: Preprocessing) -> Tensor:
+    """What a backbone takes, of the central view of each image, [B, 3, height, width]."""
+    central = batch.images[:, 0] if preprocessing.test_views > 1 else batch.images
+    return preprocessing.normalize(central.to(backbone.device))

@@ -40,12 +40,15 @@ from lpt.training.checkpoint import (
 )
 from lpt.training.folder import RunFolder
 from lpt.training.initial import (
+    TOKEN_IMAGES,
     FloatArray,
+    block_tokens,
     groups_from_shared,
     head_from_class_means,
     head_from_probe,
     keys_from_queries,
     split_features,
+    token_centres,
 )
 from lpt.training.interrupt import Interrupted, StopRequest
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
@@ -137,6 +140,7 @@ class Trainer:
         """
         position, optimizer_state = self._restore()
         if position is None:
+            self._timed("prompts", self._start_prompts)
             self._timed("head", self._start_head)
             position = Position(1, 0, None)
         for phase in PHASES:
@@ -177,6 +181,26 @@ class Trainer:
         if self.processes.writes:
             self.folder.note_seconds(part, time.perf_counter() - begun)
         return result
+
+    def _start_prompts(self) -> None:
+        shared = self.model.shared
+        if shared is None or self.config.model.prompt_init == "random":
+            return
+        blocks, length, _ = shared.tokens.shape
+
+        def centres() -> Tensor:
+            tokens = block_tokens(
+                self.model.backbone,
+                self.images,
+                self.preprocessing,
+                self.config.runtime.seed,
+                blocks=blocks,
+                batch_size=self.config.train.batch_size,
+                progress=self._progress("image tokens", min(TOKEN_IMAGES, len(self.images))),
+            )
+            return token_centres(tokens, length, self.config.runtime.seed)
+
+        shared.tokens.data.copy_(self.processes.once(centres))
 
     def _start_head(self) -> None:
         start = self.config.model.head_init
