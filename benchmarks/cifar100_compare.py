@@ -1,9 +1,11 @@
 """Every method on CIFAR-100-LT: settings chosen on the development cut, then compared on the test images.
 
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
+With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
+
+    python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
+    python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105
+    python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25
+    python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
