@@ -164,6 +164,17 @@ def test_the_demos_digits_compared(tmp_path: Path) -> None:
     assert overall["lpt"] > overall["class-means"] > 0.5
 
 
+def test_a_cell_begun_before_a_field_was_there_is_kept(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    cell = tmp_path / "compared" / "runs" / "class-means" / "seed0"
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["class-means"], seeds=[0])
+    config = cell / "config.yaml"
+    lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "prompt_init" not in line), encoding="utf-8")
+    kept = (cell / "pack" / "pack.safetensors").stat().st_mtime_ns
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["class-means"], seeds=[0])
+    assert (cell / "pack" / "pack.safetensors").stat().st_mtime_ns == kept
+
+
 def test_another_comparison_is_not_mixed_in(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     output = tmp_path / "compared"
     run(photo_folder, tiny_backbone, output, methods=["class-means"], seeds=[0])

@@ -31,6 +31,8 @@ SETTINGS = [
     "model.pool_size=4",
     "runtime.threads=1",
     "runtime.precision=fp32",
+    "model.prompt_init=tokens",
+    "model.group_init=shared",
     "model.key_init=kmeans",
 ]
 DRIVER = """

@@ -89,6 +89,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model.prompt_length": 4,
         "model.pool_size": 8,
         "model.head_init": "class_means",
+        "model.prompt_init": "random",
+        "model.group_init": "random",
         "model.key_init": "kmeans",
         "train.phase1.lr": 2e-3,
         "train.phase2.lr": 2e-3,

@@ -44,6 +44,7 @@ from lpt.run.compare_plan import (
     cell_values,
     differences,
     plan_of,
+    stored_settings,
     with_test_images,
 )
 from lpt.run.disk import check_prefix_cache, disk_needed
@@ -190,7 +191,7 @@ class _Runner:
         for method, values in wanted.items():
             for seed in self.plan.seeds:
                 run = self.run_folder(method, seed)
-                changed = differences(values, read_yaml(run.config)) if run.config.is_file() else []
+                changed = differences(values, stored_settings(run.config)) if run.config.is_file() else []
                 if changed:
                     raise RunError(
                         f"{run.path} was trained with other settings: {'; '.join(changed[:5])}.\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lpt.config import RunConfig, merge, parse_assignments
+from lpt.config import RunConfig, merge, parse_assignments, read_yaml, validate
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, DataError
@@ -139,6 +139,11 @@ def with_test_images(splits: Splits, holdout: float, seed: int) -> Splits:
     note += f"; {len(small):,} classes are too small and are not tested." if len(small) else "."
     train = splits.train
     return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
+
+
+def stored_settings(path: Path) -> dict[str, Any]:
+    """The settings a cell was begun with; a field that the file does not name has its default, as for a resumed run."""
+    return validate(read_yaml(path), origin=str(path)).model_dump(mode="json")
 
 
 def differences(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
