@@ -149,13 +149,16 @@ def stored_settings(path: Path) -> dict[str, Any]:
 def differences(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
     """Fields in which the configuration of a trained cell is not what is wanted now.
 
-    What is still `auto` or open in `wanted`, and what is the machine's, does not count.
+    What is still `auto` or open in `wanted`, what is the machine's, and the settings of a phase of no epochs do
+    not count.
     """
-    found = dict(_leaves(stored))
+    found, asked = dict(_leaves(stored)), dict(_leaves(wanted))
+    phases = ("train.phase1.", "train.phase2.")
+    unused = tuple(phase for phase in phases if found.get(phase + "epochs") == asked.get(phase + "epochs") == 0)
     return [
         f"{path} was {found.get(path)!r}, is {value!r}"
-        for path, value in _leaves(wanted)
-        if value not in ("auto", None) and found.get(path) != value and not path.startswith(_OF_THE_MACHINE)
+        for path, value in asked.items()
+        if value not in ("auto", None) and found.get(path) != value and not path.startswith((*_OF_THE_MACHINE, *unused))
     ]
 
 
