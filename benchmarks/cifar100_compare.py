@@ -22,6 +22,7 @@ import argparse
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
 }
 """Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
 
-LONG_TRIALS = {
+LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": (f"{_TOKENS} {_rates(2.4e-2)}", _RANDOM),
     "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
@@ -178,11 +179,14 @@ def final(args: argparse.Namespace) -> None:
         settings=[f"image.size={args.size}", *args.set],
         console=Console(),
     )
-    target = RESULTS / name
+    copy_results(folder, RESULTS / name, ("*.md", "*.csv", "*.json", "*.png"))
+
+
+def copy_results(folder: Path, target: Path, patterns: Sequence[str]) -> None:
+    """Copy the files of these names from a folder of runs to the committed results."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in (".md", ".csv", ".json", ".png"):
-            shutil.copy2(path, target / path.name)
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        shutil.copy2(path, target / path.name)
     print(f"copied to {target}")
 
 

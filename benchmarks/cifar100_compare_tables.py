@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from benchmarks.performance_tables import MEASURES, RESULTS, rows_of
@@ -47,6 +48,22 @@ def costs(name: str) -> Callable[[], str]:
     return _of_comparison(name, made)
 
 
+def short(name: str) -> Callable[[], str]:
+    """Accuracies and the two costs that differ most, for README."""
+
+    def made(summary: Row) -> list[str]:
+        rows = [row for row in summary["methods"] if row["seeds"]]
+        several = any(len(row["seeds"]) > 1 for row in rows)
+        told = ("trained_parameters", "train_seconds")
+        lines = []
+        for row in rows:
+            cells = [with_std(row["metrics"][one], several) for one in MEASURES]
+            lines.append([_title(row, summary), *cells, *(cost_text(one, row["cost"][one]) for one in told)])
+        return rows_of(["method", *MEASURES, *(COSTS[one] for one in told)], lines)
+
+    return _of_comparison(name, made)
+
+
 def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[], str]:
     path = RESULTS / name / "comparison.json"
     return lambda: "\n".join(table(json.loads(path.read_text(encoding="utf-8")))) if path.exists() else MISSING
@@ -60,6 +77,50 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {one}" for key, one in value.items())
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def shifts(name: str) -> Callable[[], str]:
+    """Accuracy under corruption of every method in a result folder, means over its seeds."""
+
+    def made() -> str:
+        found = {method: files for method in METHODS if (files := _shift_files(name, method))}
+        if not found:
+            return MISSING
+        first = next(iter(found.values()))[0]
+        severities = list(first["corruptions"]["by_severity"])
+        accuracy = "mean_corruption_accuracy"
+        columns = {
+            "clean": ("clean", "overall"),
+            "corrupted": (accuracy, "overall"),
+            "relative drop, %": ("relative_drop", "overall"),
+            **{f"severity {one}": ("by_severity", one, "accuracy", "overall") for one in severities},
+            "few, clean": ("clean", "few"),
+            "few, corrupted": (accuracy, "few"),
+            "few, relative drop, %": ("relative_drop", "few"),
+        }
+        lines = [
+            [METHODS[method].title, *(f"{_mean(files, path):.1f}" for path in columns.values()), str(len(files))]
+            for method, files in found.items()
+        ]
+        kinds, images = len(first["corruptions"]["by_kind"]), first["corruptions"]["clean"]["images"]
+        source = (
+            f"Overall accuracy unless few is said; {kinds} kinds of corruption at severities {', '.join(severities)}, "
+            f"{images:,} test images; {first['date']}. Raw files and plots: [results/{name}](results/{name})."
+        )
+        return "\n".join([*rows_of(["method", *columns, "seeds"], lines), "", source])
+
+    return made
+
+
+def _mean(files: list[Row], path: tuple[str, ...]) -> float:
+    """Mean over files of what stands in their corruptions under a path of keys, percent."""
+    values = [reduce(lambda row, key: row[key], path, file["corruptions"]) for file in files]
+    return 100 * sum(values) / len(values)
+
+
+def _shift_files(name: str, method: str) -> list[Row]:
+    paths = sorted((RESULTS / name / method).glob("seed*/shift.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def trials(name: str, size: int) -> Callable[[], str]:
@@ -108,7 +169,9 @@ def _chosen_by(row: dict[str, str]) -> float:
 
 TABLES: dict[str, Callable[[], str]] = {
     "compare_96": accuracies("compare_cifar100_if100_96"),
+    "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
+    "shift_96": shifts("shift_cifar100_if100_96"),
     "compare_trials": trials("compare_trials", 64),
     "compare_long_trials": trials("compare_trials", 96),
     "compare_ablations": trials("compare_ablations", 64),

@@ -89,7 +89,6 @@ def methods() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "cifar100_lt_96": lambda: cifar(96),
     "cifar100_lt_128": lambda: cifar(128),
     "demo": demo,
     "methods": methods,

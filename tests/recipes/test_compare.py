@@ -22,6 +22,7 @@ from lpt.methods.recipes import METHODS
 from lpt.model.pretrained import load_backbone, weight_hash
 from lpt.presets import with_preset
 from lpt.run.compare import compare
+from lpt.run.compare_plan import differences
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
 from lpt.training.phases import Trainer
@@ -311,3 +312,12 @@ def test_a_stopped_fine_tuning_ends_at_the_same_bytes(
     assert 0 < len(list(folder.records())) < 24
     lpt.resume(folder.path)
     assert (whole.folder / "pack" / "pack.safetensors").read_bytes() == (folder.pack / "pack.safetensors").read_bytes()
+
+
+def test_settings_of_a_phase_that_is_not_trained_do_not_count() -> None:
+    """A preset may change how LPT trains without making a linear probe another one."""
+    wanted = {"train": {"phase1": {"epochs": 0, "lr": 1.0}, "phase2": {"epochs": 2, "lr": 1.0}}}
+    stored = {"train": {"phase1": {"epochs": 0, "lr": 2.0}, "phase2": {"epochs": 2, "lr": 2.0}}}
+    assert differences(wanted, stored) == ["train.phase2.lr was 2.0, is 1.0"]
+    stored["train"]["phase1"]["epochs"] = 3
+    assert len(differences(wanted, stored)) == 3

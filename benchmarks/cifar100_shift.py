@@ -1,0 +1,52 @@
+"""CIFAR-100's test images under corruption: the packs that the comparison trained, measured one after the other.
+
+With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, after `benchmarks.cifar100_compare final`:
+
+    python -m benchmarks.cifar100_shift --size 96 --seeds 0
+
+It is `lpt evaluate PACK DATA --shift corruptions --severities 1,3,5` on each pack, on the same 1,000 images (ten of
+each class). Tables go to docs/results/shift_cifar100_if100_96/METHOD/seedN/. What is measured is kept: the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.cifar100_compare import RESULTS, copy_results
+from benchmarks.cifar100_lt import SHARED
+from lpt.run.evaluate import EvaluationRequest
+from lpt.run.shift import evaluate_pack_shift, parse_shift
+
+METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "lift", "lpt")
+
+
+def main() -> None:
+    """Measure every pack that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=96, help="input side, pixels")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--imbalance", type=float, default=100)
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--severities", default="1,3,5")
+    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    console, cut = Console(), f"cifar100_if{args.imbalance:g}_{args.size}"
+    for method in args.methods:
+        for seed in args.seeds:
+            cell = Path(method) / f"seed{seed}"
+            output = args.runs / f"shift_{cut}" / cell
+            console.rule(str(cell))
+            pack = args.runs / f"compare_{cut}" / "runs" / cell / "pack"
+            asked = EvaluationRequest(pack=pack, data=args.source, output=output)
+            request = parse_shift(["corruptions"], severities=[args.severities])
+            evaluate_pack_shift(asked, request, console=console, progress=console)
+            copy_results(output, RESULTS / f"shift_{cut}" / cell, ("shift.json", "shift.csv", "shift.png"))
+
+
+if __name__ == "__main__":
+    main()
