@@ -119,7 +119,7 @@ def block_tokens(
         [blocks, n, D] on the CPU, at most `TOKENS_PER_IMAGE` of an image, those of the same places in every block.
     """
     chosen = images.subset(_classes_in_turn(images.labels, TOKEN_IMAGES, seed))
-    first, parts = backbone.vit.num_prefix_tokens, list[Tensor]()
+    first, done, parts = backbone.vit.num_prefix_tokens, 0, list[Tensor]()
     for batch in evaluation_batches(chosen, batch_size=batch_size, preprocessing=preprocessing, workers=0):
         places = permutation(backbone.tokens - first, seed, "places", len(parts))[:TOKENS_PER_IMAGE] + first
         tokens, entering = backbone.embed(_inputs(batch, backbone, preprocessing)), []
@@ -127,7 +127,8 @@ def block_tokens(
             entering.append(tokens[:, places].flatten(0, 1).float().cpu())
             tokens = backbone.block(layer, tokens, ())
         parts.append(torch.stack(entering))
-        progress(len(parts) * batch_size)
+        done += len(batch.labels)
+        progress(done)
     return torch.cat(parts, dim=1)
 
 
@@ -147,7 +148,9 @@ def _kmeans(points: Tensor, count: int, generator: torch.Generator, *, unit_leng
         nearest = torch.cdist(points, centres).argmin(dim=-1)
         sizes = torch.bincount(nearest, minlength=count)[:, None]
         moved = torch.zeros_like(centres).index_add_(0, nearest, points) / sizes.clamp_min(1)
-        moved = torch.where(sizes > 0, F.normalize(moved, dim=-1) if unit_length else moved, centres)
+        if unit_length:  # points that cancel out leave a centre where it was
+            moved = torch.where(moved.norm(dim=-1, keepdim=True) > 0, F.normalize(moved, dim=-1), centres)
+        moved = torch.where(sizes > 0, moved, centres)
         if torch.allclose(moved, centres, atol=1e-6):
             break
         centres = moved

@@ -184,7 +184,7 @@ class Trainer:
 
     def _start_prompts(self) -> None:
         shared = self.model.shared
-        if shared is None or self.config.model.prompt_init == "random":
+        if shared is None or not shared.tokens.numel() or self.config.model.prompt_init == "random":
             return
         blocks, length, _ = shared.tokens.shape
 
