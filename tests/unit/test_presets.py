@@ -105,9 +105,9 @@ def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None
 def test_a_users_value_beats_the_preset(preset: str) -> None:
     """Whatever a preset sets can be set otherwise, one field without the rest of its section."""
     for path, value in leaves(PRESETS[preset]()).items():
-        changed = {"name": "other", "optimizer": "sgd", "head_init": "random", "schedule": "epoch"}.get(
-            path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None
-        )
+        words = {"name": "other", "optimizer": "sgd", "schedule": "epoch"}
+        words |= dict.fromkeys(("head_init", "prompt_init", "group_init"), "random")
+        changed = words.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
         wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
         values: dict[str, Any] = parse_assignments([f"{path[1:]}={yaml.safe_dump(wanted, default_flow_style=True)}"])
         result: Any = with_preset({"preset": preset, **values}, CPU, origin="test").config.model_dump(mode="json")
