@@ -15,7 +15,6 @@ from lpt.config import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages
-from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, FrozenViT
 from lpt.processes import Processes
 from lpt.training.batches import Batch, ImageBatch
@@ -23,19 +22,10 @@ from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.phases import build_objective
 from lpt.training.schedule import build_optimizer
 from oracle import small_vit
+from samples import PREPROCESSING
 
 BATCH, STEPS = 5, 20
 LABELS = torch.tensor([0, 1, 2, 0, 1])
-PREPROCESSING = Preprocessing(
-    size=(24, 24),
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    interpolation="bicubic",
-    test_crop=0.875,
-    crop_area=(0.2, 1.0),
-    crop_aspect=(0.75, 1.33),
-    flip=True,
-)
 
 
 def main() -> None:

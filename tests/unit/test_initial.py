@@ -12,22 +12,11 @@ from torch import Tensor
 from lpt.data.images import ArrayImages
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
-from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, FrozenViT
 from lpt.training import initial
 from lpt.training.initial import block_tokens, groups_from_shared, keys_from_queries, token_centres
 from oracle import small_vit
-
-PREPROCESSING = Preprocessing(
-    size=(24, 24),
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    interpolation="bicubic",
-    test_crop=0.875,
-    crop_area=(0.2, 1.0),
-    crop_aspect=(0.75, 1.33),
-    flip=True,
-)
+from samples import PREPROCESSING
 
 
 def photographs(counts: tuple[int, ...]) -> LabelledImages:

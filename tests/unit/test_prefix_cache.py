@@ -15,25 +15,15 @@ from lpt.data.images import ArrayImages
 from lpt.data.loading import view_batches
 from lpt.data.manifest import LabelledImages
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
-from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.model import LPT, Encoded, FrozenViT
 from lpt.processes import Processes
 from lpt.training.prefix_cache import Draws, PrefixCache, Shape, kept_batches
 from oracle import small_vit
+from samples import PREPROCESSING
 
 VIEWS, BATCH, STEPS = 3, 7, 5
 CPU = torch.device("cpu")
-PREPROCESSING = Preprocessing(
-    size=(24, 24),
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    interpolation="bicubic",
-    test_crop=0.875,
-    crop_area=(0.2, 1.0),
-    crop_aspect=(0.75, 1.33),
-    flip=True,
-)
 
 
 def images() -> LabelledImages:

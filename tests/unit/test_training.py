@@ -18,7 +18,6 @@ from lpt.config import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages
-from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import draw_cloud
 from lpt.model import LPT, FrozenViT
@@ -40,19 +39,10 @@ from lpt.training.objective import PhaseObjective, dropout_mask, instance_weight
 from lpt.training.phases import build_objective
 from lpt.training.schedule import build_optimizer, learning_rate
 from oracle import small_vit, textbook_agcl
+from samples import PREPROCESSING
 
 COUNTS = (9, 4, 1)
 LABELS = torch.tensor([0, 1, 2, 0, 0])
-PREPROCESSING = Preprocessing(
-    size=(24, 24),
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    interpolation="bicubic",
-    test_crop=0.875,
-    crop_area=(0.2, 1.0),
-    crop_aspect=(0.75, 1.33),
-    flip=True,
-)
 TRAINED = {1: {"shared.tokens", "head.weight"}, 2: {"groups.prompts", "groups.keys", "head.weight"}}
 
 
