@@ -58,6 +58,7 @@ _RATES = (
     "train.phase1.lr=4e-3",
     "train.phase1.lr=8e-3",
 )
+_PROMPT_RATES = (*_RATES[1:], "train.phase1.lr=1.6e-2", "train.phase1.lr=3.2e-2")
 _ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=null"
 _LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
 
@@ -76,12 +77,12 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "fine-tuning-la": _FINE_TUNING,
     "last-blocks": _FINE_TUNING,
     "bias": _RATES,
-    "vpt-deep": _RATES,
-    "vpt-shallow": _RATES,
+    "vpt-deep": _PROMPT_RATES,
+    "vpt-shallow": _PROMPT_RATES,
     "lora": _RATES,
     "adaptformer": _RATES,
-    "vpt-gcl-drw": _RATES,
-    "lpt-phase1": _RATES,
+    "vpt-gcl-drw": _PROMPT_RATES,
+    "lpt-phase1": _PROMPT_RATES,
     "lift": (
         "train.phase1.lr=0.02",
         "train.phase1.lr=0.04",
