@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Self
 
 from rich.console import Console
@@ -60,6 +61,7 @@ class ConsoleListener(Listener):
         self._task: TaskID | None = None
         self._plan: PhasePlan | None = None
         self._rate = 0.0
+        self._losses: list[float] = []
         self._info = ""
 
     def __enter__(self) -> Self:
@@ -87,12 +89,13 @@ class ConsoleListener(Listener):
         self._start(f"phase {plan.phase}", plan.steps, first_step)
 
     def step_done(self, record: StepRecord) -> None:
-        """Advance the bar."""
+        """Advance the bar; the loss shown is the mean of the epoch so far, since one batch's says little."""
         if self._task is None or self._plan is None:
             return
+        self._losses.append(record.loss)
         rate = len(self._plan.streams) * self._plan.batch_size / record.seconds
         self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
-        self._info = f"loss {record.loss:.3f}, {self._rate:.0f} images/s"
+        self._info = f"loss {fmean(self._losses):.3f}, {self._rate:.0f} images/s"
         self._bar.update(self._task, completed=record.step + 1, info=self._info)
 
     def epoch_done(self, phase: int, epoch: int) -> None:
@@ -101,6 +104,7 @@ class ConsoleListener(Listener):
         said += [] if self._validate is None else [self._validate(phase)]
         if said:
             self._console.print(f"  epoch {epoch}: {'; '.join(said)}")
+        self._losses.clear()
 
     def _start(self, what: str, total: int, done: int) -> TaskID:
         if self._task is not None:
