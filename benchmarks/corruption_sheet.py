@@ -38,7 +38,10 @@ def photograph_like(side: int = 224) -> Image.Image:
     image = Image.fromarray((picture.clip(0, 1) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     unit = side / 224
-    at = lambda *points: [(px * unit, py * unit) for px, py in points]  # noqa: E731
+
+    def at(*points: tuple[int, int]) -> list[tuple[float, float]]:
+        return [(px * unit, py * unit) for px, py in points]
+
     draw.rectangle(at((118, 120), (190, 178)), fill=(214, 190, 158))
     draw.polygon(at((110, 122), (154, 84), (198, 122)), fill=(160, 52, 40))
     draw.rectangle(at((146, 146), (162, 178)), fill=(82, 52, 34))

@@ -46,6 +46,7 @@ from lpt.model import LPT, Encoded
 from lpt.pack import Versions
 from lpt.run.prepare import Prepared, prepare
 from lpt.training.batches import Batch, Batches
+from lpt.training.initial import groups_from_shared
 from lpt.training.loop import train_steps
 from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan
 from lpt.training.phases import build_objective
@@ -121,8 +122,11 @@ class Study:
 
     def _model(self) -> LPT:
         model = self.prepared.new_model()
+        assert isinstance(model, LPT)
         groups = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("groups")}
         model.load_state_dict({**self.start, **groups})
+        if self.prepared.config.model.group_init == "shared":
+            groups_from_shared(model)
         return model
 
     def _encoded_held(self) -> Iterator[Encoded]:
@@ -154,7 +158,8 @@ class Study:
         config, images, preprocessing = self._config(views), self.prepared.train, self.prepared.preprocessing
         plan = phase_plan(config, 2)
         model = self._model()
-        filling, kept, query = 0.0, None, exact
+        filling, kept = 0.0, None
+        query: Query = exact
         batches: Batches
         if views:
             kept, filling = self.cache(views)

@@ -227,7 +227,8 @@ def crop_rates(sides: list[int], sizes: list[int], seconds: float) -> list[dict[
 
 def fastest(act: Callable[[], None], seconds: float) -> float:
     """Processor time of the fastest run, seconds, of those that fit in so much time."""
-    times, end = [], time.perf_counter() + seconds
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     act()
     while not times or time.perf_counter() < end:
         start = time.process_time()

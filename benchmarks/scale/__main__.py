@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         **in_fresh_process("__main__", "machine"),
         "simulated": simulated,
     }
-    forms = {
+    forms: dict[str, dict[str, Any]] = {
         "csv": {"source": str(folder / "table.csv"), "test": None},
         "path_list": {"source": str(folder / "train.txt"), "test": str(folder / "test.txt")},
         "folder": {"source": str(folder / "tree"), "test": None},

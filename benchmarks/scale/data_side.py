@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def drawing(images: int, classes: int, batch_size: int, steps: int) -> dict[str,
     """Both samplers: making them, and the time of a draw in the first round of the classes and afterwards."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(classes), class_counts(images, classes)))
     result: dict[str, Any] = {"images": images, "classes": classes}
-    makers = {
+    makers: dict[str, Callable[[], Sampler]] = {
         "balanced": lambda: ClassBalanced(labels, IMAGES_OF_A_CLASS, 0, 1, "balanced"),
         "instance": lambda: InstanceBalanced(len(labels), 0, 1, "instance"),
     }

@@ -82,7 +82,7 @@ def _lpt_phase1(base: RunConfig) -> Values:
 
 _CROSS_ENTROPY, _ADJUSTED = _plain_loss("cross_entropy"), _plain_loss("logit_adjusted")
 _TUNED = {"lr": 1e-3, "head_lr": 1e-3, "layer_decay": 0.75, "weight_decay": 0.05}
-_PROMPTS = {"lr": 2e-3, "weight_decay": 0.01}
+_PROMPTS = {"lr": 4e-3, "weight_decay": 0.01}
 
 METHODS: dict[str, Method] = {
     method.name: method
