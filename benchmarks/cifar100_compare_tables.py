@@ -123,6 +123,33 @@ def _shift_files(name: str, method: str) -> list[Row]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
+def posthoc(name: str) -> Callable[[], str]:
+    """Accuracy on held-out images when log frequencies are added to the logits, the best overall in bold."""
+
+    def made() -> str:
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / name).glob("*.json"))]
+        if not results:
+            return MISSING
+        lines = []
+        for result in results:
+            title, rows = METHODS[result["method"]].title, result["held_out"]
+            best = max(row["overall"] for row in rows)
+            for row in rows:
+                cells = [f"{100 * row[one]:.1f}" for one in MEASURES]
+                cells[0] = f"**{cells[0]}**" if row["overall"] == best else cells[0]
+                lines.append([title, f"{row['strength']:+g}".replace("-", "−"), *cells])
+            seen = [f"{100 * result['training_images'][one]:.1f}" for one in MEASURES]
+            lines.append([title, "training images, 0", *seen])
+        first = results[0]
+        source = (
+            f"Development cut, IF 100, {first['size']}x{first['size']}, seed {first['seed']}; {first['machine']}; "
+            f"{first['date']}. Raw: [results/{name}](results/{name})."
+        )
+        return "\n".join([*rows_of(["method", "strength", *MEASURES], lines), "", source])
+
+    return made
+
+
 def trials(name: str, size: int) -> Callable[[], str]:
     """Rows of settings tried on the development cut at an input size, the best of each method in bold."""
 
@@ -172,6 +199,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
     "shift_96": shifts("shift_cifar100_if100_96"),
+    "posthoc_96": posthoc("posthoc_cifar100_if100_96"),
     "compare_trials": trials("compare_trials", 64),
     "compare_long_trials": trials("compare_trials", 96),
     "compare_ablations": trials("compare_ablations", 64),

@@ -21,7 +21,7 @@ from benchmarks.cifar100_lt import SHARED
 from lpt.run.evaluate import EvaluationRequest
 from lpt.run.shift import evaluate_pack_shift, parse_shift
 
-METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "lift", "lpt")
+METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt")
 
 
 def main() -> None:

@@ -1,0 +1,83 @@
+"""What a shift of the logits by class frequency after training would give, on the development cut of CIFAR-100-LT.
+
+With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, on runs that
+`benchmarks.cifar100_compare long-trials` made:
+
+    python -m benchmarks.cifar100_posthoc runs/trials_96_129024_if100_seed0/lpt/SETTINGS ...
+
+z_c + strength * log(n_c / N) (Menon et al., ICLR 2021, eq. 9, with its sign turned: above 0 favours frequent classes).
+A method whose loss has placed the classes well is best at 0. The accuracy on the training images, unaugmented, says
+which group is learned by heart and which is not learned yet. One file of results for each method:
+docs/results/posthoc_cifar100_if100_SIZE/METHOD.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.cifar100_lt import GROUPS, SHARED, open_cifar
+from benchmarks.performance_tables import MEASURES, RESULTS
+from lpt.evaluation.metrics import measure
+from lpt.files import write_json
+from lpt.hardware import inspect_machine
+from lpt.predictor import Predictor
+
+STRENGTHS = (-1.0, -0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+
+def posthoc(run: Path, source: str) -> dict[str, Any]:
+    """Accuracies of a run's pack at every strength, and on its training images."""
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    seed = config["runtime"]["seed"]
+    splits = open_cifar(source, imbalance=100, development=True, seed=seed)
+    predictor = Predictor(None, run / "pack")
+    scale, counts = predictor.pack().info.probabilities.scale, splits.counts_before_cut
+    prior = np.log(counts / counts.sum())
+
+    def accuracies(images: Any, strengths: tuple[float, ...]) -> list[dict[str, float]]:
+        predictions = predictor.split(images, batch_size=50)
+        logits = scale * predictions.scores.astype(np.float64)
+        measured = [
+            measure(predictions.labels, (logits + strength * prior).argmax(axis=1), counts, GROUPS).to_dict()
+            for strength in strengths
+        ]
+        return [
+            {"strength": strength, **{name: one[name] for name in MEASURES}}
+            for strength, one in zip(strengths, measured, strict=True)
+        ]
+
+    assert splits.test is not None
+    return {
+        "method": config["method"],
+        "run": run.name,
+        "size": config["image"]["size"],
+        "seed": seed,
+        "held_out": accuracies(splits.test, STRENGTHS),
+        "training_images": accuracies(splits.train, (0.0,))[0],
+        "machine": inspect_machine().describe(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def main() -> None:
+    """Measure the runs that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of a trial")
+    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    args = parser.parse_args()
+    for run in args.runs:
+        result = posthoc(run, args.source)
+        path = RESULTS / f"posthoc_cifar100_if100_{result['size']}" / f"{result['method']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, result)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
