@@ -105,12 +105,14 @@ TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_PLAIN_RATES}",
         f"{_TOKENS} {_rates(1.6e-2)}",
         f"{_TOKENS} {_rates(4.8e-2)}",
+        f"{_TOKENS} {_rates(4.8e-2)} loss.instance_weight=1",
+        f"{_TOKENS} {_rates(4.8e-2)} loss.instance_weight=2",
     ),
 }
 """Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
 
 LONG_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (f"{_TOKENS} {_rates(2.4e-2)}", _RANDOM),
+    "lpt": (f"{_TOKENS} {_rates(2.4e-2)}", f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1"),
     "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
 }

@@ -14,6 +14,7 @@ from lpt.config import RunConfig, merge, validate
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
 from lpt.methods.recipes import method_named
+from lpt.unused import unused_settings
 
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
@@ -57,10 +58,11 @@ PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": p
 
 
 class Resolved(NamedTuple):
-    """A configuration and why `auto` became what it is, one sentence each."""
+    """A configuration, why `auto` became what it is, and which of the user's values do nothing, a sentence each."""
 
     config: RunConfig
     reasons: list[str]
+    unused: tuple[str, ...] = ()
 
 
 def choose_preset(config_preset: str, machine: Machine) -> tuple[str, list[str]]:
@@ -85,7 +87,9 @@ def with_preset(values: dict[str, Any], machine: Machine, *, origin: str) -> Res
     recipe = {"preset": name, "method": method.name}
     scale = PRESETS[name]()
     base = merge(scale, method.values(validate(scale, origin=f"the preset {name}")))
-    return Resolved(validate(merge(merge(base, values), recipe), origin=origin), reasons)
+    config = validate(merge(merge(base, values), recipe), origin=origin)
+    without = validate(merge(base, recipe), origin=f"the method {method.name}")
+    return Resolved(config, reasons, tuple(unused_settings(values, without, config)))
 
 
 def resolve_auto(

@@ -49,6 +49,7 @@ class Prepared:
     machine: Machine
     processes: Processes
     reasons: list[str]
+    unused: tuple[str, ...]
 
     @property
     def groups(self) -> ShotGroups:
@@ -134,6 +135,7 @@ def _put_together(
         machine=machine,
         processes=processes,
         reasons=chosen.reasons + auto.reasons,
+        unused=chosen.unused,
     )
 
 
@@ -149,6 +151,8 @@ def describe(prepared: Prepared, console: Console) -> None:
     console.print(f"[bold]Machine[/bold]: {prepared.machine.describe()}")
     for reason in prepared.reasons:
         console.print(f"  {escape(reason)}")
+    for line in prepared.unused:
+        console.print(f"  warning: {line}", style="yellow", markup=False)
     present = counts[counts > 0]
     sizes = np.bincount(prepared.groups.of(present), minlength=3)
     shots = ", ".join(f"{n} {name}" for name, n in zip(prepared.groups.names, sizes, strict=True))

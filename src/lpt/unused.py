@@ -1,0 +1,100 @@
+"""Settings that do nothing in a configuration, so that the person who set one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lpt.config import RunConfig
+
+GROUPED_ONLY = (
+    *(f"model.{name}" for name in ("shared_blocks", "pool_size", "top_k", "query", "key_init", "group_init")),
+    "loss.similarity_weight",
+    "prefix_cache.views",
+    "prefix_cache.store",
+    "prefix_cache.dtype",
+)
+PHASE_FIELDS = ("optimizer", "lr", "head_lr", "layer_decay", "weight_decay", "warmup_epochs", "min_lr", "schedule")
+LOSS_FIELDS = {
+    "margin": {"a_gcl"},
+    "noise": {"a_gcl", "gcl"},
+    "gamma_balanced": {"a_gcl"},
+    "gamma_instance": {"a_gcl"},
+    "ldam_margin": {"ldam"},
+    "focal_gamma": {"focal"},
+    "tau": {"logit_adjusted"},
+    "label_smoothing": {"a_gcl", "gcl", "cross_entropy", "logit_adjusted", "balanced_softmax"},
+}
+"""The losses that read a field of the section `loss`."""
+
+
+def unused_settings(values: Mapping[str, Any], base: RunConfig, config: RunConfig) -> list[str]:
+    """One sentence for each value of a user that does nothing.
+
+    Args:
+        values: what the user said, nested by section.
+        base: the configuration without it; a value that is the same there is not mentioned (saved files hold all).
+        config: the configuration with it.
+    """
+    reasons, before, after = unused_fields(config), base.model_dump(mode="json"), config.model_dump(mode="json")
+    said = [path for path in _leaves(values) if path in reasons and _at(before, path) != _at(after, path)]
+    return [f"{path}: {_at(after, path)} has no effect: {reasons[path]}" for path in said]
+
+
+def unused_fields(config: RunConfig) -> dict[str, str]:
+    """Why a field does nothing, by its dotted path; fields that may do something are left out."""
+    model, loss, train = config.model, config.loss, config.train
+    found: dict[str, str] = {}
+    if not model.grouped:
+        found |= dict.fromkeys(GROUPED_ONLY, f"model.prompts is {model.prompts}, and only LPT's grouped prompts use it")
+    elif not train.phase2.epochs:
+        found |= dict.fromkeys(GROUPED_ONLY, "there is no phase 2 (train.phase2.epochs is 0)")
+    if model.prompts == "none":
+        found |= dict.fromkeys(("model.prompt_length", "model.prompt_init"), "model.prompts is none")
+    if model.adapter_size == 0:
+        found |= dict.fromkeys(
+            ("model.adapter_norm", "model.adapter_scale"), "there is no adapter (model.adapter_size)"
+        )
+    if model.weights != "last_blocks":
+        found["model.last_blocks"] = f"model.weights is {model.weights}"
+    for phase in ("phase1", "phase2"):
+        settings = getattr(train, phase)
+        if not settings.epochs:
+            found |= {f"train.{phase}.{name}": f"train.{phase}.epochs is 0" for name in PHASE_FIELDS}
+        elif model.weights == "none":
+            found[f"train.{phase}.layer_decay"] = "no weights of the backbone train (model.weights is none)"
+    found |= {
+        f"loss.{name}": f"loss.name is {loss.name}" for name, losses in LOSS_FIELDS.items() if loss.name not in losses
+    }
+    return found | _unused_of_sampling(config)
+
+
+def _unused_of_sampling(config: RunConfig) -> dict[str, str]:
+    """Fields that say how images are drawn, or how the loss weighs what is drawn."""
+    loss, train = config.loss, config.train
+    found: dict[str, str] = {}
+    if train.sampling != "dual":
+        found["loss.instance_weight"] = f"train.sampling is {train.sampling}: there is one stream"
+    if "balanced" not in config.streams:
+        found["train.images_per_class"] = f"train.sampling is {train.sampling}: no batch is class-balanced"
+    if loss.reweighting == "none":
+        found["loss.reweight_from"] = "loss.reweighting is none"
+    if loss.reweighting != "effective_number" and train.sampling != "effective_number":
+        found["loss.effective_beta"] = "neither loss.reweighting nor train.sampling is effective_number"
+    return found
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Dotted paths of the values that are no mappings."""
+    for key, value in values.items():
+        path = f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+def _at(values: dict[str, Any], path: str) -> Any:
+    for key in path.split("."):
+        values = values[key]
+    return values
