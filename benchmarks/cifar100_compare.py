@@ -10,10 +10,10 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. A recipe's values in `lpt.methods.recipes` are those
-with the best mean of overall and few-shot accuracy there. `long-trials` trains a few of these with all draws
-(LONG_TRIALS): short trials rank rates, not methods. `ablations` does the same for LPT with one part changed at a
-time. `final` is `lpt compare` on the real cut; tables and plots go to docs/results/compare_cifar100_if100_96/. All run
-unattended: what is finished is kept, the same command goes on.
+with the best mean of overall and few-shot accuracy there, except LPT's, which are of `long-trials`. That trains a few
+settings with all draws (LONG_TRIALS): short trials rank rates, not methods. `ablations` does the same for LPT with one
+part changed at a time. `final` is `lpt compare` on the real cut; tables and plots go to
+docs/results/compare_cifar100_if100_96/. All run unattended: what is finished is kept, the same command goes on.
 """
 
 from __future__ import annotations

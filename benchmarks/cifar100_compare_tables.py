@@ -124,28 +124,29 @@ def _shift_files(name: str, method: str) -> list[Row]:
 
 
 def posthoc(name: str) -> Callable[[], str]:
-    """Accuracy on held-out images when log frequencies are added to the logits, the best overall in bold."""
+    """Accuracy when log frequencies are added to the logits, on held-out and on training images."""
 
     def made() -> str:
-        results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / name).glob("*.json"))]
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / name).glob("*/*.json"))]
         if not results:
             return MISSING
+        measures = ("mean_per_class", *MEASURES[1:])
         lines = []
         for result in results:
-            title, rows = METHODS[result["method"]].title, result["held_out"]
-            best = max(row["overall"] for row in rows)
-            for row in rows:
-                cells = [f"{100 * row[one]:.1f}" for one in MEASURES]
-                cells[0] = f"**{cells[0]}**" if row["overall"] == best else cells[0]
-                lines.append([title, f"{row['strength']:+g}".replace("-", "−"), *cells])
-            seen = [f"{100 * result['training_images'][one]:.1f}" for one in MEASURES]
-            lines.append([title, "training images, 0", *seen])
+            settings = result["settings"].replace("model.", "").replace("+", " ")
+            title = f"{METHODS[result['method']].title}, `{settings}`"
+            for held_out, training in zip(result["held_out"], result["training"], strict=True):
+                strength = f"{held_out['strength']:g}".replace("-", "−") if held_out["strength"] else "0 (as trained)"
+                cells = [f"{100 * row[one]:.1f}" for row in (held_out, training) for one in measures]
+                lines.append([title, strength, *cells])
+        columns = [f"{images}: {one}" for images in ("held out", "training") for one in ("overall", *measures[1:])]
         first = results[0]
         source = (
-            f"Development cut, IF 100, {first['size']}x{first['size']}, seed {first['seed']}; {first['machine']}; "
-            f"{first['date']}. Raw: [results/{name}](results/{name})."
+            f"Development cut, IF 100, {first['size']}x{first['size']}, {first['draws']:,} draws, "
+            f"seed {first['seed']}. Overall: mean over classes. "
+            f"{first['machine']}; {first['date']}. Raw: [results/{name}](results/{name})."
         )
-        return "\n".join([*rows_of(["method", "strength", *MEASURES], lines), "", source])
+        return "\n".join([*rows_of(["method", "strength", *columns], lines), "", source])
 
     return made
 

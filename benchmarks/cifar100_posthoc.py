@@ -6,9 +6,8 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, on runs t
     python -m benchmarks.cifar100_posthoc runs/trials_96_129024_if100_seed0/lpt/SETTINGS ...
 
 z_c + strength * log(n_c / N) (Menon et al., ICLR 2021, eq. 9, with its sign turned: above 0 favours frequent classes).
-A method whose loss has placed the classes well is best at 0. The accuracy on the training images, unaugmented, says
-which group is learned by heart and which is not learned yet. One file of results for each method:
-docs/results/posthoc_cifar100_if100_SIZE/METHOD.json.
+The training images, unaugmented, are measured likewise. One file of results for each run:
+docs/results/posthoc_cifar100_if100_SIZE/METHOD/SETTINGS.json.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from benchmarks.cifar100_lt import GROUPS, SHARED, open_cifar
 from benchmarks.performance_tables import MEASURES, RESULTS
+from lpt.config import read_yaml, validate
+from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
 from lpt.files import write_json
 from lpt.hardware import inspect_machine
@@ -33,33 +33,34 @@ STRENGTHS = (-1.0, -0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 def posthoc(run: Path, source: str) -> dict[str, Any]:
     """Accuracies of a run's pack at every strength, and on its training images."""
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    seed = config["runtime"]["seed"]
+    config = validate(read_yaml(run / "config.yaml"), origin=str(run))
+    train, seed = config.train, config.runtime.seed
     splits = open_cifar(source, imbalance=100, development=True, seed=seed)
     predictor = Predictor(None, run / "pack")
     scale, counts = predictor.pack().info.probabilities.scale, splits.counts_before_cut
     prior = np.log(counts / counts.sum())
 
-    def accuracies(images: Any, strengths: tuple[float, ...]) -> list[dict[str, float]]:
+    if predictor.pack().info.class_counts != counts.tolist():
+        raise SystemExit(f"{run} was not trained on the development cut of imbalance 100: its class counts are others")
+
+    def accuracies(images: LabelledImages) -> list[dict[str, float]]:
         predictions = predictor.split(images, batch_size=50)
         logits = scale * predictions.scores.astype(np.float64)
-        measured = [
-            measure(predictions.labels, (logits + strength * prior).argmax(axis=1), counts, GROUPS).to_dict()
-            for strength in strengths
-        ]
-        return [
-            {"strength": strength, **{name: one[name] for name in MEASURES}}
-            for strength, one in zip(strengths, measured, strict=True)
-        ]
+        rows = []
+        for strength in STRENGTHS:
+            one = measure(predictions.labels, (logits + strength * prior).argmax(axis=1), counts, GROUPS).to_dict()
+            rows.append({"strength": strength, **{name: one[name] for name in ("mean_per_class", *MEASURES[1:])}})
+        return rows
 
     assert splits.test is not None
     return {
-        "method": config["method"],
-        "run": run.name,
-        "size": config["image"]["size"],
+        "method": config.method,
+        "settings": run.name,
+        "draws": config.step_draws * int(train.epoch_steps) * (train.phase1.epochs + train.phase2.epochs),
+        "size": config.image.size,
         "seed": seed,
-        "held_out": accuracies(splits.test, STRENGTHS),
-        "training_images": accuracies(splits.train, (0.0,))[0],
+        "held_out": accuracies(splits.test),
+        "training": accuracies(splits.train),
         "machine": inspect_machine().describe(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
@@ -73,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     for run in args.runs:
         result = posthoc(run, args.source)
-        path = RESULTS / f"posthoc_cifar100_if100_{result['size']}" / f"{result['method']}.json"
+        path = RESULTS / f"posthoc_cifar100_if100_{result['size']}" / result["method"] / f"{run.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, result)
         print(path)

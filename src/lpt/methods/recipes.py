@@ -2,8 +2,9 @@
 
 A recipe says what is trained, where it enters the blocks, its head, its loss and its sampling. Draws are those of the
 preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
-LPT's two phases have together. The rates of full fine-tuning and LIFT were chosen on CIFAR-100-LT's development cut,
-those of the other methods are common ones (docs/results.md has what was tried).
+LPT's two phases have together. The rates of full fine-tuning, VPT-deep and LIFT were chosen on CIFAR-100-LT's
+development cut (docs/results.md has what was tried); VPT-shallow and VPT with GCL take VPT-deep's, the others common
+ones.
 """
 
 from __future__ import annotations

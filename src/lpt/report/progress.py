@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import fmean
 from typing import Self
 
 from rich.console import Console
@@ -61,7 +60,7 @@ class ConsoleListener(Listener):
         self._task: TaskID | None = None
         self._plan: PhasePlan | None = None
         self._rate = 0.0
-        self._losses: list[float] = []
+        self._loss_sum, self._losses = 0.0, 0
         self._info = ""
 
     def __enter__(self) -> Self:
@@ -89,13 +88,13 @@ class ConsoleListener(Listener):
         self._start(f"phase {plan.phase}", plan.steps, first_step)
 
     def step_done(self, record: StepRecord) -> None:
-        """Advance the bar; the loss shown is the mean of the epoch so far, since one batch's says little."""
+        """Advance the bar; the loss shown is the mean of this epoch's steps (of a resumed run: of those since)."""
         if self._task is None or self._plan is None:
             return
-        self._losses.append(record.loss)
+        self._loss_sum, self._losses = self._loss_sum + record.loss, self._losses + 1
         rate = len(self._plan.streams) * self._plan.batch_size / record.seconds
         self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
-        self._info = f"loss {fmean(self._losses):.3f}, {self._rate:.0f} images/s"
+        self._info = f"loss {self._loss_sum / self._losses:.3f}, {self._rate:.0f} images/s"
         self._bar.update(self._task, completed=record.step + 1, info=self._info)
 
     def epoch_done(self, phase: int, epoch: int) -> None:
@@ -104,11 +103,11 @@ class ConsoleListener(Listener):
         said += [] if self._validate is None else [self._validate(phase)]
         if said:
             self._console.print(f"  epoch {epoch}: {'; '.join(said)}")
-        self._losses.clear()
+        self._loss_sum, self._losses = 0.0, 0
 
     def _start(self, what: str, total: int, done: int) -> TaskID:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(what, total=total, completed=done, info="")
-        self._rate = 0.0
+        self._rate, self._loss_sum, self._losses = 0.0, 0.0, 0
         return self._task

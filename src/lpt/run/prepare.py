@@ -146,7 +146,7 @@ def _size(config: RunConfig) -> tuple[int, int]:
 
 
 def describe(prepared: Prepared, console: Console) -> None:
-    """Print what was resolved and why, and the data's shape."""
+    """Print what was resolved and why, which settings do nothing, and the data's shape."""
     counts, config = prepared.splits.counts_before_cut, prepared.config
     console.print(f"[bold]Machine[/bold]: {prepared.machine.describe()}")
     for reason in prepared.reasons:
