@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from lpt.config import RunConfig
+from lpt.config import RunConfig, leaves
 
 PHASE_2_ONLY = (
     *(f"model.{name}" for name in ("top_k", "query", "key_init", "group_init")),
@@ -41,9 +41,10 @@ def unused_settings(values: Mapping[str, Any], base: RunConfig, config: RunConfi
             `auto` there: a saved configuration has all fields, resolved.
         config: the configuration with it.
     """
-    reasons, before, after = unused_fields(config), base.model_dump(mode="json"), config.model_dump(mode="json")
-    said = [path for path in _leaves(values) if path in reasons and _at(before, path) not in ("auto", _at(after, path))]
-    return [f"{path}: {_at(after, path)} has no effect: {reasons[path]}" for path in said]
+    reasons = unused_fields(config)
+    before, after = (dict(leaves(one.model_dump(mode="json"))) for one in (base, config))
+    said = [path for path, _ in leaves(values) if path in reasons and before[path] not in ("auto", after[path])]
+    return [f"{path}: {after[path]} has no effect: {reasons[path]}" for path in said]
 
 
 def unused_fields(config: RunConfig) -> dict[str, str]:
@@ -104,19 +105,3 @@ def _unused_of_training(config: RunConfig) -> dict[str, str]:
     if not (train.phase1.epochs or train.phase2.epochs):
         found |= dict.fromkeys(STEPS_ONLY, "no phase has epochs: nothing is trained in steps")
     return found
-
-
-def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Dotted paths of the values that are no mappings."""
-    for key, value in values.items():
-        path = f"{above}{key}"
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path
-
-
-def _at(values: dict[str, Any], path: str) -> Any:
-    for key in path.split("."):
-        values = values[key]
-    return values

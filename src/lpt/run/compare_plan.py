@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lpt.config import RunConfig, merge, parse_assignments, read_yaml, validate
+from lpt.config import RunConfig, leaves, merge, parse_assignments, read_yaml, validate
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, DataError
@@ -152,7 +152,7 @@ def differences(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> list[st
     What is still `auto` or open in `wanted`, what is the machine's, and the settings of a phase of no epochs do
     not count.
     """
-    found, asked = dict(_leaves(stored)), dict(_leaves(wanted))
+    found, asked = dict(leaves(stored)), dict(leaves(wanted))
     phases = ("train.phase1.", "train.phase2.")
     unused = tuple(phase for phase in phases if found.get(phase + "epochs") == asked.get(phase + "epochs") == 0)
     return [
@@ -160,11 +160,3 @@ def differences(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> list[st
         for path, value in asked.items()
         if value not in ("auto", None) and found.get(path) != value and not path.startswith((*_OF_THE_MACHINE, *unused))
     ]
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
