@@ -251,8 +251,17 @@ class RunConfig(Section):
         loss, train = self.loss, self.train
         if not (train.phase1.epochs or train.phase2.epochs) and self.model.head_init != "linear_probe":
             return True  # nothing is trained: class means do not know how many images they are of
-        adjusted = loss.name == "balanced_softmax" or (loss.name == "logit_adjusted" and loss.tau > 0)
-        return adjusted or loss.reweighting != "none" or train.sampling in ("dual", "balanced")
+        return self.adjusts_logits or loss.reweighting != "none" or self.evens_draws
+
+    @property
+    def adjusts_logits(self) -> bool:
+        """Whether the loss shifts the logits by the frequencies of the classes."""
+        return self.loss.name == "balanced_softmax" or (self.loss.name == "logit_adjusted" and self.loss.tau > 0)
+
+    @property
+    def evens_draws(self) -> bool:
+        """Whether classes are drawn about equally often, by LPT's two streams with the weights of their losses."""
+        return self.train.sampling in ("dual", "balanced", "effective_number")
 
     @property
     def step_draws(self) -> int:

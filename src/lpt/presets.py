@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lpt.config import RunConfig, merge, validate
+from lpt.doubtful import doubled_balance, unused_settings
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
 from lpt.methods.recipes import method_named
-from lpt.unused import unused_settings
 
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
@@ -58,11 +58,11 @@ PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": p
 
 
 class Resolved(NamedTuple):
-    """A configuration, why `auto` became what it is, and which of the user's values do nothing, a sentence each."""
+    """A configuration, why `auto` became what it is, and which values are doubtful, a sentence each."""
 
     config: RunConfig
     reasons: list[str]
-    unused: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def choose_preset(config_preset: str, machine: Machine) -> tuple[str, list[str]]:
@@ -86,10 +86,11 @@ def with_preset(values: dict[str, Any], machine: Machine, *, origin: str) -> Res
     method = method_named(str(values.get("method", "lpt")))
     recipe = {"preset": name, "method": method.name}
     scale = PRESETS[name]()
-    base = merge(scale, method.values(validate(scale, origin=f"the preset {name}")))
+    base = merge(scale, method.values(validate({**scale, "preset": name}, origin=f"the preset {name}")))
     config = validate(merge(merge(base, values), recipe), origin=origin)
     without = validate(merge(base, recipe), origin=f"the method {method.name}")
-    return Resolved(config, reasons, tuple(unused_settings(values, without, config)))
+    doubtful = unused_settings(values, without, config) + doubled_balance(config)
+    return Resolved(config, reasons, tuple(doubtful))
 
 
 def resolve_auto(

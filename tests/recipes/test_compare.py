@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lpt.methods.recipes import METHODS
 from lpt.model.pretrained import load_backbone, weight_hash
 from lpt.presets import with_preset
 from lpt.run.compare import compare
-from lpt.run.compare_plan import differences
+from lpt.run.compare_plan import cell_changes
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
 from lpt.training.phases import Trainer
@@ -78,6 +79,13 @@ def test_every_trained_method_draws_as_many_images(method: str, preset: str) -> 
     assert epochs[0] == epochs[1]
 
 
+def test_lift_has_its_published_rate_under_the_published_preset() -> None:
+    """0.01 for a batch of 128; a rate for batches of 256 grows with the batch."""
+    phase = with_preset({"preset": "paper", "method": "lift"}, CPU, origin="test").config.train.phase1
+    assert phase.optimizer == "sgd"
+    assert phase.lr == pytest.approx(0.01 * 256 / 128)
+
+
 def run(photo_folder: Path, tiny_backbone: Path, output: Path, **options: Any) -> Any:
     options = {"methods": ["linear-probe-la", "lift", "lpt"], "seeds": [0, 1], **options}
     return compare(photo_folder, output, preset="laptop", **{"settings": settings(tiny_backbone), **options})
@@ -118,30 +126,41 @@ def test_a_comparison_stops_goes_on_and_grows(
     grown = run(photo_folder, tiny_backbone, output, methods=["bias"], seeds=[1])
     assert trained == ["bias"]
     assert len(grown.cells) == 7
-    assert grown.missing == [("bias", 0)]
+    assert grown.missing == {("bias", 0): "not asked for"}
     summary = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
-    assert summary["missing"] == [{"method": "bias", "seed": 0}]
+    assert summary["missing"] == [{"method": "bias", "seed": 0, "reason": "not asked for"}]
     for name in ("comparison.md", "comparison.csv", "per_class.csv", "groups.png", "cost.png", "accuracy_by_count.png"):
         assert (output / name).stat().st_size > 100, name
 
 
 def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    """The same images for every method, told in the tables; shot groups go by the counts before."""
+    """The same images for every method and seed, told in the tables; shot groups go by the counts before."""
     said = io.StringIO()
     compared = compare(
         photo_folder / "train",
         tmp_path / "compared",
         methods=["class-means", "linear-probe"],
+        seeds=[0, 1],
         holdout=0.25,
         preset="laptop",
         settings=settings(tiny_backbone),
         console=Console(file=said, width=200),
     )
-    first, second = compared.cells
-    assert first.labels.tolist() == second.labels.tolist() == [0, 0, 1]
+    tables = [
+        tmp_path / "compared" / "runs" / one.method / f"seed{one.seed}" / "predictions.csv" for one in compared.cells
+    ]
+    tested = {
+        tuple(line.rsplit(",", 2)[0] for line in table.read_text(encoding="utf-8").splitlines()) for table in tables
+    }
+    assert len(compared.cells) == 4
+    assert len(tested) == 1
+    assert compared.cells[0].labels.tolist() == [0, 0, 1]
     assert compared.train_counts[0].tolist() == [8, 4, 2]
+    assert compared.train_images == {0: 11, 1: 11}
     assert "25 % of each class, 3 images, are held out" in said.getvalue()
-    assert "held out" in (tmp_path / "compared" / "comparison.md").read_text(encoding="utf-8")
+    written = (tmp_path / "compared" / "comparison.md").read_text(encoding="utf-8")
+    assert "held out" in written
+    assert ": 11 training images, 3 test images" in written
 
 
 @pytest.mark.slow
@@ -217,7 +236,65 @@ def test_a_cell_that_fails_does_not_stop_the_others(photo_folder: Path, tiny_bac
         )
     summary = json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))
     assert [cell["method"] for cell in summary["cells"]] == ["lpt"]
-    assert summary["missing"] == [{"method": "lift", "seed": 0}]
+    missing = summary["missing"][0]
+    assert (missing["method"], missing["seed"], "not finite" in missing["reason"]) == ("lift", 0, True)
+
+
+def test_an_error_no_one_foresaw_does_not_stop_the_others(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Trainer.run
+
+    def broken(self: Trainer) -> None:
+        if self.config.method == "lift":
+            raise OSError("a cable came loose")
+        train(self)
+
+    monkeypatch.setattr(Trainer, "run", broken)
+    with pytest.raises(
+        RunError, match=r"lift, seed 0: OSError: a cable came loose \(the whole of it: .*lift_seed0.txt\)"
+    ):
+        run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0])
+    assert "in broken" in (tmp_path / "compared" / "errors" / "lift_seed0.txt").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))["cells"]
+
+
+def test_overwrite_throws_nothing_away_for_a_fault(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """The settings asked for are checked, not those of the runs that are to go."""
+    output = tmp_path / "compared"
+    run(photo_folder, tiny_backbone, output, methods=["lift"], seeds=[0])
+    wrong = [*settings(tiny_backbone), "lift:train.phase2.epochs=3"]
+    with pytest.raises(ConfigError, match=r"phase2\.epochs must be 0"):
+        run(photo_folder, tiny_backbone, output, methods=["lift"], seeds=[0], settings=wrong, overwrite=True)
+    assert RunFolder(output / "runs" / "lift" / "seed0").finished
+    changed = [*settings(tiny_backbone), "lift:train.phase1.lr=0.1"]
+    run(photo_folder, tiny_backbone, output, methods=["lift"], seeds=[0], settings=changed, overwrite=True)
+    assert "lr: 0.1\n" in (output / "runs" / "lift" / "seed0" / "config.yaml").read_text(encoding="utf-8")
+    assert "lift: train.phase1.lr=0.1" in (output / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """Another seed with other settings is refused, also where a value was given before and is not any more."""
+    own = [*settings(tiny_backbone), "lift:train.phase1.head_lr=0.01"]
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[0], settings=own)
+    for seed in (0, 1):
+        with pytest.raises(
+            RunError, match=r"seed0 was trained with other settings: train.phase1.head_lr was 0.01, is None"
+        ):
+            run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[seed])
+    elsewhere = [*own, "runtime.threads=2", "runtime.workers=0"]
+    grown = run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[1], settings=elsewhere)
+    assert len(grown.cells) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_images_are_not_mixed_in(split: str, photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(photo_folder, tmp_path / "photos"))
+    run(photos, tiny_backbone, tmp_path / "compared", methods=["class-means"], seeds=[0])
+    image = next((photos / split).rglob("*.jpg"))
+    image.rename(image.with_name("another.jpg"))
+    with pytest.raises(RunError, match=f"seed0 is of other {split}(ing)? images than there are now"):
+        run(photos, tiny_backbone, tmp_path / "compared", methods=["linear-probe"], seeds=[0])
 
 
 def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
@@ -249,6 +326,7 @@ def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_b
         (["--set", "model.heads=3"], "model.heads: no such field"),
         (["--methods", "lift", "--set", "lift:train.phase2.epochs=3"], "phase2.epochs must be 0"),
         (["--methods", "lift,lpt", "--set", "lift:runtime.seed=3"], "must be the same for all methods"),
+        (["--methods", "lift,lpt", "--set", "lift:image.size=64"], "must be the same for all methods"),
         (["--methods", "lpt", "--set", "lift:train.phase1.lr=1"], "not among the methods"),
         (["--set", "runtime.seed=3"], "--seeds"),
         (["--methods", "last-blocks", "--set", "last-blocks:model.last_blocks=9"], "last-blocks: last_blocks must lie"),
@@ -276,11 +354,12 @@ def test_a_configuration_is_of_one_method(photo_folder: Path, tiny_backbone: Pat
 
 def test_phase_1_alone_is_lpts(tmp_path: Path) -> None:
     """What the user says of prompts, loss and sampling holds for phase 1 alone too, and so do the draws."""
-    values = {"model": {"prompt_length": 7}, "loss": {"scale": 15.0, "instance_weight": 0.0}}
+    values = {"model": {"prompt_length": 7, "adapter_size": 3}, "loss": {"scale": 15.0, "instance_weight": 0.0}}
     base = with_preset({"preset": "laptop", **values}, CPU, origin="test").config
     own = METHODS["lpt-phase1"].values(base)
     config = with_preset({"preset": "laptop", **own, "method": "lpt-phase1"}, CPU, origin="test").config
     assert (config.model.prompts, config.model.prompt_length, config.loss.scale) == ("deep", 7, 15.0)
+    assert config.model.adapter_size == 3
     assert config.streams == base.streams == ("balanced",)
     assert config.step_draws == base.step_draws
 
@@ -318,6 +397,6 @@ def test_settings_of_a_phase_that_is_not_trained_do_not_count() -> None:
     """A preset may change how LPT trains without making a linear probe another one."""
     wanted = {"train": {"phase1": {"epochs": 0, "lr": 1.0}, "phase2": {"epochs": 2, "lr": 1.0}}}
     stored = {"train": {"phase1": {"epochs": 0, "lr": 2.0}, "phase2": {"epochs": 2, "lr": 2.0}}}
-    assert differences(wanted, stored) == ["train.phase2.lr was 2.0, is 1.0"]
+    assert cell_changes(stored, wanted) == ["train.phase2.lr was 2.0, is 1.0"]
     stored["train"]["phase1"]["epochs"] = 3
-    assert len(differences(wanted, stored)) == 3
+    assert len(cell_changes(stored, wanted)) == 3

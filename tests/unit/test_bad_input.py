@@ -202,7 +202,7 @@ def test_tracker_not_installed(world: World, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     message = refused(world, fit_arguments(world, "--set", "runtime.log_with=[wandb]"))
     assert "wandb not installed" in message
-    assert "pip install 'lpt[wandb]'" in message
+    assert "pip install '.[wandb]'" in message
 
 
 def test_no_room_on_the_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,13 @@ def test_evaluate(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "result" / "per_class.csv").read_text() == (fitted_run / "per_class.csv").read_text()
 
 
+def test_evaluating_on_the_training_images_is_told(fitted_run: Path, photo_folder: Path) -> None:
+    """Also where a folder of class folders has no test split, and all of it was trained on."""
+    told = "trained on these very images"
+    assert told in run("evaluate", fitted_run, photo_folder, "--split", "train").output.replace("\n", " ")
+    assert told not in run("evaluate", fitted_run, photo_folder).output.replace("\n", " ")
+
+
 def test_evaluate_matches_classes_by_name(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
     """A table of one class only, in a split of another kind, still meets the right class of the pack."""
     table = tmp_path / "one.csv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,30 @@ def cell(method: str, seed: int, counts: np.ndarray, strength: float, per_class:
     cosines = rng.uniform(-1, 1, (len(labels), len(counts)))
     cosines[np.arange(len(labels)), labels] += strength * rng.random(len(labels))
     metrics = measure_scores(labels, cosines, counts, GROUPS, scale=20, temperature=1.0)
-    cost = Cost(0 if strength < 0.5 else int(40_000 * strength), 1234, 10 * strength, 2_500_000_000, 1000, 1.25)
+    cost = Cost(0 if strength < 0.5 else int(40_000 * strength), 1234, 10 * strength, 2_500_000_000, 1000, 7.5, 1.25)
     return Cell(method, seed, metrics, labels, cosines.argmax(axis=1), cost)
 
 
-def comparison(methods: int, seeds: int, classes: int, missing: tuple[tuple[str, int], ...] = ()) -> Comparison:
+def comparison(
+    methods: int, seeds: int, classes: int, missing: Mapping[tuple[str, int], str] | None = None
+) -> Comparison:
     counts = long_tailed_counts(classes, 500, 100)
     names = [*(f"method{index}" for index in range(methods - 1)), "lpt"]
     cells = [
         cell(name, seed, counts, 0.3 + 0.5 * index)
         for index, name in enumerate(names)
         for seed in range(seeds)
-        if (name, seed) not in missing
+        if (name, seed) not in (missing or {})
     ]
     return Comparison(
         cells[::-1],
         names,
         {"lpt": "LPT", "method0": "nearest | mean"},
         dict.fromkeys(range(seeds), counts),
+        dict.fromkeys(range(seeds), 1234),
         [f"class {c}" for c in range(classes)],
         GROUPS,
-        missing=missing,
+        missing=missing or {},
         facts={"command": ["lpt", "compare", "my data"], "versions": {"lpt": "1", "torch": "2"}, "date": "2025-01-01"},
     )
 
@@ -102,7 +106,7 @@ def test_every_file_is_written(tmp_path: Path, methods: int, seeds: int, classes
 
 
 def test_markdown_says_the_numbers_of_json(tmp_path: Path) -> None:
-    missing = (("method1", 2), ("method2", 1), ("method2", 2))
+    missing = dict.fromkeys((("method1", 2), ("method2", 1), ("method2", 2)), "not asked for")
     write_comparison(tmp_path, comparison(4, 3, 20, missing), resamples=50)
     stored = json.loads((tmp_path / "comparison.json").read_text())
     accuracy, cost, differences = markdown_tables((tmp_path / "comparison.md").read_text())
@@ -116,7 +120,7 @@ def test_markdown_says_the_numbers_of_json(tmp_path: Path) -> None:
     assert [row[1] for row in cost[1:]] == [
         f"{row['cost']['trained_parameters']['mean']:,.0f}" for row in stored["methods"]
     ]
-    assert cost[1][2:] == ["1.2 kB", "3.0", "2.5 GB", "1,000", "1.25", "3"]
+    assert cost[1][2:] == ["1.2 kB", "3.0", "2.5 GB", "1,000", "7.5", "1.25", "3"]
     for row, said in zip(stored["differences"], differences[1:], strict=True):
         assert said[1] == difference_text(row["measures"]["overall"])
         assert said[5] == difference_text(row["measures"]["few"])
@@ -126,7 +130,7 @@ def test_markdown_says_the_numbers_of_json(tmp_path: Path) -> None:
 
 def test_bold_is_the_best_of_the_rows_with_most_seeds(tmp_path: Path) -> None:
     """Of the strongest method one seed is missing: it is not bold, however good."""
-    whole = comparison(4, 2, 20, (("lpt", 1),))
+    whole = comparison(4, 2, 20, {("lpt", 1): "stopped"})
     write_comparison(tmp_path, whole, resamples=50)
     lines = (tmp_path / "comparison.md").read_text().splitlines()
     rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("|") and "±" in line}
@@ -139,15 +143,17 @@ def test_bold_is_the_best_of_the_rows_with_most_seeds(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    missing = (("method1", 2), ("method2", 0), ("method2", 1), ("method2", 2))
+    missing = dict.fromkeys((("method1", 2), ("method2", 0), ("method2", 1)), "not asked for")
+    missing["method2", 2] = "the memory\ndoes not hold it"
     whole = comparison(4, 3, 20, missing)
     write_comparison(tmp_path, whole, resamples=50)
     text = (tmp_path / "comparison.md").read_text()
     console = Console(width=120, file=io.StringIO(), color_system=None)
     print_comparison(whole, console)
     for said in (text, console.file.getvalue()):  # type: ignore[attr-defined]
-        assert "Not finished: method1, seed 2" in said
-        assert "Not finished: method2, seeds 0, 1, 2" in said
+        assert "Not finished: method1, seed 2: not asked for" in said
+        assert "Not finished: method2, seeds 0, 1: not asked for" in said
+        assert "Not finished: method2, seed 2: the memory does not hold it" in said
     assert "8 of 12 runs are finished" in text
     row = next(line for line in text.splitlines() if line.startswith("| method2"))
     assert row == "| method2 |" + " – |" * 9 + " 0 of 3 |"
@@ -169,7 +175,7 @@ def test_cells_and_classes(tmp_path: Path) -> None:
         assert int(row["trained_parameters"]) == one.cost.trained_parameters
         assert (row["many_classes"], row["few_classes"]) == ("4", "3")
     classes = read_csv(tmp_path / "per_class.csv")
-    assert list(classes[0]) == ["class", "train_images", "group", "test_images", *whole.methods]
+    assert list(classes[0]) == ["class", "class_size", "group", "test_images", *whole.methods]
     assert [row["group"] for row in classes] == ["many"] * 4 + ["medium"] * 3 + ["few"] * 3
     hits = [(one.labels == one.predicted)[one.labels == 3].mean() for one in whole.of("lpt")]
     assert float(classes[3]["lpt"]) == pytest.approx(np.mean(hits), abs=1e-4)
@@ -181,8 +187,10 @@ def test_cells_and_classes(tmp_path: Path) -> None:
 def test_counts_that_differ_between_seeds_are_both_named(tmp_path: Path) -> None:
     first, second = np.array([500, 19]), np.array([500, 20])
     cells = [cell("lpt", 0, first, 1.0), cell("lpt", 1, second, 1.0)]
-    write_comparison(tmp_path, Comparison(cells, ["lpt"], {}, {0: first, 1: second}, ["a", "b"], GROUPS))
-    assert [(row["train_images"], row["group"]) for row in read_csv(tmp_path / "per_class.csv")] == [
+    write_comparison(
+        tmp_path, Comparison(cells, ["lpt"], {}, {0: first, 1: second}, {0: 519, 1: 520}, ["a", "b"], GROUPS)
+    )
+    assert [(row["class_size"], row["group"]) for row in read_csv(tmp_path / "per_class.csv")] == [
         ("500", "many"),
         ("19/20", "few/medium"),
     ]
@@ -196,12 +204,14 @@ def test_seeds_with_other_test_images_and_untested_classes(tmp_path: Path) -> No
             one = cell(method, seed, counts, 1.0)
             keep = one.labels != seed  # each seed lacks another class
             cells.append(Cell(method, seed, one.metrics, one.labels[keep], one.predicted[keep], one.cost))
-    write_comparison(tmp_path, Comparison(cells, ["lpt", "other"], {}, {0: counts, 1: counts}, list("abcdef"), GROUPS))
+    write_comparison(
+        tmp_path, Comparison(cells, ["lpt", "other"], {}, {0: counts, 1: counts}, {0: 9, 1: 9}, list("abcdef"), GROUPS)
+    )
     assert "resampled apart" in (tmp_path / "comparison.md").read_text()
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:
-    missing = (("lpt", 0), ("method0", 0))
+    missing = dict.fromkeys((("lpt", 0), ("method0", 0)), "stopped")
     whole = comparison(2, 1, 10, missing)
     write_comparison(tmp_path, whole)
     assert {path.name for path in tmp_path.iterdir()} == FILES
@@ -212,22 +222,24 @@ def test_nothing_finished_yet(tmp_path: Path) -> None:
 
 
 def test_without_the_reference(tmp_path: Path) -> None:
-    whole = comparison(3, 2, 10, (("lpt", 0), ("lpt", 1)))
+    whole = comparison(3, 2, 10, dict.fromkeys((("lpt", 0), ("lpt", 1)), "stopped"))
     assert write_comparison(tmp_path, whole)["differences"] == []
 
 
 def test_metrics_that_a_method_has_not(tmp_path: Path) -> None:
     one = comparison(2, 1, 10)
     bare = [Cell(c.method, c.seed, Metrics(**{**c.metrics.__dict__, "ece": None, "few": None}), c.labels, c.predicted,
-                 Cost(0, 0, 0.0, 0, 0, None)) for c in one.cells]  # fmt: skip
-    write_comparison(tmp_path, Comparison(bare, one.methods, {}, one.train_counts, one.class_names, GROUPS))
+                 Cost(0, 0, 0.0, 0, 0, None, None)) for c in one.cells]  # fmt: skip
+    write_comparison(
+        tmp_path, Comparison(bare, one.methods, {}, one.train_counts, one.train_images, one.class_names, GROUPS)
+    )
     accuracy, cost, _ = markdown_tables((tmp_path / "comparison.md").read_text())
     assert (accuracy[1][5], accuracy[1][9]) == ("–", "–")
-    assert cost[1][1:] == ["0", "0 B", "0.0", "0 B", "0", "–", "1"]
+    assert cost[1][1:] == ["0", "0 B", "0.0", "0 B", "0", "–", "–", "1"]
 
 
 def test_terminal_table() -> None:
-    whole = comparison(3, 2, 20, (("method1", 1),))
+    whole = comparison(3, 2, 20, {("method1", 1): "stopped"})
     console = Console(width=110, file=io.StringIO(), color_system=None)
     print_comparison(whole, console, summary=summarise(whole, resamples=50))
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -242,7 +254,7 @@ def test_terminal_table() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"missing": [("lpt", 0)]}, "given once"),
+        ({"missing": {("lpt", 0): "stopped"}}, "given once"),
         ({"methods": ["method0"]}, "no row"),
         ({"train_counts": {}}, "no class counts"),
         ({"cells": [], "train_counts": {}}, "at least one"),

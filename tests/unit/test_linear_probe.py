@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lpt.losses import LogitAdjusted
+from lpt.training import linear_probe as solver
 from lpt.training.linear_probe import choose_weight_decay, linear_probe
 
 
@@ -38,6 +39,16 @@ def test_probe_is_at_the_minimum() -> None:
     assert weight.grad is not None
     assert bias.grad is not None
     assert max(float(weight.grad.abs().max()), float(bias.grad.abs().max())) < 1e-5
+
+
+def test_images_in_chunks_give_the_same_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of classes and a hundred thousand images would make a table of gigabytes."""
+    features, labels = blobs((30, 10, 3), 2.0)
+    whole = linear_probe(features, labels, 3)
+    monkeypatch.setattr(solver, "_NUMBERS", 3 * 7)
+    chunked = linear_probe(features, labels, 3)
+    assert chunked.weight_decay == whole.weight_decay
+    assert torch.allclose(chunked.weight, whole.weight, atol=1e-5)
 
 
 def test_adjusted_probe_is_fairer_to_the_rare_class() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lpt.data.longtail import ShotGroups, long_tailed_counts
 from lpt.errors import DataError
 from lpt.evaluation import paired
-from lpt.evaluation.metrics import measure
-from lpt.evaluation.paired import MEASURES, SeedPair, paired_differences
+from lpt.evaluation.metrics import ACCURACIES, measure
+from lpt.evaluation.paired import SeedPair, paired_differences
 
 GROUPS = ShotGroups()
 
@@ -53,7 +53,7 @@ def test_means_are_differences_of_the_metrics(seed: int, classes: int, images: i
     labels = rng.integers(0, classes, images)
     pairs = [random_pair(rng, labels, rng.integers(0, 200, classes), s) for s in range(seeds)]
     result = paired_differences(pairs, GROUPS, resamples=20)
-    for name in MEASURES:
+    for name in ACCURACIES:
         values = [
             [
                 getattr(measure(labels, predicted, one.train_counts, GROUPS), name)

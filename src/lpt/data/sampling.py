@@ -48,7 +48,7 @@ class _Orders:
 
 
 class InstanceBalanced:
-    """Every image once in each round, rounds in random order.
+    """Every image once in each round, rounds in random order (Kang et al., ICLR 2020, eq. 1 with q = 1).
 
     Args:
         size: images in the training split.
@@ -72,6 +72,8 @@ class InstanceBalanced:
 
 class ClassBalanced:
     """A few images of one class, then of the next: every class once in each round, rounds in random order.
+
+    Classes are drawn equally often (Kang et al., ICLR 2020, eq. 1 with q = 0).
 
     Within a class the images go round in random order, so that a class with fewer images than `per_class` repeats
     them. Classes without images are never drawn.

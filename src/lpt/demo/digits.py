@@ -29,7 +29,7 @@ def load_digits() -> DigitSplit:
     except ImportError as error:
         raise ConfigError(
             "The demo needs scikit-learn, which brings the handwritten digits, and it is not installed. "
-            "Install it with: pip install 'lpt[demo]'"
+            "Install it with: pip install '.[demo]' in the folder of LPT"
         ) from error
     bunch = load()
     images = np.rint(np.asarray(bunch.images) * (255.0 / 16.0)).astype(np.uint8)

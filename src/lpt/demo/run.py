@@ -18,6 +18,7 @@ Sizes of the pool, the crop and the budget were set once and not tuned.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -47,6 +48,7 @@ from lpt.demo.rows import (
     demo_row,
 )
 from lpt.errors import RunError
+from lpt.evaluation.metrics import ACCURACIES
 from lpt.files import write_json
 from lpt.hardware import Machine, inspect_machine
 from lpt.model import FrozenViT
@@ -59,7 +61,6 @@ from lpt.training.interrupt import Interrupted
 BACKBONE = "lpt-demo-glyphs"
 DEFAULT_OUTPUT = Path("lpt-demo")
 EXAMPLES_PER_CLASS = 2
-MEASURES = ("overall", "mean_per_class", "many", "medium", "few")
 
 
 @dataclass(frozen=True)
@@ -258,9 +259,9 @@ def _facts(
     summary = {
         name: {
             measure: {"mean": float(values.mean()), "std": float(values.std(ddof=1)) if len(values) > 1 else None}
-            for measure, values in zip(MEASURES, table, strict=True)
+            for measure, values in zip(ACCURACIES, table, strict=True)
         }
-        for name, table in zip(rows, _values(rows, MEASURES), strict=True)
+        for name, table in zip(rows, _values(rows, ACCURACIES), strict=True)
     }
     return {
         "summary": summary,
@@ -280,6 +281,6 @@ def _facts(
         "seconds": round(seconds, 1),
         "machine": machine.describe(),
         "versions": Versions.here().model_dump() | {"numpy": np.__version__},
-        "command": sys.argv,
+        "command": shlex.join(["lpt", *sys.argv[1:]]),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }

@@ -22,6 +22,8 @@ from lpt.evaluation.calibration import probabilities as softmax
 
 FloatArray = npt.NDArray[np.float64]
 
+ACCURACIES = ("overall", "mean_per_class", "many", "medium", "few")
+"""Fields of `Metrics` that are accuracies of the whole or of a shot group."""
 CALIBRATION_BINS = 15
 _CELLS = 1 << 18
 """Of a table of images and classes, how much is worked on at a time: with thousands of classes nothing of the size of

@@ -25,10 +25,10 @@ import numpy.typing as npt
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
 from lpt.errors import DataError
+from lpt.evaluation.metrics import ACCURACIES
 
 FloatArray = npt.NDArray[np.float64]
 
-MEASURES = ("overall", "mean_per_class", "many", "medium", "few")
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 _DRAWS = 1 << 21
@@ -77,7 +77,7 @@ class Paired:
 
     Args:
         seeds: those that both have.
-        measures: by name, those of `MEASURES` that are defined.
+        measures: by name, those of `ACCURACIES` that are defined.
         same_images: whether all seeds have the same test images; see `paired_differences`.
         resamples: how many.
         confidence: of the intervals.
@@ -133,7 +133,7 @@ def paired_differences(
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     measures = {
         name: _difference(by_seed[:, m], float(low[m]), float(high[m]))
-        for m, name in enumerate(MEASURES)
+        for m, name in enumerate(ACCURACIES)
         if np.isfinite(by_seed[:, m]).any()
     }
     return Paired(tuple(pair.seed for pair in pairs), measures, same, resamples, confidence)
@@ -195,14 +195,14 @@ def _resampled(
     values = np.einsum("si,sim->im", gains[:, first], weights[:, labels[first]])  # of one image of each cell
     sizes = np.bincount(strata)
     drawn = np.maximum(sizes - 1, 1)
-    table, worth = np.zeros((len(sizes), of.max() + 1)), np.zeros((len(sizes), of.max() + 1, len(MEASURES)))
+    table, worth = np.zeros((len(sizes), of.max() + 1)), np.zeros((len(sizes), of.max() + 1, len(ACCURACIES)))
     table[cells, of] = counts / sizes[cells]
     worth[cells, of] = values * (sizes / drawn)[cells, None]
-    result, step = np.empty((resamples, len(MEASURES))), max(_DRAWS // table.size, 1)
+    result, step = np.empty((resamples, len(ACCURACIES))), max(_DRAWS // table.size, 1)
     for start in range(0, resamples, step):
         number = min(step, resamples - start)
         kinds = rng.multinomial(drawn, table, size=(number, len(sizes)))
-        result[start : start + number] = kinds.reshape(number, -1) @ worth.reshape(-1, len(MEASURES))
+        result[start : start + number] = kinds.reshape(number, -1) @ worth.reshape(-1, len(ACCURACIES))
     counted = np.asarray(weights.any(axis=0))[labels]  # whether an image counts in a measure, [n, measures]
     informative = counted[sizes[strata] > 1].any(axis=0)
     return np.where(informative, result, np.nan)

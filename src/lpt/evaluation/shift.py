@@ -21,9 +21,8 @@ from lpt.errors import DataError
 from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
 from lpt.evaluation.corruptions import find_kinds as _find_kinds
 from lpt.evaluation.corruptions import find_severities as _find_severities
-from lpt.evaluation.metrics import Metrics
+from lpt.evaluation.metrics import ACCURACIES, Metrics
 
-MEASURES = ("overall", "mean_per_class", "many", "medium", "few")
 Measure = Callable[[str, LabelledImages], Metrics]
 """(what it is called, images) -> metrics. The name stands for the images: a caller may keep results by it."""
 
@@ -69,7 +68,7 @@ class CorruptionShift:
         """Mean accuracy over the kinds and severities asked for, by default all; None where it is not defined.
 
         Args:
-            measure: one of `MEASURES`.
+            measure: one of `ACCURACIES`.
             kind: of this kind only.
             severity: at this severity only.
         """
@@ -89,26 +88,26 @@ class CorruptionShift:
         """Plain values as they stand in shift.json."""
         return {
             "clean": self.clean.to_dict(),
-            "mean_corruption_accuracy": {name: self.mean(name) for name in MEASURES},
-            "relative_drop": {name: self.drop(name) for name in MEASURES},
+            "mean_corruption_accuracy": {name: self.mean(name) for name in ACCURACIES},
+            "relative_drop": {name: self.drop(name) for name in ACCURACIES},
             "by_severity": {
                 str(severity): {
-                    "accuracy": {name: self.mean(name, severity=severity) for name in MEASURES},
-                    "relative_drop": {name: self.drop(name, severity=severity) for name in MEASURES},
+                    "accuracy": {name: self.mean(name, severity=severity) for name in ACCURACIES},
+                    "relative_drop": {name: self.drop(name, severity=severity) for name in ACCURACIES},
                 }
                 for severity in self.severities
             },
             "by_kind": {
                 kind: {
                     "family": CORRUPTIONS[kind].family,
-                    "accuracy": {name: self.mean(name, kind=kind) for name in MEASURES},
-                    "relative_drop": {name: self.drop(name, kind=kind) for name in MEASURES},
+                    "accuracy": {name: self.mean(name, kind=kind) for name in ACCURACIES},
+                    "relative_drop": {name: self.drop(name, kind=kind) for name in ACCURACIES},
                 }
                 for kind in self.kinds
             },
             "cells": [
                 {"kind": cell.kind, "severity": cell.severity, **cell.metrics.to_dict()}
-                | {"relative_drop": {n: self.drop(n, kind=cell.kind, severity=cell.severity) for n in MEASURES}}
+                | {"relative_drop": {n: self.drop(n, kind=cell.kind, severity=cell.severity) for n in ACCURACIES}}
                 for cell in self.cells
             ],
         }
@@ -160,7 +159,7 @@ class DataShift:
             "source": self.source,
             "clean": None if self.clean is None else self.clean.to_dict(),
             "shifted": self.shifted.to_dict(),
-            "relative_drop": {name: self.drop(name) for name in MEASURES},
+            "relative_drop": {name: self.drop(name) for name in ACCURACIES},
             "left_out_images": self.left_out_images,
             "left_out_classes": list(self.matching.left_out),
             "matched_by_spelling": [list(pair) for pair in self.matching.by_spelling],

@@ -41,7 +41,7 @@ class SoftmaxLoss(LongTailedLoss):
 
 
 class CrossEntropy(SoftmaxLoss):
-    """Softmax cross-entropy of the scaled scores z, with smoothed targets t.
+    """Softmax cross-entropy of the scaled scores z, with smoothed targets t (Szegedy et al., CVPR 2016, section 7).
 
         loss = - sum_c t_c * log softmax(scale * z)_c,  t_c = (1 - label_smoothing) * [c = y] + label_smoothing / C
 

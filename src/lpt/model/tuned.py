@@ -144,7 +144,7 @@ def _with_lora(backbone: FrozenViT, rank: int) -> dict[str, nn.Parameter]:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise ConfigError("LoRA needs the peft library: pip install 'lpt[lora]'") from None
+        raise ConfigError("LoRA needs the peft library: pip install '.[lora]' in the folder of LPT") from None
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=LORA_TARGETS, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, backbone.vit)
     return {name: tensor for name, tensor in backbone.vit.named_parameters() if ".lora_" in name}

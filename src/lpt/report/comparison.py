@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ class Cost:
         train_seconds: of training, with everything that it needs, without the evaluation.
         peak_memory_bytes: the highest use while training.
         image_draws: images that passed through the model in training, repeats counted.
-        inference_ratio: time for an image over that of a plain forward pass of the backbone; None: not measured.
+        inference_ms: time for an image, milliseconds; None: not measured.
+        inference_ratio: that over the time of a plain forward pass of the backbone, in turns with it; None likewise.
     """
 
     trained_parameters: int
@@ -52,6 +53,7 @@ class Cost:
     train_seconds: float
     peak_memory_bytes: int
     image_draws: int
+    inference_ms: float | None
     inference_ratio: float | None
 
 
@@ -84,11 +86,12 @@ class Comparison:
         cells: in any order, at most one for a method and seed.
         methods: the rows, top to bottom.
         titles: readable name of a method; its own name where there is none.
-        train_counts: training images of each class by seed, [C].
+        train_counts: images of each class by seed, [C], before a part was held out of training; groups go by them.
+        train_images: training images by seed, without what was held out.
         class_names: in label order, C of them.
         groups: the boundaries of many, medium and few.
         reference: the method that all others are compared with.
-        missing: (method, seed) of cells that were asked for and are not finished.
+        missing: (method, seed) of cells that are not finished, each with the reason.
         facts: command, machine, versions, date, data ...: as they are to be read.
 
     Raises:
@@ -100,10 +103,11 @@ class Comparison:
     methods: Sequence[str]
     titles: dict[str, str]
     train_counts: dict[int, IntArray]
+    train_images: dict[int, int]
     class_names: Sequence[str]
     groups: ShotGroups
     reference: str = "lpt"
-    missing: Sequence[tuple[str, int]] = ()
+    missing: Mapping[tuple[str, int], str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,11 +148,13 @@ def summarise(comparison: Comparison, *, resamples: int = 2000) -> dict[str, Any
         "boundaries": comparison.groups.describe(),
         "group_classes": [list(one) for one in group_classes],
         "classes": len(comparison.class_names),
-        "train_images": {str(seed): int(np.sum(counts)) for seed, counts in sorted(comparison.train_counts.items())},
+        "train_images": {str(seed): count for seed, count in sorted(comparison.train_images.items())},
         "test_images": images,
         "methods": methods,
         "differences": _differences(comparison, resamples),
-        "missing": [{"method": method, "seed": seed} for method, seed in comparison.missing],
+        "missing": [
+            {"method": method, "seed": seed, "reason": reason} for (method, seed), reason in comparison.missing.items()
+        ],
         "facts": comparison.facts,
         "cells": [
             {"method": cell.method, "seed": cell.seed, "metrics": cell.metrics.to_dict(), "cost": asdict(cell.cost)}
@@ -265,8 +271,8 @@ def _cell_lines(comparison: Comparison) -> Iterable[Sequence[Any]]:
 
 
 def _class_lines(comparison: Comparison) -> Iterable[Sequence[Any]]:
-    """A line for each class; counts and groups that differ between seeds are all named: `19/20`, `few/medium`."""
-    yield ["class", "train_images", "group", "test_images", *comparison.methods]
+    """A line for each class; sizes and groups that differ between seeds are all named: `19/20`, `few/medium`."""
+    yield ["class", "class_size", "group", "test_images", *comparison.methods]
     counts = np.stack(list(comparison.train_counts.values()))
     names = np.array([*comparison.groups.names, "none"])
     groups = names[np.where(counts > 0, comparison.groups.of(counts), 3)]

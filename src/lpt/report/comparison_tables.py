@@ -30,9 +30,10 @@ COSTS = {
     "trained_parameters": "trained parameters",
     "stored_bytes": "stored for the task",
     "train_seconds": "training, s",
-    "peak_memory_bytes": "peak memory",
+    "peak_memory_bytes": "peak memory of the process",
     "image_draws": "image draws",
-    "inference_ratio": "inference, × backbone",
+    "inference_ms": "inference, ms an image",
+    "inference_ratio": "× backbone",
 }
 DIFFERENCES = {name: ACCURACIES[name] for name in ("overall", "mean_per_class", "many", "medium", "few")}
 _SHORT = {"overall": "overall", "mean_per_class": "mean per\nclass", "many": "many", "medium": "medium", "few": "few"}
@@ -102,6 +103,8 @@ def cost_text(name: str, value: Row) -> str:
         return _bytes(mean)
     if name == "inference_ratio":
         return f"{mean:.2f}"
+    if name == "inference_ms":
+        return f"{mean:.1f}"
     return f"{mean:.1f}" if name == "train_seconds" and mean < 100 else f"{mean:,.0f}"
 
 
@@ -115,14 +118,14 @@ def difference_text(value: Row | None) -> str:
 
 
 def not_run(summary: Row, bullet: str = "") -> list[str]:
-    """Cells that were asked for and are not finished, a line for each method."""
+    """Cells that are not finished, a line for each method and reason."""
     titles = {row["method"]: row["title"] for row in summary["methods"]}
     lines = []
-    for method in dict.fromkeys(one["method"] for one in summary["missing"]):
-        seeds = sorted(one["seed"] for one in summary["missing"] if one["method"] == method)
+    for method, reason in dict.fromkeys((one["method"], one["reason"]) for one in summary["missing"]):
+        seeds = sorted(one["seed"] for one in summary["missing"] if (one["method"], one["reason"]) == (method, reason))
         name = f"{titles[method]} ({method})" if titles[method] != method else method
         word = "seed" if len(seeds) == 1 else "seeds"
-        lines.append(f"{bullet}Not finished: {name}, {word} {', '.join(map(str, seeds))}")
+        lines.append(f"{bullet}Not finished: {name}, {word} {', '.join(map(str, seeds))}: {' '.join(reason.split())}")
     empty = [row for row in summary["methods"] if not row["seeds"] and not row["missing_seeds"]]
     lines += [f"{bullet}Not started: {row['title']}" for row in empty]
     return lines or ["Every method that was asked for has every seed."]

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from lpt.data.wording import counted, shorten
 from lpt.evaluation.corruptions import CORRUPTIONS
-from lpt.evaluation.metrics import Metrics
-from lpt.evaluation.shift import MEASURES, CorruptionShift, DataShift, relative_drop
+from lpt.evaluation.metrics import ACCURACIES, Metrics
+from lpt.evaluation.shift import CorruptionShift, DataShift, relative_drop
 from lpt.files import write_text
 from lpt.report.tables import COLUMNS, percent
 
 CSV_HEADER = (
-    "shift", "family", "kind", "severity", "images", *MEASURES, *(f"relative_drop_{name}" for name in MEASURES),
+    "shift", "family", "kind", "severity", "images", *ACCURACIES, *(f"relative_drop_{name}" for name in ACCURACIES),
 )  # fmt: skip
 
 
@@ -36,10 +36,10 @@ def data_shift_table(result: DataShift) -> Group:
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
     if result.clean is not None:
-        table.add_row("DATA, the same classes", *(percent([getattr(result.clean, name)]) for name in MEASURES))
-    table.add_row(Text(result.source), *(percent([getattr(result.shifted, name)]) for name in MEASURES))
+        table.add_row("DATA, the same classes", *(percent([getattr(result.clean, name)]) for name in ACCURACIES))
+    table.add_row(Text(result.source), *(percent([getattr(result.shifted, name)]) for name in ACCURACIES))
     if result.clean is not None:
-        table.add_row("relative drop", *(percent([result.drop(name)]) for name in MEASURES), style="bold")
+        table.add_row("relative drop", *(percent([result.drop(name)]) for name in ACCURACIES), style="bold")
     lines = matching_notes(result)
     return Group(table, Padding(Text("\n".join(lines), style="dim"), (0, 2)), _notes(result.shifted))
 
@@ -122,11 +122,11 @@ def _severity_table(result: CorruptionShift) -> Table:
     table = _table(f"Means over {counted(len(result.kinds), 'kind')} of corruption, in %", "severity")
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("clean", *(percent([getattr(result.clean, name)]) for name in MEASURES))
+    table.add_row("clean", *(percent([getattr(result.clean, name)]) for name in ACCURACIES))
     for severity in result.severities:
-        table.add_row(str(severity), *(percent([result.mean(name, severity=severity)]) for name in MEASURES))
-    table.add_row("all", *(percent([result.mean(name)]) for name in MEASURES), style="bold")
-    table.add_row("relative drop", *(percent([result.drop(name)]) for name in MEASURES), style="bold")
+        table.add_row(str(severity), *(percent([result.mean(name, severity=severity)]) for name in ACCURACIES))
+    table.add_row("all", *(percent([result.mean(name)]) for name in ACCURACIES), style="bold")
+    table.add_row("relative drop", *(percent([result.drop(name)]) for name in ACCURACIES), style="bold")
     return table
 
 
@@ -147,7 +147,7 @@ def _notes(metrics: Metrics) -> Padding:
 
 
 def _numbers(metrics: Metrics, clean: Metrics | None) -> list[str]:
-    values = [getattr(metrics, name) for name in MEASURES]
-    base = [None if clean is None else getattr(clean, name) for name in MEASURES]
+    values = [getattr(metrics, name) for name in ACCURACIES]
+    base = [None if clean is None else getattr(clean, name) for name in ACCURACIES]
     drops = [relative_drop(before, after) for before, after in zip(base, values, strict=True)]
     return [str(metrics.images), *("" if value is None else f"{value:.4f}" for value in [*values, *drops])]

@@ -11,7 +11,8 @@ from matplotlib.figure import SubFigure
 from matplotlib.ticker import FuncFormatter
 
 from lpt.evaluation.corruptions import CORRUPTIONS
-from lpt.evaluation.shift import MEASURES, CorruptionShift, DataShift
+from lpt.evaluation.metrics import ACCURACIES
+from lpt.evaluation.shift import CorruptionShift, DataShift
 from lpt.report.style import (
     BLUE,
     GREY,
@@ -122,7 +123,7 @@ def _draw_data(axes: Axes, result: DataShift) -> None:
     plain_axes(axes)
     sets = [(result.clean, SKY, "DATA"), (result.shifted, BLUE, short(result.source, 24))]
     shown = [(metrics, colour, name) for metrics, colour, name in sets if metrics is not None]
-    names = [name for name in MEASURES if getattr(result.shifted, name) is not None]
+    names = [name for name in ACCURACIES if getattr(result.shifted, name) is not None]
     width = 0.38
     for index, (metrics, colour, label) in enumerate(shown):
         values = np.array([100 * (getattr(metrics, name) or 0.0) for name in names])

@@ -5,55 +5,52 @@ A cell is one method on one seed, an ordinary run folder. Finished cells are kep
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
-import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from accelerate.utils.memory import should_reduce_batch_size
 from rich.console import Console
 from rich.markup import escape
 
 from lpt.config import RunConfig, merge, read_yaml
-from lpt.data.manifest import IntArray
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.evaluation.metrics import Metrics
-from lpt.files import remove_leftovers, write_json
+from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
 from lpt.pack import load_pack
 from lpt.predictor import Predictor
 from lpt.presets import with_preset
 from lpt.processes import several_started
-from lpt.report.comparison import Cell, Comparison, Cost, print_comparison, write_comparison
+from lpt.report.comparison import Comparison, print_comparison, write_comparison
+from lpt.run.compare_cells import check_same_images, comparison_facts, read_cell
 from lpt.run.compare_plan import (
     DEFAULT_METHODS,
     HOLDOUT,
     REFERENCE,
     Opener,
     Plan,
+    cell_changes,
     cell_values,
-    differences,
+    changes,
     plan_of,
     stored_settings,
     with_test_images,
 )
 from lpt.run.disk import check_prefix_cache, disk_needed
 from lpt.run.dry_run import duration, estimate_run
-from lpt.run.fit import fit_prepared, resume_prepared
-from lpt.run.inference_cost import inference_ratio
+from lpt.run.fit import data_fingerprint, fit_prepared, resume_prepared
+from lpt.run.inference_cost import InferenceCost, inference_cost, inference_seconds
 from lpt.run.prepare import Prepared, describe, open_data, prepare, warn_of_data, with_absolute_paths
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
+from lpt.training.loop import lacks_memory
 
 Key = tuple[str, int]
 
@@ -116,36 +113,43 @@ class _Runner:
         self.folder, self.plan, self.opener, self.console = folder, plan, opener, console
         self.plan_file = folder / "plan.json"
         self.share = 1.0
+        self.own: dict[str, Any] = dict(plan.own)
+        self._anew = False
         self._opened: tuple[int, Prepared] | None = None
         self._checked = False
 
     def begin(self, *, overwrite: bool, budget: float | None) -> None:
         """Check everything, and write down or read back what later commands need to do the same."""
         begun = time.monotonic()
+        self._anew = overwrite
         before = None if overwrite else self._before()
         asked = {"values": self.plan.values, "holdout": self.plan.holdout, "budget_minutes": budget}
         asked = json.loads(json.dumps(asked, default=str))
         if before is not None:
-            kept = {key: before[key] for key in asked}
-            changed = differences(asked, kept) + differences(kept, asked)
+            changed = changes(before["values"], asked["values"])
+            changed |= changes({key: before[key] for key in asked}, {**asked, "values": before["values"]})
             if changed:
                 raise RunError(
-                    f"{self.folder} holds a comparison with other settings: {'; '.join(sorted(set(changed))[:5])}.\n"
+                    f"{self.folder} holds a comparison with other settings: {'; '.join([*changed.values()][:5])}.\n"
                     "Choose another folder with --output, or throw that one away, with all its runs, with --overwrite."
                 )
             self.share = float(before["share"])
+            others = {name: values for name, values in before["own"].items() if name not in self.plan.methods}
+            self.own = {**others, **self.plan.own}
             self._take(before["machine"])
         first = self.prepared(self.plan.seeds[0])
         describe(first, self.console)
         warn_of_data(first, self.console)
-        self._check_cells(overwrite=overwrite)
+        self._check_cells()
         if before is None and budget is not None:
             self.share = self._share_for(60 * budget - (time.monotonic() - begun))
         if overwrite:
             self._throw_away()
+            self._anew = False
         runtime = first.config.runtime
         machine = {"device": runtime.device, "precision": runtime.precision}
-        write_json(self.plan_file, {**asked, "machine": machine, "share": self.share})
+        own = json.loads(json.dumps(self.own, default=str))
+        write_json(self.plan_file, {**asked, "own": own, "machine": machine, "share": self.share})
 
     def _before(self) -> dict[str, Any] | None:
         """What an earlier command wrote down in this folder."""
@@ -158,7 +162,7 @@ class _Runner:
         remove_leftovers(self.folder)
         try:
             before = json.loads(self.plan_file.read_text(encoding="utf-8"))
-            assert {"values", "holdout", "budget_minutes", "machine", "share"} <= set(before)
+            assert {"values", "holdout", "budget_minutes", "own", "machine", "share"} <= set(before)
         except (ValueError, AssertionError, TypeError):
             raise RunError(
                 f"{self.plan_file} is damaged or of another version of lpt; choose another folder with --output"
@@ -178,8 +182,11 @@ class _Runner:
                 shutil.rmtree(run)
         (self.folder / "inference.json").unlink(missing_ok=True)
 
-    def _check_cells(self, *, overwrite: bool) -> None:
-        """Stop at a fault in any method's settings, and at a trained cell whose settings are not those of now."""
+    def _check_cells(self) -> None:
+        """Stop at a fault in any method's settings, and at a trained cell whose settings are not those of now.
+
+        Cells of every seed count, also of seeds that this command does not name: a row of the table is of one setting.
+        """
         for method in self.plan.methods:
             try:
                 cell = self.cell(method, self.plan.seeds[0])
@@ -187,43 +194,60 @@ class _Runner:
                 check_prefix_cache(cell, Console(quiet=True))
             except LptError as error:
                 raise type(error)(f"{method}: {error}") from None
-        wanted = {} if overwrite else {method: self._unresolved(method) for method in self.plan.methods}
-        for method, values in wanted.items():
-            for seed in self.plan.seeds:
-                run = self.run_folder(method, seed)
-                changed = differences(values, stored_settings(run.config)) if run.config.is_file() else []
-                if changed:
-                    raise RunError(
-                        f"{run.path} was trained with other settings: {'; '.join(changed[:5])}.\n"
-                        "Remove that folder to train it again, or choose another with --output."
-                    )
+        for method, seed in [] if self._anew else self._begun():
+            if method not in self.plan.methods:
+                continue
+            run = self.run_folder(method, seed)
+            changed = cell_changes(stored_settings(run.config), self._unresolved(method))
+            if changed:
+                raise RunError(
+                    f"{run.path} was trained with other settings: {'; '.join(changed[:5])}.\n"
+                    "Remove that folder to train it again, or choose another with --output."
+                )
 
-    def _base(self) -> RunConfig:
-        """LPT's configuration, in which fields may still be `auto`."""
-        device = str((self.plan.values.get("runtime") or {}).get("device", "auto"))
-        return with_preset(self.plan.values, inspect_machine(device), origin="the settings").config
+    def _begun(self) -> list[Key]:
+        """Cells that are in the folder, finished or not."""
+        runs = [run for run in self.folder.glob("runs/*/seed*") if RunFolder(run).config.is_file()]
+        keys = [(run.parent.name, int(run.name[4:])) for run in runs if re.fullmatch(r"seed\d+", run.name)]
+        return sorted((method, seed) for method, seed in keys if method in METHODS)
+
+    def _over_preset(self, values: dict[str, Any]) -> RunConfig:
+        """Values over their preset's; fields may still be `auto`."""
+        device = str((values.get("runtime") or {}).get("device", "auto"))
+        return with_preset(values, inspect_machine(device), origin="the settings").config
+
+    def _values(self, method: str) -> dict[str, Any]:
+        return cell_values(self.plan, method, self._over_preset(self.plan.values))
 
     def _unresolved(self, method: str) -> dict[str, Any]:
-        values = cell_values(self.plan, method, self._base())
-        config = with_preset(values, inspect_machine(), origin="the settings").config
-        return with_absolute_paths(config).model_dump(mode="json")
+        return with_absolute_paths(self._over_preset(self._values(method))).model_dump(mode="json")
 
     def prepared(self, seed: int) -> Prepared:
         """LPT's run of a seed, with the splits that all methods share, decoded once where they fit in memory."""
         if self._opened is None or self._opened[0] != seed:
             values = merge(self.plan.values, {"runtime": {"seed": seed}})
             splits = open_data(values) if self.opener is None else self.opener(seed)
-            splits = with_test_images(splits, self.plan.holdout, seed)
-            self._opened = seed, prepare(splits, config=values, read_images=not self._checked, console=self.console)
-            self._checked = True
+            splits = with_test_images(splits, self.plan.holdout)
+            opened = prepare(splits, config=values, read_images=not self._checked, console=self.console)
+            self._check_images(opened, seed)
+            self._opened, self._checked = (seed, opened), True
         return self._opened[1]
+
+    def _check_images(self, opened: Prepared, seed: int) -> None:
+        """Stop where cells of this seed were trained or tested on other images."""
+        test = opened.splits.test
+        assert test is not None
+        fingerprint = data_fingerprint(opened.splits.train)
+        for method, other in [] if self._anew else self._begun():
+            if other == seed:
+                check_same_images(self.run_folder(method, seed), fingerprint, test)
 
     def cell(self, method: str, seed: int) -> Prepared:
         """The run of a cell, checked; one that was begun has the settings that it was begun with."""
         base, run = self.prepared(seed), self.run_folder(method, seed)
-        values = merge(cell_values(self.plan, method, self._base()), {"runtime": {"seed": seed}})
+        values = merge(self._values(method), {"runtime": {"seed": seed}})
         values = merge(values, {"train": {"epoch_steps": self._epoch_steps(base.config)}})
-        if run.config.is_file():
+        if run.config.is_file() and not self._anew:
             values = read_yaml(run.config)
         return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
 
@@ -248,12 +272,21 @@ class _Runner:
                 raise Interrupted(
                     f"stopped in {said}; everything is saved in {self.folder}\nGo on with the same command."
                 ) from None
-            except (LptError, MemoryError, RuntimeError) as error:
-                if not isinstance(error, LptError | MemoryError) and not should_reduce_batch_size(error):
-                    raise
-                failed[method, seed] = str(error) or "the memory does not hold it"
+            except Exception as error:  # whatever it is, the other cells are worth their time
+                failed[method, seed] = self._reason(error, method, seed)
                 self.console.print(f"  failed: {failed[method, seed]}", style="red", markup=False)
         return failed
+
+    def _reason(self, error: Exception, method: str, seed: int) -> str:
+        """Why a cell failed, in words; what no one foresaw is written down whole."""
+        if isinstance(error, LptError):
+            return str(error)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lacks_memory(error)):
+            return "the memory does not hold it"
+        path = self.folder / "errors" / f"{method}_seed{seed}.txt"
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, "".join(traceback.format_exception(error)))
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (the whole of it: {path})"
 
     def _train_cell(self, method: str, seed: int, run: RunFolder) -> None:
         prepared = self.cell(method, seed)
@@ -272,57 +305,62 @@ class _Runner:
     def collect(self, failed: Mapping[Key, str]) -> Comparison:
         """What the finished cells say; also those of methods and seeds that an earlier command trained."""
         methods, seeds = self._all_there()
-        ratios = self._inference(methods)
-        cells, missing, counts, told = [], list(failed), {}, []
+        inference = self._inference(methods)
+        cells, missing, counts, trained, told = [], dict(failed), {}, {}, []
         for seed in seeds:
             for method in methods:
                 run = self.run_folder(method, seed)
                 if run.finished:
-                    cell, counts[seed], facts = _cell(run, method, seed, ratios.get(method))
+                    cell, counts[seed], facts = read_cell(run, method, seed, inference.get(method))
                     cells.append(cell)
+                    trained[seed] = facts["train_images"]
                     told.append(facts)
                 elif (method, seed) not in failed:
-                    missing.append((method, seed))
+                    missing[method, seed] = "begun before" if run.config.is_file() else "not asked for"
         base = self.prepared(self.plan.seeds[0])
         return Comparison(
             cells=cells,
             methods=methods,
             titles={name: METHODS[name].title for name in methods},
             train_counts=counts or {self.plan.seeds[0]: base.splits.counts_before_cut},
+            train_images=trained or {self.plan.seeds[0]: len(base.splits.train)},
             class_names=base.splits.class_names,
             groups=base.groups,
             reference=REFERENCE,
             missing=missing,
-            facts=self._facts(base, told),
+            facts=comparison_facts(base, self.own, told),
         )
 
     def _all_there(self) -> tuple[list[str], list[int]]:
         """Methods and seeds of this command and of the cells that are in the folder, in the order of the recipes."""
-        runs = [run for run in self.folder.glob("runs/*/seed*") if RunFolder(run).config.is_file()]
-        there = [(run.parent.name, int(run.name[4:])) for run in runs if re.fullmatch(r"seed\d+", run.name)]
+        there = self._begun()
         methods = {*self.plan.methods, *(method for method, _ in there)}
         return [name for name in METHODS if name in methods], sorted({*self.plan.seeds, *(seed for _, seed in there)})
 
-    def _inference(self, methods: Sequence[str]) -> dict[str, float]:
-        """Time for an image by each method over that of the plain backbone; measured once and kept."""
+    def _inference(self, methods: Sequence[str]) -> dict[str, InferenceCost]:
+        """What an image costs each method, beside the plain backbone; measured once for a pack and kept."""
         path = self.folder / "inference.json"
-        known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        known: dict[str, InferenceCost] = {}
         for method in methods:
             finished = [run for run in sorted(self.folder.glob(f"runs/{method}/seed*")) if RunFolder(run).finished]
-            if method in known or not finished:
+            if not finished:
                 continue
-            with self.console.status(f"measuring inference: {METHODS[method].title}"):
-                runtime = self.prepared(self.plan.seeds[0]).config.runtime
-                pack, device, precision = load_pack(finished[0] / "pack"), str(runtime.device), str(runtime.precision)
-                predictor = Predictor(None, pack, device=device, precision=precision)
-                known[method] = inference_ratio(predictor, threads=int(runtime.threads))
-            write_json(path, known)
+            pack = load_pack(finished[0] / "pack")
+            if kept.get(method, {}).get("pack") != pack.info.tensors_sha256:
+                with self.console.status(f"measuring inference: {METHODS[method].title}"):
+                    runtime = self.prepared(self.plan.seeds[0]).config.runtime
+                    predictor = Predictor(None, pack, device=str(runtime.device), precision=str(runtime.precision))
+                    cost = inference_cost(predictor, threads=int(runtime.threads))
+                kept[method] = {"pack": pack.info.tensors_sha256, **cost._asdict()}
+                write_json(path, kept)
+            known[method] = InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
         return known
 
     def _share_for(self, seconds: float) -> float:
         """The part of the preset's steps that fits into so many seconds, at most all."""
         begun = time.monotonic()
-        steps = fixed = 0.0
+        steps = fixed = once = 0.0
         for method in self.plan.methods:
             with self.console.status(f"trying a few steps: {METHODS[method].title}"):
                 estimate = estimate_run(self.cell(method, self.plan.seeds[0]))
@@ -331,67 +369,19 @@ class _Runner:
                     steps += part.seconds
                 else:
                     fixed += part.seconds
-        left = (seconds - (time.monotonic() - begun)) / len(self.plan.seeds) - fixed
-        if left <= 0:
-            needed = math.ceil((len(self.plan.seeds) * fixed + time.monotonic() - begun) / 60)
+            once += inference_seconds(estimate.image_seconds)
+        seeds = len(self.plan.seeds)
+        left = (seconds - once - (time.monotonic() - begun)) / seeds - fixed
+        wanted = min(1.0, left / steps) if steps else 1.0
+        least = 1 / int(self.prepared(self.plan.seeds[0]).config.train.epoch_steps)
+        if left <= 0 or wanted < least:
+            needed = math.ceil((seeds * (fixed + least * steps) + once + time.monotonic() - begun) / 60)
             raise ConfigError(
-                f"--budget: too few minutes; opening the data and measuring alone takes about {needed} on this "
-                "machine. Give more, or fewer methods or seeds."
+                f"--budget: too few minutes; opening the data, a step an epoch and measuring take about {needed} on "
+                "this machine. Give more, or fewer methods or seeds."
             )
-        share = min(1.0, left / steps) if steps else 1.0
-        total = len(self.plan.seeds) * (fixed + share * steps)
+        total = seeds * (fixed + wanted * steps) + once
         self.console.print(
-            f"[bold]Budget[/bold]: {100 * share:.0f} % of the preset's steps for every method, about {duration(total)}"
+            f"[bold]Budget[/bold]: {100 * wanted:.0f} % of the preset's steps for every method, about {duration(total)}"
         )
-        return share
-
-    def _facts(self, base: Prepared, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What the tables say of data and machine; machine, versions and dates are those of the cells."""
-        record, config = base.backbone.record, base.config
-        assert record is not None
-        height, width = base.preprocessing.size
-
-        def of_cells(show: Callable[[Mapping[str, Any]], str]) -> str:
-            return "; ".join(dict.fromkeys(show(facts) for facts in cells))
-
-        return {
-            "command": _command(),
-            "data": str(config.data.source or "given in Python"),
-            **({"notes": " ".join(base.splits.notes)} if base.splits.notes else {}),
-            "backbone": f"{record.name} at {height}x{width}",
-            "preset": config.preset,
-            "image_draws": " and ".join(
-                sorted({f"{facts['image_draws']:,}" for facts in cells if facts["image_draws"]})
-            ),
-            "machine": of_cells(lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"])),
-            "versions": of_cells(lambda facts: ", ".join(f"{k} {v}" for k, v in facts["versions"].items())),
-            "date": of_cells(lambda facts: facts["date"]),
-        }
-
-
-def _command() -> str:
-    """What was typed, without the paths of this machine's Python."""
-    _, *rest = sys.orig_argv
-    if rest and Path(rest[0]).name == "lpt":
-        return shlex.join(["lpt", *rest[1:]])
-    return shlex.join(["python", *rest])
-
-
-def _cell(run: RunFolder, method: str, seed: int, ratio: float | None) -> tuple[Cell, IntArray, dict[str, Any]]:
-    """A finished run as a cell, the training images of each class, and all that metrics.json says."""
-    facts = json.loads(run.metrics.read_text(encoding="utf-8"))
-    info = load_pack(run.pack).info
-    index = {name: number for number, name in enumerate(info.class_names)}
-    with run.predictions.open(encoding="utf-8", newline="") as lines:
-        rows = [(index[row["class"]], index[row["predicted"]]) for row in csv.DictReader(lines)]
-    labels, predicted = np.array(rows, dtype=np.int64).T
-    cost = Cost(
-        trained_parameters=facts["trainable_parameters"],
-        stored_bytes=facts["pack_bytes"],
-        train_seconds=facts["train_seconds"],
-        peak_memory_bytes=facts["peak_memory_bytes"],
-        image_draws=facts["image_draws"],
-        inference_ratio=ratio,
-    )
-    counts = np.asarray(info.class_counts, dtype=np.int64)
-    return Cell(method, seed, Metrics.from_dict(facts["test"]), labels, predicted, cost), counts, facts
+        return wanted

@@ -22,9 +22,11 @@ HOLDOUT = 0.2
 
 _OWN_SECTIONS = ("model", "loss")
 _OWN_TRAINING = ("sampling", "batch_size", "phase1", "phase2")
-_ALIKE = ("data", "backbone", "runtime", "preset", "method", "train.epoch_steps")
-"""What must be the same for all methods."""
+_ALIKE = ("data", "backbone", "image", "runtime", "preset", "method", "train.epoch_steps")
+"""What must be the same for all methods; scores of several crops are a part of LIFT, so their number need not be."""
+_MAY_DIFFER = ("image.test_views",)
 _OF_THE_MACHINE = ("runtime.", "train.micro_batch", "prefix_cache.", "data.cache", "data.source", "data.test")
+"""What results do not depend on; whether the images are the same is looked up in the images."""
 
 Opener = Callable[[int], Splits]
 
@@ -93,7 +95,8 @@ def _own_values(own: Mapping[str, list[str]], methods: Sequence[str]) -> dict[st
     for method, assignments in own.items():
         for assignment in assignments:
             path = assignment.partition("=")[0]
-            if any(path == one or path.startswith(f"{one}.") for one in _ALIKE):
+            alike = any(path == one or path.startswith(f"{one}.") for one in _ALIKE)
+            if alike and path not in _MAY_DIFFER:
                 raise ConfigError(f"--set {method}:{assignment}: {path} must be the same for all methods")
         if method not in methods:
             raise ConfigError(f"--set {method}:{assignments[0]}: {method} is not among the methods to compare")
@@ -120,17 +123,18 @@ def cell_values(plan: Plan, method: str, base: RunConfig) -> dict[str, Any]:
     return merge(values, {"method": method, **plan.own.get(method, {})})
 
 
-def with_test_images(splits: Splits, holdout: float, seed: int) -> Splits:
+def with_test_images(splits: Splits, holdout: float) -> Splits:
     """The splits with test images: those there are, else a share of each class, cut out of train.
 
-    Shot groups go by the counts before that cut.
+    The cut is the same for all seeds, so that what differs between them is training alone. Shot groups go by the
+    counts before it.
 
     Raises:
         DataError: every class is too small to give a test image.
     """
     if splits.test is not None and len(splits.test):
         return splits
-    kept, held, small = stratified_validation(splits.train.labels, holdout, seed_of(seed, "compare", "holdout"))
+    kept, held, small = stratified_validation(splits.train.labels, holdout, seed_of(0, "compare", "holdout"))
     if not len(held):
         raise DataError("there are no test images, and every class is too small to hold some out: give --test")
     note = (
@@ -146,17 +150,23 @@ def stored_settings(path: Path) -> dict[str, Any]:
     return validate(read_yaml(path), origin=str(path)).model_dump(mode="json")
 
 
-def differences(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
-    """Fields in which the configuration of a trained cell is not what is wanted now.
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What is said of each field that differs, by its dotted path; the machine's own fields do not count."""
+    first, second = dict(leaves(before)), dict(leaves(now))
+    return {
+        path: f"{path} was {first.get(path)!r}, is {second.get(path)!r}"
+        for path in {**first, **second}
+        if first.get(path) != second.get(path) and not path.startswith(_OF_THE_MACHINE)
+    }
 
-    What is still `auto` or open in `wanted`, what is the machine's, and the settings of a phase of no epochs do
-    not count.
+
+def cell_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """How the configuration of a trained cell differs from what is wanted now.
+
+    What is still `auto` in `wanted` does not count, nor do the settings of a phase that has no epochs in either.
     """
-    found, asked = dict(leaves(stored)), dict(leaves(wanted))
+    before, now = dict(leaves(stored)), dict(leaves(wanted))
     phases = ("train.phase1.", "train.phase2.")
-    unused = tuple(phase for phase in phases if found.get(phase + "epochs") == asked.get(phase + "epochs") == 0)
-    return [
-        f"{path} was {found.get(path)!r}, is {value!r}"
-        for path, value in asked.items()
-        if value not in ("auto", None) and found.get(path) != value and not path.startswith((*_OF_THE_MACHINE, *unused))
-    ]
+    unused = tuple(phase for phase in phases if before.get(f"{phase}epochs") == now.get(f"{phase}epochs") == 0)
+    said = changes(stored, wanted).items()
+    return [text for path, text in said if now.get(path) != "auto" and not path.startswith(unused)]

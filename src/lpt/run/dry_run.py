@@ -29,6 +29,7 @@ from lpt.run.fit import console_of, default_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.training.folder import RunFolder
 from lpt.training.initial import TOKEN_IMAGES
+from lpt.training.linear_probe import evaluation_seconds, most_evaluations
 from lpt.training.loop import StepRecord, train_steps
 from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan, prefix_cache_size
 from lpt.training.phases import build_objective
@@ -66,11 +67,13 @@ class Estimate:
         parts: its parts in order.
         memory: most bytes held in the tried steps; of the card if one is used.
         disk: bytes the run folder takes.
+        image_seconds: to predict one image.
     """
 
     parts: tuple[Part, ...]
     memory: int
     disk: DiskNeeded
+    image_seconds: float
 
     @property
     def seconds(self) -> float:
@@ -123,7 +126,8 @@ def estimate_run(prepared: Prepared) -> Estimate:
             for phase in trained_phases(prepared)
         ]
         image = _image_seconds(prepared, model)
-    return Estimate((*training, *_passes(prepared, image)), memory.bytes, disk_needed(prepared))
+        solving = _solving(prepared) if prepared.config.model.head_init == "linear_probe" else ()
+    return Estimate((*training, *solving, *_passes(prepared, image)), memory.bytes, disk_needed(prepared), image)
 
 
 def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
@@ -161,6 +165,13 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
             after_step=after_step,
         )
     return float(np.mean(seconds[1:] or seconds))
+
+
+def _solving(prepared: Prepared) -> tuple[Part]:
+    """The part of solving a linear probe, at most."""
+    images, width, classes = len(prepared.train), prepared.backbone.width, len(prepared.splits.class_names)
+    seconds = evaluation_seconds(images, width, classes)
+    return (Part("solving the linear probe, at most", most_evaluations(images), "evaluations", seconds),)
 
 
 def _image_seconds(prepared: Prepared, model: Classifier) -> float:

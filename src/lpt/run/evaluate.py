@@ -83,8 +83,18 @@ def open_pack_and_images(request: EvaluationRequest) -> Opened:
     r, loaded = request, load_pack(request.pack)
     settings = validate({"data": {**r.data_settings, "source": r.data}}, origin="the options").data
     images, skipped, notes = open_images(r.data, settings, tuple(loaded.info.class_names), split=r.split)
+    if _trained_on(loaded, r.data, images):
+        notes = [*notes, "The pack was trained on these very images: on others it is less accurate. Give it some that "
+                 "were held out, or train with --val or --test."]  # fmt: skip
     predictor = Predictor(r.backbone, loaded, checkpoint=r.checkpoint, device=r.device)
     return Opened(loaded, predictor, images, settings, skipped, notes)
+
+
+def _trained_on(pack: Pack, source: str, images: LabelledImages) -> bool:
+    """Whether images are, by their source and their number in every class, those that a pack was trained on."""
+    trained = pack.info.training.get("data", {}).get("source")
+    same = trained is not None and (trained == source or Path(trained).resolve() == Path(source).resolve())
+    return same and images.class_counts.tolist() == pack.info.class_counts
 
 
 def print_notes(notes: Sequence[str], skipped: Sequence[tuple[str, str]], console: Console) -> None:

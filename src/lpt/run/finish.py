@@ -153,6 +153,7 @@ def run_facts(
         "preset": prepared.config.preset,
         "method": prepared.config.method,
         "seed": prepared.config.runtime.seed,
+        "train_images": len(prepared.splits.train),
         "image_draws": len(records) * prepared.config.step_draws,
         "train_seconds": round(sum(record["seconds"] for record in records) + folder.preparing_seconds(), 1),
         "peak_memory_bytes": peak_memory,

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from lpt.config import RunConfig, read_yaml, to_yaml
 from lpt.data.images import FileImages
-from lpt.data.manifest import Splits
+from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.remembered import RememberedImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
@@ -217,9 +217,8 @@ def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | 
     return validate
 
 
-def _facts(prepared: Prepared) -> dict[str, Any]:
-    """What run.json says: a fingerprint of the data (names, labels, sizes of files), versions, machine."""
-    train = prepared.splits.train
+def data_fingerprint(train: LabelledImages) -> str:
+    """SHA-256 of names, labels and sizes of the training images, and of the class names."""
     digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
     digest.update(train.labels.tobytes())
     digest.update(train.rows.tobytes())
@@ -230,8 +229,13 @@ def _facts(prepared: Prepared) -> dict[str, Any]:
         else:
             name, size = train.name(index), 0
         digest.update(f"{os.path.basename(name)}|{size}\0".encode("utf-8", "backslashreplace"))  # noqa: PTH119
+    return digest.hexdigest()
+
+
+def _facts(prepared: Prepared) -> dict[str, Any]:
+    """What run.json says: a fingerprint of the data, versions, machine."""
     return {
-        "data_sha256": digest.hexdigest(),
+        "data_sha256": data_fingerprint(prepared.splits.train),
         "versions": Versions.here().model_dump(),
         "machine": prepared.machine.describe(),
         "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",

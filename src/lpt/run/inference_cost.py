@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
@@ -17,9 +18,22 @@ BATCH = 32
 ROUNDS = 7
 
 
+class InferenceCost(NamedTuple):
+    """Milliseconds for an image through a pack and through its backbone alone, and the ratio of the two."""
+
+    milliseconds: float
+    backbone_milliseconds: float
+    ratio: float
+
+
+def inference_seconds(image_seconds: float) -> float:
+    """About how long `inference_cost` takes, of the seconds for an image."""
+    return 2 * (ROUNDS + 1) * BATCH * image_seconds
+
+
 @torch.inference_mode()
-def inference_ratio(predictor: Predictor, *, threads: int) -> float:
-    """Median over several rounds of the time of a batch through the pack over that through its backbone alone.
+def inference_cost(predictor: Predictor, *, threads: int) -> InferenceCost:
+    """Medians over several rounds of a batch through the pack, through its backbone alone, and of their ratio.
 
     Both are timed in turns, in the same precision, so that a busy machine slows both.
 
@@ -35,12 +49,15 @@ def inference_ratio(predictor: Predictor, *, threads: int) -> float:
     images = torch.randn(BATCH, 3, *info.preprocessing.size, device=predictor.device)
     given = images if views == 1 else images[:, None].expand(-1, views, -1, -1, -1)
     with reproducible(threads):
-        ratios = [
-            _seconds(lambda: predictor.scores(given), predictor.device)
-            / _seconds(lambda: plain.vit(images.to(plain.dtype)), predictor.device)
+        rounds = [
+            (
+                _seconds(lambda: predictor.scores(given), predictor.device),
+                _seconds(lambda: plain.vit(images.to(plain.dtype)), predictor.device),
+            )
             for _ in range(ROUNDS + 1)
-        ]
-    return round(median(ratios[1:]), 3)
+        ][1:]
+    own, alone = (1000 * median(times) / BATCH for times in zip(*rounds, strict=True))
+    return InferenceCost(round(own, 3), round(alone, 3), round(median(a / b for a, b in rounds), 3))
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

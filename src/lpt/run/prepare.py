@@ -49,7 +49,7 @@ class Prepared:
     machine: Machine
     processes: Processes
     reasons: list[str]
-    unused: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def groups(self) -> ShotGroups:
@@ -135,7 +135,7 @@ def _put_together(
         machine=machine,
         processes=processes,
         reasons=chosen.reasons + auto.reasons,
-        unused=chosen.unused,
+        warnings=chosen.warnings,
     )
 
 
@@ -146,12 +146,12 @@ def _size(config: RunConfig) -> tuple[int, int]:
 
 
 def describe(prepared: Prepared, console: Console) -> None:
-    """Print what was resolved and why, which settings do nothing, and the data's shape."""
+    """Print what was resolved and why, which settings are doubtful, and the data's shape."""
     counts, config = prepared.splits.counts_before_cut, prepared.config
     console.print(f"[bold]Machine[/bold]: {prepared.machine.describe()}")
     for reason in prepared.reasons:
         console.print(f"  {escape(reason)}")
-    for line in prepared.unused:
+    for line in prepared.warnings:
         console.print(f"  warning: {line}", style="yellow", markup=False)
     present = counts[counts > 0]
     sizes = np.bincount(prepared.groups.of(present), minlength=3)

@@ -23,7 +23,8 @@ def check_trackers(config: RunConfig) -> None:
     missing = [name for name in config.runtime.log_with if find_spec(_PACKAGES[name]) is None]
     if missing:
         raise ConfigError(
-            f"runtime.log_with: {', '.join(missing)} not installed. Next: pip install 'lpt[{','.join(missing)}]'"
+            f"runtime.log_with: {', '.join(missing)} not installed. "
+            f"Next: pip install '.[{','.join(missing)}]' in the folder of LPT"
         )
 
 

@@ -3,13 +3,14 @@
     minimise over W, b:  mean_i loss(W x_i + b, y_i) + weight_decay / 2 * |W|^2
 
 `loss` is cross-entropy or its logit-adjusted form (Menon et al., ICLR 2021), x a standardised or unit-length feature.
-The problem is convex and solved from zero by LBFGS in float64, so that nothing is random but the cuts of the training
-split on which the weight decay is chosen.
+The problem is convex and solved from zero by LBFGS in float64, in chunks of images so that no table of all images and
+classes is in memory; nothing is random but the cuts of the training split on which the weight decay is chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,8 @@ CUTS = 4
 """Halvings of a small training split; one is enough from `LARGE` images on."""
 LARGE = 5_000
 ITERATIONS = 500
+_NUMBERS = 1 << 24
+"""Scores held at a time, float64."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def choose_weight_decay(
     for cut in range(CUTS if len(labels) < LARGE else 1):
         train, held, _ = stratified_validation(labels, 0.5, seed_of(seed, "linear probe", cut))
         probes = _fit(features[train], labels[train], num_classes, tau, scaling, candidates)
-        scores += [_balanced_nll(probe.logits(features[held]), labels[held]) for probe in probes]
+        scores += [_balanced_nll(probe, features[held], labels[held]) for probe in probes]
     return candidates[int(scores.argmin())]
 
 
@@ -143,9 +146,9 @@ def _fit(
 
         def closure(decay: float = decay, optimizer: torch.optim.LBFGS = optimizer) -> Tensor:
             optimizer.zero_grad()
-            value = loss(x @ weight.T + bias, target) + 0.5 * decay * weight.square().sum()
+            value = 0.5 * decay * weight.square().sum()
             value.backward()
-            return value
+            return value.detach() + _add_gradients(loss, weight, bias, x, target)
 
         optimizer.step(closure)
         solution = weight.detach().clone(), bias.detach().clone()
@@ -153,8 +156,46 @@ def _fit(
     return probes
 
 
-def _balanced_nll(logits: FloatArray, labels: IntArray) -> float:
+def _add_gradients(loss: LogitAdjusted, weight: Tensor, bias: Tensor, x: Tensor, target: Tensor) -> Tensor:
+    """The mean loss over all images; its gradients are added to those of weight and bias."""
+    total = torch.zeros((), dtype=x.dtype)
+    for rows in _chunks(len(x), len(weight)):
+        part = loss(x[rows] @ weight.T + bias, target[rows]) * (len(target[rows]) / len(x))
+        part.backward()
+        total += part.detach()
+    return total
+
+
+def _chunks(images: int, classes: int) -> Iterator[slice]:
+    """Parts of the images whose scores fit into memory."""
+    step = max(_NUMBERS // classes, 1)
+    return (slice(first, first + step) for first in range(0, images, step))
+
+
+def most_evaluations(images: int) -> int:
+    """Most evaluations of the loss on all images that choosing the weight decay and solving take, of n images."""
+    cuts = CUTS if images < LARGE else 1
+    return round(ITERATIONS * (1 + 0.5 * cuts * len(WEIGHT_DECAYS)))
+
+
+def evaluation_seconds(images: int, width: int, classes: int) -> float:
+    """Seconds of an evaluation of loss and gradients, tried on numbers that mean nothing."""
+    tried = min(images, max(_NUMBERS // classes, 1))
+    x, target = torch.randn(tried, width, dtype=torch.float64), torch.arange(tried) % classes
+    weight = torch.zeros(classes, width, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    loss = LogitAdjusted([1] * classes, 1.0)
+    _add_gradients(loss, weight, bias, x, target)
+    begun = time.perf_counter()
+    _add_gradients(loss, weight, bias, x, target)
+    return (time.perf_counter() - begun) * images / tried
+
+
+def _balanced_nll(probe: LinearProbe, features: FloatArray, labels: IntArray) -> float:
     """Negative log-likelihood, averaged within each class and then over classes."""
     target = torch.from_numpy(labels)
-    each = F.cross_entropy(torch.from_numpy(logits).double(), target, reduction="none")
+    each = torch.cat([
+        F.cross_entropy(torch.from_numpy(probe.logits(features[rows])).double(), target[rows], reduction="none")
+        for rows in _chunks(len(features), len(probe.weight))
+    ])  # fmt: skip
     return float(np.mean([float(each[target == label].mean()) for label in target.unique()]))

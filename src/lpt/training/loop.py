@@ -163,7 +163,7 @@ def _gradients(
                 sums["similarity"] += float(part.similarity) / len(streams)
             return sums, micro_batch
         except RuntimeError as error:
-            if not _lacks_memory(error):
+            if not lacks_memory(error):
                 raise
             if micro_batch == 1:
                 raise RunError(
@@ -176,7 +176,7 @@ def _gradients(
         clear_device_cache(garbage_collection=True)
 
 
-def _lacks_memory(error: RuntimeError) -> bool:
+def lacks_memory(error: RuntimeError) -> bool:
     """Whether an error says that memory ran out; oneDNN, which computes on CPUs, has words of its own for it."""
     return should_reduce_batch_size(error) or str(error).startswith("could not create a ")
 

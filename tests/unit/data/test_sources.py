@@ -391,7 +391,7 @@ def test_a_data_set_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "x.parquet").write_bytes(b"not parquet")
     assert "cannot be loaded" in refusal(f"hf:{tmp_path}")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install 'lpt[hf]'" in refusal("hf:some/name")
+    assert "pip install '.[hf]'" in refusal("hf:some/name")
 
 
 # --- putting splits together

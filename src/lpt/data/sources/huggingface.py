@@ -71,7 +71,7 @@ def _load(name: str) -> Mapping[str, Any]:
         import datasets
     except ImportError:
         raise DataError(
-            f"hf:{name} needs the package `datasets`, which is not installed: pip install 'lpt[hf]'"
+            f"hf:{name} needs the package `datasets`, which is not installed: pip install '.[hf]' in the folder of LPT"
         ) from None
     folder = Path(name)
     if not folder.exists() and (folder.is_absolute() or name.startswith((".", "~"))):

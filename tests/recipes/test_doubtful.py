@@ -13,9 +13,9 @@ from rich.console import Console
 
 import lpt
 from lpt.config import parse_assignments
+from lpt.doubtful import unused_fields
 from lpt.hardware import Machine
 from lpt.presets import with_preset
-from lpt.unused import unused_fields
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)
 OTHERWISE = {
@@ -130,8 +130,25 @@ def test_running_a_saved_configuration_again_warns_of_nothing(
 
 def test_a_value_that_says_what_holds_anyway_is_not_warned_of() -> None:
     values = {"preset": "laptop", "method": "lift", "model": {"pool_size": 20}}
-    assert with_preset(values, CPU, origin="test").unused == ()
+    assert with_preset(values, CPU, origin="test").warnings == ()
     values["model"] = {"pool_size": 30}
-    assert with_preset(values, CPU, origin="test").unused == (
+    assert with_preset(values, CPU, origin="test").warnings == (
         "model.pool_size: 30 has no effect: model.prompts is none, and only LPT's grouped prompts use it",
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "warned"),
+    [
+        ("lpt", {}, None),
+        ("lpt", {"loss": {"name": "logit_adjusted"}}, "loss.name logit_adjusted and train.sampling dual each"),
+        ("lpt", {"loss": {"name": "logit_adjusted"}, "train": {"sampling": "instance"}}, None),
+        ("lift", {"train": {"sampling": "effective_number"}}, "train.sampling effective_number each"),
+        ("lift", {"loss": {"reweighting": "effective_number"}}, "and loss.reweighting effective_number each"),
+        ("vpt-gcl-drw", {}, None),
+        ("linear-probe-la", {}, None),
+    ],
+)
+def test_classes_evened_out_twice_are_warned_of(method: str, values: dict[str, Any], warned: str | None) -> None:
+    warnings = with_preset({"preset": "laptop", "method": method, **values}, CPU, origin="test").warnings
+    assert warned in warnings[0] if warned else warnings == ()

@@ -1,4 +1,4 @@
-"""Settings that do nothing in a configuration, so that the person who set one is told."""
+"""Settings that do nothing in a configuration, or the same thing twice, so that the person who set one is told."""
 
 from __future__ import annotations
 
@@ -30,6 +30,20 @@ LOSS_FIELDS = {
     "label_smoothing": {"a_gcl", "gcl", "cross_entropy", "logit_adjusted", "balanced_softmax"},
 }
 """The losses that read a field of the section `loss`."""
+
+
+def doubled_balance(config: RunConfig) -> list[str]:
+    """A sentence where classes are evened out more than once, which favours the rare ones beyond even."""
+    ways = {
+        f"loss.name {config.loss.name}": config.adjusts_logits,
+        f"loss.reweighting {config.loss.reweighting}": config.loss.reweighting != "none",
+        f"train.sampling {config.train.sampling}": config.evens_draws,
+    }
+    found = [way for way, holds in ways.items() if holds]
+    trained = config.train.phase1.epochs or config.train.phase2.epochs
+    if len(found) < 2 or not trained:
+        return []
+    return [f"{' and '.join(found)} each make up for the frequencies of the classes: rare ones are favoured too much"]
 
 
 def unused_settings(values: Mapping[str, Any], base: RunConfig, config: RunConfig) -> list[str]:
