@@ -82,6 +82,6 @@ def test_a_folder_is_numbered_never_replaced(tmp_path: Path) -> None:
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(ConfigError, match=r"pip install 'lpt\[demo\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[demo\]'"):
         run_demo(tmp_path / "demo", seeds=1, budget=BUDGET)
     assert not (tmp_path / "demo").exists()
