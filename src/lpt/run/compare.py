@@ -126,8 +126,8 @@ class _Runner:
         asked = {"values": self.plan.values, "holdout": self.plan.holdout, "budget_minutes": budget}
         asked = json.loads(json.dumps(asked, default=str))
         if before is not None:
-            changed = changes(before["values"], asked["values"])
-            changed |= changes({key: before[key] for key in asked}, {**asked, "values": before["values"]})
+            then, now = ({**one, **one["values"], "values": {}} for one in ({key: before[key] for key in asked}, asked))
+            changed = changes(then, now)
             if changed:
                 raise RunError(
                     f"{self.folder} holds a comparison with other settings: {'; '.join([*changed.values()][:5])}.\n"
@@ -194,7 +194,7 @@ class _Runner:
                 check_prefix_cache(cell, Console(quiet=True))
             except LptError as error:
                 raise type(error)(f"{method}: {error}") from None
-        for method, seed in [] if self._anew else self._begun():
+        for method, seed in self._begun():
             if method not in self.plan.methods:
                 continue
             run = self.run_folder(method, seed)
@@ -206,7 +206,9 @@ class _Runner:
                 )
 
     def _begun(self) -> list[Key]:
-        """Cells that are in the folder, finished or not."""
+        """Cells that are in the folder, finished or not; none where all of them are to be thrown away."""
+        if self._anew:
+            return []
         runs = [run for run in self.folder.glob("runs/*/seed*") if RunFolder(run).config.is_file()]
         keys = [(run.parent.name, int(run.name[4:])) for run in runs if re.fullmatch(r"seed\d+", run.name)]
         return sorted((method, seed) for method, seed in keys if method in METHODS)
@@ -238,7 +240,7 @@ class _Runner:
         test = opened.splits.test
         assert test is not None
         fingerprint = data_fingerprint(opened.splits.train)
-        for method, other in [] if self._anew else self._begun():
+        for method, other in self._begun():
             if other == seed:
                 check_same_images(self.run_folder(method, seed), fingerprint, test)
 
