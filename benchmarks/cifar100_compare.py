@@ -112,31 +112,40 @@ TRIALS: dict[str, tuple[str, ...]] = {
 """Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
 
 LONG_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (f"{_TOKENS} {_rates(2.4e-2)}", f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1"),
+    "lpt": (
+        f"{_TOKENS} {_rates(2.4e-2)}",
+        f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1",
+        f"{_TOKENS} {_rates(2.4e-2)} train.phase1.head_lr=2.4e-3 train.phase2.head_lr=1.2e-3",
+        f"{_TOKENS} {_rates(2.4e-2)} {_LOGIT_ADJUSTED}",
+    ),
     "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
 }
-"""Settings tried with all draws, as many of each method."""
+"""Settings tried with all draws."""
 
 ABLATIONS = {
     "lpt": (
-        "train.phase2.lr=2e-3",
+        "train.phase1.lr=2.4e-2",
+        "model.prompt_init=random",
+        "model.group_init=random",
+        "model.head_init=random",
+        "model.key_init=kmeans",
         *(f"model.shared_blocks={blocks}" for blocks in (0, 3, 9)),
         *(f"model.pool_size={size}" for size in (5, 50)),
         *(f"model.top_k={picks}" for picks in (1, 5)),
         *(f"model.prompt_length={length}" for length in (3, 20)),
         "loss.name=gcl",
         "loss.name=cross_entropy",
+        "loss.similarity_weight=0",
         "loss.instance_weight=0 train.batch_size=64",
         "train.sampling=instance train.batch_size=64",
         _LOGIT_ADJUSTED,
-        "loss.similarity_weight=0",
-        "model.head_init=random",
         "model.query=prefix",
     ),
-    "lpt-phase1": ("train.phase1.lr=4e-3",),
+    "lpt-phase1": ("train.phase1.lr=2.4e-2",),
 }
-"""LPT with one part changed at a time, after the preset itself: K, M, k, P, loss, sampling, start, query, phases."""
+"""LPT with one part changed at a time: starts, K, M, k, P, loss, sampling, query, phases. The first row is the preset
+itself, its own rate written out."""
 
 
 def measure(args: argparse.Namespace, grid: dict[str, tuple[str, ...]], file: Path) -> None:

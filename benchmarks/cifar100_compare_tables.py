@@ -112,9 +112,36 @@ def shifts(name: str) -> Callable[[], str]:
     return made
 
 
-def _mean(files: list[Row], path: tuple[str, ...]) -> float:
-    """Mean over files of what stands in their corruptions under a path of keys, percent."""
-    values = [reduce(lambda row, key: row[key], path, file["corruptions"]) for file in files]
+def other_sets(name: str) -> Callable[[], str]:
+    """Accuracy of every method in a result folder on another set of the same classes, means over its seeds."""
+
+    def made() -> str:
+        found = {method: files for method in METHODS if (files := _shift_files(name, method))}
+        if not found:
+            return MISSING
+        columns = {
+            f"{said}: {measure}": (0, key, measure)
+            for measure in MEASURES
+            for key, said in (("clean", "held out"), ("shifted", "other set"))
+        } | {f"relative drop, %: {measure}": (0, "relative_drop", measure) for measure in ("overall", "few")}
+        lines = [
+            [METHODS[method].title, *(f"{_mean(files, path, 'data_sets'):.1f}" for path in columns.values())]
+            for method, files in found.items()
+        ]
+        files = next(iter(found.values()))
+        sizes = [files[0]["data_sets"][0][one]["images"] for one in ("clean", "shifted")]
+        source = (
+            f"{sizes[0]:,} held-out images, {sizes[1]:,} of the other set; means over {len(files)} seeds; "
+            f"{files[0]['date']}. Raw files and plots: [results/{name}](results/{name})."
+        )
+        return "\n".join([*rows_of(["method", *columns], lines), "", source])
+
+    return made
+
+
+def _mean(files: list[Row], path: tuple[Any, ...], part: str = "corruptions") -> float:
+    """Mean over files of what stands in a part of them under a path of keys, percent."""
+    values = [reduce(lambda row, key: row[key], path, file[part]) for file in files]
     return 100 * sum(values) / len(values)
 
 
@@ -186,6 +213,32 @@ def trials(name: str, size: int) -> Callable[[], str]:
     return made
 
 
+def ablations(name: str) -> Callable[[], str]:
+    """Rows of LPT with a part changed, and what each loses or gains by it against the first row, the preset."""
+
+    def made() -> str:
+        path = RESULTS / f"{name}.csv"
+        if not path.exists():
+            return MISSING
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        first, shown = rows[0], []
+        for row in rows:
+            changed = row["settings"].replace("train.", "").replace("model.", "")
+            changed = f"{METHODS[row['method']].title}: " * (row["method"] != first["method"]) + f"`{changed}`"
+            cells = [f"{100 * float(row[one]):.1f}" for one in MEASURES]
+            lost = [f"{100 * (float(row[one]) - float(first[one])):+.1f}".replace("-", "−") for one in MEASURES]
+            shown.append(["as the preset", *cells, *["–"] * len(lost)] if row is first else [changed, *cells, *lost])
+        heading = ["changed", *MEASURES, *(f"{one}: change" for one in MEASURES)]
+        source = (
+            f"Development cut, IF {first['imbalance']}, {first['size']}x{first['size']}, {int(first['draws']):,} draws, seed "
+            f"{first['seed']}; {first['machine']}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
+        )
+        return "\n".join([*rows_of(heading, shown), "", source])
+
+    return made
+
+
 def _methods(rows: list[dict[str, str]]) -> set[str]:
     return {row["method"] for row in rows}
 
@@ -199,9 +252,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_96": accuracies("compare_cifar100_if100_96"),
     "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
+    "compare_emoji": accuracies("compare_emoji"),
+    "compare_emoji_cost": costs("compare_emoji"),
+    "shift_emoji": other_sets("shift_emoji"),
     "shift_96": shifts("shift_cifar100_if100_96"),
     "posthoc_96": posthoc("posthoc_cifar100_if100_96"),
     "compare_trials": trials("compare_trials", 64),
     "compare_long_trials": trials("compare_trials", 96),
-    "compare_ablations": trials("compare_ablations", 64),
+    "compare_ablations": ablations("compare_ablations"),
 }

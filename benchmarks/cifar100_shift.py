@@ -18,10 +18,16 @@ from rich.console import Console
 
 from benchmarks.cifar100_compare import RESULTS, copy_results
 from benchmarks.cifar100_lt import SHARED
+from lpt.run.compare_plan import DEFAULT_METHODS
 from lpt.run.evaluate import EvaluationRequest
-from lpt.run.shift import evaluate_pack_shift, parse_shift
+from lpt.run.shift import ShiftRequest, evaluate_pack_shift, parse_shift
 
-METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt")
+
+def measure_pack(pack: Path, data: str, request: ShiftRequest, output: Path, target: Path, console: Console) -> None:
+    """Measure a pack under domain shift, and copy tables and plot to the committed results."""
+    asked = EvaluationRequest(pack=pack, data=data, output=output)
+    evaluate_pack_shift(asked, request, console=console, progress=console)
+    copy_results(output, target, ("shift.json", "shift.csv", "shift.png"))
 
 
 def main() -> None:
@@ -30,7 +36,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--imbalance", type=float, default=100)
-    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--methods", nargs="*", default=DEFAULT_METHODS)
     parser.add_argument("--severities", default="1,3,5")
     parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -42,10 +48,8 @@ def main() -> None:
             output = args.runs / f"shift_{cut}" / cell
             console.rule(str(cell))
             pack = args.runs / f"compare_{cut}" / "runs" / cell / "pack"
-            asked = EvaluationRequest(pack=pack, data=args.source, output=output)
             request = parse_shift(["corruptions"], severities=[args.severities])
-            evaluate_pack_shift(asked, request, console=console, progress=console)
-            copy_results(output, RESULTS / f"shift_{cut}" / cell, ("shift.json", "shift.csv", "shift.png"))
+            measure_pack(pack, args.source, request, output, RESULTS / f"shift_{cut}" / cell, console)
 
 
 if __name__ == "__main__":

@@ -255,8 +255,13 @@ def test_an_error_no_one_foresaw_does_not_stop_the_others(
         RunError, match=r"lift, seed 0: OSError: a cable came loose \(the whole of it: .*lift_seed0.txt\)"
     ):
         run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0])
-    assert "in broken" in (tmp_path / "compared" / "errors" / "lift_seed0.txt").read_text(encoding="utf-8")
+    told = tmp_path / "compared" / "errors" / "lift_seed0.txt"
+    assert "in broken" in told.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))["cells"]
+
+    monkeypatch.setattr(Trainer, "run", train)
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0])
+    assert not told.exists()
 
 
 def test_overwrite_throws_nothing_away_for_a_fault(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:

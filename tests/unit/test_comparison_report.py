@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from lpt.report.comparison import (
     write_comparison,
 )
 from lpt.report.comparison_plots import Rows
-from lpt.report.comparison_tables import ACCURACIES, cost_text, difference_text, with_std
+from lpt.report.comparison_tables import ACCURACIES, cost_text, difference_text, in_short, with_std
 from lpt.report.label_places import Label, place_labels
 from lpt.report.style import new_figure
 
@@ -140,6 +141,41 @@ def test_bold_is_the_best_of_the_rows_with_most_seeds(tmp_path: Path) -> None:
     assert rows["method2"].count("**") >= 10
     ece = [row["metrics"]["ece"]["mean"] for row in summarise(whole, resamples=50)["methods"][:3]]
     assert int(np.argmin(ece)) == 2  # the least, not the most
+
+
+def test_in_short_names_the_highest_and_the_distance_of_lpt() -> None:
+    """Beside LPT stands the next one where LPT is highest, else the highest; what lacks a seed is not ranked."""
+    counts = long_tailed_counts(20, 500, 100)
+    whole = comparison(3, 2, 20, {("method1", 1): "stopped"})
+    summary = summarise(whole, resamples=50)
+    first, ahead = in_short(summary)[0], summary["differences"][0]["measures"]["overall"]
+    assert first.startswith(
+        f"Overall: LPT is highest, {100 * summary['methods'][2]['metrics']['overall']['mean']:.1f} %"
+    )
+    assert f"LPT less nearest | mean, the next: {difference_text(ahead)}" in first
+
+    better = [*whole.cells, *(cell("better", seed, counts, 9.0) for seed in range(2))]
+    other = replace(whole, cells=better, methods=[*whole.methods, "better"])
+    first = in_short(summarise(other, resamples=50))[0]
+    assert first.startswith("Overall: better is highest")
+    assert "LPT less better: −" in first
+    assert "turn that round" not in first
+
+
+def test_in_short_says_what_chance_could_turn_round() -> None:
+    one = comparison(2, 1, 10)
+    mine = next(cell for cell in one.cells if cell.method == "lpt")
+    twins = replace(one, cells=[mine, replace(mine, method="method0")])
+    lines = in_short(summarise(twins, resamples=50))
+    assert "0.0 [0.0, 0.0]; other test images could turn that round." in lines[0]
+    assert lines[-1].startswith("One seed only")
+    assert "No method" in in_short(summarise(replace(one, cells=[])))[0]
+    apart = replace(
+        one,
+        cells=[mine, replace(mine, method="method0", seed=1)],
+        train_counts=dict.fromkeys((0, 1), one.train_counts[0]),
+    )
+    assert "less" not in in_short(summarise(apart, resamples=50))[0]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

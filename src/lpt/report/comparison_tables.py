@@ -35,6 +35,7 @@ COSTS = {
     "inference_ms": "inference, ms an image",
     "inference_ratio": "× backbone",
 }
+_QUESTIONS = {"overall": "Overall", "few": "Few-shot classes", "many": "Many-shot classes"}
 DIFFERENCES = {name: ACCURACIES[name] for name in ("overall", "mean_per_class", "many", "medium", "few")}
 _SHORT = {"overall": "overall", "mean_per_class": "mean per\nclass", "many": "many", "medium": "medium", "few": "few"}
 
@@ -45,6 +46,7 @@ def markdown(summary: Row) -> str:
     """comparison.md: accuracies, costs, differences, what is missing, and how it was made."""
     parts = [
         ["# Comparison", "", *_introduction(summary)],
+        ["## In short", "", *(f"- {line}" for line in in_short(summary))],
         ["## Accuracy on the test images", "", *_accuracy_notes(summary), "", *_accuracy(summary)],
         ["![Accuracy by shot group](groups.png)", "", "![Accuracy by class size](accuracy_by_count.png)"],
         ["## Cost", "", *_cost(summary), "", "![Accuracy against cost](cost.png)"],
@@ -74,6 +76,7 @@ def comparison_tables(summary: Row) -> list[RenderableType]:
             values = [difference_text(one["measures"].get(measure)) for measure in ("overall", "few")]
             table.add_row(Text(titles[one["method"]]), *values, str(len(one["seeds"])))
         parts.append(table)
+    parts.append(Padding(Text("\n".join(in_short(summary))), (0, 2, 1, 2)))
     notes = _plain_notes(summary)
     for one in summary["differences"][:1]:
         notes.append(
@@ -82,6 +85,45 @@ def comparison_tables(summary: Row) -> list[RenderableType]:
         )
     notes += not_run(summary)
     return [*parts, Padding(Text("\n".join(notes), style="dim"), (0, 2))]
+
+
+def in_short(summary: Row) -> list[str]:
+    """Which method is highest, a sentence for each of `_QUESTIONS`, and how sure LPT's distance to it is.
+
+    Only methods with the most seeds are ranked: a mean of fewer is of other cuts.
+    """
+    rows = _with_most_seeds(summary["methods"])
+    if len(rows) < 2:
+        return ["One method only has a result; nothing is compared yet." if rows else "No method has a result yet."]
+    lines = []
+    for measure, question in _QUESTIONS.items():
+        ranked = [row for row in rows if row["metrics"][measure]["mean"] is not None]
+        ranked.sort(key=lambda row: row["metrics"][measure]["mean"], reverse=True)
+        if len(ranked) > 1:
+            best = f"{ranked[0]['title']} is highest, {100 * ranked[0]['metrics'][measure]['mean']:.1f} %."
+            lines.append(" ".join([f"{question}: {best}", *_distance(summary, ranked, measure)]))
+    if len(rows[0]["seeds"]) == 1:
+        lines.append("One seed only: whether small differences last, more seeds say (--seeds 0,1,2).")
+    return lines
+
+
+def _distance(summary: Row, ranked: Sequence[Row], measure: str) -> list[str]:
+    """The reference's distance to the best method, or to the next one where it is the best; none without it.
+
+    None either where the two have no seed in common.
+    """
+    reference = next((row for row in ranked if row["method"] == summary["reference"]), None)
+    if reference is None:
+        return []
+    other = ranked[1] if reference is ranked[0] else ranked[0]
+    leads = {one["method"]: one["measures"].get(measure) for one in summary["differences"]}
+    lead = leads.get(other["method"])
+    if lead is None:
+        return []
+    name = f"{other['title']}, the next" if other is ranked[1] else str(other["title"])
+    said = f"{reference['title']} less {name}: {difference_text(lead)}"
+    unsure = lead["low"] is None or lead["low"] <= 0 <= lead["high"]
+    return [f"{said}; other test images could turn that round." if unsure else f"{said}."]
 
 
 def with_std(value: Row, several: bool) -> str:
@@ -232,11 +274,10 @@ class _Best:
     """Whether a row's shown mean is the best one of those with the most seeds."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        listed = list(rows)
-        most = max((len(row["seeds"]) for row in listed), default=0)
-        self._most, self._values = most, {}
+        listed = _with_most_seeds(rows)
+        self._most, self._values = len(listed[0]["seeds"]) if listed else 0, {}
         for name in ACCURACIES:
-            values = [row["metrics"][name]["mean"] for row in listed if len(row["seeds"]) == most]
+            values = [row["metrics"][name]["mean"] for row in listed]
             known = [round(100 * value, 1) for value in values if value is not None]
             self._values[name] = (min if name in LOWER_IS_BETTER else max)(known, default=None)
 
@@ -245,6 +286,13 @@ class _Best:
         if mean is None or len(row["seeds"]) < self._most:
             return False
         return round(100 * mean, 1) == self._values[name]
+
+
+def _with_most_seeds(rows: Iterable[Row]) -> list[Row]:
+    """The rows with as many finished seeds as any; none where nothing is finished."""
+    finished = [row for row in rows if row["seeds"]]
+    most = max((len(row["seeds"]) for row in finished), default=0)
+    return [row for row in finished if len(row["seeds"]) == most]
 
 
 def _several(rows: Iterable[Row]) -> bool:

@@ -285,10 +285,13 @@ class _Runner:
             return str(error)
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lacks_memory(error)):
             return "the memory does not hold it"
-        path = self.folder / "errors" / f"{method}_seed{seed}.txt"
+        path = self._error_file(method, seed)
         path.parent.mkdir(exist_ok=True)
         write_text(path, "".join(traceback.format_exception(error)))
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (the whole of it: {path})"
+
+    def _error_file(self, method: str, seed: int) -> Path:
+        return self.folder / "errors" / f"{method}_seed{seed}.txt"
 
     def _train_cell(self, method: str, seed: int, run: RunFolder) -> None:
         prepared = self.cell(method, seed)
@@ -296,6 +299,7 @@ class _Runner:
             result = resume_prepared(prepared, run, self.console)
         else:
             result = fit_prepared(prepared, run.path, overwrite=True, console=self.console)
+        self._error_file(method, seed).unlink(missing_ok=True)
         one = result.metrics["test"]
         few = "–" if one.few is None else f"{100 * one.few:.1f}"
         self.console.print(f"  overall {100 * one.overall:.1f}, few-shot {few}", highlight=False)
