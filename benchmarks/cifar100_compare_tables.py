@@ -230,9 +230,10 @@ def ablations(name: str) -> Callable[[], str]:
             lost = [f"{100 * (float(row[one]) - float(first[one])):+.1f}".replace("-", "−") for one in MEASURES]
             shown.append(["as the preset", *cells, *["–"] * len(lost)] if row is first else [changed, *cells, *lost])
         heading = ["changed", *MEASURES, *(f"{one}: change" for one in MEASURES)]
+        draws, seed = int(first["draws"]), first["seed"]
         source = (
-            f"Development cut, IF {first['imbalance']}, {first['size']}x{first['size']}, {int(first['draws']):,} draws, seed "
-            f"{first['seed']}; {first['machine']}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
+            f"Development cut, IF {first['imbalance']}, {first['size']}x{first['size']}, {draws:,} draws, seed {seed}; "
+            f"{first['machine']}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
         )
         return "\n".join([*rows_of(heading, shown), "", source])
 
