@@ -22,7 +22,7 @@ from lpt.hardware import Machine
 from lpt.methods.recipes import METHODS
 from lpt.model.pretrained import load_backbone, weight_hash
 from lpt.presets import with_preset
-from lpt.run.compare import compare
+from lpt.run.compare import _Runner, compare
 from lpt.run.compare_plan import cell_changes
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
@@ -276,6 +276,24 @@ def test_overwrite_throws_nothing_away_for_a_fault(photo_folder: Path, tiny_back
     run(photo_folder, tiny_backbone, output, methods=["lift"], seeds=[0], settings=changed, overwrite=True)
     assert "lr: 0.1\n" in (output / "runs" / "lift" / "seed0" / "config.yaml").read_text(encoding="utf-8")
     assert "lift: train.phase1.lr=0.1" in (output / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_what_does_nothing_in_one_method_is_told(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of settings that are a method's own; what is said for LPT and means nothing to the others is not their fault."""
+    monkeypatch.setattr(_Runner, "train", lambda self: {})
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    own = ["lift:model.pool_size=3", "lift:model.adapter_size=2", "vpt-deep:train.sampling=balanced"]
+    own += ["vpt-deep:loss.name=logit_adjusted"]
+    run(
+        photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "vpt-deep", "lpt"], seeds=[0],
+        settings=[*settings(tiny_backbone), *own], console=console,
+    )  # fmt: skip
+    told = [line for line in console.file.getvalue().splitlines() if line.startswith(("  lift:", "  vpt-deep:"))]  # type: ignore[attr-defined]
+    assert told[0].startswith("  lift: model.pool_size: 3 has no effect")
+    assert told[1].startswith("  vpt-deep: loss.name logit_adjusted and train.sampling balanced each make up")
+    assert len(told) == 2
 
 
 def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lpt.config import RunConfig, merge, read_yaml
+from lpt.doubtful import doubled_balance, unused_settings
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import inspect_machine
@@ -194,6 +195,7 @@ class _Runner:
                 check_prefix_cache(cell, Console(quiet=True))
             except LptError as error:
                 raise type(error)(f"{method}: {error}") from None
+            self._warn_of_own(method, cell.config)
         for method, seed in self._begun():
             if method not in self.plan.methods:
                 continue
@@ -204,6 +206,15 @@ class _Runner:
                     f"{run.path} was trained with other settings: {'; '.join(changed[:5])}.\n"
                     "Remove that folder to train it again, or choose another with --output."
                 )
+
+    def _warn_of_own(self, method: str, config: RunConfig) -> None:
+        """Say which of the settings that are a method's alone do nothing, or the same thing twice."""
+        own = self.plan.own.get(method)
+        if own is None:
+            return
+        base = self._over_preset(cell_values(replace(self.plan, own={}), method, self._over_preset(self.plan.values)))
+        for line in [*unused_settings(own, base, config), *doubled_balance(config)]:
+            self.console.print(f"  {method}: {line}", style="yellow", markup=False)
 
     def _begun(self) -> list[Key]:
         """Cells that are in the folder, finished or not; none where all of them are to be thrown away."""
