@@ -31,9 +31,11 @@ from rich.console import Console
 
 import lpt
 from benchmarks.cifar100_lt import SHARED, open_cifar
+from lpt.data.manifest import Splits
 from lpt.files import write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
+from lpt.presets import LEAST_EPOCH_STEPS
 from lpt.run.compare import compare
 from lpt.run.compare_plan import DEFAULT_METHODS
 
@@ -148,20 +150,27 @@ ABLATIONS = {
 itself, its own rate written out."""
 
 
-def measure(args: argparse.Namespace, grid: dict[str, tuple[str, ...]], file: Path) -> None:
-    """Train on the development cut what is missing of a grid of settings, one row of the file each."""
+def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: argparse.Namespace, cut: str) -> None:
+    """Train what is missing of a grid of settings, one row of the file each.
+
+    Args:
+        splits: held-out training images stand where test images do.
+        grid: settings to try, by method.
+        file: table to which rows are added.
+        args: size, share of the preset's draws, seed, methods and folder of runs.
+        cut: which data, as it stands in the table.
+    """
     console = Console()
-    splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
     keys = ("method", "settings", "size", "draws", "imbalance", "seed")
     done = {tuple(row[key] for key in keys) for row in _rows(file)}
-    steps = max(round(args.share * (len(splits.train) // 64)), 1)
+    steps = max(round(args.share * max(len(splits.train) // 64, LEAST_EPOCH_STEPS)), 1)
     draws = str(64 * 12 * steps)
     for method in args.methods or grid:
         for settings in grid[method]:
-            if (method, settings, str(args.size), draws, f"{args.imbalance:g}", str(args.seed)) in done:
+            if (method, settings, str(args.size), draws, cut, str(args.seed)) in done:
                 continue
-            cut = f"trials_{args.size}_{draws}_if{args.imbalance:g}_seed{args.seed}"
-            folder = args.runs / cut / method / settings.replace(" ", "+").replace("train.phase1.", "")
+            runs = args.runs / f"trials_{args.size}_{draws}_if{cut}_seed{args.seed}"
+            folder = runs / method / settings.replace(" ", "+").replace("train.phase1.", "")
             console.rule(f"{METHODS[method].title}: {settings}")
             if (folder / "config.yaml").exists():
                 result = lpt.resume(folder, splits, console=console)
@@ -173,9 +182,9 @@ def measure(args: argparse.Namespace, grid: dict[str, tuple[str, ...]], file: Pa
             one = result.metrics["test"].to_dict()
             row = {name: one[name] for name in FIELDS if name in one}
             row |= {"method": method, "settings": settings, "size": args.size, "draws": draws, "seed": args.seed}
-            row |= {"imbalance": f"{args.imbalance:g}"}
-            row |= {"machine": inspect_machine().describe(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-            _add(file, row | {"train_seconds": _seconds(folder)})
+            row |= {"imbalance": cut, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+            row |= {"machine": inspect_machine().describe(), "train_seconds": _seconds(folder)}
+            _add(file, row)
 
 
 def final(args: argparse.Namespace) -> None:
@@ -238,10 +247,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.stage == "final":
         final(args)
-    elif args.stage in ("trials", "long-trials"):
-        measure(args, TRIALS if args.stage == "trials" else LONG_TRIALS, RESULTS / "compare_trials.csv")
-    else:
-        measure(args, ABLATIONS, RESULTS / "compare_ablations.csv")
+        return
+    splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
+    grids = {"trials": TRIALS, "long-trials": LONG_TRIALS, "ablations": ABLATIONS}
+    table = "compare_ablations" if args.stage == "ablations" else "compare_trials"
+    measure(splits, grids[args.stage], RESULTS / f"{table}.csv", args, f"{args.imbalance:g}")
 
 
 if __name__ == "__main__":

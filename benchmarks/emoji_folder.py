@@ -2,11 +2,14 @@
 
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
-    python -m benchmarks.emoji_folder --seeds 0 1 2
+    python -m benchmarks.emoji_folder trials
+    python -m benchmarks.emoji_folder final --seeds 0 1 2
 
-It fetches the pictures, runs `lpt compare` on those of Noto with three tenths of each class held out, and measures the
-packs on Twemoji's drawings of the same things (`lpt evaluate PACK HELD_OUT --shift TWEMOJI`). Tables and plots go to
-docs/results/compare_emoji/ and docs/results/shift_emoji/. What is finished is kept: the same command goes on.
+Both fetch the pictures. `final` runs `lpt compare` on those of Noto with three tenths of each class held out, and
+measures the packs on Twemoji's drawings of the same things (`lpt evaluate PACK HELD_OUT --shift TWEMOJI`); tables and
+plots go to docs/results/compare_emoji/ and docs/results/shift_emoji/. `trials` tries settings (TRIALS) on three tenths
+held out of the training images of that, so without its test images; docs/results/emoji_trials.csv. What is finished is
+kept: the same command goes on.
 
 99 classes (`country-flag` has 259 pictures, many have fewer than ten, one has one): nobody made them uneven for an
 experiment. Pictures come from the npm registry (emoji-datasource-google and -twitter 16.0.0, checked by their
@@ -27,15 +30,36 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_compare import RESULTS, copy_results
+from benchmarks.cifar100_compare import RESULTS, copy_results, measure
 from benchmarks.cifar100_shift import measure_pack
+from lpt.data.manifest import Splits
 from lpt.run.compare import compare
-from lpt.run.compare_plan import DEFAULT_METHODS
+from lpt.run.compare_plan import DEFAULT_METHODS, with_test_images
+from lpt.run.prepare import open_data
 from lpt.run.shift import parse_shift
 
 REGISTRY = "https://registry.npmjs.org/emoji-datasource-{name}/-/emoji-datasource-{name}-16.0.0.tgz"
 FOUNDRIES = {"google": "noto", "twitter": "twemoji"}
 SHA1 = {"google": "a80ac3e8106cbd4d8648ce758aa099e8827b6157", "twitter": "e2bd39a8acb77e158106f8249dd7b4cd93fa1b14"}
+
+
+HELD_OUT = 0.3
+"""Share of each class to test on."""
+_RANDOM = "model.prompt_init=random model.group_init=random train.phase1.lr=4e-3 train.phase2.lr=2e-3"
+TRIALS = {
+    "lpt": (
+        "train.phase1.lr=2.4e-2",
+        "train.phase1.lr=8e-3 train.phase2.lr=4e-3",
+        "train.phase1.lr=4.8e-2 train.phase2.lr=2.4e-2",
+        _RANDOM,
+        "loss.instance_weight=1",
+        "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted",
+    ),
+    "lpt-phase1": ("train.phase1.lr=2.4e-2",),
+    "lift": ("train.phase1.lr=0.32",),
+    "fine-tuning-la": ("train.phase1.lr=1e-3",),
+}
+"""Settings tried; the first of each method is its own at present."""
 
 
 def fetched(name: str, cache: Path) -> tarfile.TarFile:
@@ -79,32 +103,45 @@ def pictures(folder: Path) -> dict[str, Path]:
     return {foundry: folder / foundry for foundry in FOUNDRIES.values()}
 
 
-def main() -> None:
+def trials(noto: Path, args: argparse.Namespace) -> None:
+    """Try settings on images held out of the comparison's training images."""
+    splits = with_test_images(open_data({"preset": "laptop", "data": {"source": str(noto)}}), HELD_OUT)
+    own = Splits(train=splits.train, validation=None, test=None, counts_before_cut=splits.train.class_counts)
+    measure(with_test_images(own, HELD_OUT), TRIALS, RESULTS / "emoji_trials.csv", args, "natural")
+
+
+def final(folders: dict[str, Path], args: argparse.Namespace) -> None:
     """Compare on one foundry's pictures, then measure the packs on the other's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=96, help="input side, pixels")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="*", default=DEFAULT_METHODS)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    args = parser.parse_args()
-    console, runs = Console(), args.runs / "emoji"
-    folders = pictures(args.runs / "emoji_pictures")
+    console, runs, methods = Console(), args.runs / "emoji", args.methods or DEFAULT_METHODS
+    size = f"image.size={args.size}"
     compare(
-        folders["noto"],
-        runs,
-        methods=args.methods,
-        seeds=args.seeds,
-        preset="laptop",
-        holdout=0.3,
-        settings=[f"image.size={args.size}"],
+        folders["noto"], runs, methods=methods, seeds=args.seeds, preset="laptop", holdout=HELD_OUT, settings=[size],
         console=console,
-    )
+    )  # fmt: skip
     copy_results(runs, RESULTS / "compare_emoji", ("*.md", "*.csv", "*.json", "*.png"))
-    for cell in (Path(method) / f"seed{seed}" for method in args.methods for seed in args.seeds):
+    for cell in (Path(method) / f"seed{seed}" for method in methods for seed in args.seeds):
         console.rule(str(cell))
         run, output = runs / "runs" / cell, args.runs / "emoji_shift" / cell
         request, target = parse_shift([str(folders["twemoji"])]), RESULTS / "shift_emoji" / cell
         measure_pack(run / "pack", str(run / "predictions.csv"), request, output, target, console)
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["trials", "final"])
+    parser.add_argument("--size", type=int, default=96, help="input side, pixels")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the comparison")
+    parser.add_argument("--seed", type=int, default=0, help="of the trials")
+    parser.add_argument("--share", type=float, default=1.0, help="of the preset's draws, in trials")
+    parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    folders = pictures(args.runs / "emoji_pictures")
+    if args.stage == "trials":
+        trials(folders["noto"], args)
+    else:
+        final(folders, args)
 
 
 if __name__ == "__main__":

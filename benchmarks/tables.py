@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cifar100_compare_tables, performance_tables
+from benchmarks import compare_tables, performance_tables
 from benchmarks.performance_tables import MEASURES, RESULTS, Result, spread
 from lpt.methods.recipes import METHODS
 
@@ -92,7 +92,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cifar100_lt_128": lambda: cifar(128),
     "demo": demo,
     "methods": methods,
-    **cifar100_compare_tables.TABLES,
+    **compare_tables.TABLES,
     **performance_tables.TABLES,
 }
 

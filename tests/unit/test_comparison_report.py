@@ -161,6 +161,9 @@ def test_in_short_names_the_highest_and_the_distance_of_lpt() -> None:
     assert "LPT less better: −" in first
     assert "turn that round" not in first
 
+    begun = replace(other, cells=[one for one in better if (one.method, one.seed) != ("lpt", 1)])
+    assert "LPT less better: −" in in_short(summarise(begun, resamples=50))[0]
+
 
 def test_in_short_says_what_chance_could_turn_round() -> None:
     one = comparison(2, 1, 10)

@@ -110,9 +110,9 @@ def in_short(summary: Row) -> list[str]:
 def _distance(summary: Row, ranked: Sequence[Row], measure: str) -> list[str]:
     """The reference's distance to the best method, or to the next one where it is the best; none without it.
 
-    None either where the two have no seed in common.
+    It is over the seeds that both have: the reference need not be among the methods that are ranked.
     """
-    reference = next((row for row in ranked if row["method"] == summary["reference"]), None)
+    reference = next((row for row in summary["methods"] if row["method"] == summary["reference"]), None)
     if reference is None:
         return []
     other = ranked[1] if reference is ranked[0] else ranked[0]

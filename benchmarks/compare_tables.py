@@ -131,7 +131,7 @@ def other_sets(name: str) -> Callable[[], str]:
         files = next(iter(found.values()))
         sizes = [files[0]["data_sets"][0][one]["images"] for one in ("clean", "shifted")]
         source = (
-            f"{sizes[0]:,} held-out images, {sizes[1]:,} of the other set; means over {len(files)} seeds; "
+            f"{sizes[0]:,} held-out images, {sizes[1]:,} of the other set; {len(files)} seed{'s' * (len(files) > 1)}; "
             f"{files[0]['date']}. Raw files and plots: [results/{name}](results/{name})."
         )
         return "\n".join([*rows_of(["method", *columns], lines), "", source])
@@ -190,22 +190,23 @@ def trials(name: str, size: int) -> Callable[[], str]:
         if not rows:
             return MISSING
         best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
-        shown = []
+        shown, draws = [], sorted({int(row["draws"]) for row in rows})
         for row in sorted(rows, key=lambda row: list(METHODS).index(row["method"])):
             settings = f"`{row['settings'].replace('train.', '').replace('model.', '')}`"
             cells = [*(f"{100 * float(row[one]):.1f}" for one in MEASURES), f"{100 * _chosen_by(row):.1f}"]
             if _chosen_by(row) == best[row["method"]]:
                 settings, cells[-1] = f"**{settings}**", f"**{cells[-1]}**"
+            settings += f", {int(row['draws']):,} draws" * (len(draws) > 1)
             shown.append([METHODS[row["method"]].title, settings, *cells, f"{float(row['train_seconds']):.0f}"])
         first = rows[0]
-        sizes = ", ".join(sorted({f"{row['size']}x{row['size']}, {int(row['draws']):,} draws" for row in rows}))
+        sizes = f"{size}x{size}, {' or '.join(f'{one:,}' for one in draws)} draws"
         dates = sorted({row["date"] for row in rows})
         seeds = ", ".join(sorted({row["seed"] for row in rows}))
         return "\n".join(
             [
                 *rows_of(["method", "settings", *MEASURES, "mean of overall and few", "s"], shown),
                 "",
-                f"Development cut, IF {first['imbalance']}, {sizes}, seed {seeds}; {first['machine']}; "
+                f"Development cut, {_imbalance(first)}, {sizes}, seed {seeds}; {first['machine']}; "
                 f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Raw: [results/{name}.csv](results/{name}.csv).",
             ]
         )
@@ -232,12 +233,16 @@ def ablations(name: str) -> Callable[[], str]:
         heading = ["changed", *MEASURES, *(f"{one}: change" for one in MEASURES)]
         draws, seed = int(first["draws"]), first["seed"]
         source = (
-            f"Development cut, IF {first['imbalance']}, {first['size']}x{first['size']}, {draws:,} draws, seed {seed}; "
+            f"Development cut, {_imbalance(first)}, {first['size']}x{first['size']}, {draws:,} draws, seed {seed}; "
             f"{first['machine']}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
         )
         return "\n".join([*rows_of(heading, shown), "", source])
 
     return made
+
+
+def _imbalance(row: dict[str, str]) -> str:
+    return f"IF {row['imbalance']}" if row["imbalance"] != "natural" else "uneven by itself"
 
 
 def _methods(rows: list[dict[str, str]]) -> set[str]:
@@ -254,7 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
     "compare_emoji": accuracies("compare_emoji"),
-    "compare_emoji_cost": costs("compare_emoji"),
+    "emoji_trials": trials("emoji_trials", 96),
     "shift_emoji": other_sets("shift_emoji"),
     "shift_96": shifts("shift_cifar100_if100_96"),
     "posthoc_96": posthoc("posthoc_cifar100_if100_96"),
