@@ -62,7 +62,7 @@ _RATES = (
 )
 _PROMPT_RATES = (*_RATES[1:], "train.phase1.lr=1.6e-2", "train.phase1.lr=3.2e-2")
 _ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=null"
-_LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
+LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
 
 
 def _rates(first: float) -> str:
@@ -71,7 +71,7 @@ def _rates(first: float) -> str:
 
 
 _PLAIN_RATES = _rates(4e-3)
-_RANDOM = f"model.prompt_init=random model.group_init=random {_PLAIN_RATES}"
+RANDOM = f"model.prompt_init=random model.group_init=random {_PLAIN_RATES}"
 _SHARED = "model.prompt_init=random model.group_init=shared"
 _TOKENS = "model.prompt_init=tokens model.group_init=shared"
 TRIALS: dict[str, tuple[str, ...]] = {
@@ -94,14 +94,14 @@ TRIALS: dict[str, tuple[str, ...]] = {
         "train.phase1.optimizer=adamw train.phase1.lr=1e-3 train.phase1.warmup_epochs=1",
     ),
     "lpt": (
-        _RANDOM,
+        RANDOM,
         f"{_SHARED} {_PLAIN_RATES}",
-        f"{_RANDOM} {_ADAPTER}",
-        f"{_RANDOM} {_LOGIT_ADJUSTED}",
-        f"{_RANDOM} {_ADAPTER} {_LOGIT_ADJUSTED}",
-        f"{_RANDOM} {_ADAPTER} {_LOGIT_ADJUSTED} model.adapter_size=64",
-        f"{_RANDOM} {_LOGIT_ADJUSTED} train.phase1.lr=1e-2",
-        f"{_RANDOM} {_LOGIT_ADJUSTED} model.prompt_length=30",
+        f"{RANDOM} {_ADAPTER}",
+        f"{RANDOM} {LOGIT_ADJUSTED}",
+        f"{RANDOM} {_ADAPTER} {LOGIT_ADJUSTED}",
+        f"{RANDOM} {_ADAPTER} {LOGIT_ADJUSTED} model.adapter_size=64",
+        f"{RANDOM} {LOGIT_ADJUSTED} train.phase1.lr=1e-2",
+        f"{RANDOM} {LOGIT_ADJUSTED} model.prompt_length=30",
         f"{_SHARED} {_rates(8e-3)}",
         f"{_SHARED} {_rates(1.6e-2)}",
         f"{_TOKENS} {_PLAIN_RATES}",
@@ -118,7 +118,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(2.4e-2)}",
         f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(2.4e-2)} train.phase1.head_lr=2.4e-3 train.phase2.head_lr=1.2e-3",
-        f"{_TOKENS} {_rates(2.4e-2)} {_LOGIT_ADJUSTED}",
+        f"{_TOKENS} {_rates(2.4e-2)} {LOGIT_ADJUSTED}",
     ),
     "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
@@ -134,7 +134,7 @@ ABLATIONS = {
         "loss.name=gcl",
         "loss.name=cross_entropy",
         "train.sampling=instance train.batch_size=64",
-        _LOGIT_ADJUSTED,
+        LOGIT_ADJUSTED,
         "loss.instance_weight=0 train.batch_size=64",
         "loss.similarity_weight=0",
         *(f"model.shared_blocks={blocks}" for blocks in (0, 3, 9)),
@@ -162,7 +162,7 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
     """
     console = Console()
     keys = ("method", "settings", "size", "draws", "imbalance", "seed")
-    done = {tuple(row[key] for key in keys) for row in _rows(file)}
+    done = {tuple(row[key] for key in keys) for row in rows_in(file)}
     steps = max(round(args.share * max(len(splits.train) // 64, LEAST_EPOCH_STEPS)), 1)
     draws = str(64 * 12 * steps)
     for method in args.methods or grid:
@@ -211,7 +211,8 @@ def copy_results(folder: Path, target: Path, patterns: Sequence[str]) -> None:
     print(f"copied to {target}")
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def rows_in(file: Path) -> list[dict[str, str]]:
+    """Rows of a table, none where there is no file."""
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as lines:
@@ -221,7 +222,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
 def _add(file: Path, row: dict[str, Any]) -> None:
     """Write the table with one more row, so that a kill leaves the old or the new one."""
     shown = {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in row.items()}
-    lines = [*_rows(file), shown]
+    lines = [*rows_in(file), shown]
     text = [",".join(FIELDS)]
     text += [",".join(f'"{line[key]}"' if "," in line[key] else line[key] for key in FIELDS) for line in lines]
     write_text(file, "\n".join(text) + "\n")

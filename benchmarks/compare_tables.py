@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
+from benchmarks.cifar100_compare import rows_in
 from benchmarks.performance_tables import MEASURES, RESULTS, rows_of
 from lpt.methods.recipes import METHODS
 from lpt.report.comparison_tables import COSTS, cost_text, difference_text, with_std
@@ -83,7 +82,7 @@ def shifts(name: str) -> Callable[[], str]:
     """Accuracy under corruption of every method in a result folder, means over its seeds."""
 
     def made() -> str:
-        found = {method: files for method in METHODS if (files := _shift_files(name, method))}
+        found = _shift_files(name)
         if not found:
             return MISSING
         first = next(iter(found.values()))[0]
@@ -99,7 +98,11 @@ def shifts(name: str) -> Callable[[], str]:
             "few, relative drop, %": ("relative_drop", "few"),
         }
         lines = [
-            [METHODS[method].title, *(f"{_mean(files, path):.1f}" for path in columns.values()), str(len(files))]
+            [
+                METHODS[method].title,
+                *(f"{_mean(files, ('corruptions', *path)):.1f}" for path in columns.values()),
+                str(len(files)),
+            ]
             for method, files in found.items()
         ]
         kinds, images = len(first["corruptions"]["by_kind"]), first["corruptions"]["clean"]["images"]
@@ -116,16 +119,18 @@ def other_sets(name: str) -> Callable[[], str]:
     """Accuracy of every method in a result folder on another set of the same classes, means over its seeds."""
 
     def made() -> str:
-        found = {method: files for method in METHODS if (files := _shift_files(name, method))}
+        found = _shift_files(name)
         if not found:
             return MISSING
         columns = {
-            f"{said}: {measure}": (0, key, measure)
+            f"{said}: {measure}": ("data_sets", 0, key, measure)
             for measure in MEASURES
             for key, said in (("clean", "held out"), ("shifted", "other set"))
-        } | {f"relative drop, %: {measure}": (0, "relative_drop", measure) for measure in ("overall", "few")}
+        } | {
+            f"relative drop, %: {measure}": ("data_sets", 0, "relative_drop", measure) for measure in ("overall", "few")
+        }
         lines = [
-            [METHODS[method].title, *(f"{_mean(files, path, 'data_sets'):.1f}" for path in columns.values())]
+            [METHODS[method].title, *(f"{_mean(files, path):.1f}" for path in columns.values())]
             for method, files in found.items()
         ]
         files = next(iter(found.values()))
@@ -139,15 +144,22 @@ def other_sets(name: str) -> Callable[[], str]:
     return made
 
 
-def _mean(files: list[Row], path: tuple[Any, ...], part: str = "corruptions") -> float:
-    """Mean over files of what stands in a part of them under a path of keys, percent."""
-    values = [reduce(lambda row, key: row[key], path, file[part]) for file in files]
+def _mean(files: list[Row], path: tuple[Any, ...]) -> float:
+    """Mean over files of what stands in them under a path of keys, percent."""
+    values: list[Any] = list(files)
+    for key in path:
+        values = [value[key] for value in values]
     return 100 * sum(values) / len(values)
 
 
-def _shift_files(name: str, method: str) -> list[Row]:
-    paths = sorted((RESULTS / name / method).glob("seed*/shift.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+def _shift_files(name: str) -> dict[str, list[Row]]:
+    """What was measured of each method in a result folder, a file for each seed; methods without one are left out."""
+    paths = {method: sorted((RESULTS / name / method).glob("seed*/shift.json")) for method in METHODS}
+    return {
+        method: [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        for method, files in paths.items()
+        if files
+    }
 
 
 def posthoc(name: str) -> Callable[[], str]:
@@ -182,11 +194,7 @@ def trials(name: str, size: int) -> Callable[[], str]:
     """Rows of settings tried on the development cut at an input size, the best of each method in bold."""
 
     def made() -> str:
-        path = RESULTS / f"{name}.csv"
-        rows = []
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as lines:
-                rows = [row for row in csv.DictReader(lines) if row["size"] == str(size)]
+        rows = [row for row in rows_in(RESULTS / f"{name}.csv") if row["size"] == str(size)]
         if not rows:
             return MISSING
         best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
@@ -218,11 +226,9 @@ def ablations(name: str) -> Callable[[], str]:
     """Rows of LPT with a part changed, and what each loses or gains by it against the first row, the preset."""
 
     def made() -> str:
-        path = RESULTS / f"{name}.csv"
-        if not path.exists():
+        rows = rows_in(RESULTS / f"{name}.csv")
+        if not rows:
             return MISSING
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
         first, shown = rows[0], []
         for row in rows:
             changed = row["settings"].replace("train.", "").replace("model.", "")

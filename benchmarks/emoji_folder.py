@@ -30,7 +30,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_compare import RESULTS, copy_results, measure
+from benchmarks.cifar100_compare import LOGIT_ADJUSTED, RANDOM, RESULTS, copy_results, measure
 from benchmarks.cifar100_shift import measure_pack
 from lpt.data.manifest import Splits
 from lpt.run.compare import compare
@@ -45,15 +45,14 @@ SHA1 = {"google": "a80ac3e8106cbd4d8648ce758aa099e8827b6157", "twitter": "e2bd39
 
 HELD_OUT = 0.3
 """Share of each class to test on."""
-_RANDOM = "model.prompt_init=random model.group_init=random train.phase1.lr=4e-3 train.phase2.lr=2e-3"
 TRIALS = {
     "lpt": (
         "train.phase1.lr=2.4e-2",
         "train.phase1.lr=8e-3 train.phase2.lr=4e-3",
         "train.phase1.lr=4.8e-2 train.phase2.lr=2.4e-2",
-        _RANDOM,
+        RANDOM,
         "loss.instance_weight=1",
-        "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted",
+        LOGIT_ADJUSTED,
     ),
     "lpt-phase1": ("train.phase1.lr=2.4e-2",),
     "lift": ("train.phase1.lr=0.32",),

@@ -212,7 +212,7 @@ class _Runner:
         own = self.plan.own.get(method)
         if own is None:
             return
-        base = self._over_preset(cell_values(replace(self.plan, own={}), method, self._over_preset(self.plan.values)))
+        base = self._over_preset(self._values(method, own=False))
         for line in [*unused_settings(own, base, config), *doubled_balance(config)]:
             self.console.print(f"  {method}: {line}", style="yellow", markup=False)
 
@@ -229,8 +229,10 @@ class _Runner:
         device = str((values.get("runtime") or {}).get("device", "auto"))
         return with_preset(values, inspect_machine(device), origin="the settings").config
 
-    def _values(self, method: str) -> dict[str, Any]:
-        return cell_values(self.plan, method, self._over_preset(self.plan.values))
+    def _values(self, method: str, *, own: bool = True) -> dict[str, Any]:
+        """What a method is trained with; without `own` as if nothing were said of it alone."""
+        plan = self.plan if own else replace(self.plan, own={})
+        return cell_values(plan, method, self._over_preset(plan.values))
 
     def _unresolved(self, method: str) -> dict[str, Any]:
         return with_absolute_paths(self._over_preset(self._values(method))).model_dump(mode="json")
