@@ -39,7 +39,7 @@ FILES = {
 }  # fmt: skip
 
 
-def cell(method: str, seed: int, counts: np.ndarray, strength: float, per_class: int = 4) -> Cell:
+def cell(method: str, seed: int, counts: np.ndarray, strength: float, per_class: int | list[int] = 4) -> Cell:
     rng = np.random.default_rng([seed, *method.encode()])
     labels = np.repeat(np.arange(len(counts)), per_class)
     cosines = rng.uniform(-1, 1, (len(labels), len(counts)))
@@ -179,6 +179,25 @@ def test_in_short_says_what_chance_could_turn_round() -> None:
         train_counts=dict.fromkeys((0, 1), one.train_counts[0]),
     )
     assert "less" not in in_short(summarise(apart, resamples=50))[0]
+
+
+def test_an_uneven_test_set_has_the_mean_over_classes_in_short() -> None:
+    """Where frequent classes have more test images, overall accuracy is theirs; else the line would say it twice."""
+    whole = comparison(2, 1, 10)
+    assert not any("over classes" in line for line in in_short(summarise(whole, resamples=50)))
+    cells = [cell(one.method, 0, whole.train_counts[0], 0.6, [20, *[3] * 9]) for one in whole.cells]
+    summary = summarise(replace(whole, cells=cells), resamples=50)
+    said = [line for line in in_short(summary) if line.startswith("Mean over classes")]
+    best = max(row["metrics"]["mean_per_class"]["mean"] for row in summary["methods"])
+    assert len(said) == 1
+    assert f"is highest, {100 * best:.1f} %" in said[0]
+
+
+def test_a_column_without_a_difference_has_no_best(tmp_path: Path) -> None:
+    one = comparison(2, 1, 10)
+    mine = next(cell for cell in one.cells if cell.method == "lpt")
+    write_comparison(tmp_path, replace(one, cells=[mine, replace(mine, method="method0")]), resamples=50)
+    assert "**" not in (tmp_path / "comparison.md").read_text()
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

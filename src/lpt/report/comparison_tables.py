@@ -35,7 +35,12 @@ COSTS = {
     "inference_ms": "inference, ms an image",
     "inference_ratio": "× backbone",
 }
-_QUESTIONS = {"overall": "Overall", "few": "Few-shot classes", "many": "Many-shot classes"}
+_QUESTIONS = {
+    "overall": "Overall",
+    "mean_per_class": "Mean over classes, rare ones counting as much",
+    "few": "Few-shot classes",
+    "many": "Many-shot classes",
+}
 DIFFERENCES = {name: ACCURACIES[name] for name in ("overall", "mean_per_class", "many", "medium", "few")}
 _SHORT = {"overall": "overall", "mean_per_class": "mean per\nclass", "many": "many", "medium": "medium", "few": "few"}
 
@@ -90,13 +95,17 @@ def comparison_tables(summary: Row) -> list[RenderableType]:
 def in_short(summary: Row) -> list[str]:
     """Which method is highest, a sentence for each of `_QUESTIONS`, and how sure LPT's distance to it is.
 
-    Only methods with the most seeds are ranked: a mean of fewer is of other cuts.
+    Only methods with the most seeds are ranked: a mean of fewer is of other cuts. The mean over classes is left out
+    where it is the overall accuracy (as many test images of each class).
     """
     rows = _with_most_seeds(summary["methods"])
     if len(rows) < 2:
         return ["One method only has a result; nothing is compared yet." if rows else "No method has a result yet."]
     lines = []
+    even = all(_same(row["metrics"]["overall"], row["metrics"]["mean_per_class"]) for row in rows)
     for measure, question in _QUESTIONS.items():
+        if measure == "mean_per_class" and even:
+            continue
         ranked = [row for row in rows if row["metrics"][measure]["mean"] is not None]
         ranked.sort(key=lambda row: row["metrics"][measure]["mean"], reverse=True)
         if len(ranked) > 1:
@@ -105,6 +114,11 @@ def in_short(summary: Row) -> list[str]:
     if len(rows[0]["seeds"]) == 1:
         lines.append("One seed only: whether small differences last, more seeds say (--seeds 0,1,2).")
     return lines
+
+
+def _same(one: Row, other: Row) -> bool:
+    """Whether two means are equal up to rounding."""
+    return one["mean"] is not None and other["mean"] is not None and abs(one["mean"] - other["mean"]) < 1e-9
 
 
 def _distance(summary: Row, ranked: Sequence[Row], measure: str) -> list[str]:
@@ -271,7 +285,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 class _Best:
-    """Whether a row's shown mean is the best one of those with the most seeds."""
+    """Whether a row's shown mean is the best one of those with the most seeds; none is where all are the same."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         listed = _with_most_seeds(rows)
@@ -279,7 +293,8 @@ class _Best:
         for name in ACCURACIES:
             values = [row["metrics"][name]["mean"] for row in listed]
             known = [round(100 * value, 1) for value in values if value is not None]
-            self._values[name] = (min if name in LOWER_IS_BETTER else max)(known, default=None)
+            best = (min if name in LOWER_IS_BETTER else max)(known, default=None)
+            self._values[name] = best if len(known) < 2 or len(set(known)) > 1 else None
 
     def __call__(self, row: Row, name: str) -> bool:
         mean = row["metrics"][name]["mean"]
