@@ -109,6 +109,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(4.8e-2)}",
         f"{_TOKENS} {_rates(4.8e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(4.8e-2)} loss.instance_weight=2",
+        *(f"{_TOKENS} {_rates(2.4e-2)} {_ADAPTER} train.phase1.adapter_lr={rate}" for rate in ("2e-3", "6e-3")),
     ),
 }
 """Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
@@ -119,6 +120,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(2.4e-2)} train.phase1.head_lr=2.4e-3 train.phase2.head_lr=1.2e-3",
         f"{_TOKENS} {_rates(2.4e-2)} {LOGIT_ADJUSTED}",
+        f"{_TOKENS} {_rates(2.4e-2)} {_ADAPTER} train.phase1.adapter_lr=2e-3",
     ),
     "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),

@@ -218,3 +218,16 @@ def test_rates_fall_from_the_last_block_to_the_first() -> None:
     assert of["weights.patch_embed/proj/weight"] == (0.5**5, 0.05)
     assert of["weights.pos_embed"] == (0.5**5, 0.0)
     assert len(found) == len(parameters)
+
+
+def test_head_and_adapters_have_rates_of_their_own() -> None:
+    """Beside prompts, which need a higher one; None is the rate of the phase."""
+    parameters = dict(tuned(prompts="deep", adapter_size=2).named_parameters())
+    for settings, expected in (
+        (PhaseConfig(lr=0.1, head_lr=0.3, adapter_lr=0.02), {"shared": 1.0, "head": 3.0, "adapters": 0.2}),
+        (PhaseConfig(lr=0.1), {"shared": 1.0, "head": 1.0, "adapters": 1.0}),
+    ):
+        groups = build_optimizer(parameters, settings).param_groups
+        of = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
+        found = {name.split(".")[0]: of[id(parameter)] for name, parameter in parameters.items()}
+        assert found == pytest.approx(expected)
