@@ -35,7 +35,7 @@ from lpt.data.manifest import Splits
 from lpt.files import write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
-from lpt.presets import LEAST_EPOCH_STEPS
+from lpt.presets import epoch_steps
 from lpt.run.compare import compare
 from lpt.run.compare_plan import DEFAULT_METHODS
 
@@ -165,7 +165,7 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
     console = Console()
     keys = ("method", "settings", "size", "draws", "imbalance", "seed")
     done = {tuple(row[key] for key in keys) for row in rows_in(file)}
-    steps = max(round(args.share * max(len(splits.train) // 64, LEAST_EPOCH_STEPS)), 1)
+    steps = max(round(args.share * epoch_steps("laptop", len(splits.train), 64, 32)[0]), 1)
     draws = str(64 * 12 * steps)
     for method in args.methods or grid:
         for settings in grid[method]:

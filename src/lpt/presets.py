@@ -41,7 +41,8 @@ def laptop() -> dict[str, Any]:
 
     Command: lpt fit DATA --preset laptop
     Expected: CIFAR-100-LT as docs/results.md says, in about ten minutes on 2 CPU cores with bfloat16. Settings were
-    chosen on training images held out of CIFAR-100 (docs/results.md says how), never on test images.
+    chosen on training images held out of CIFAR-100, the least steps on those of an emoji set, never on test images
+    (docs/results.md says how).
     """
     phase = {"optimizer": "adamw", "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
     return {
@@ -145,7 +146,7 @@ def resolve_auto(
     choose(runtime, "workers", readers, "reading must not hold up the model" if readers else "images are in memory")
     if train.epoch_steps == "auto":
         published = train.batch_size if config.model.grouped else config.step_draws // 2
-        steps, why = _epoch_steps(config.preset, train_images, config.step_draws, published)
+        steps, why = epoch_steps(config.preset, train_images, config.step_draws, published)
         choose(train, "epoch_steps", steps, why)
     bottleneck = 2 ** max(int(math.log2(max(num_classes / (2 * blocks), 1))), 0)
     choose(config.model, "adapter_size", bottleneck, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it")
@@ -173,7 +174,7 @@ def _resolve_prefix_cache(config: RunConfig, machine: Machine, kept_bytes: Calla
     return reasons if kept.views else []
 
 
-def _epoch_steps(preset: str, train_images: int, step_draws: int, published_batch: int) -> tuple[int, str]:
+def epoch_steps(preset: str, train_images: int, step_draws: int, published_batch: int) -> tuple[int, str]:
     """Steps of an epoch and why, of the images drawn in a step by all streams, and LPT's batch of one stream."""
     if preset == "paper":
         return train_images // published_batch + 1, "floor(n / B) + 1, as published for two streams of B images"

@@ -221,7 +221,7 @@ def test_rates_fall_from_the_last_block_to_the_first() -> None:
 
 
 def test_head_and_adapters_have_rates_of_their_own() -> None:
-    """Beside prompts, which need a higher one; None is the rate of the phase."""
+    """Beside prompts, which have that of the phase; None is that rate."""
     parameters = dict(tuned(prompts="deep", adapter_size=2).named_parameters())
     for settings, expected in (
         (PhaseConfig(lr=0.1, head_lr=0.3, adapter_lr=0.02), {"shared": 1.0, "head": 3.0, "adapters": 0.2}),
