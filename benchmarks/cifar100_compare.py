@@ -21,8 +21,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,18 +29,17 @@ from rich.console import Console
 
 import lpt
 from benchmarks.cifar100_lt import SHARED, open_cifar
+from benchmarks.comparison_cells import RESULTS, run_comparison
 from lpt.data.manifest import Splits
 from lpt.files import write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
 from lpt.presets import epoch_steps
-from lpt.run.compare import compare
 from lpt.run.compare_plan import DEFAULT_METHODS
 
-RESULTS = Path("docs/results")
 FIELDS = (
-    "method", "settings", "size", "draws", "imbalance", "seed", "overall", "mean_per_class", "many", "medium", "few",
-    "train_seconds", "machine", "date",
+    "method", "settings", "size", "draws", "imbalance", "seed", "precision", "overall", "mean_per_class", "many",
+    "medium", "few", "train_seconds", "machine", "date",
 )  # fmt: skip
 
 _FINE_TUNING = (
@@ -65,9 +62,9 @@ _ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=
 LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
 
 
-def _rates(first: float) -> str:
-    """LPT's rate of phase 1, and half of it in phase 2."""
-    return f"train.phase1.lr={first:g} train.phase2.lr={first / 2:g}"
+def _rates(first: float, share: float = 0.5) -> str:
+    """LPT's rate of phase 1, and a share of it in phase 2."""
+    return f"train.phase1.lr={first:g} train.phase2.lr={first * share:g}"
 
 
 _PLAIN_RATES = _rates(4e-3)
@@ -109,7 +106,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(4.8e-2)}",
         f"{_TOKENS} {_rates(4.8e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(4.8e-2)} loss.instance_weight=2",
-        *(f"{_TOKENS} {_rates(2.4e-2)} {_ADAPTER} train.phase1.adapter_lr={rate}" for rate in ("2e-3", "6e-3")),
+        f"{_TOKENS} {_rates(2.4e-2)} {_ADAPTER}",
     ),
 }
 """Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
@@ -117,10 +114,17 @@ TRIALS: dict[str, tuple[str, ...]] = {
 LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": (
         f"{_TOKENS} {_rates(2.4e-2)}",
+        f"{_TOKENS} {_rates(2.4e-2)} train.phase1.epochs=10 train.phase2.epochs=2",
+        f"{_TOKENS} {_rates(2.4e-2, 1 / 8)}",
+        f"{_TOKENS} {_rates(2.4e-2, 1 / 24)}",
+        f"{_TOKENS} {_rates(2.4e-2, 1 / 8)} train.phase1.epochs=10 train.phase2.epochs=2",
         f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(2.4e-2)} train.phase1.head_lr=2.4e-3 train.phase2.head_lr=1.2e-3",
         f"{_TOKENS} {_rates(2.4e-2)} {LOGIT_ADJUSTED}",
-        f"{_TOKENS} {_rates(2.4e-2)} {_ADAPTER} train.phase1.adapter_lr=2e-3",
+    ),
+    "lpt-phase1": (
+        "model.prompt_init=tokens train.phase1.lr=2.4e-2",
+        f"model.prompt_init=tokens train.phase1.lr=2.4e-2 {_ADAPTER}",
     ),
     "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
@@ -159,32 +163,33 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
         splits: held-out training images stand where test images do.
         grid: settings to try, by method.
         file: table to which rows are added.
-        args: size, share of the preset's draws, seed, methods and folder of runs.
+        args: size, share of the preset's draws, seed, precision, methods and folder of runs.
         cut: which data, as it stands in the table.
     """
     console = Console()
-    keys = ("method", "settings", "size", "draws", "imbalance", "seed")
+    keys = ("method", "settings", "size", "draws", "imbalance", "seed", "precision")
     done = {tuple(row[key] for key in keys) for row in rows_in(file)}
     steps = max(round(args.share * epoch_steps("laptop", len(splits.train), 64, 32)[0]), 1)
     draws = str(64 * 12 * steps)
     for method in args.methods or grid:
         for settings in grid[method]:
-            if (method, settings, str(args.size), draws, cut, str(args.seed)) in done:
+            if (method, settings, str(args.size), draws, cut, str(args.seed), args.precision) in done:
                 continue
-            runs = args.runs / f"trials_{args.size}_{draws}_if{cut}_seed{args.seed}"
+            runs = args.runs / f"trials_{args.size}_{draws}_if{cut}_seed{args.seed}_{args.precision}"
             folder = runs / method / settings.replace(" ", "+").replace("train.phase1.", "")
             console.rule(f"{METHODS[method].title}: {settings}")
             if (folder / "config.yaml").exists():
                 result = lpt.resume(folder, splits, console=console)
             else:
                 own = [f"image.size={args.size}", f"train.epoch_steps={steps}", f"runtime.seed={args.seed}"]
+                own += [f"runtime.precision={args.precision}"]
                 result = lpt.fit(
                     splits, folder, preset="laptop", method=method, settings=[*own, *settings.split()], console=console
                 )
             one = result.metrics["test"].to_dict()
             row = {name: one[name] for name in FIELDS if name in one}
             row |= {"method": method, "settings": settings, "size": args.size, "draws": draws, "seed": args.seed}
-            row |= {"imbalance": cut, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+            row |= {"imbalance": cut, "precision": args.precision, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
             row |= {"machine": inspect_machine().describe(), "train_seconds": _seconds(folder)}
             _add(file, row)
 
@@ -192,25 +197,16 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
 def final(args: argparse.Namespace) -> None:
     """Compare on the test images, and copy tables and plots to the results."""
     name = f"compare_cifar100_if{args.imbalance:g}_{args.size}"
-    folder = args.runs / name
-    compare(
+    run_comparison(
         lambda seed: open_cifar(args.source, imbalance=args.imbalance, development=False, seed=seed),
-        folder,
+        args.runs / name,
+        RESULTS / name,
         methods=args.methods or DEFAULT_METHODS,
         seeds=args.seeds,
         preset="laptop",
-        settings=[f"image.size={args.size}", *args.set],
+        settings=[f"image.size={args.size}", f"runtime.precision={args.precision}", *args.set],
         console=Console(),
     )
-    copy_results(folder, RESULTS / name, ("*.md", "*.csv", "*.json", "*.png"))
-
-
-def copy_results(folder: Path, target: Path, patterns: Sequence[str]) -> None:
-    """Copy the files of these names from a folder of runs to the committed results."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-        shutil.copy2(path, target / path.name)
-    print(f"copied to {target}")
 
 
 def rows_in(file: Path) -> list[dict[str, str]]:
@@ -243,6 +239,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the final comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="not mixed within a comparison")
     parser.add_argument("--imbalance", type=float, default=100)
     parser.add_argument("--set", action="append", default=[], metavar="[METHOD:]A.B=C")
     parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")

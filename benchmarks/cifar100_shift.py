@@ -16,8 +16,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_compare import RESULTS, copy_results
 from benchmarks.cifar100_lt import SHARED
+from benchmarks.comparison_cells import RESULTS, copy_results, has_weights
 from lpt.run.compare_plan import DEFAULT_METHODS
 from lpt.run.evaluate import EvaluationRequest
 from lpt.run.shift import ShiftRequest, evaluate_pack_shift, parse_shift
@@ -31,7 +31,7 @@ def measure_pack(pack: Path, data: str, request: ShiftRequest, output: Path, tar
 
 
 def main() -> None:
-    """Measure every pack that is there."""
+    """Measure every pack that is there with its weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -46,10 +46,13 @@ def main() -> None:
         for seed in args.seeds:
             cell = Path(method) / f"seed{seed}"
             output = args.runs / f"shift_{cut}" / cell
+            run = args.runs / f"compare_{cut}" / "runs" / cell
             console.rule(str(cell))
-            pack = args.runs / f"compare_{cut}" / "runs" / cell / "pack"
+            if not has_weights(run):
+                console.print(f"no weights in {run}")
+                continue
             request = parse_shift(["corruptions"], severities=[args.severities])
-            measure_pack(pack, args.source, request, output, RESULTS / f"shift_{cut}" / cell, console)
+            measure_pack(run / "pack", args.source, request, output, RESULTS / f"shift_{cut}" / cell, console)
 
 
 if __name__ == "__main__":

@@ -207,12 +207,13 @@ def trials(name: str, size: int) -> Callable[[], str]:
             return MISSING
         best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
         shown, draws = [], sorted({int(row["draws"]) for row in rows})
+        mixed = len({row["precision"] for row in rows}) > 1
         for row in sorted(rows, key=lambda row: list(METHODS).index(row["method"])):
             settings = f"`{row['settings'].replace('train.', '').replace('model.', '')}`"
             cells = [*(f"{100 * float(row[one]):.1f}" for one in MEASURES), f"{100 * _chosen_by(row):.1f}"]
             if _chosen_by(row) == best[row["method"]]:
                 settings, cells[-1] = f"**{settings}**", f"**{cells[-1]}**"
-            settings += f", {int(row['draws']):,} draws" * (len(draws) > 1)
+            settings += f", {int(row['draws']):,} draws" * (len(draws) > 1) + f", {row['precision']}" * mixed
             shown.append([METHODS[row["method"]].title, settings, *cells, f"{float(row['train_seconds']):.0f}"])
         first = rows[0]
         sizes = f"{size}x{size}, {' or '.join(f'{one:,}' for one in draws)} draws"
@@ -222,7 +223,7 @@ def trials(name: str, size: int) -> Callable[[], str]:
             [
                 *rows_of(["method", "settings", *MEASURES, "mean of overall and few", "s"], shown),
                 "",
-                f"Development cut, {_imbalance(first)}, {sizes}, seed {seeds}; {first['machine']}; "
+                f"Development cut, {_imbalance(first)}, {sizes}, seed {seeds}; {_machines(rows)}; "
                 f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Raw: [results/{name}.csv](results/{name}.csv).",
             ]
         )
@@ -248,7 +249,7 @@ def ablations(name: str) -> Callable[[], str]:
         draws, seed = int(first["draws"]), first["seed"]
         source = (
             f"Development cut, {_imbalance(first)}, {first['size']}x{first['size']}, {draws:,} draws, seed {seed}; "
-            f"{first['machine']}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
+            f"{_machines(rows)}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
         )
         return "\n".join([*rows_of(heading, shown), "", source])
 
@@ -257,6 +258,12 @@ def ablations(name: str) -> Callable[[], str]:
 
 def _imbalance(row: dict[str, str]) -> str:
     return f"IF {row['imbalance']}" if row["imbalance"] != "natural" else "uneven by itself"
+
+
+def _machines(rows: list[dict[str, str]]) -> str:
+    """Where rows were measured, and in which precision."""
+    used = {f"{row['machine'].rsplit(',', 1)[0]}, {row['precision']}": None for row in rows}
+    return " or ".join(used)
 
 
 def _methods(rows: list[dict[str, str]]) -> set[str]:

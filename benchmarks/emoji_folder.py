@@ -30,10 +30,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_compare import LOGIT_ADJUSTED, RANDOM, RESULTS, copy_results, measure
+from benchmarks.cifar100_compare import measure
 from benchmarks.cifar100_shift import measure_pack
+from benchmarks.comparison_cells import RESULTS, has_weights, run_comparison
 from lpt.data.manifest import Splits
-from lpt.run.compare import compare
 from lpt.run.compare_plan import DEFAULT_METHODS, with_test_images
 from lpt.run.prepare import open_data
 from lpt.run.shift import parse_shift
@@ -47,18 +47,14 @@ HELD_OUT = 0.3
 """Share of each class to test on."""
 TRIALS = {
     "lpt": (
-        "train.phase1.lr=2.4e-2",
+        "train.phase1.lr=2.4e-2 train.phase2.lr=1.2e-2",
         "train.phase1.lr=8e-3 train.phase2.lr=4e-3",
         "train.phase1.lr=4.8e-2 train.phase2.lr=2.4e-2",
-        RANDOM,
-        "loss.instance_weight=1",
-        LOGIT_ADJUSTED,
     ),
     "lpt-phase1": ("train.phase1.lr=2.4e-2",),
     "lift": ("train.phase1.lr=0.32",),
-    "fine-tuning-la": ("train.phase1.lr=1e-3",),
 }
-"""Settings tried; the first of each method is its own at present."""
+"""Settings tried, with different numbers of steps."""
 
 
 def fetched(name: str, cache: Path) -> tarfile.TarFile:
@@ -112,15 +108,17 @@ def trials(noto: Path, args: argparse.Namespace) -> None:
 def final(folders: dict[str, Path], args: argparse.Namespace) -> None:
     """Compare on one foundry's pictures, then measure the packs on the other's."""
     console, runs, methods = Console(), args.runs / "emoji", args.methods or DEFAULT_METHODS
-    size = f"image.size={args.size}"
-    compare(
-        folders["noto"], runs, methods=methods, seeds=args.seeds, preset="laptop", holdout=HELD_OUT, settings=[size],
-        console=console,
+    own = [f"image.size={args.size}", f"runtime.precision={args.precision}"]
+    run_comparison(
+        folders["noto"], runs, RESULTS / "compare_emoji", methods=methods, seeds=args.seeds, preset="laptop",
+        holdout=HELD_OUT, settings=own, console=console,
     )  # fmt: skip
-    copy_results(runs, RESULTS / "compare_emoji", ("*.md", "*.csv", "*.json", "*.png"))
     for cell in (Path(method) / f"seed{seed}" for method in methods for seed in args.seeds):
-        console.rule(str(cell))
         run, output = runs / "runs" / cell, args.runs / "emoji_shift" / cell
+        console.rule(str(cell))
+        if not has_weights(run):
+            console.print(f"no weights in {run}")
+            continue
         request, target = parse_shift([str(folders["twemoji"])]), RESULTS / "shift_emoji" / cell
         measure_pack(run / "pack", str(run / "predictions.csv"), request, output, target, console)
 
@@ -133,6 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
     parser.add_argument("--share", type=float, default=1.0, help="of the preset's draws, in trials")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="not mixed within a comparison")
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()

@@ -168,7 +168,6 @@ class PhaseConfig(Section):
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum 0.9, or AdamW.")
     lr: float = Field(0.02, gt=0, description="Learning rate at batch size 256; scaled by batch_size / 256 for SGD.")
     head_lr: float | None = Field(None, gt=0, description="The head's rate, likewise. None: lr.")
-    adapter_lr: float | None = Field(None, gt=0, description="The adapters' rate, likewise. None: lr.")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="Factor on the rate of the backbone's own weights from each block to that before."
     )

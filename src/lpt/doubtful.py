@@ -18,10 +18,7 @@ STEPS_ONLY = (
     *(f"image.{name}" for name in ("crop_area", "crop_aspect", "flip")),
     "train.images_per_class",
 )
-PHASE_FIELDS = (
-    "optimizer", "lr", "head_lr", "adapter_lr", "layer_decay", "weight_decay", "warmup_epochs", "min_lr", "schedule",
-)  # fmt: skip
-ADAPTER_RATES = ("train.phase1.adapter_lr", "train.phase2.adapter_lr")
+PHASE_FIELDS = ("optimizer", "lr", "head_lr", "layer_decay", "weight_decay", "warmup_epochs", "min_lr", "schedule")
 LOSS_FIELDS = {
     "margin": {"a_gcl"},
     "noise": {"a_gcl", "gcl"},
@@ -76,10 +73,8 @@ def unused_fields(config: RunConfig) -> dict[str, str]:
         found |= dict.fromkeys(("model.prompt_length", "model.prompt_init"), "model.prompts is none")
     if model.adapter_size == 0:
         found |= dict.fromkeys(
-            ("model.adapter_norm", "model.adapter_scale", *ADAPTER_RATES), "there is no adapter (model.adapter_size)"
+            ("model.adapter_norm", "model.adapter_scale"), "there is no adapter (model.adapter_size)"
         )
-    elif model.grouped:
-        found[ADAPTER_RATES[1]] = "adapters are trained in phase 1"
     if model.weights != "last_blocks":
         found["model.last_blocks"] = f"model.weights is {model.weights}"
     if config.data.long_tail is None:

@@ -267,6 +267,16 @@ def load_pack(path: str | Path) -> Pack:
     Raises:
         PackError: it is not there, damaged, or of a format this version cannot read.
     """
+    path, info = Path(path), read_info(path)
+    return Pack(info, _read_tensors(path / TENSORS_NAME, info.tensors_sha256), path)
+
+
+def read_info(path: str | Path) -> PackInfo:
+    """What stands in a pack's `pack.json`; its tensors are not looked at, and need not be there.
+
+    Raises:
+        PackError: it is not there, damaged, or of a format this version cannot read.
+    """
     path = Path(path)
     if not (path / JSON_NAME).is_file():
         raise PackError(f"{path} is not a prompt pack: it has no {JSON_NAME}. A run folder's pack is its folder pack/")
@@ -280,13 +290,12 @@ def load_pack(path: str | Path) -> Pack:
             f"{path}: pack format {format_version!r}; this lpt reads format {FORMAT_VERSION}. Install a newer lpt."
         )
     try:
-        info = PackInfo.model_validate(values)
+        return PackInfo.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, f['loc'])) or 'its fields'}: {f['msg']}" for f in error.errors(include_url=False)[:5]
         )
         raise PackError(f"{path / JSON_NAME} is damaged: {faults}") from None
-    return Pack(info, _read_tensors(path / TENSORS_NAME, info.tensors_sha256), path)
 
 
 def sha256(content: bytes) -> str:

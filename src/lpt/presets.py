@@ -52,7 +52,7 @@ def laptop() -> dict[str, Any]:
         "train": {
             "batch_size": 32,
             "phase1": {**phase, "epochs": 8, "lr": 2.4e-2},
-            "phase2": {**phase, "epochs": 4, "lr": 1.2e-2},
+            "phase2": {**phase, "epochs": 4, "lr": 3e-3},
         },
     }
 

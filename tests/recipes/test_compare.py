@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.comparison_cells import has_weights, keep, restore, run_comparison
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -294,6 +295,29 @@ def test_what_does_nothing_in_one_method_is_told(
     assert told[0].startswith("  lift: model.pool_size: 3 has no effect")
     assert told[1].startswith("  vpt-deep: loss.name logit_adjusted and train.sampling balanced each make up")
     assert len(told) == 2
+
+
+def test_a_comparison_goes_on_elsewhere_without_its_weights(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished cells kept among the results stand in the same tables on another machine, and are not trained again."""
+    first, results, second = tmp_path / "first", tmp_path / "results", tmp_path / "second"
+    methods = ["linear-probe-la", "lpt"]
+    run_comparison(
+        photo_folder, first, results, seeds=[0], methods=methods, preset="laptop", settings=settings(tiny_backbone)
+    )
+    before = {path.name: path.read_bytes() for path in sorted((results / "cells").iterdir())}
+    assert sorted(before) == ["linear-probe-la_seed0.zip", "lpt_seed0.zip"]
+    assert has_weights(first / "runs" / "lpt" / "seed0")
+
+    restore(results, second)
+    monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("trained again"))
+    run(photo_folder, tiny_backbone, second, methods=methods, seeds=[0])
+    assert not has_weights(second / "runs" / "lpt" / "seed0")
+    for name in ("comparison.csv", "per_class.csv"):
+        assert (second / name).read_text(encoding="utf-8") == (first / name).read_text(encoding="utf-8")
+    keep(second, results)
+    assert {path.name: path.read_bytes() for path in sorted((results / "cells").iterdir())} == before
 
 
 def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:

@@ -58,7 +58,6 @@ OTHERWISE = {
             "optimizer": "sgd",
             "lr": "0.5",
             "head_lr": "0.3",
-            "adapter_lr": "0.2",
             "layer_decay": "0.5",
             "weight_decay": "0.2",
             "warmup_epochs": "0",
@@ -74,7 +73,7 @@ SOLVED = {"linear-probe-la", "class-means"}
 CASES = [
     ("lpt", ()),
     ("lpt", ("train.phase2.epochs=0", "model.head_init=random")),
-    ("lpt", ("loss.instance_weight=0", "model.adapter_size=2")),
+    ("lpt", ("loss.instance_weight=0",)),
     ("lpt-phase1", ()),
     ("lift", ()),
     ("last-blocks", ()),

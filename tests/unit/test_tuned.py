@@ -220,11 +220,11 @@ def test_rates_fall_from_the_last_block_to_the_first() -> None:
     assert len(found) == len(parameters)
 
 
-def test_head_and_adapters_have_rates_of_their_own() -> None:
-    """Beside prompts, which have that of the phase; None is that rate."""
+def test_the_head_has_a_rate_of_its_own() -> None:
+    """None is that of the phase."""
     parameters = dict(tuned(prompts="deep", adapter_size=2).named_parameters())
     for settings, expected in (
-        (PhaseConfig(lr=0.1, head_lr=0.3, adapter_lr=0.02), {"shared": 1.0, "head": 3.0, "adapters": 0.2}),
+        (PhaseConfig(lr=0.1, head_lr=0.3), {"shared": 1.0, "head": 3.0, "adapters": 1.0}),
         (PhaseConfig(lr=0.1), {"shared": 1.0, "head": 1.0, "adapters": 1.0}),
     ):
         groups = build_optimizer(parameters, settings).param_groups

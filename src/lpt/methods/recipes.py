@@ -40,8 +40,7 @@ def draws_as(base: RunConfig, *, sampling: str, **phase: Any) -> Values:
     """A `train` section with one stream and one phase whose draws are those of LPT's two."""
     train = base.train
     epochs = train.phase1.epochs + train.phase2.epochs
-    rates = {"head_lr": None, "adapter_lr": None, "layer_decay": 1.0}
-    optimiser = {"optimizer": "adamw", "warmup_epochs": 1, "schedule": "step", **rates}
+    optimiser = {"optimizer": "adamw", "warmup_epochs": 1, "schedule": "step", "head_lr": None, "layer_decay": 1.0}
     return {
         "sampling": sampling,
         "batch_size": base.step_draws,

@@ -25,7 +25,7 @@ from lpt.errors import ConfigError, LptError, RunError
 from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
-from lpt.pack import load_pack
+from lpt.pack import load_pack, read_info
 from lpt.predictor import Predictor
 from lpt.presets import with_preset
 from lpt.processes import several_started
@@ -365,13 +365,15 @@ class _Runner:
             finished = [run for run in sorted(self.folder.glob(f"runs/{method}/seed*")) if RunFolder(run).finished]
             if not finished:
                 continue
-            pack = load_pack(finished[0] / "pack")
-            if kept.get(method, {}).get("pack") != pack.info.tensors_sha256:
+            pack = finished[0] / "pack"
+            tensors = read_info(pack).tensors_sha256
+            if kept.get(method, {}).get("pack") != tensors:
                 with self.console.status(f"measuring inference: {METHODS[method].title}"):
                     runtime = self.prepared(self.plan.seeds[0]).config.runtime
-                    predictor = Predictor(None, pack, device=str(runtime.device), precision=str(runtime.precision))
+                    where = {"device": str(runtime.device), "precision": str(runtime.precision)}
+                    predictor = Predictor(None, load_pack(pack), **where)
                     cost = inference_cost(predictor, threads=int(runtime.threads))
-                kept[method] = {"pack": pack.info.tensors_sha256, **cost._asdict()}
+                kept[method] = {"pack": tensors, **cost._asdict()}
                 write_json(path, kept)
             known[method] = InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
         return known

@@ -18,7 +18,7 @@ from lpt.config import leaves
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics
-from lpt.pack import load_pack
+from lpt.pack import read_info
 from lpt.report.comparison import Cell, Cost
 from lpt.run.inference_cost import InferenceCost
 from lpt.run.prepare import Prepared
@@ -36,7 +36,7 @@ class FinishedCell(NamedTuple):
 def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost | None) -> FinishedCell:
     """A finished run as a cell."""
     facts = json.loads(run.metrics.read_text(encoding="utf-8"))
-    info = load_pack(run.pack).info
+    info = read_info(run.pack)
     index = {name: number for number, name in enumerate(info.class_names)}
     with run.predictions.open(encoding="utf-8", newline="") as lines:
         rows = [(index[row["class"]], index[row["predicted"]]) for row in csv.DictReader(lines)]

@@ -39,8 +39,9 @@ def _groups(parameters: Mapping[str, nn.Parameter], settings: PhaseConfig, block
     """Parameters by the factor on their rate and their weight decay; biases and norms of the backbone have none."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        own = {"head": settings.head_lr, "adapters": settings.adapter_lr}.get(name.split(".")[0])
-        factor, decay = (own or settings.lr) / settings.lr, settings.weight_decay
+        factor, decay = 1.0, settings.weight_decay
+        if name.startswith("head.") and settings.head_lr is not None:
+            factor = settings.head_lr / settings.lr
         if name.startswith(BACKBONE):
             factor = settings.layer_decay ** (blocks + 1 - _layer(name, blocks))
             decay = 0.0 if parameter.ndim <= 1 or name.endswith(("pos_embed", "cls_token", "reg_token")) else decay

@@ -1,0 +1,80 @@
+"""Comparisons that outlive the machine they run on: finished cells go into docs/results, without their weights.
+
+A comparison of hours is begun on one machine and ended on another. What its tables need of a finished cell (settings,
+metrics, predictions of each test image, pack.json) is a zip of about 50 kB in docs/results/NAME/cells/; the command
+that made it puts it back where `runs/` lacks it, and goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lpt.pack import TENSORS_NAME
+from lpt.run.compare import compare
+from lpt.training.folder import RunFolder
+
+RESULTS = Path("docs/results")
+_NEEDED = ("config.yaml", "run.json", "metrics.json", "predictions.csv", "pack/pack.json")
+_ORIGIN = (1980, 1, 1, 0, 0, 0)  # of every file in a zip: the same cell gives the same bytes
+
+
+def run_comparison(data: Any, folder: Path, target: Path, *, seeds: Sequence[int], **options: Any) -> None:
+    """`lpt compare`, one seed more at a time, with tables, plots and finished cells copied to the results after each.
+
+    Args:
+        data: what `lpt.run.compare.compare` takes.
+        folder: of the runs.
+        target: of the results; the cells that are there are not trained again.
+        seeds: to compare.
+        options: further arguments of `compare`.
+    """
+    restore(target, folder)
+    for there in range(1, len(seeds) + 1):
+        compare(data, folder, seeds=seeds[:there], **options)
+        keep(folder, target)
+        copy_results(folder, target, ("*.md", "*.csv", "*.json", "*.png"))
+
+
+def keep(folder: Path, target: Path) -> None:
+    """Write every finished cell of a comparison into its results."""
+    cells = target / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
+    for run in sorted(folder.glob("runs/*/seed*")):
+        if not RunFolder(run).finished:
+            continue
+        path = cells / f"{run.parent.name}_{run.name}.zip"
+        with zipfile.ZipFile(path.with_suffix(".part"), "w", zipfile.ZIP_LZMA) as archive:
+            for name in _NEEDED:
+                archive.writestr(zipfile.ZipInfo(name, _ORIGIN), (run / name).read_bytes(), zipfile.ZIP_LZMA)
+        path.with_suffix(".part").replace(path)
+
+
+def restore(target: Path, folder: Path) -> None:
+    """Put back the finished cells that are in the results and not in the folder of runs, and what goes with them."""
+    for path in sorted(target.glob("cells/*.zip")):
+        method, _, seed = path.stem.rpartition("_")
+        run = folder / "runs" / method / seed
+        if not run.exists():
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(run.with_suffix(".part"))
+            run.with_suffix(".part").rename(run)
+        for name in ("plan.json", "inference.json"):
+            if not (folder / name).exists():
+                shutil.copy2(target / name, folder / name)
+
+
+def has_weights(run: Path) -> bool:
+    """Whether a cell was trained here; one put back from the results can only be shown."""
+    return (run / "pack" / TENSORS_NAME).is_file()
+
+
+def copy_results(folder: Path, target: Path, patterns: Sequence[str]) -> None:
+    """Copy the files of these names from a folder of runs to the committed results."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        shutil.copy2(path, target / path.name)
+    print(f"copied to {target}")
