@@ -3,17 +3,18 @@
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
     python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
-    python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105
-    python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25
+    python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105 --precision bf16
+    python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25 --precision bf16
     python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
-draws, and adds a row for each to docs/results/compare_trials.csv. A recipe's values in `lpt.methods.recipes` are those
-with the best mean of overall and few-shot accuracy there, except LPT's, which are of `long-trials`. That trains a few
-settings with all draws (LONG_TRIALS): short trials rank rates, not methods. `ablations` does the same for LPT with one
-part changed at a time. `final` is `lpt compare` on the real cut; tables and plots go to
-docs/results/compare_cifar100_if100_96/. All run unattended: what is finished is kept, the same command goes on.
+draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
+(LONG_TRIALS): short trials rank rates, not methods. A recipe's values in `lpt.methods.recipes` are those with the best
+mean of overall and few-shot accuracy in the long trials where the method has some, else in the short ones.
+`ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and
+finished cells go to docs/results/compare_cifar100_if100_SIZE/. All run unattended: what is finished is kept, the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from lpt.methods.recipes import METHODS
 from lpt.presets import epoch_steps
 from lpt.run.compare_plan import DEFAULT_METHODS
 
+PRECISION = "of trials: fp32 unless said; of a comparison: as it was begun, or what suits the machine"
 FIELDS = (
     "method", "settings", "size", "draws", "imbalance", "seed", "precision", "overall", "mean_per_class", "many",
     "medium", "few", "train_seconds", "machine", "date",
@@ -117,6 +119,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(2.4e-2)} train.phase1.epochs=10 train.phase2.epochs=2",
         f"{_TOKENS} {_rates(2.4e-2, 1 / 8)}",
         f"{_TOKENS} {_rates(2.4e-2, 1 / 24)}",
+        f"{_TOKENS} {_rates(2.4e-2, 1 / 8)} model.key_init=kmeans",
         f"{_TOKENS} {_rates(2.4e-2, 1 / 8)} train.phase1.epochs=10 train.phase2.epochs=2",
         f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(2.4e-2)} train.phase1.head_lr=2.4e-3 train.phase2.head_lr=1.2e-3",
@@ -126,8 +129,9 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         "model.prompt_init=tokens train.phase1.lr=2.4e-2",
         f"model.prompt_init=tokens train.phase1.lr=2.4e-2 {_ADAPTER}",
     ),
-    "lift": ("train.phase1.lr=0.32", "train.phase1.lr=0.08"),
-    "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4"),
+    "lift": tuple(f"train.phase1.lr={rate}" for rate in ("0.32", "0.08", "0.04")),
+    "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4", "train.phase1.lr=1e-4"),
+    "vpt-deep": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3"),
 }
 """Settings tried with all draws."""
 
@@ -204,9 +208,14 @@ def final(args: argparse.Namespace) -> None:
         methods=args.methods or DEFAULT_METHODS,
         seeds=args.seeds,
         preset="laptop",
-        settings=[f"image.size={args.size}", f"runtime.precision={args.precision}", *args.set],
+        settings=[f"image.size={args.size}", *in_precision(args.precision), *args.set],
         console=Console(),
     )
+
+
+def in_precision(asked: str | None) -> list[str]:
+    """The setting for it; none where a comparison is to have that it was begun with, or what suits the machine."""
+    return [] if asked is None else [f"runtime.precision={asked}"]
 
 
 def rows_in(file: Path) -> list[dict[str, str]]:
@@ -239,7 +248,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the final comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="not mixed within a comparison")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help=PRECISION)
     parser.add_argument("--imbalance", type=float, default=100)
     parser.add_argument("--set", action="append", default=[], metavar="[METHOD:]A.B=C")
     parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
@@ -248,6 +257,7 @@ def main() -> None:
     if args.stage == "final":
         final(args)
         return
+    args.precision = args.precision or "fp32"
     splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
     grids = {"trials": TRIALS, "long-trials": LONG_TRIALS, "ablations": ABLATIONS}
     table = "compare_ablations" if args.stage == "ablations" else "compare_trials"

@@ -6,7 +6,8 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, after `be
 
 It is `lpt evaluate PACK DATA --shift corruptions --severities 1,3,5` on each pack, on the same 1,000 images (ten of
 each class). Tables go to docs/results/shift_cifar100_if100_96/METHOD/seedN/. What is measured is kept: the same command
-goes on.
+goes on. It needs the packs' weights, so the machine that trained them; results of packs that were trained anew since
+are to be deleted.
 """
 
 from __future__ import annotations

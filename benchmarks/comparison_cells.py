@@ -1,8 +1,9 @@
 """Comparisons that outlive the machine they run on: finished cells go into docs/results, without their weights.
 
 A comparison of hours is begun on one machine and ended on another. What its tables need of a finished cell (settings,
-metrics, predictions of each test image, pack.json) is a zip of about 50 kB in docs/results/NAME/cells/; the command
-that made it puts it back where `runs/` lacks it, and goes on.
+metrics, predictions of each test image, pack.json) is a zip of about 50 kB in docs/results/NAME/cells/, with plan.json
+and inference.json beside it. Committed, it is put back where `runs/` lacks it by the command that made it, which then
+goes on. Where a recipe or the preset has changed since, its zips are to be deleted: such cells are refused.
 """
 
 from __future__ import annotations
@@ -18,25 +19,26 @@ from lpt.run.compare import compare
 from lpt.training.folder import RunFolder
 
 RESULTS = Path("docs/results")
+_BESIDE = ("plan.json", "inference.json")
 _NEEDED = ("config.yaml", "run.json", "metrics.json", "predictions.csv", "pack/pack.json")
 _ORIGIN = (1980, 1, 1, 0, 0, 0)  # of every file in a zip: the same cell gives the same bytes
 
 
-def run_comparison(data: Any, folder: Path, target: Path, *, seeds: Sequence[int], **options: Any) -> None:
-    """`lpt compare`, one seed more at a time, with tables, plots and finished cells copied to the results after each.
+def run_comparison(data: Any, folder: Path, target: Path, **options: Any) -> None:
+    """`lpt compare`, with its tables, plots and finished cells copied to the results; cells also when it is stopped.
 
     Args:
         data: what `lpt.run.compare.compare` takes.
         folder: of the runs.
         target: of the results; the cells that are there are not trained again.
-        seeds: to compare.
         options: further arguments of `compare`.
     """
     restore(target, folder)
-    for there in range(1, len(seeds) + 1):
-        compare(data, folder, seeds=seeds[:there], **options)
+    try:
+        compare(data, folder, **options)
+    finally:
         keep(folder, target)
-        copy_results(folder, target, ("*.md", "*.csv", "*.json", "*.png"))
+    copy_results(folder, target, ("*.md", "*.csv", "*.json", "*.png"))
 
 
 def keep(folder: Path, target: Path) -> None:
@@ -51,20 +53,23 @@ def keep(folder: Path, target: Path) -> None:
             for name in _NEEDED:
                 archive.writestr(zipfile.ZipInfo(name, _ORIGIN), (run / name).read_bytes(), zipfile.ZIP_LZMA)
         path.with_suffix(".part").replace(path)
+    for path in (folder / name for name in _BESIDE if (folder / name).is_file()):
+        shutil.copy2(path, cells / path.name)
 
 
 def restore(target: Path, folder: Path) -> None:
     """Put back the finished cells that are in the results and not in the folder of runs, and what goes with them."""
-    for path in sorted(target.glob("cells/*.zip")):
+    cells = target / "cells"
+    for path in sorted(cells.glob("*.zip")):
         method, _, seed = path.stem.rpartition("_")
         run = folder / "runs" / method / seed
-        if not run.exists():
+        if not RunFolder(run).finished:
+            shutil.rmtree(run, ignore_errors=True)  # begun here before the finished one came
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(run.with_suffix(".part"))
             run.with_suffix(".part").rename(run)
-        for name in ("plan.json", "inference.json"):
-            if not (folder / name).exists():
-                shutil.copy2(target / name, folder / name)
+    for path in (cells / name for name in _BESIDE if (cells / name).is_file() and not (folder / name).exists()):
+        shutil.copy2(path, folder / path.name)
 
 
 def has_weights(run: Path) -> bool:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_compare import measure
+from benchmarks.cifar100_compare import PRECISION, in_precision, measure
 from benchmarks.cifar100_shift import measure_pack
 from benchmarks.comparison_cells import RESULTS, has_weights, run_comparison
 from lpt.data.manifest import Splits
@@ -108,7 +108,7 @@ def trials(noto: Path, args: argparse.Namespace) -> None:
 def final(folders: dict[str, Path], args: argparse.Namespace) -> None:
     """Compare on one foundry's pictures, then measure the packs on the other's."""
     console, runs, methods = Console(), args.runs / "emoji", args.methods or DEFAULT_METHODS
-    own = [f"image.size={args.size}", f"runtime.precision={args.precision}"]
+    own = [f"image.size={args.size}", *in_precision(args.precision)]
     run_comparison(
         folders["noto"], runs, RESULTS / "compare_emoji", methods=methods, seeds=args.seeds, preset="laptop",
         holdout=HELD_OUT, settings=own, console=console,
@@ -131,12 +131,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
     parser.add_argument("--share", type=float, default=1.0, help="of the preset's draws, in trials")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="not mixed within a comparison")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help=PRECISION)
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     folders = pictures(args.runs / "emoji_pictures")
     if args.stage == "trials":
+        args.precision = args.precision or "fp32"
         trials(folders["noto"], args)
     else:
         final(folders, args)

@@ -25,8 +25,6 @@ from lpt.errors import ConfigError, LptError, RunError
 from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
-from lpt.pack import load_pack, read_info
-from lpt.predictor import Predictor
 from lpt.presets import with_preset
 from lpt.processes import several_started
 from lpt.report.comparison import Comparison, print_comparison, write_comparison
@@ -47,7 +45,7 @@ from lpt.run.compare_plan import (
 from lpt.run.disk import check_prefix_cache, disk_needed
 from lpt.run.dry_run import duration, estimate_run
 from lpt.run.fit import data_fingerprint, fit_prepared, resume_prepared
-from lpt.run.inference_cost import InferenceCost, inference_cost, inference_seconds
+from lpt.run.inference_cost import InferenceCost, inference_seconds, kept_inference_cost
 from lpt.run.prepare import Prepared, describe, open_data, prepare, warn_of_data, with_absolute_paths
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
@@ -258,11 +256,11 @@ class _Runner:
                 check_same_images(self.run_folder(method, seed), fingerprint, test)
 
     def cell(self, method: str, seed: int) -> Prepared:
-        """The run of a cell, checked; one that was begun has the settings that it was begun with."""
+        """The run of a cell, checked; one that was begun, and is to be gone on with, has the settings of then."""
         base, run = self.prepared(seed), self.run_folder(method, seed)
         values = merge(self._values(method), {"runtime": {"seed": seed}})
         values = merge(values, {"train": {"epoch_steps": self._epoch_steps(base.config)}})
-        if run.config.is_file() and not self._anew:
+        if run.config.is_file() and not run.finished and not self._anew:
             values = read_yaml(run.config)
         return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
 
@@ -324,13 +322,13 @@ class _Runner:
     def collect(self, failed: Mapping[Key, str]) -> Comparison:
         """What the finished cells say; also those of methods and seeds that an earlier command trained."""
         methods, seeds = self._all_there()
-        inference = self._inference(methods)
+        inference = {method: self._inference(method) for method in methods}
         cells, missing, counts, trained, told = [], dict(failed), {}, {}, []
         for seed in seeds:
             for method in methods:
                 run = self.run_folder(method, seed)
                 if run.finished:
-                    cell, counts[seed], facts = read_cell(run, method, seed, inference.get(method))
+                    cell, counts[seed], facts = read_cell(run, method, seed, inference[method])
                     cells.append(cell)
                     trained[seed] = facts["train_images"]
                     told.append(facts)
@@ -356,27 +354,12 @@ class _Runner:
         methods = {*self.plan.methods, *(method for method, _ in there)}
         return [name for name in METHODS if name in methods], sorted({*self.plan.seeds, *(seed for _, seed in there)})
 
-    def _inference(self, methods: Sequence[str]) -> dict[str, InferenceCost]:
-        """What an image costs each method, beside the plain backbone; measured once for a pack and kept."""
-        path = self.folder / "inference.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        known: dict[str, InferenceCost] = {}
-        for method in methods:
-            finished = [run for run in sorted(self.folder.glob(f"runs/{method}/seed*")) if RunFolder(run).finished]
-            if not finished:
-                continue
-            pack = finished[0] / "pack"
-            tensors = read_info(pack).tensors_sha256
-            if kept.get(method, {}).get("pack") != tensors:
-                with self.console.status(f"measuring inference: {METHODS[method].title}"):
-                    runtime = self.prepared(self.plan.seeds[0]).config.runtime
-                    where = {"device": str(runtime.device), "precision": str(runtime.precision)}
-                    predictor = Predictor(None, load_pack(pack), **where)
-                    cost = inference_cost(predictor, threads=int(runtime.threads))
-                kept[method] = {"pack": tensors, **cost._asdict()}
-                write_json(path, kept)
-            known[method] = InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
-        return known
+    def _inference(self, method: str) -> InferenceCost | None:
+        """What an image costs a method, beside the plain backbone."""
+        runs = [run for run in sorted(self.folder.glob(f"runs/{method}/seed*")) if RunFolder(run).finished]
+        runtime = self.prepared(self.plan.seeds[0]).config.runtime
+        with self.console.status(f"measuring inference: {METHODS[method].title}"):
+            return kept_inference_cost(self.folder / "inference.json", method, [run / "pack" for run in runs], runtime)
 
     def _share_for(self, seconds: float) -> float:
         """The part of the preset's steps that fits into so many seconds, at most all."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lpt.config import leaves
+from lpt.config import leaves, read_yaml
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics
@@ -26,7 +26,7 @@ from lpt.training.folder import RunFolder
 
 
 class FinishedCell(NamedTuple):
-    """A finished run: the cell, images of each class before anything was held out [C], and all of metrics.json."""
+    """A finished run: the cell, images of each class before anything was held out [C], metrics.json and precision."""
 
     cell: Cell
     counts: IntArray
@@ -36,6 +36,7 @@ class FinishedCell(NamedTuple):
 def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost | None) -> FinishedCell:
     """A finished run as a cell."""
     facts = json.loads(run.metrics.read_text(encoding="utf-8"))
+    facts["precision"] = read_yaml(run.config)["runtime"]["precision"]
     info = read_info(run.pack)
     index = {name: number for number, name in enumerate(info.class_names)}
     with run.predictions.open(encoding="utf-8", newline="") as lines:
@@ -91,7 +92,7 @@ def comparison_facts(
     Args:
         base: LPT's run, for data and backbone.
         own: settings of single methods, by name.
-        cells: metrics.json of each finished cell, for draws, machine, versions and dates.
+        cells: facts of each finished cell, for draws, machine, precision, versions and dates.
     """
     record, config = base.backbone.record, base.config
     assert record is not None
@@ -109,7 +110,7 @@ def comparison_facts(
         "preset": config.preset,
         **({"settings of single methods": "; ".join(single)} if single else {}),
         "image_draws": " and ".join(sorted({f"{facts['image_draws']:,}" for facts in cells if facts["image_draws"]})),
-        "machine": each(lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"])),
+        "machine": each(lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"]) + f", {facts['precision']}"),
         "versions": each(lambda facts: ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
         "date": each(lambda facts: facts["date"]),
     }

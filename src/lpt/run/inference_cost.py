@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
+from lpt.config import RuntimeConfig
+from lpt.files import write_json
 from lpt.hardware import reproducible
 from lpt.model.pretrained import load_backbone
+from lpt.pack import TENSORS_NAME, load_pack, read_info
 from lpt.predictor import Predictor
 
 BATCH = 32
@@ -29,6 +33,32 @@ class InferenceCost(NamedTuple):
 def inference_seconds(image_seconds: float) -> float:
     """About how long `inference_cost` takes, of the seconds for an image."""
     return 2 * (ROUNDS + 1) * BATCH * image_seconds
+
+
+def kept_inference_cost(file: Path, method: str, packs: Sequence[Path], runtime: RuntimeConfig) -> InferenceCost | None:
+    """What an image costs a method, of any of its packs; measured once and kept in a file.
+
+    Args:
+        file: JSON of what is kept, by method.
+        method: its name.
+        packs: those it has trained.
+        runtime: device, precision and threads to measure with.
+
+    Returns:
+        None where nothing is kept of these packs and none of them is there with its weights.
+    """
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = {read_info(pack).tensors_sha256: pack for pack in packs}
+    if kept.get(method, {}).get("pack") not in known:
+        there = [name for name, pack in known.items() if (pack / TENSORS_NAME).is_file()]
+        if not there:
+            return None
+        pack = load_pack(known[there[0]])
+        predictor = Predictor(None, pack, device=str(runtime.device), precision=str(runtime.precision))
+        cost = inference_cost(predictor, threads=int(runtime.threads))
+        kept[method] = {"pack": there[0], **cost._asdict()}
+        write_json(file, kept)
+    return InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
 
 
 @torch.inference_mode()
