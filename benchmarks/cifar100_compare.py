@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from lpt.data.manifest import Splits
 from lpt.files import write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
-from lpt.presets import epoch_steps
+from lpt.presets import epoch_steps, with_preset
 from lpt.run.compare_plan import DEFAULT_METHODS
 
 PRECISION = "of trials: fp32 unless said; of a comparison: as it was begun, or what suits the machine"
@@ -179,8 +180,8 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
         for settings in grid[method]:
             if (method, settings, str(args.size), draws, cut, str(args.seed), args.precision) in done:
                 continue
-            runs = args.runs / f"trials_{args.size}_{draws}_if{cut}_seed{args.seed}_{args.precision}"
-            folder = runs / method / settings.replace(" ", "+").replace("train.phase1.", "")
+            runs = f"trials_{args.size}_{draws}_if{cut}_seed{args.seed}_{args.precision}_{_recipe(method)}"
+            folder = args.runs / runs / method / settings.replace(" ", "+").replace("train.phase1.", "")
             console.rule(f"{METHODS[method].title}: {settings}")
             if (folder / "config.yaml").exists():
                 result = lpt.resume(folder, splits, console=console)
@@ -196,6 +197,13 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
             row |= {"imbalance": cut, "precision": args.precision, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
             row |= {"machine": inspect_machine().describe(), "train_seconds": _seconds(folder)}
             _add(file, row)
+
+
+def _recipe(method: str) -> str:
+    """Stands for what the preset and the method's recipe are now: a run of another one is not gone on with."""
+    values = {"preset": "laptop", "method": method}
+    config = with_preset(values, inspect_machine("cpu"), origin="the preset").config
+    return f"{zlib.crc32(config.model_dump_json().encode()):08x}"
 
 
 def final(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, on runs that
 `benchmarks.cifar100_compare long-trials` made:
 
-    python -m benchmarks.cifar100_posthoc runs/trials_96_129024_if100_seed0_fp32/lpt/SETTINGS ...
+    python -m benchmarks.cifar100_posthoc runs/trials_96_129024_if100_seed0_fp32_RECIPE/lpt/SETTINGS ...
 
 z_c + strength * log(n_c / N) (Menon et al., ICLR 2021, eq. 9, with its sign turned: above 0 favours frequent classes).
 The training images, unaugmented, are measured likewise. One file of results for each run:
