@@ -121,6 +121,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(2.4e-2, 1 / 8)}",
         f"{_TOKENS} {_rates(2.4e-2, 1 / 24)}",
         f"{_TOKENS} {_rates(2.4e-2, 1 / 8)} model.key_init=kmeans",
+        f"{_TOKENS} {_rates(2.4e-2, 1 / 8)} model.prompt_length=20",
         f"{_TOKENS} {_rates(2.4e-2, 1 / 8)} train.phase1.epochs=10 train.phase2.epochs=2",
         f"{_TOKENS} {_rates(2.4e-2)} loss.instance_weight=1",
         f"{_TOKENS} {_rates(2.4e-2)} train.phase1.head_lr=2.4e-3 train.phase2.head_lr=1.2e-3",
