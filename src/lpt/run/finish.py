@@ -155,7 +155,7 @@ def run_facts(
         "seed": prepared.config.runtime.seed,
         "train_images": len(prepared.splits.train),
         "image_draws": len(records) * prepared.config.step_draws,
-        "train_seconds": round(sum(record["seconds"] for record in records) + folder.preparing_seconds(), 1),
+        "train_seconds": round(sum(record["seconds"] for record in records) + folder.preparing_seconds(), 3),
         "peak_memory_bytes": peak_memory,
         "pack_bytes": pack_bytes,
         "trainable_parameters": info.method.trainable_parameters,
