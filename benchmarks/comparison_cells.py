@@ -60,6 +60,7 @@ def keep(folder: Path, target: Path) -> None:
 def restore(target: Path, folder: Path) -> None:
     """Put back the finished cells that are in the results and not in the folder of runs, and what goes with them."""
     cells = target / "cells"
+    folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(cells.glob("*.zip")):
         method, _, seed = path.stem.rpartition("_")
         run = folder / "runs" / method / seed
