@@ -212,7 +212,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         assert "Not finished: method1, seed 2: not asked for" in said
         assert "Not finished: method2, seeds 0, 1: not asked for" in said
         assert "Not finished: method2, seed 2: the memory does not hold it" in said
-    assert "8 of 12 runs are finished" in text
+    assert "8 of 12 runs finished" in text
     row = next(line for line in text.splitlines() if line.startswith("| method2"))
     assert row == "| method2 |" + " – |" * 9 + " 0 of 3 |"
     assert "lpt compare 'my data'" in text
@@ -274,7 +274,7 @@ def test_nothing_finished_yet(tmp_path: Path) -> None:
     write_comparison(tmp_path, whole)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     text = (tmp_path / "comparison.md").read_text()
-    assert "0 of 2 runs are finished" in text
+    assert "0 of 2 runs finished" in text
     assert "must have finished a seed in common" in text
     print_comparison(whole, Console(file=io.StringIO()))
 

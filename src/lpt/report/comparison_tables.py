@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lpt.data.wording import counted
 from lpt.report.tables import MISSING
 
 ACCURACIES = {
@@ -191,9 +192,11 @@ def _introduction(summary: Row) -> list[str]:
     images = _range(list(summary["train_images"].values()))
     tested = _range(summary["test_images"]) if summary["test_images"] else "no"
     finished, wanted = len(summary["cells"]), len(summary["cells"]) + len(summary["missing"])
+    seeds = f"{'seed' if len(summary['seeds']) == 1 else 'seeds'} {', '.join(map(str, summary['seeds']))}"
     return [
-        f"{len(summary['methods'])} methods on {summary['classes']:,} classes: {images} training images, {tested} test "
-        f"images, seeds {', '.join(map(str, summary['seeds']))}. {finished} of {wanted} runs are finished."
+        f"{counted(len(summary['methods']), 'method')} on {counted(summary['classes'], 'class')}: {images} training "
+        f"images, {tested} test images, {seeds}. "
+        f"{finished} of {counted(wanted, 'run')} finished."
     ]
 
 

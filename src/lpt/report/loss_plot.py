@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lpt.data.wording import counted
 from lpt.report.style import (
     BLUE,
     GREY,
@@ -18,7 +19,6 @@ from lpt.report.style import (
     SKY,
     VERMILION,
     axis_names,
-    counted,
     headline,
     new_figure,
     plain_axes,

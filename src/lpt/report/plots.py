@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
+from lpt.data.wording import counted
 from lpt.report.group_plot import plot_group_use
 from lpt.report.loss_plot import plot_losses
 from lpt.report.style import (
@@ -24,7 +25,6 @@ from lpt.report.style import (
     INK,
     PAPER,
     axis_names,
-    counted,
     headline,
     label_above,
     new_figure,
@@ -63,7 +63,7 @@ def plot_accuracy_by_count(
     axes = figure.subplots()
     plain_axes(axes)
     note = ", points moved a little apart" if len(x) > _CROWDED else ""
-    classes = counted(len(x), "class", "classes")
+    classes = counted(len(x), "class")
     headline(axes, "Accuracy by class size", f"{classes} with test images; {groups.describe()}{note}", above=24)
     axes.set_ylim(-4, 104)
     if len(x):
@@ -135,7 +135,7 @@ def plot_distribution(path: Path, train_counts: npt.ArrayLike, groups: ShotGroup
         of = np.flatnonzero(group == index)
         if len(of):
             axes.stairs(counts[of], edges[of[0] : of[-1] + 2], baseline=0.5, fill=True, color=colour, linewidth=0)
-            text = f"{counted(len(of), 'class', 'classes')}\n{counted(int(counts[of].sum()), 'image')}"
+            text = f"{counted(len(of), 'class')}\n{counted(int(counts[of].sum()), 'image')}"
             labels.append(((of[0] + of[-1] + 1) / 2 / len(counts), f"{groups.names[index]}\n{text}", colour))
     label_above(axes, labels, gap=0.14)
     axes.set_yscale("log")

@@ -127,11 +127,6 @@ def _top(block: Sequence[float], gap: float) -> float:
     return float(np.mean(block)) + gap * (len(block) - 1) / 2
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: `1 class`, `1,200 classes`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def short(name: str, most: int = 28) -> str:
     """A name cut to fit beside an axis."""
     return name if len(name) <= most else name[: most - 1] + "…"
