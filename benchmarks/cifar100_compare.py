@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("stage", choices=["trials", "long-trials", "ablations", "final"])
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")
     parser.add_argument("--share", type=float, default=0.5, help="of the preset's draws, in trials")
-    parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
+    parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the seven that matter")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the final comparison")
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help=PRECISION)

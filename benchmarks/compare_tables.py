@@ -39,7 +39,7 @@ def accuracies(name: str, uneven: bool = False) -> Callable[[], str]:
         heading = ["method", *(ACCURACIES[one] for one in measures), f"LPT ahead by: {ahead[0]}", *ahead[1:], "seeds"]
         told = "; ".join(f"{key}: {_shown(value)}" for key, value in summary["facts"].items())
         source = f"{told}. Raw files and plots: [results/{name}](results/{name}/comparison.md)."
-        return [*rows_of(heading, lines), "", source]
+        return [*rows_of(heading, lines), "", source, "", *_pictures(name, "groups", "accuracy_by_count")]
 
     return _of_comparison(name, made)
 
@@ -50,7 +50,7 @@ def costs(name: str) -> Callable[[], str]:
     def made(summary: Row) -> list[str]:
         rows = [row for row in summary["methods"] if row["seeds"]]
         lines = [[_title(row, summary), *(cost_text(one, row["cost"][one]) for one in COSTS)] for row in rows]
-        return rows_of(["method", *COSTS.values()], lines)
+        return [*rows_of(["method", *COSTS.values()], lines), "", *_pictures(name, "cost")]
 
     return _of_comparison(name, made)
 
@@ -74,6 +74,18 @@ def short(name: str) -> Callable[[], str]:
 def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[], str]:
     path = RESULTS / name / "comparison.json"
     return lambda: "\n".join(table(json.loads(path.read_text(encoding="utf-8")))) if path.exists() else MISSING
+
+
+PICTURES = {
+    "groups": "Accuracy of every method on many-, medium- and few-shot classes",
+    "accuracy_by_count": "Accuracy of every method against the training images of a class",
+    "cost": "Accuracy of every method against what it costs",
+}
+
+
+def _pictures(name: str, *plots: str) -> list[str]:
+    """Plots of a comparison's result folder, as docs/results.md shows them."""
+    return [f"![{PICTURES[one]}](results/{name}/{one}.png)" for one in plots]
 
 
 def _title(row: Row, summary: Row) -> str:

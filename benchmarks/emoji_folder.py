@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
     parser.add_argument("--share", type=float, default=1.0, help="of the preset's draws, in trials")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help=PRECISION)
-    parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the six that matter")
+    parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the seven that matter")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     folders = pictures(args.runs / "emoji_pictures")

@@ -22,7 +22,7 @@ def compare(
     ] = Path("comparison"),
     methods: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...|all", help="Methods, as lpt methods lists them. Default: the six that matter."),
+        typer.Option(metavar="A,B,...|all", help="Methods, as lpt methods lists them. Default: the seven that matter."),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,...", help="Each method is trained once for each.")] = "0",
     budget: Annotated[

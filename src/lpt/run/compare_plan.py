@@ -16,7 +16,7 @@ from lpt.randomness import seed_of
 from lpt.run.prepare import gather_values
 
 REFERENCE = "lpt"
-DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt")
+DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt-phase1", "lpt")
 HOLDOUT = 0.2
 """Share of each class that is held out for testing where there are no test images."""
 
