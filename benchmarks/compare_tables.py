@@ -13,6 +13,11 @@ from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, differenc
 
 Row = dict[str, Any]
 MISSING = "Not measured yet."
+PICTURES = {
+    "groups": "Accuracy of every method on many-, medium- and few-shot classes",
+    "accuracy_by_count": "Accuracy of every method against the training images of a class",
+    "cost": "Accuracy of every method against what it costs",
+}
 
 
 def accuracies(name: str, uneven: bool = False) -> Callable[[], str]:
@@ -74,13 +79,6 @@ def short(name: str) -> Callable[[], str]:
 def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[], str]:
     path = RESULTS / name / "comparison.json"
     return lambda: "\n".join(table(json.loads(path.read_text(encoding="utf-8")))) if path.exists() else MISSING
-
-
-PICTURES = {
-    "groups": "Accuracy of every method on many-, medium- and few-shot classes",
-    "accuracy_by_count": "Accuracy of every method against the training images of a class",
-    "cost": "Accuracy of every method against what it costs",
-}
 
 
 def _pictures(name: str, *plots: str) -> list[str]:

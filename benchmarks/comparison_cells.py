@@ -38,7 +38,7 @@ def run_comparison(data: Any, folder: Path, target: Path, **options: Any) -> Non
         compare(data, folder, **options)
     finally:
         keep(folder, target)
-    copy_results(folder, target, ("*.md", "*.csv", "*.json", "*.png"))
+    copy_results(folder, target, ("*.md", "*.csv", "comparison.json", "*.png"))
 
 
 def keep(folder: Path, target: Path) -> None:

@@ -181,8 +181,7 @@ def not_run(summary: Row, bullet: str = "") -> list[str]:
     for method, reason in dict.fromkeys((one["method"], one["reason"]) for one in summary["missing"]):
         seeds = sorted(one["seed"] for one in summary["missing"] if (one["method"], one["reason"]) == (method, reason))
         name = f"{titles[method]} ({method})" if titles[method] != method else method
-        word = "seed" if len(seeds) == 1 else "seeds"
-        lines.append(f"{bullet}Not finished: {name}, {word} {', '.join(map(str, seeds))}: {' '.join(reason.split())}")
+        lines.append(f"{bullet}Not finished: {name}, {_named_seeds(seeds)}: {' '.join(reason.split())}")
     empty = [row for row in summary["methods"] if not row["seeds"] and not row["missing_seeds"]]
     lines += [f"{bullet}Not started: {row['title']}" for row in empty]
     return lines or ["Every method that was asked for has every seed."]
@@ -192,12 +191,15 @@ def _introduction(summary: Row) -> list[str]:
     images = _range(list(summary["train_images"].values()))
     tested = _range(summary["test_images"]) if summary["test_images"] else "no"
     finished, wanted = len(summary["cells"]), len(summary["cells"]) + len(summary["missing"])
-    seeds = f"{'seed' if len(summary['seeds']) == 1 else 'seeds'} {', '.join(map(str, summary['seeds']))}"
     return [
         f"{counted(len(summary['methods']), 'method')} on {counted(summary['classes'], 'class')}: {images} training "
-        f"images, {tested} test images, {seeds}. "
+        f"images, {tested} test images, {_named_seeds(summary['seeds'])}. "
         f"{finished} of {counted(wanted, 'run')} finished."
     ]
+
+
+def _named_seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
 def _accuracy_notes(summary: Row) -> list[str]:
