@@ -30,7 +30,7 @@ from typing import Any
 from rich.console import Console
 
 import lpt
-from benchmarks.cifar100_lt import SHARED, open_cifar
+from benchmarks.cifar100_cuts import CIFAR100, open_cifar
 from benchmarks.comparison_cells import RESULTS, run_comparison
 from lpt.data.manifest import Splits
 from lpt.files import write_text
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], help=PRECISION)
     parser.add_argument("--imbalance", type=float, default=100)
     parser.add_argument("--set", action="append", default=[], metavar="[METHOD:]A.B=C")
-    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     if args.stage == "final":

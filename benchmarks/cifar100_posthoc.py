@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cifar100_lt import GROUPS, SHARED, open_cifar
+from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
 from benchmarks.performance_tables import MEASURES, RESULTS
 from lpt.config import read_yaml, validate
 from lpt.data.manifest import LabelledImages
@@ -70,7 +70,7 @@ def main() -> None:
     """Measure the runs that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of a trial")
-    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--source", default=CIFAR100)
     args = parser.parse_args()
     for run in args.runs:
         result = posthoc(run, args.source)

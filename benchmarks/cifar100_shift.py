@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_lt import SHARED
+from benchmarks.cifar100_cuts import CIFAR100
 from benchmarks.comparison_cells import RESULTS, copy_results, has_weights
 from lpt.run.compare_plan import DEFAULT_METHODS
 from lpt.run.evaluate import EvaluationRequest
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--imbalance", type=float, default=100)
     parser.add_argument("--methods", nargs="*", default=DEFAULT_METHODS)
     parser.add_argument("--severities", default="1,3,5")
-    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     console, cut = Console(), f"cifar100_if{args.imbalance:g}_{args.size}"

@@ -61,11 +61,12 @@ def costs(name: str) -> Callable[[], str]:
 
 
 def short(name: str) -> Callable[[], str]:
-    """Accuracies and the two costs that differ most, for README."""
+    """Accuracies and the two costs that differ most, of the methods with most seeds, for README."""
 
     def made(summary: Row) -> list[str]:
-        rows = [row for row in summary["methods"] if row["seeds"]]
-        several = any(len(row["seeds"]) > 1 for row in rows)
+        most = max(len(row["seeds"]) for row in summary["methods"])
+        rows = [row for row in summary["methods"] if len(row["seeds"]) == most]
+        several = most > 1
         told = ("trained_parameters", "train_seconds")
         lines = []
         for row in rows:
@@ -289,6 +290,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_96": accuracies("compare_cifar100_if100_96"),
     "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
+    "compare_128": accuracies("compare_cifar100_if100_128"),
+    "compare_128_cost": costs("compare_cifar100_if100_128"),
+    "compare_if50": accuracies("compare_cifar100_if50_96"),
+    "compare_if10": accuracies("compare_cifar100_if10_96"),
     "compare_emoji": accuracies("compare_emoji", uneven=True),
     "emoji_trials": trials("emoji_trials", 96),
     "shift_emoji": other_sets("shift_emoji"),

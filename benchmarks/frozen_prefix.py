@@ -36,7 +36,7 @@ from rich.console import Console
 from torch import Tensor
 
 import lpt
-from benchmarks.cifar100_lt import GROUPS, SHARED, open_cifar
+from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
@@ -262,7 +262,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8], help="tried on the first seed")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="settings on top of the preset")
-    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--output", type=Path, default=Path("docs/results/frozen_prefix.json"))
     return parser.parse_args()

@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.cifar100_lt import SHARED
+from benchmarks.cifar100_cuts import CIFAR100
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
 from lpt.files import write_json
@@ -322,7 +322,7 @@ def rounded(row: Rates) -> dict[str, Any]:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default=f"hf:{SHARED / 'data' / 'cifar100'}:img:fine_label")
+    parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--name", default="CIFAR-100-LT", help="what to call the source")
     parser.add_argument("--size", type=int, nargs="+", default=[96, 128], help="input sides, pixels")
     parser.add_argument("--photos", type=int, default=0, metavar="N", help="photographs to generate and measure")

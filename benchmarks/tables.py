@@ -25,41 +25,6 @@ DOCUMENTS = (
 )
 
 
-def cifar(size: int, kind: str = "") -> str:
-    """CIFAR-100-LT at an input size: all seeds there are, LPT beside the linear probes."""
-    pattern = rf"cifar100_lt_if100_{size}_laptop_seed\d+{kind}\.json"
-    runs = [read(path) for path in sorted(RESULTS.glob("*.json")) if re.fullmatch(pattern, path.name)]
-    if not runs:
-        return "Not measured yet."
-    lines = [
-        "| method | overall | many | medium | few | trained numbers | of backbone | stored | image draws | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name in runs[0]["rows"]:
-        rows = [run["rows"][name] for run in runs]
-        row, parameters = rows[0], rows[0]["trainable_parameters"]
-        share = row["share_of_backbone"] if "share_of_backbone" in row else parameters / backbone_parameters(runs[0])
-        cells = [
-            *(spread(100 * one["metrics"][measure] for one in rows) for measure in MEASURES),
-            f"{parameters:,}",
-            f"{100 * share:.1f} %",
-            f"{row['stored_bytes'] / 2**20:.2f} MiB",
-            f"{row['image_draws']:,}" if "image_draws" in row else "features once",
-            spread(one["seconds"] / 60 for one in rows),
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    first = runs[0]
-    seeds = ", ".join(str(run["seed"]) for run in runs)
-    lines += [
-        "",
-        f"{first['what']}; groups: {first['rows']['LPT']['metrics']['boundaries']}. Seeds {seeds}"
-        f"{' (mean ± standard deviation)' if len(runs) > 1 else ''}. {first['hardware']}; torch "
-        f"{first['versions']['torch']}, timm {first['versions']['timm']}; {first['date']}. "
-        f"Command: `{first['command']}`.",
-    ]
-    return "\n".join(lines)
-
-
 def demo() -> str:
     """The embedded demo: long-tailed digits, mean and standard deviation over its seeds."""
     path = RESULTS / "demo.json"
@@ -89,7 +54,6 @@ def methods() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "cifar100_lt_128": lambda: cifar(128),
     "demo": demo,
     "methods": methods,
     **compare_tables.TABLES,
@@ -101,12 +65,6 @@ def read(path: Path) -> Result:
     """A result file."""
     result: Result = json.loads(path.read_text(encoding="utf-8"))
     return result
-
-
-def backbone_parameters(run: Result) -> float:
-    """Parameters of the backbone of a run."""
-    lpt = run["rows"]["LPT"]
-    return float(lpt["trainable_parameters"] / lpt["share_of_backbone"])
 
 
 def filled(text: str) -> str:
