@@ -77,9 +77,15 @@ class Rows:
 
 
 def plot_methods_by_count(
-    path: Path, rows: Rows, train_counts: npt.ArrayLike, accuracies: Sequence[FloatArray], groups: ShotGroups
+    path: Path,
+    rows: Rows,
+    class_counts: npt.ArrayLike,
+    accuracies: Sequence[FloatArray],
+    groups: ShotGroups,
+    *,
+    class_size: str,
 ) -> None:
-    """A smoothed line for each method: accuracy of classes against their training images.
+    """A smoothed line for each method: accuracy of classes against their sizes.
 
     The largest classes are at the left, as in the plot of class sizes: methods part at the rare ones, where their names
     stand.
@@ -87,15 +93,16 @@ def plot_methods_by_count(
     Args:
         path: PNG to write.
         rows: the methods.
-        train_counts: training images of each class, [C].
+        class_counts: images of each class, [C].
         accuracies: of each method those of the classes for each of its seeds, [seeds, C]; NaN: not tested.
             A class that a seed has not tested is left out.
         groups: the boundaries of many, medium and few.
+        class_size: which images those are, in words.
 
     Raises:
         RunError: the file cannot be written.
     """
-    counts = np.maximum(np.asarray(train_counts, dtype=np.float64), 0.5)
+    counts = np.maximum(np.asarray(class_counts, dtype=np.float64), 0.5)
     figure = new_figure(11, 5.8)
     axes = figure.subplots()
     plain_axes(axes)
@@ -108,11 +115,11 @@ def plot_methods_by_count(
         _mark_groups(axes, groups, counts)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
         _label_ends(axes, rows, drawn)
-    axis_names(axes, "training images of the class", "accuracy of the class, smoothed over the log of its size")
+    axis_names(axes, class_size, "accuracy of the class, smoothed over the log of its size")
     save(figure, path)
 
 
-def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, boundaries: str) -> None:
+def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, boundaries: str, class_size: str) -> None:
     """A dot for each method in each of four panels: overall, many, medium, few.
 
     Args:
@@ -121,6 +128,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
         means: fractions, [R, 4]; NaN where there is none.
         stds: standard deviations over seeds, [R, 4]; NaN of a single seed.
         boundaries: what many, medium and few mean.
+        class_size: of which images.
 
     Raises:
         RunError: the file cannot be written.
@@ -136,7 +144,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
     for row, label in enumerate(panels[0].get_yticklabels()):
         label.set_fontweight("bold" if row == highlight else "normal")
     figure.suptitle("Accuracy by shot group", x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-    notes = [f"{boundaries} training images; {rows.seeds}", "accuracy in %, each panel on a scale of its own"]
+    notes = [f"{boundaries} {class_size}; {rows.seeds}", "accuracy in %, each panel on a scale of its own"]
     if np.isfinite(stds).any():
         notes.append("line: ± one standard deviation over seeds")
     if highlight is not None:

@@ -215,7 +215,7 @@ def _accuracy_notes(summary: Row) -> list[str]:
 def _plain_notes(summary: Row) -> list[str]:
     notes = [
         "Accuracies in percent.",
-        f"Groups by training images of a class: {summary['boundaries']}; the value of a group is the mean over its "
+        f"Groups by {summary['class_size']}: {summary['boundaries']}; the value of a group is the mean over its "
         "classes.",
     ]
     if len(summary["group_classes"]) == 1:
