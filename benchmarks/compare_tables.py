@@ -15,7 +15,7 @@ Row = dict[str, Any]
 MISSING = "Not measured yet."
 PICTURES = {
     "groups": "Accuracy of every method on many-, medium- and few-shot classes",
-    "accuracy_by_count": "Accuracy of every method against the training images of a class",
+    "accuracy_by_count": "Accuracy of every method against the size of a class",
     "cost": "Accuracy of every method against what it costs",
 }
 
