@@ -327,7 +327,7 @@ def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
         return np.array(values, dtype=np.float64).reshape(len(shown), len(wanted))
 
     means, stds = (table("metrics", GROUP_MEASURES, key) for key in ("mean", "std"))
-    plot_groups(folder / "groups.png", rows, means, stds, summary["boundaries"], summary["class_size"])
+    plot_groups(folder / "groups.png", rows, means, stds, f"{summary['boundaries']} {summary['class_size']}")
     cost = table("cost", ("trained_parameters", "train_seconds"))
     plot_cost(folder / "cost.png", rows, cost, table("metrics", ("few", "overall")))
     classes, counts = len(comparison.class_names), np.stack(list(comparison.train_counts.values())).mean(axis=0)
@@ -335,14 +335,8 @@ def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
         np.stack([class_accuracies(cell.labels, cell.predicted, classes) for cell in comparison.of(method)])
         for method in methods
     ]
-    plot_methods_by_count(
-        folder / "accuracy_by_count.png",
-        rows,
-        counts,
-        accuracies,
-        comparison.groups,
-        class_size=summary["class_size"],
-    )
+    by_count = folder / "accuracy_by_count.png"
+    plot_methods_by_count(by_count, rows, counts, accuracies, comparison.groups, class_size=summary["class_size"])
 
 
 def _say_seeds(rows: Sequence[dict[str, Any]]) -> str:

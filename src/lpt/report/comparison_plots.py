@@ -119,7 +119,7 @@ def plot_methods_by_count(
     save(figure, path)
 
 
-def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, boundaries: str, class_size: str) -> None:
+def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, boundaries: str) -> None:
     """A dot for each method in each of four panels: overall, many, medium, few.
 
     Args:
@@ -127,8 +127,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
         rows: the methods.
         means: fractions, [R, 4]; NaN where there is none.
         stds: standard deviations over seeds, [R, 4]; NaN of a single seed.
-        boundaries: what many, medium and few mean.
-        class_size: of which images.
+        boundaries: what many, medium and few mean, and of which images.
 
     Raises:
         RunError: the file cannot be written.
@@ -144,7 +143,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
     for row, label in enumerate(panels[0].get_yticklabels()):
         label.set_fontweight("bold" if row == highlight else "normal")
     figure.suptitle("Accuracy by shot group", x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-    notes = [f"{boundaries} {class_size}; {rows.seeds}", "accuracy in %, each panel on a scale of its own"]
+    notes = [f"{boundaries}; {rows.seeds}", "accuracy in %, each panel on a scale of its own"]
     if np.isfinite(stds).any():
         notes.append("line: ± one standard deviation over seeds")
     if highlight is not None:
