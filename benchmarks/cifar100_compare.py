@@ -4,6 +4,7 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
     python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
     python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105 --precision bf16
+    python -m benchmarks.cifar100_compare mild-trials --size 96 --share 1 --imbalance 10 --precision bf16
     python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25 --precision bf16
     python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
@@ -12,6 +13,7 @@ training images of each class held out, the rest cut long-tailed; test images ar
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
 (LONG_TRIALS): short trials rank rates, not methods. A recipe's values in `lpt.methods.recipes` are those with the best
 mean of overall and few-shot accuracy in the long trials where the method has some, else in the short ones.
+`mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv).
 `ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and
 finished cells go to docs/results/compare_cifar100_if100_SIZE/. All run unattended: what is finished is kept, the same
 command goes on.
@@ -130,12 +132,18 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt-phase1": (
         "model.prompt_init=tokens train.phase1.lr=2.4e-2",
         f"model.prompt_init=tokens train.phase1.lr=2.4e-2 {_ADAPTER}",
+        f"model.prompt_init=tokens train.phase1.lr=2.4e-2 {_ADAPTER} loss.noise=0.75",
     ),
     "lift": tuple(f"train.phase1.lr={rate}" for rate in ("0.32", "0.08", "0.04")),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4", "train.phase1.lr=1e-4"),
     "vpt-deep": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3"),
 }
 """Settings tried with all draws."""
+
+MILD_TRIALS: dict[str, tuple[str, ...]] = {
+    "lpt": ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
+}
+"""Settings tried with all draws where classes are less uneven."""
 
 ABLATIONS = {
     "lpt": (
@@ -160,6 +168,14 @@ ABLATIONS = {
 }
 """LPT with one part changed at a time: starts, K, M, k, P, loss, sampling, query, phases. The first row is the preset
 itself, its own rate written out."""
+
+STAGES: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
+    "trials": (TRIALS, "compare_trials"),
+    "long-trials": (LONG_TRIALS, "compare_trials"),
+    "mild-trials": (MILD_TRIALS, "compare_mild_trials"),
+    "ablations": (ABLATIONS, "compare_ablations"),
+}
+"""What is tried by each stage but the last, and the table its rows go to."""
 
 
 def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: argparse.Namespace, cut: str) -> None:
@@ -193,7 +209,7 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
                     splits, folder, preset="laptop", method=method, settings=[*own, *settings.split()], console=console
                 )
             one = result.metrics["test"].to_dict()
-            row = {name: one[name] for name in FIELDS if name in one}
+            row = {name: "" if one[name] is None else one[name] for name in FIELDS if name in one}
             row |= {"method": method, "settings": settings, "size": args.size, "draws": draws, "seed": args.seed}
             row |= {"imbalance": cut, "precision": args.precision, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
             row |= {"machine": inspect_machine().describe(), "train_seconds": _seconds(folder)}
@@ -251,7 +267,7 @@ def _seconds(folder: Path) -> float:
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["trials", "long-trials", "ablations", "final"])
+    parser.add_argument("stage", choices=[*STAGES, "final"])
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")
     parser.add_argument("--share", type=float, default=0.5, help="of the preset's draws, in trials")
     parser.add_argument("--methods", nargs="*", default=None, help="default: all of TRIALS; the seven that matter")
@@ -268,9 +284,8 @@ def main() -> None:
         return
     args.precision = args.precision or "fp32"
     splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
-    grids = {"trials": TRIALS, "long-trials": LONG_TRIALS, "ablations": ABLATIONS}
-    table = "compare_ablations" if args.stage == "ablations" else "compare_trials"
-    measure(splits, grids[args.stage], RESULTS / f"{table}.csv", args, f"{args.imbalance:g}")
+    grid, table = STAGES[args.stage]
+    measure(splits, grid, RESULTS / f"{table}.csv", args, f"{args.imbalance:g}")
 
 
 if __name__ == "__main__":

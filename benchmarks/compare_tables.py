@@ -221,7 +221,8 @@ def trials(name: str, size: int) -> Callable[[], str]:
         mixed = len({row["precision"] for row in rows}) > 1
         for row in sorted(rows, key=lambda row: list(METHODS).index(row["method"])):
             settings = f"`{row['settings'].replace('train.', '').replace('model.', '')}`"
-            cells = [*(f"{100 * float(row[one]):.1f}" for one in MEASURES), f"{100 * _chosen_by(row):.1f}"]
+            cells = [*(f"{100 * float(row[one]):.1f}" if row[one] else "–" for one in MEASURES)]
+            cells += [f"{100 * _chosen_by(row):.1f}"]
             if _chosen_by(row) == best[row["method"]]:
                 settings, cells[-1] = f"**{settings}**", f"**{cells[-1]}**"
             settings += f", {int(row['draws']):,} draws" * (len(draws) > 1) + f", {row['precision']}" * mixed
@@ -282,8 +283,8 @@ def _methods(rows: list[dict[str, str]]) -> set[str]:
 
 
 def _chosen_by(row: dict[str, str]) -> float:
-    """Mean of overall and few-shot accuracy, by which settings are chosen."""
-    return (float(row["overall"]) + float(row["few"])) / 2
+    """Mean of overall and few-shot accuracy, by which settings are chosen; overall where no class is few-shot."""
+    return (float(row["overall"]) + float(row["few"] or row["overall"])) / 2
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -301,5 +302,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "posthoc_96": posthoc("posthoc_cifar100_if100_96"),
     "compare_trials": trials("compare_trials", 64),
     "compare_long_trials": trials("compare_trials", 96),
+    "compare_mild_trials": trials("compare_mild_trials", 96),
     "compare_ablations": ablations("compare_ablations"),
 }

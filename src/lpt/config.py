@@ -143,7 +143,9 @@ class LossConfig(Section):
     scale: float = Field(20.0, gt=0, description="Factor s on the cosines; 1 for the logits of a linear head.")
     margin: float = Field(0.1, ge=0, description="a_gcl: taken from the true class's cosine.")
     ldam_margin: float = Field(0.5, ge=0, description="ldam: the largest margin, of the rarest class.")
-    noise: float = Field(0.5, ge=0, description="a_gcl, gcl: strength of the Gaussian cloud.")
+    noise: Auto | Annotated[float, Field(ge=0)] = Field(
+        0.5, description="a_gcl, gcl: strength of the Gaussian cloud. auto: by how uneven the classes are."
+    )
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass spread over all classes (not focal, ldam).")
     gamma_balanced: tuple[float, float] = Field((0.0, 4.0), description="a_gcl: gamma_pos, gamma_neg, balanced batch.")
     gamma_instance: tuple[float, float] = Field((0.5, 8.0), description="a_gcl: gamma_pos, gamma_neg, other batches.")

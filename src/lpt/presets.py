@@ -11,13 +11,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lpt.config import RunConfig, merge, validate
-from lpt.doubtful import doubled_balance, unused_settings
+from lpt.doubtful import LOSS_FIELDS, doubled_balance, unused_settings
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
 from lpt.methods.recipes import method_named
 
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
+PUBLISHED_NOISE = 0.5
+PUBLISHED_IMBALANCE = 100.0
+"""The strength of A-GCL's cloud, and the imbalance factor (n_max / n_min) from which on `auto` takes it."""
 LEAST_EPOCH_STEPS = 100
 """Fewest steps of an epoch of such a preset: a small set needs its steps all the same (docs/results.md: emoji)."""
 
@@ -49,6 +52,7 @@ def laptop() -> dict[str, Any]:
         "backbone": {"name": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"},
         "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
         "model": {"head_init": "class_means", "prompt_init": "tokens", "group_init": "shared"},
+        "loss": {"noise": "auto"},
         "train": {
             "batch_size": 32,
             "phase1": {**phase, "epochs": 8, "lr": 2.4e-2},
@@ -102,6 +106,7 @@ def resolve_auto(
     *,
     train_images: int,
     num_classes: int,
+    imbalance: float,
     blocks: int,
     native_size: tuple[int, int],
     activation_bytes: Callable[[tuple[int, int], int], int],
@@ -117,6 +122,7 @@ def resolve_auto(
         machine: where it will run.
         train_images: images in the training split.
         num_classes: classes C.
+        imbalance: training images of the largest class over those of the smallest.
         blocks: blocks L of the backbone.
         native_size: input size the backbone was trained at, pixels.
         activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
@@ -148,6 +154,10 @@ def resolve_auto(
         published = train.batch_size if config.model.grouped else config.step_draws // 2
         steps, why = epoch_steps(config.preset, train_images, config.step_draws, published)
         choose(train, "epoch_steps", steps, why)
+    if config.loss.name in LOSS_FIELDS["noise"]:
+        choose(config.loss, "noise", *cloud_noise(imbalance))
+    elif config.loss.noise == "auto":
+        config.loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
     bottleneck = 2 ** max(int(math.log2(max(num_classes / (2 * blocks), 1))), 0)
     choose(config.model, "adapter_size", bottleneck, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it")
     size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
@@ -184,3 +194,14 @@ def epoch_steps(preset: str, train_images: int, step_draws: int, published_batch
     if steps < LEAST_EPOCH_STEPS:
         return LEAST_EPOCH_STEPS, f"n / {step_draws} is {steps}: a small set needs its steps all the same"
     return steps, f"n / {step_draws}: an epoch draws n images, over all streams"
+
+
+def cloud_noise(imbalance: float) -> tuple[float, str]:
+    """Strength of the Gaussian cloud for an imbalance factor, and why.
+
+    delta of A-GCL (eq. 7) is 1 for the rarest class however mild the imbalance; times log(imbalance) / log(100) it is
+    as log n_c says, so that evenly filled classes are not made up for twice (docs/results.md has what that gives).
+    """
+    share = min(math.log(imbalance) / math.log(PUBLISHED_IMBALANCE), 1.0)
+    noise = round(PUBLISHED_NOISE * share, 3)
+    return noise, f"the imbalance factor is {imbalance:.4g}; {PUBLISHED_NOISE:g} from {PUBLISHED_IMBALANCE:g} on"

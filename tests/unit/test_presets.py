@@ -22,6 +22,7 @@ def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> R
     options: dict[str, Any] = dict(
         train_images=10_847,
         num_classes=100,
+        imbalance=100.0,
         blocks=12,
         native_size=(224, 224),
         activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
@@ -98,6 +99,24 @@ def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None
     assert resolve({"preset": "laptop"}, train_images=images).config.train.epoch_steps == steps
 
 
+@pytest.mark.parametrize(
+    ("imbalance", "noise"), [(100.0, 0.5), (1000.0, 0.5), (10.0, 0.25), (50.0, 0.425), (2.0, 0.075), (1.0, 0.0)]
+)
+def test_the_cloud_of_laptop_goes_by_the_log_of_the_imbalance(imbalance: float, noise: float) -> None:
+    """So that the rarest class of a mild tail is not made up for as much as that of a long one; by hand."""
+    result = resolve({"preset": "laptop"}, imbalance=imbalance)
+    assert result.config.loss.noise == noise
+    assert any(reason.startswith(f"noise {noise}: ") for reason in result.reasons)
+    assert resolve({"preset": "paper"}, imbalance=imbalance).config.loss.noise == 0.5
+
+
+def test_a_loss_without_a_cloud_says_nothing_of_it() -> None:
+    """`auto` becomes a number all the same: a saved configuration is resolved."""
+    result = resolve({"preset": "laptop", "loss": {"name": "cross_entropy"}}, imbalance=10.0)
+    assert result.config.loss.noise == 0.5
+    assert not any("noise" in reason for reason in result.reasons)
+
+
 # --- precedence -------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +124,7 @@ def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None
 def test_a_users_value_beats_the_preset(preset: str) -> None:
     """Whatever a preset sets can be set otherwise, one field without the rest of its section."""
     for path, value in leaves(PRESETS[preset]()).items():
-        words = {"name": "other", "optimizer": "sgd", "schedule": "epoch"}
+        words: dict[str, Any] = {"name": "other", "optimizer": "sgd", "schedule": "epoch", "noise": 0.25}
         words |= dict.fromkeys(("head_init", "prompt_init", "group_init"), "random")
         changed = words.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
         wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
@@ -169,11 +188,12 @@ def test_what_the_user_chose_is_not_resolved() -> None:
     """`auto` fills gaps, it never overrules."""
     runtime = {"device": "cpu", "precision": "fp32", "threads": 1, "workers": 3}
     train = {"micro_batch": 7, "epoch_steps": 5}
-    values = {"preset": "laptop", "runtime": runtime, "train": train, "data": {"cache": False}, "image": {"size": 64}}
-    result = resolve(values)
+    sections = {"data": {"cache": False}, "image": {"size": 64}, "loss": {"noise": 0.3}}
+    result = resolve({"preset": "laptop", "runtime": runtime, "train": train, **sections})
     assert result.reasons == []
     assert result.config.runtime.model_dump(include=set(runtime)) == runtime
     assert result.config.train.model_dump(include=set(train)) == train
+    assert result.config.loss.noise == 0.3
 
 
 def test_memory_bounds_the_micro_batch_and_the_cache() -> None:

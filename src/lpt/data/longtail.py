@@ -20,6 +20,9 @@ from lpt.randomness import permutation
 _CUT, _VALIDATION, _HOLD_OUT = 1, 2, 3
 """What a random choice is for: each has draws of its own."""
 
+CLASS_SIZE = "training images of a class, held-out ones included"
+"""What shot groups go by, in words: what was cut from the training images for validation or testing counts as well."""
+
 
 @dataclass(frozen=True)
 class ShotGroups:

@@ -52,7 +52,8 @@ def draws_as(base: RunConfig, *, sampling: str, **phase: Any) -> Values:
 
 def _plain_loss(name: str, **values: Any) -> Values:
     """A loss on the logits of a linear head, with nothing else added."""
-    return {"name": name, "scale": 1.0, "label_smoothing": 0.0, "dropout": 0.0, "reweighting": "none", **values}
+    nothing = {"label_smoothing": 0.0, "dropout": 0.0, "noise": 0.5, "reweighting": "none"}
+    return {"name": name, "scale": 1.0, **nothing, **values}
 
 
 def _model(**values: Any) -> Values:

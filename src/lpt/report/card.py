@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.methods.recipes import METHODS
 from lpt.pack import Method, PackInfo
@@ -87,7 +88,7 @@ def method_line(method: Method) -> str:
 def _table(measured: dict[str, Metrics]) -> list[str]:
     first = next(iter(measured.values()))
     rows = [
-        f"Accuracy in percent; groups by training images of a class: {first.boundaries}.",
+        f"Accuracy in percent; groups by {CLASS_SIZE}: {first.boundaries}.",
         "",
         "| split | images | overall | mean per class | many | medium | few |",
         "|---|---|---|---|---|---|---|",

@@ -126,16 +126,6 @@ class Comparison:
         """Readable name of a method."""
         return self.titles.get(method, method)
 
-    @property
-    def class_size(self) -> str:
-        """What shot groups go by, in words."""
-        whole = {seed: int(counts.sum()) for seed, counts in self.train_counts.items()}
-        return (
-            "training images of a class"
-            if whole == self.train_images
-            else "images of a class before some were held out"
-        )
-
     def of(self, method: str) -> list[Cell]:
         """Finished cells of a method, by seed."""
         return sorted((cell for cell in self.cells if cell.method == method), key=lambda cell: cell.seed)
@@ -156,7 +146,6 @@ def summarise(comparison: Comparison, *, resamples: int = 2000) -> dict[str, Any
         "reference": comparison.reference,
         "seeds": seeds,
         "boundaries": comparison.groups.describe(),
-        "class_size": comparison.class_size,
         "group_classes": [list(one) for one in group_classes],
         "classes": len(comparison.class_names),
         "train_images": {str(seed): count for seed, count in sorted(comparison.train_images.items())},
@@ -327,7 +316,7 @@ def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
         return np.array(values, dtype=np.float64).reshape(len(shown), len(wanted))
 
     means, stds = (table("metrics", GROUP_MEASURES, key) for key in ("mean", "std"))
-    plot_groups(folder / "groups.png", rows, means, stds, f"{summary['boundaries']} {summary['class_size']}")
+    plot_groups(folder / "groups.png", rows, means, stds, summary["boundaries"])
     cost = table("cost", ("trained_parameters", "train_seconds"))
     plot_cost(folder / "cost.png", rows, cost, table("metrics", ("few", "overall")))
     classes, counts = len(comparison.class_names), np.stack(list(comparison.train_counts.values())).mean(axis=0)
@@ -336,7 +325,7 @@ def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
         for method in methods
     ]
     by_count = folder / "accuracy_by_count.png"
-    plot_methods_by_count(by_count, rows, counts, accuracies, comparison.groups, class_size=summary["class_size"])
+    plot_methods_by_count(by_count, rows, counts, accuracies, comparison.groups)
 
 
 def _say_seeds(rows: Sequence[dict[str, Any]]) -> str:

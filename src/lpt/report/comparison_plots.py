@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lpt.data.longtail import ShotGroups
+from lpt.data.longtail import CLASS_SIZE, ShotGroups
 from lpt.report.label_places import Label, place_labels
 from lpt.report.plots import log_counts, running_mean
 from lpt.report.style import (
@@ -82,8 +82,6 @@ def plot_methods_by_count(
     class_counts: npt.ArrayLike,
     accuracies: Sequence[FloatArray],
     groups: ShotGroups,
-    *,
-    class_size: str,
 ) -> None:
     """A smoothed line for each method: accuracy of classes against their sizes.
 
@@ -93,11 +91,10 @@ def plot_methods_by_count(
     Args:
         path: PNG to write.
         rows: the methods.
-        class_counts: images of each class, [C].
+        class_counts: images of each class, [C], held-out ones included.
         accuracies: of each method those of the classes for each of its seeds, [seeds, C]; NaN: not tested.
             A class that a seed has not tested is left out.
         groups: the boundaries of many, medium and few.
-        class_size: which images those are, in words.
 
     Raises:
         RunError: the file cannot be written.
@@ -115,7 +112,7 @@ def plot_methods_by_count(
         _mark_groups(axes, groups, counts)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
         _label_ends(axes, rows, drawn)
-    axis_names(axes, class_size, "accuracy of the class, smoothed over the log of its size")
+    axis_names(axes, CLASS_SIZE, "accuracy of the class, smoothed over the log of its size")
     save(figure, path)
 
 
@@ -127,7 +124,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
         rows: the methods.
         means: fractions, [R, 4]; NaN where there is none.
         stds: standard deviations over seeds, [R, 4]; NaN of a single seed.
-        boundaries: what many, medium and few mean, and of which images.
+        boundaries: what many, medium and few mean.
 
     Raises:
         RunError: the file cannot be written.
@@ -143,7 +140,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
     for row, label in enumerate(panels[0].get_yticklabels()):
         label.set_fontweight("bold" if row == highlight else "normal")
     figure.suptitle("Accuracy by shot group", x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-    notes = [f"{boundaries}; {rows.seeds}", "accuracy in %, each panel on a scale of its own"]
+    notes = [f"{boundaries} {CLASS_SIZE}; {rows.seeds}", "accuracy in %, each panel on a scale of its own"]
     if np.isfinite(stds).any():
         notes.append("line: ± one standard deviation over seeds")
     if highlight is not None:

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lpt.data.longtail import CLASS_SIZE
 from lpt.data.wording import counted
 from lpt.report.tables import MISSING
 
@@ -215,8 +216,7 @@ def _accuracy_notes(summary: Row) -> list[str]:
 def _plain_notes(summary: Row) -> list[str]:
     notes = [
         "Accuracies in percent.",
-        f"Groups by {summary['class_size']}: {summary['boundaries']}; the value of a group is the mean over its "
-        "classes.",
+        f"Groups by {CLASS_SIZE}: {summary['boundaries']}; the value of a group is the mean over its classes.",
     ]
     if len(summary["group_classes"]) == 1:
         many, medium, few = summary["group_classes"][0]

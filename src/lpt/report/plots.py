@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lpt.data.longtail import ShotGroups
+from lpt.data.longtail import CLASS_SIZE, ShotGroups
 from lpt.data.manifest import IntArray
 from lpt.data.wording import counted
 from lpt.report.group_plot import plot_group_use
@@ -73,7 +73,7 @@ def plot_accuracy_by_count(
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     else:
         say_empty(axes, "no class has test images")
-    axis_names(axes, "training images of the class", "accuracy of the class")
+    axis_names(axes, CLASS_SIZE, "accuracy of the class")
     save(figure, path)
 
 

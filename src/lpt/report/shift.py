@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lpt.data.longtail import CLASS_SIZE
 from lpt.data.wording import counted, shorten
 from lpt.evaluation.corruptions import CORRUPTIONS
 from lpt.evaluation.metrics import ACCURACIES, Metrics
@@ -139,7 +140,7 @@ def _table(title: str, first: str) -> Table:
 def _notes(metrics: Metrics) -> Padding:
     many, medium, few = metrics.group_classes
     lines = [
-        f"Training images of a class: {metrics.boundaries}.",
+        f"Groups by {CLASS_SIZE}: {metrics.boundaries}.",
         "The value of a group is the mean over its classes. Drop: 1 - shifted / clean.",
         f"Tested: {metrics.images:,} images; {many:,} many, {medium:,} medium, {few:,} few-shot classes.",
     ]

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import ClassResult, Metrics
 from lpt.files import write_text
 
@@ -95,7 +96,7 @@ def _notes(rows: Mapping[str, Sequence[Metrics]]) -> Padding:
     classes = {one.group_classes for one in every}
     images = {one.images for one in every}
     lines = [
-        f"Training images of a class: {' or '.join(boundaries)}.",
+        f"Groups by {CLASS_SIZE}: {' or '.join(boundaries)}.",
         "The value of a group is the mean over its classes.",
     ]
     if len(classes) == len(images) == 1:

@@ -115,6 +115,7 @@ def _put_together(
         machine,
         train_images=len(splits.train),
         num_classes=len(splits.class_names),
+        imbalance=imbalance_factor(splits.counts_before_cut),
         blocks=backbone.depth,
         native_size=backbone.image_size,
         activation_bytes=backbone.training_bytes,

@@ -326,7 +326,7 @@ def build_objective(model: Classifier, images: LabelledImages, config: RunConfig
 
 def new_loss(settings: LossConfig, counts: list[int], stream: str) -> LongTailedLoss:
     """The classification loss of a stream."""
-    s, weights = settings, None
+    s, weights, noise = settings, None, float(settings.noise)
     if s.reweighting == "inverse_frequency":
         weights = inverse_frequency_weights(counts)
     elif s.reweighting == "effective_number":
@@ -335,10 +335,10 @@ def new_loss(settings: LossConfig, counts: list[int], stream: str) -> LongTailed
         case "a_gcl":
             gammas = s.gamma_balanced if stream == "balanced" else s.gamma_instance
             return AsymmetricGCL(
-                counts, *gammas, s.scale, s.margin, s.noise, s.label_smoothing, class_weights=weights
+                counts, *gammas, s.scale, s.margin, noise, s.label_smoothing, class_weights=weights
             )  # fmt: skip
         case "gcl":
-            return GCL(counts, s.scale, s.noise, s.label_smoothing, class_weights=weights)
+            return GCL(counts, s.scale, noise, s.label_smoothing, class_weights=weights)
         case "focal":
             return Focal(counts, s.scale, s.focal_gamma, class_weights=weights)
         case "ldam":
