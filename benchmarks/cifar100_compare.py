@@ -75,6 +75,7 @@ def _rates(first: float, share: float = 0.5) -> str:
 _PLAIN_RATES = _rates(4e-3)
 RANDOM = f"model.prompt_init=random model.group_init=random {_PLAIN_RATES}"
 _SHARED = "model.prompt_init=random model.group_init=shared"
+_PHASE1 = "model.prompt_init=tokens train.phase1.lr"
 _TOKENS = "model.prompt_init=tokens model.group_init=shared"
 TRIALS: dict[str, tuple[str, ...]] = {
     "fine-tuning": _FINE_TUNING,
@@ -130,9 +131,14 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(2.4e-2)} {LOGIT_ADJUSTED}",
     ),
     "lpt-phase1": (
-        "model.prompt_init=tokens train.phase1.lr=2.4e-2",
-        f"model.prompt_init=tokens train.phase1.lr=2.4e-2 {_ADAPTER}",
-        f"model.prompt_init=tokens train.phase1.lr=2.4e-2 {_ADAPTER} loss.noise=0.75",
+        f"{_PHASE1}=2.4e-2",
+        f"{_PHASE1}=2.4e-2 {_ADAPTER}",
+        f"{_PHASE1}=2.4e-2 {_ADAPTER} loss.noise=0.75",
+        f"{_PHASE1}=1.2e-2",
+        f"{_PHASE1}=4.8e-2",
+        f"{_PHASE1}=2.4e-2 loss.scale=30",
+        f"{_PHASE1}=2.4e-2 loss.label_smoothing=0",
+        f"{_PHASE1}=2.4e-2 loss.margin=0",
     ),
     "lift": tuple(f"train.phase1.lr={rate}" for rate in ("0.32", "0.08", "0.04")),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4", "train.phase1.lr=1e-4"),
