@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cifar100_compare import rows_in
-from benchmarks.performance_tables import MEASURES, RESULTS, rows_of
+from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, rows_of
 from lpt.methods.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
 
 Row = dict[str, Any]
-MISSING = "Not measured yet."
 PICTURES = {
     "groups": "Accuracy of every method on many-, medium- and few-shot classes",
     "accuracy_by_count": "Accuracy of every method against the size of a class",

@@ -12,6 +12,7 @@ from benchmarks.scale.table import cost_table, growth_table
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 MEASURES = ("overall", "many", "medium", "few")
+MISSING = "Not measured yet."
 
 Result = dict[str, Any]
 
@@ -22,7 +23,7 @@ def from_file(name: str, table: Callable[[Result], list[str]]) -> Callable[[], s
     def made() -> str:
         path = RESULTS / f"{name}.json"
         if not path.exists():
-            return "Not measured yet."
+            return MISSING
         result: Result = json.loads(path.read_text(encoding="utf-8"))
         return "\n".join([*table(result), "", origin(result, path.name)])
 

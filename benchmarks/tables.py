@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import compare_tables, performance_tables
-from benchmarks.performance_tables import MEASURES, RESULTS, Result, spread
+from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, Result, spread
 from lpt.methods.recipes import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ def demo() -> str:
     """The embedded demo: long-tailed digits, mean and standard deviation over its seeds."""
     path = RESULTS / "demo.json"
     if not path.exists():
-        return "Not measured yet."
+        return MISSING
     result = read(path)
     lines = ["| method | overall | many | medium | few | trained numbers | stored |", "|---|---|---|---|---|---|---|"]
     for name, rows in result["rows"].items():
