@@ -144,7 +144,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4", "train.phase1.lr=1e-4"),
     "vpt-deep": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3"),
     "bias": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=4e-3"),
-    "lora": ("train.phase1.lr=1e-3", "train.phase1.lr=2e-3", "train.phase1.lr=5e-4"),
+    "lora": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=4e-3"),
 }
 """Settings tried with all draws."""
 
