@@ -143,8 +143,8 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "lift": tuple(f"train.phase1.lr={rate}" for rate in ("0.32", "0.08", "0.04")),
     "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4", "train.phase1.lr=1e-4"),
     "vpt-deep": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3"),
-    "bias": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=4e-3"),
-    "lora": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=4e-3"),
+    "bias": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=5e-4"),
+    "lora": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=5e-4"),
 }
 """Settings tried with all draws."""
 
