@@ -149,7 +149,14 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
 """Settings tried with all draws."""
 
 MILD_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
+    "lpt": (
+        "loss.noise=0.5",
+        "loss.noise=0.25",
+        "loss.noise=0.5 loss.instance_weight=2",
+        f"loss.noise=0.25 {_ADAPTER}",
+    ),
+    "lpt-phase1": ("loss.noise=0.25", f"loss.noise=0.25 {_ADAPTER}"),
+    "lift": ("train.phase1.lr=0.08",),
 }
 """Settings tried with all draws where classes are less uneven."""
 
