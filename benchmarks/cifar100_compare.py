@@ -5,6 +5,7 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
     python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
     python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105 --precision bf16
     python -m benchmarks.cifar100_compare mild-trials --size 96 --share 1 --imbalance 10 --precision bf16
+    python -m benchmarks.cifar100_compare adapter-trials --size 96 --share 1 --imbalance 10 --precision bf16
     python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25 --precision bf16
     python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
 
@@ -13,7 +14,8 @@ training images of each class held out, the rest cut long-tailed; test images ar
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
 (LONG_TRIALS): short trials rank rates, not methods. A recipe's values in `lpt.methods.recipes` are those with the best
 mean of overall and few-shot accuracy in the long trials where the method has some, else in the short ones.
-`mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv).
+`mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv), `adapter-trials`
+where adapters beside the prompts pay (ADAPTER_TRIALS, docs/results/compare_adapter_trials.csv).
 `ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and
 finished cells go to docs/results/compare_cifar100_if100_SIZE/. All run unattended: what is finished is kept, the same
 command goes on.
@@ -149,16 +151,17 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
 """Settings tried with all draws."""
 
 MILD_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (
-        "loss.noise=0.5",
-        "loss.noise=0.25",
-        "loss.noise=0.5 loss.instance_weight=2",
-        f"loss.noise=0.25 {_ADAPTER}",
-    ),
-    "lpt-phase1": ("loss.noise=0.25", f"loss.noise=0.25 {_ADAPTER}"),
-    "lift": ("train.phase1.lr=0.08",),
+    "lpt": ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
 }
 """Settings tried with all draws where classes are less uneven."""
+
+_WITHOUT, _WITH = "model.adapter_size=0", _ADAPTER
+ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
+    "lpt": (_WITHOUT, _WITH, f"{_WITH} model.adapter_size=16"),
+    "lpt-phase1": (_WITHOUT, _WITH),
+    "lift": ("train.phase1.lr=0.08",),
+}
+"""Adapters beside the prompts, tried with all draws at several imbalance factors and sizes."""
 
 ABLATIONS = {
     "lpt": (
@@ -188,6 +191,7 @@ STAGES: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "trials": (TRIALS, "compare_trials"),
     "long-trials": (LONG_TRIALS, "compare_trials"),
     "mild-trials": (MILD_TRIALS, "compare_mild_trials"),
+    "adapter-trials": (ADAPTER_TRIALS, "compare_adapter_trials"),
     "ablations": (ABLATIONS, "compare_ablations"),
 }
 """What is tried by each stage but the last, and the table its rows go to."""
