@@ -34,7 +34,7 @@ from typing import Any
 from rich.console import Console
 
 import lpt
-from benchmarks.cifar100_cuts import CIFAR100, open_cifar
+from benchmarks.cifar100_cuts import CIFAR100, LARGEST, open_cifar
 from benchmarks.comparison_cells import RESULTS, run_comparison
 from lpt.data.manifest import Splits
 from lpt.files import write_text
@@ -211,12 +211,12 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
     keys = ("method", "settings", "size", "draws", "imbalance", "seed", "precision")
     done = {tuple(row[key] for key in keys) for row in rows_in(file)}
     steps = max(round(args.share * epoch_steps("laptop", len(splits.train), 64, 32)[0]), 1)
-    draws = str(64 * 12 * steps)
+    draws, cut_name = str(64 * 12 * steps), cut.replace(", n_max ", "_max")
     for method in args.methods or grid:
         for settings in grid[method]:
             if (method, settings, str(args.size), draws, cut, str(args.seed), args.precision) in done:
                 continue
-            runs = f"trials_{args.size}_{draws}_if{cut}_seed{args.seed}_{args.precision}_{_recipe(method)}"
+            runs = f"trials_{args.size}_{draws}_if{cut_name}_seed{args.seed}_{args.precision}_{_recipe(method)}"
             folder = args.runs / runs / method / settings.replace(" ", "+").replace("train.phase1.", "")
             console.rule(f"{METHODS[method].title}: {settings}")
             if (folder / "config.yaml").exists():
@@ -294,6 +294,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the trials")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help=PRECISION)
     parser.add_argument("--imbalance", type=float, default=100)
+    parser.add_argument("--largest-class", type=int, default=LARGEST, help="images of it, in trials")
     parser.add_argument("--set", action="append", default=[], metavar="[METHOD:]A.B=C")
     parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -302,9 +303,12 @@ def main() -> None:
         final(args)
         return
     args.precision = args.precision or "fp32"
-    splits = open_cifar(args.source, imbalance=args.imbalance, development=True, seed=args.seed)
+    splits = open_cifar(
+        args.source, imbalance=args.imbalance, development=True, seed=args.seed, largest_class=args.largest_class
+    )
     grid, table = STAGES[args.stage]
-    measure(splits, grid, RESULTS / f"{table}.csv", args, f"{args.imbalance:g}")
+    cut = f"{args.imbalance:g}" + f", n_max {args.largest_class}" * (args.largest_class != LARGEST)
+    measure(splits, grid, RESULTS / f"{table}.csv", args, cut)
 
 
 if __name__ == "__main__":
