@@ -150,15 +150,18 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
 }
 """Settings tried with all draws."""
 
+WITHOUT_ADAPTERS = "model.adapter_size=0"
 MILD_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
+    "lpt": tuple(
+        f"{one} {WITHOUT_ADAPTERS}"
+        for one in ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
+    )
 }
 """Settings tried with all draws where classes are less uneven."""
 
-_WITHOUT, _WITH = "model.adapter_size=0", _ADAPTER
 ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (_WITHOUT, _WITH, f"{_WITH} model.adapter_size=16"),
-    "lpt-phase1": (_WITHOUT, _WITH),
+    "lpt": (WITHOUT_ADAPTERS, _ADAPTER, f"{_ADAPTER} model.adapter_size=16"),
+    "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTER),
     "lift": ("train.phase1.lr=0.08",),
 }
 """Adapters beside the prompts, tried with all draws at several imbalance factors and sizes."""

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.cifar100_compare import rows_in
+from benchmarks.cifar100_compare import WITHOUT_ADAPTERS, rows_in
+from benchmarks.cifar100_cuts import LARGEST
 from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, rows_of
 from lpt.methods.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
@@ -242,6 +243,56 @@ def trials(name: str, size: int) -> Callable[[], str]:
     return made
 
 
+def adapters(name: str) -> Callable[[], str]:
+    """Rows with adapters beside the prompts, each under the one of the same method, cut and size without."""
+
+    def made() -> str:
+        rows = rows_in(RESULTS / f"{name}.csv")
+        if not rows:
+            return MISSING
+        trial = ("imbalance", "size", "draws", "seed", "method")
+        plain = {tuple(row[key] for key in trial): row for row in rows if row["settings"] == WITHOUT_ADAPTERS}
+        order = list(METHODS)
+        shown = []
+        for row in sorted(rows, key=lambda row: (_cut_order(row), int(row["size"]), order.index(row["method"]))):
+            beside = plain.get(tuple(row[key] for key in trial))
+            cells = [f"{100 * float(row[one]):.1f}" if row[one] else "–" for one in MEASURES]
+            cells += [_change(row, beside, one) for one in MEASURES]
+            what = [_imbalance(row), f"{row['size']}x{row['size']}, {int(row['draws']):,}", row["seed"]]
+            shown.append([*what, METHODS[row["method"]].title, _adapter(row), *cells])
+        heading = ["cut", "pixels, draws", "seed", "method", "adapters", *MEASURES]
+        heading += [f"{one}: change" for one in MEASURES]
+        dates = sorted({row["date"] for row in rows})
+        source = (
+            f"Development cuts, n_max {LARGEST} unless said; {_machines(rows)}; "
+            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Raw: [results/{name}.csv](results/{name}.csv)."
+        )
+        return "\n".join([*rows_of(heading, shown), "", source])
+
+    return made
+
+
+def _cut_order(row: dict[str, str]) -> tuple[int, int]:
+    """Long tails first, cuts with a small largest class last."""
+    imbalance, _, largest = row["imbalance"].partition(", n_max ")
+    return -int(largest or LARGEST), -int(imbalance)
+
+
+def _change(row: dict[str, str], other: dict[str, str] | None, measure: str) -> str:
+    """Points that a row has more than another; a dash where there is no other, or no class of the kind."""
+    if other is None or other is row or not row[measure]:
+        return "–"
+    return f"{100 * (float(row[measure]) - float(other[measure])):+.1f}".replace("-", "−")
+
+
+def _adapter(row: dict[str, str]) -> str:
+    """What stands beside the MLPs in a row of `adapter-trials`: LIFT's rule gives 4 numbers for 100 classes."""
+    if row["settings"] == WITHOUT_ADAPTERS:
+        return "none"
+    size = row["settings"].rpartition("model.adapter_size=")[2]
+    return f"{size} numbers" if size.isdigit() else "4 numbers"
+
+
 def ablations(name: str) -> Callable[[], str]:
     """Rows of LPT with a part changed, and what each loses or gains by it against the first row, the preset."""
 
@@ -254,8 +305,8 @@ def ablations(name: str) -> Callable[[], str]:
             changed = row["settings"].replace("train.", "").replace("model.", "")
             changed = f"{METHODS[row['method']].title}: " * (row["method"] != first["method"]) + f"`{changed}`"
             cells = [f"{100 * float(row[one]):.1f}" for one in MEASURES]
-            lost = [f"{100 * (float(row[one]) - float(first[one])):+.1f}".replace("-", "−") for one in MEASURES]
-            shown.append(["as the preset", *cells, *["–"] * len(lost)] if row is first else [changed, *cells, *lost])
+            lost = [_change(row, first, one) for one in MEASURES]
+            shown.append(["as the preset" if row is first else changed, *cells, *lost])
         heading = ["changed", *MEASURES, *(f"{one}: change" for one in MEASURES)]
         draws, seed = int(first["draws"]), first["seed"]
         source = (
@@ -302,5 +353,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_trials": trials("compare_trials", 64),
     "compare_long_trials": trials("compare_trials", 96),
     "compare_mild_trials": trials("compare_mild_trials", 96),
+    "compare_adapter_trials": adapters("compare_adapter_trials"),
     "compare_ablations": ablations("compare_ablations"),
 }

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lpt.config import RunConfig, merge, validate
+from lpt.data.longtail import imbalance_factor
+from lpt.data.manifest import IntArray
+from lpt.data.wording import counted
 from lpt.doubtful import LOSS_FIELDS, doubled_balance, unused_settings
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
@@ -21,6 +24,8 @@ LAPTOP_EPOCH_DRAWS = 50_000
 PUBLISHED_NOISE = 0.5
 PUBLISHED_IMBALANCE = 100.0
 """The strength of A-GCL's cloud, and the imbalance factor (n_max / n_min) from which on `auto` takes it."""
+LEAST_FOR_ADAPTERS = 9
+"""Images of the rarest class from which on `auto` puts adapters beside prompts (docs/results.md: adapters)."""
 LEAST_EPOCH_STEPS = 100
 """Fewest steps of an epoch of such a preset: a small set needs its steps all the same (docs/results.md: emoji)."""
 
@@ -51,14 +56,17 @@ def laptop() -> dict[str, Any]:
     return {
         "backbone": {"name": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"},
         "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
-        "model": {"head_init": "class_means", "prompt_init": "tokens", "group_init": "shared"},
+        "model": {
+            "head_init": "class_means", "prompt_init": "tokens", "group_init": "shared",
+            "adapter_size": "auto", "adapter_norm": True, "adapter_scale": None,
+        },
         "loss": {"noise": "auto"},
         "train": {
             "batch_size": 32,
             "phase1": {**phase, "epochs": 8, "lr": 2.4e-2},
             "phase2": {**phase, "epochs": 4, "lr": 3e-3},
         },
-    }
+    }  # fmt: skip
 
 
 PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": paper}
@@ -105,8 +113,7 @@ def resolve_auto(
     machine: Machine,
     *,
     train_images: int,
-    num_classes: int,
-    imbalance: float,
+    class_counts: IntArray,
     blocks: int,
     native_size: tuple[int, int],
     activation_bytes: Callable[[tuple[int, int], int], int],
@@ -121,8 +128,7 @@ def resolve_auto(
         config: checked configuration.
         machine: where it will run.
         train_images: images in the training split.
-        num_classes: classes C.
-        imbalance: training images of the largest class over those of the smallest.
+        class_counts: training images of each class before any are held out, [C].
         blocks: blocks L of the backbone.
         native_size: input size the backbone was trained at, pixels.
         activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
@@ -155,11 +161,10 @@ def resolve_auto(
         steps, why = epoch_steps(config.preset, train_images, config.step_draws, published)
         choose(train, "epoch_steps", steps, why)
     if config.loss.name in LOSS_FIELDS["noise"]:
-        choose(config.loss, "noise", *cloud_noise(imbalance))
+        choose(config.loss, "noise", *cloud_noise(imbalance_factor(class_counts)))
     elif config.loss.noise == "auto":
         config.loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
-    bottleneck = 2 ** max(int(math.log2(max(num_classes / (2 * blocks), 1))), 0)
-    choose(config.model, "adapter_size", bottleneck, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it")
+    choose(config.model, "adapter_size", *adapter_bottleneck(config, class_counts, blocks))
     size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
     per_image = activation_bytes(size, 2 if runtime.precision == "bf16" else 4)
     room = max(1, int(machine.memory_bytes * 0.6 / per_image))
@@ -205,3 +210,17 @@ def cloud_noise(imbalance: float) -> tuple[float, str]:
     share = min(math.log(imbalance) / math.log(PUBLISHED_IMBALANCE), 1.0)
     noise = round(PUBLISHED_NOISE * share, 3)
     return noise, f"the imbalance factor is {imbalance:.4g}; {PUBLISHED_NOISE:g} from {PUBLISHED_IMBALANCE:g} on"
+
+
+def adapter_bottleneck(config: RunConfig, class_counts: IntArray, blocks: int) -> tuple[int, str]:
+    """Size of the adapters' bottleneck for the training images of each class [C], and why.
+
+    The size is LIFT's (Shi et al., ICML 2024). A class of a handful of images, which class-balanced batches repeat, is
+    learnt by heart with them: beside prompts there are none then (docs/results.md has what they give and cost).
+    """
+    rarest = int(class_counts[class_counts > 0].min())
+    if config.model.prompts != "none" and rarest < LEAST_FOR_ADAPTERS:
+        has = f"the rarest class has {counted(rarest, 'image')}"
+        return 0, f"{has}; beside prompts adapters pay where each has {LEAST_FOR_ADAPTERS} or more"
+    size = 2 ** max(int(math.log2(max(len(class_counts) / (2 * blocks), 1))), 0)
+    return size, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it"

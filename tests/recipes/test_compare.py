@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
+from lpt.config import RunConfig
 from lpt.errors import ConfigError, RunError
 from lpt.hardware import Machine
 from lpt.methods.recipes import METHODS
@@ -444,10 +445,19 @@ def test_a_stopped_fine_tuning_ends_at_the_same_bytes(
     assert (whole.folder / "pack" / "pack.safetensors").read_bytes() == (folder.pack / "pack.safetensors").read_bytes()
 
 
-def test_settings_of_a_phase_that_is_not_trained_do_not_count() -> None:
-    """A preset may change how LPT trains without making a linear probe another one."""
-    wanted = {"train": {"phase1": {"epochs": 0, "lr": 1.0}, "phase2": {"epochs": 2, "lr": 1.0}}}
-    stored = {"train": {"phase1": {"epochs": 0, "lr": 2.0}, "phase2": {"epochs": 2, "lr": 2.0}}}
-    assert cell_changes(stored, wanted) == ["train.phase2.lr was 2.0, is 1.0"]
-    stored["train"]["phase1"]["epochs"] = 3
-    assert len(cell_changes(stored, wanted)) == 3
+def test_settings_that_do_nothing_in_a_finished_run_do_not_count() -> None:
+    """A preset may change how LPT trains, or what adapters look like, without making a linear probe another one."""
+    config = RunConfig.model_validate(
+        {
+            "train": {"phase1": {"epochs": 0, "lr": 2.0}, "phase2": {"epochs": 2, "lr": 2.0}},
+            "model": {"adapter_size": 0},
+        }
+    )
+    wanted = config.model_dump(mode="json")
+    wanted["train"]["phase1"]["lr"] = wanted["train"]["phase2"]["lr"] = 1.0
+    wanted["model"] |= {"adapter_size": "auto", "adapter_scale": None}
+    assert cell_changes(config, wanted) == ["train.phase2.lr was 2.0, is 1.0"]
+    wanted["model"]["adapter_size"] = 4
+    wanted["train"]["phase1"]["epochs"] = 3
+    changed = [line.split()[0] for line in cell_changes(config, wanted)]
+    assert changed == ["model.adapter_size", "train.phase1.epochs", "train.phase2.lr"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -21,8 +22,7 @@ MAC = Machine("mps", "Apple M2", 8, False, 16 * 2**30, 16 * 2**30)
 def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> Resolved:
     options: dict[str, Any] = dict(
         train_images=10_847,
-        num_classes=100,
-        imbalance=100.0,
+        class_counts=np.linspace(500, 5, 100).astype(np.int64),
         blocks=12,
         native_size=(224, 224),
         activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
@@ -104,15 +104,32 @@ def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None
 )
 def test_the_cloud_of_laptop_goes_by_the_log_of_the_imbalance(imbalance: float, noise: float) -> None:
     """So that the rarest class of a mild tail is not made up for as much as that of a long one; by hand."""
-    result = resolve({"preset": "laptop"}, imbalance=imbalance)
+    counts = np.array([1000, round(1000 / imbalance)])
+    result = resolve({"preset": "laptop"}, class_counts=counts)
     assert result.config.loss.noise == noise
     assert any(reason.startswith(f"noise {noise}: ") for reason in result.reasons)
-    assert resolve({"preset": "paper"}, imbalance=imbalance).config.loss.noise == 0.5
+    assert resolve({"preset": "paper"}, class_counts=counts).config.loss.noise == 0.5
+
+
+@pytest.mark.parametrize(
+    ("method", "rarest", "size"),
+    [("lpt", 8, 0), ("lpt", 9, 4), ("lpt-phase1", 8, 0), ("lpt-phase1", 9, 4), ("lift", 1, 4), ("vpt-deep", 50, 0)],
+)
+def test_adapters_beside_prompts_need_some_images_of_every_class(method: str, rarest: int, size: int) -> None:
+    """100 classes and 12 blocks: 2 ** floor(log2(100 / 24)) is 4; an empty class is none of the rarest."""
+    counts = np.array([*[500] * 98, rarest, 0])
+    result = resolve({"preset": "laptop", "method": method}, class_counts=counts)
+    assert result.config.model.adapter_size == size
+    assert any(reason.startswith(f"adapter_size {size}: ") for reason in result.reasons) == (method != "vpt-deep")
+    assert (
+        resolve({"preset": "laptop", "model": {"adapter_size": 2}}, class_counts=counts).config.model.adapter_size == 2
+    )
+    assert resolve({"preset": "paper"}, class_counts=counts).config.model.adapter_size == 0
 
 
 def test_a_loss_without_a_cloud_says_nothing_of_it() -> None:
     """`auto` becomes a number all the same: a saved configuration is resolved."""
-    result = resolve({"preset": "laptop", "loss": {"name": "cross_entropy"}}, imbalance=10.0)
+    result = resolve({"preset": "laptop", "loss": {"name": "cross_entropy"}}, class_counts=np.array([100, 10]))
     assert result.config.loss.noise == 0.5
     assert not any("noise" in reason for reason in result.reasons)
 
@@ -125,6 +142,7 @@ def test_a_users_value_beats_the_preset(preset: str) -> None:
     """Whatever a preset sets can be set otherwise, one field without the rest of its section."""
     for path, value in leaves(PRESETS[preset]()).items():
         words: dict[str, Any] = {"name": "other", "optimizer": "sgd", "schedule": "epoch", "noise": 0.25}
+        words |= {"adapter_size": 3, "adapter_norm": False, "adapter_scale": 0.2}
         words |= dict.fromkeys(("head_init", "prompt_init", "group_init"), "random")
         changed = words.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
         wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
@@ -188,12 +206,12 @@ def test_what_the_user_chose_is_not_resolved() -> None:
     """`auto` fills gaps, it never overrules."""
     runtime = {"device": "cpu", "precision": "fp32", "threads": 1, "workers": 3}
     train = {"micro_batch": 7, "epoch_steps": 5}
-    sections = {"data": {"cache": False}, "image": {"size": 64}, "loss": {"noise": 0.3}}
+    sections = {"data": {"cache": False}, "image": {"size": 64}, "loss": {"noise": 0.3}, "model": {"adapter_size": 2}}
     result = resolve({"preset": "laptop", "runtime": runtime, "train": train, **sections})
     assert result.reasons == []
     assert result.config.runtime.model_dump(include=set(runtime)) == runtime
     assert result.config.train.model_dump(include=set(train)) == train
-    assert result.config.loss.noise == 0.3
+    assert (result.config.loss.noise, result.config.model.adapter_size) == (0.3, 2)
 
 
 def test_memory_bounds_the_micro_batch_and_the_cache() -> None:

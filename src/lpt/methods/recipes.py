@@ -59,7 +59,8 @@ def _plain_loss(name: str, **values: Any) -> Values:
 def _model(**values: Any) -> Values:
     start = dict.fromkeys(("head_init", "prompt_init", "key_init", "group_init"), "random")
     nothing = {"prompts": "none", "adapter_size": 0, "lora_rank": 0, "weights": "none"}
-    return {**nothing, "head": "linear", **start, **values}
+    adapter = {"adapter_norm": False, "adapter_scale": 0.1}  # AdaptFormer's
+    return {**nothing, "head": "linear", **adapter, **start, **values}
 
 
 def _trained(loss: Values, model: Values, **phase: Any) -> Callable[[RunConfig], Values]:

@@ -10,6 +10,7 @@ from typing import Any
 from lpt.config import RunConfig, leaves, merge, parse_assignments, read_yaml, validate
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
+from lpt.doubtful import unused_fields
 from lpt.errors import ConfigError, DataError
 from lpt.methods.recipes import METHODS, method_named
 from lpt.randomness import seed_of
@@ -145,9 +146,9 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
 
 
-def stored_settings(path: Path) -> dict[str, Any]:
+def stored_settings(path: Path) -> RunConfig:
     """The settings a cell was begun with; a field that the file does not name has its default, as for a resumed run."""
-    return validate(read_yaml(path), origin=str(path)).model_dump(mode="json")
+    return validate(read_yaml(path), origin=str(path))
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
@@ -160,13 +161,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
     }
 
 
-def cell_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def cell_changes(stored: RunConfig, wanted: Mapping[str, Any]) -> list[str]:
     """How the configuration of a trained cell differs from what is wanted now.
 
-    What is still `auto` in `wanted` does not count, nor do the settings of a phase that has no epochs in either.
+    What is still `auto` in `wanted` does not count, nor does what does nothing in the cell.
     """
-    before, now = dict(leaves(stored)), dict(leaves(wanted))
-    phases = ("train.phase1.", "train.phase2.")
-    unused = tuple(phase for phase in phases if before.get(f"{phase}epochs") == now.get(f"{phase}epochs") == 0)
-    said = changes(stored, wanted).items()
-    return [text for path, text in said if now.get(path) != "auto" and not path.startswith(unused)]
+    now, unused = dict(leaves(wanted)), unused_fields(stored)
+    said = changes(stored.model_dump(mode="json"), wanted).items()
+    return [text for path, text in said if now.get(path) != "auto" and path not in unused]
