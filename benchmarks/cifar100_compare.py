@@ -160,7 +160,7 @@ MILD_TRIALS: dict[str, tuple[str, ...]] = {
 """Settings tried with all draws where classes are less uneven."""
 
 ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (WITHOUT_ADAPTERS, _ADAPTER, f"{_ADAPTER} model.adapter_size=16"),
+    "lpt": (WITHOUT_ADAPTERS, _ADAPTER, *(f"{_ADAPTER} model.adapter_size={size}" for size in (1, 16))),
     "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTER),
     "lift": ("train.phase1.lr=0.08",),
 }
