@@ -65,7 +65,9 @@ _RATES = (
     "train.phase1.lr=8e-3",
 )
 _PROMPT_RATES = (*_RATES[1:], "train.phase1.lr=1.6e-2", "train.phase1.lr=3.2e-2")
-_ADAPTER = "model.adapter_size=auto model.adapter_norm=true model.adapter_scale=null"
+WITHOUT_ADAPTERS = "model.adapter_size=0"
+_ADAPTERS = {size: f"model.adapter_size={size} model.adapter_norm=true model.adapter_scale=null" for size in (1, 4, 16)}
+_ADAPTER = _ADAPTERS[4]
 LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
 
 
@@ -150,7 +152,6 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
 }
 """Settings tried with all draws."""
 
-WITHOUT_ADAPTERS = "model.adapter_size=0"
 MILD_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": tuple(
         f"{one} {WITHOUT_ADAPTERS}"
@@ -160,7 +161,7 @@ MILD_TRIALS: dict[str, tuple[str, ...]] = {
 """Settings tried with all draws where classes are less uneven."""
 
 ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (WITHOUT_ADAPTERS, _ADAPTER, *(f"{_ADAPTER} model.adapter_size={size}" for size in (1, 16))),
+    "lpt": (WITHOUT_ADAPTERS, *_ADAPTERS.values()),
     "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTER),
     "lift": ("train.phase1.lr=0.08",),
 }

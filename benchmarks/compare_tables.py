@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cifar100_compare import WITHOUT_ADAPTERS, rows_in
 from benchmarks.cifar100_cuts import LARGEST
 from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, rows_of
+from lpt.data.wording import counted
 from lpt.methods.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
 
@@ -272,10 +274,10 @@ def adapters(name: str) -> Callable[[], str]:
     return made
 
 
-def _cut_order(row: dict[str, str]) -> tuple[int, int]:
+def _cut_order(row: dict[str, str]) -> tuple[int, float]:
     """Long tails first, cuts with a small largest class last."""
     imbalance, _, largest = row["imbalance"].partition(", n_max ")
-    return -int(largest or LARGEST), -int(imbalance)
+    return -int(largest or LARGEST), -float(imbalance)
 
 
 def _change(row: dict[str, str], other: dict[str, str] | None, measure: str) -> str:
@@ -286,11 +288,11 @@ def _change(row: dict[str, str], other: dict[str, str] | None, measure: str) -> 
 
 
 def _adapter(row: dict[str, str]) -> str:
-    """What stands beside the MLPs in a row of `adapter-trials`: LIFT's rule gives 4 numbers for 100 classes."""
+    """What stands beside the MLPs in a row of `adapter-trials`: LIFT has 4 numbers for 100 classes."""
     if row["settings"] == WITHOUT_ADAPTERS:
         return "none"
-    size = row["settings"].rpartition("model.adapter_size=")[2]
-    return f"{size} numbers" if size.isdigit() else "4 numbers"
+    size = re.search(r"model\.adapter_size=(\d+)", row["settings"])
+    return counted(int(size[1]) if size else 4, "number")
 
 
 def ablations(name: str) -> Callable[[], str]:

@@ -137,9 +137,8 @@ def resolve_auto(
         image_folder: whether images are files of their own (worth several readers).
         processes: how many share a batch.
     """
-    config = config.model_copy(deep=True)
+    config, reasons, _ = suit_to_counts(config.model_copy(deep=True), class_counts, blocks)
     image, train, runtime, data = config.image, config.train, config.runtime, config.data
-    reasons: list[str] = []
 
     def choose(section: Any, field: str, value: Any, why: str) -> None:
         if getattr(section, field) == "auto":
@@ -160,11 +159,6 @@ def resolve_auto(
         published = train.batch_size if config.model.grouped else config.step_draws // 2
         steps, why = epoch_steps(config.preset, train_images, config.step_draws, published)
         choose(train, "epoch_steps", steps, why)
-    if config.loss.name in LOSS_FIELDS["noise"]:
-        choose(config.loss, "noise", *cloud_noise(imbalance_factor(class_counts)))
-    elif config.loss.noise == "auto":
-        config.loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
-    choose(config.model, "adapter_size", *adapter_bottleneck(config, class_counts, blocks))
     size = image.size if isinstance(image.size, tuple) else (int(image.size), int(image.size))
     per_image = activation_bytes(size, 2 if runtime.precision == "bf16" else 4)
     room = max(1, int(machine.memory_bytes * 0.6 / per_image))
@@ -173,6 +167,27 @@ def resolve_auto(
         micro = -(-micro // 2)
     choose(train, "micro_batch", micro, f"about {per_image * micro / 2**20:.0f} MiB of activations at a time")
     return Resolved(config, reasons + _resolve_prefix_cache(config, machine, kept_bytes))
+
+
+def suit_to_counts(config: RunConfig, class_counts: IntArray, blocks: int) -> Resolved:
+    """Replace the `auto` of what goes by the class counts alone: A-GCL's cloud and the adapters.
+
+    Args:
+        config: checked configuration; it stays as it is.
+        class_counts: training images of each class before any are held out, [C].
+        blocks: blocks L of the backbone.
+    """
+    loss, model, reasons = config.loss.model_copy(), config.model.model_copy(), []
+    if loss.noise == "auto":
+        loss.noise, why = cloud_noise(imbalance_factor(class_counts))
+        if loss.name in LOSS_FIELDS["noise"]:
+            reasons.append(f"noise {loss.noise}: {why}")
+        else:
+            loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
+    if model.adapter_size == "auto":
+        model.adapter_size, why = adapter_bottleneck(config, class_counts, blocks)
+        reasons.append(f"adapter_size {model.adapter_size}: {why}")
+    return Resolved(config.model_copy(update={"loss": loss, "model": model}), reasons)
 
 
 def _resolve_prefix_cache(config: RunConfig, machine: Machine, kept_bytes: Callable[[RunConfig], int]) -> list[str]:

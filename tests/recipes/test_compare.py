@@ -327,11 +327,11 @@ def test_a_comparison_goes_on_elsewhere_without_its_weights(
 
 def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     """Another seed with other settings is refused, also where a value was given before and is not any more."""
-    own = [*settings(tiny_backbone), "lift:train.phase1.head_lr=0.01"]
+    own = [*settings(tiny_backbone), "lift:train.phase1.head_lr=0.01", "lift:model.adapter_size=2"]
     run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[0], settings=own)
     for seed in (0, 1):
         with pytest.raises(
-            RunError, match=r"seed0 was trained with other settings: train.phase1.head_lr was 0.01, is None"
+            RunError, match=r"other settings: model.adapter_size was 2, is 1; train.phase1.head_lr was 0.01, is None"
         ):
             run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[seed])
     elsewhere = [*own, "runtime.threads=2", "runtime.workers=0"]

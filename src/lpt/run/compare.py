@@ -25,7 +25,7 @@ from lpt.errors import ConfigError, LptError, RunError
 from lpt.files import remove_leftovers, write_json, write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
-from lpt.presets import with_preset
+from lpt.presets import suit_to_counts, with_preset
 from lpt.processes import several_started
 from lpt.report.comparison import Comparison, print_comparison, write_comparison
 from lpt.run.compare_cells import check_same_images, comparison_facts, read_cell
@@ -198,7 +198,7 @@ class _Runner:
             if method not in self.plan.methods:
                 continue
             run = self.run_folder(method, seed)
-            changed = cell_changes(stored_settings(run.config), self._unresolved(method))
+            changed = cell_changes(stored_settings(run.config), self._wanted(method))
             if changed:
                 raise RunError(
                     f"{run.path} was trained with other settings: {'; '.join(changed[:5])}.\n"
@@ -232,8 +232,10 @@ class _Runner:
         plan = self.plan if own else replace(self.plan, own={})
         return cell_values(plan, method, self._over_preset(plan.values))
 
-    def _unresolved(self, method: str) -> dict[str, Any]:
-        return with_absolute_paths(self._over_preset(self._values(method))).model_dump(mode="json")
+    def _wanted(self, method: str) -> dict[str, Any]:
+        """Settings of a method; what goes by machine and seed, and not by the class counts, may still be `auto`."""
+        config, base = with_absolute_paths(self._over_preset(self._values(method))), self.prepared(self.plan.seeds[0])
+        return suit_to_counts(config, base.splits.counts_before_cut, base.backbone.depth).config.model_dump(mode="json")
 
     def prepared(self, seed: int) -> Prepared:
         """LPT's run of a seed, with the splits that all methods share, decoded once where they fit in memory."""
