@@ -12,8 +12,9 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
-(LONG_TRIALS): short trials rank rates, not methods. A recipe's values in `lpt.methods.recipes` are those with the best
-mean of overall and few-shot accuracy in the long trials where the method has some, else in the short ones.
+(LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe's values in
+`lpt.methods.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; methods without
+such rows yet have common values (docs/results.md says which).
 `mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv), `adapter-trials`
 where adapters beside the prompts pay (ADAPTER_TRIALS, docs/results/compare_adapter_trials.csv).
 `ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and
@@ -149,8 +150,12 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "vpt-deep": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3"),
     "bias": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=5e-4"),
     "lora": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=5e-4"),
+    "adaptformer": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3", "train.phase1.lr=1e-3"),
+    "vpt-gcl-drw": ("train.phase1.lr=8e-3", "train.phase1.lr=4e-3"),
+    "vpt-shallow": ("train.phase1.lr=8e-3", "train.phase1.lr=4e-3"),
+    "last-blocks": ("train.phase1.lr=1e-3", "train.phase1.lr=1e-3 train.phase1.layer_decay=1.0"),
 }
-"""Settings tried with all draws."""
+"""Settings to try with all draws; docs/results/compare_trials.csv has those that were."""
 
 MILD_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": tuple(
