@@ -13,8 +13,8 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
 (LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe's values in
-`lpt.methods.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; methods without
-such rows yet have common values (docs/results.md says which).
+`lpt.methods.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; whence those of
+methods without such rows are, docs/results.md says.
 `mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv), `adapter-trials`
 where adapters beside the prompts pay (ADAPTER_TRIALS, docs/results/compare_adapter_trials.csv).
 `ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and
@@ -170,7 +170,7 @@ ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTER),
     "lift": ("train.phase1.lr=0.08",),
 }
-"""Adapters beside the prompts, tried with all draws at several imbalance factors and sizes."""
+"""Adapters beside the prompts, to try with all draws at several imbalance factors and sizes; the table has what was."""
 
 ABLATIONS = {
     "lpt": (

@@ -12,8 +12,6 @@ from lpt.data.sources import open_splits
 CIFAR100 = f"hf:{Path(__file__).parent.parent.parent / 'shared' / 'data' / 'cifar100'}:img:fine_label"
 """The whole data set, as `data.source` takes it."""
 GROUPS = ShotGroups()
-
-
 LARGEST = 450
 """Images of the largest class of the development cut."""
 

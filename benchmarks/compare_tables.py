@@ -223,22 +223,20 @@ def trials(name: str, size: int) -> Callable[[], str]:
         mixed = len({row["precision"] for row in rows}) > 1
         for row in sorted(rows, key=lambda row: list(METHODS).index(row["method"])):
             settings = f"`{row['settings'].replace('train.', '').replace('model.', '')}`"
-            cells = [*(f"{100 * float(row[one]):.1f}" if row[one] else "–" for one in MEASURES)]
-            cells += [f"{100 * _chosen_by(row):.1f}"]
+            cells = [*_accuracies(row), f"{100 * _chosen_by(row):.1f}"]
             if _chosen_by(row) == best[row["method"]]:
                 settings, cells[-1] = f"**{settings}**", f"**{cells[-1]}**"
             settings += f", {int(row['draws']):,} draws" * (len(draws) > 1) + f", {row['precision']}" * mixed
             shown.append([METHODS[row["method"]].title, settings, *cells, f"{float(row['train_seconds']):.0f}"])
         first = rows[0]
         sizes = f"{size}x{size}, {' or '.join(f'{one:,}' for one in draws)} draws"
-        dates = sorted({row["date"] for row in rows})
         seeds = ", ".join(sorted({row["seed"] for row in rows}))
         return "\n".join(
             [
                 *rows_of(["method", "settings", *MEASURES, "mean of overall and few", "s"], shown),
                 "",
                 f"Development cut, {_imbalance(first)}, {sizes}, seed {seeds}; {_machines(rows)}; "
-                f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Raw: [results/{name}.csv](results/{name}.csv).",
+                f"{_dates(rows)}. Raw: [results/{name}.csv](results/{name}.csv).",
             ]
         )
 
@@ -258,16 +256,14 @@ def adapters(name: str) -> Callable[[], str]:
         shown = []
         for row in sorted(rows, key=lambda row: (_cut_order(row), int(row["size"]), order.index(row["method"]))):
             beside = plain.get(tuple(row[key] for key in trial))
-            cells = [f"{100 * float(row[one]):.1f}" if row[one] else "–" for one in MEASURES]
-            cells += [_change(row, beside, one) for one in MEASURES]
+            cells = _accuracies(row) + [_change(row, beside, one) for one in MEASURES]
             what = [_imbalance(row), f"{row['size']}x{row['size']}, {int(row['draws']):,}", row["seed"]]
             shown.append([*what, METHODS[row["method"]].title, _adapter(row), *cells])
         heading = ["cut", "pixels, draws", "seed", "method", "adapters", *MEASURES]
         heading += [f"{one}: change" for one in MEASURES]
-        dates = sorted({row["date"] for row in rows})
         source = (
             f"Development cuts, n_max {LARGEST} unless said; {_machines(rows)}; "
-            f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Raw: [results/{name}.csv](results/{name}.csv)."
+            f"{_dates(rows)}. Raw: [results/{name}.csv](results/{name}.csv)."
         )
         return "\n".join([*rows_of(heading, shown), "", source])
 
@@ -306,9 +302,8 @@ def ablations(name: str) -> Callable[[], str]:
         for row in rows:
             changed = row["settings"].replace("train.", "").replace("model.", "")
             changed = f"{METHODS[row['method']].title}: " * (row["method"] != first["method"]) + f"`{changed}`"
-            cells = [f"{100 * float(row[one]):.1f}" for one in MEASURES]
-            lost = [_change(row, first, one) for one in MEASURES]
-            shown.append(["as the preset" if row is first else changed, *cells, *lost])
+            cells = _accuracies(row) + [_change(row, first, one) for one in MEASURES]
+            shown.append(["as the preset" if row is first else changed, *cells])
         heading = ["changed", *MEASURES, *(f"{one}: change" for one in MEASURES)]
         draws, seed = int(first["draws"]), first["seed"]
         source = (
@@ -330,8 +325,19 @@ def _machines(rows: list[dict[str, str]]) -> str:
     return " or ".join(used)
 
 
+def _dates(rows: list[dict[str, str]]) -> str:
+    """The day rows were measured on, or the first and the last."""
+    dates = sorted(row["date"] for row in rows)
+    return " to ".join(dict.fromkeys((dates[0], dates[-1])))
+
+
 def _methods(rows: list[dict[str, str]]) -> set[str]:
     return {row["method"] for row in rows}
+
+
+def _accuracies(row: dict[str, str]) -> list[str]:
+    """Percent; a dash where no class is of the kind."""
+    return [f"{100 * float(row[one]):.1f}" if row[one] else "–" for one in MEASURES]
 
 
 def _chosen_by(row: dict[str, str]) -> float:

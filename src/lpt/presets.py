@@ -137,7 +137,7 @@ def resolve_auto(
         image_folder: whether images are files of their own (worth several readers).
         processes: how many share a batch.
     """
-    config, reasons, _ = suit_to_counts(config.model_copy(deep=True), class_counts, blocks)
+    config, reasons, _ = suit_to_counts(config, class_counts, blocks)
     image, train, runtime, data = config.image, config.train, config.runtime, config.data
 
     def choose(section: Any, field: str, value: Any, why: str) -> None:
@@ -177,17 +177,18 @@ def suit_to_counts(config: RunConfig, class_counts: IntArray, blocks: int) -> Re
         class_counts: training images of each class before any are held out, [C].
         blocks: blocks L of the backbone.
     """
-    loss, model, reasons = config.loss.model_copy(), config.model.model_copy(), []
-    if loss.noise == "auto":
+    config = config.model_copy(deep=True)
+    loss, model = config.loss, config.model
+    reasons: list[str] = []
+    if loss.noise == "auto" and loss.name in LOSS_FIELDS["noise"]:
         loss.noise, why = cloud_noise(imbalance_factor(class_counts))
-        if loss.name in LOSS_FIELDS["noise"]:
-            reasons.append(f"noise {loss.noise}: {why}")
-        else:
-            loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
+        reasons.append(f"noise {loss.noise}: {why}")
+    elif loss.noise == "auto":
+        loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
     if model.adapter_size == "auto":
         model.adapter_size, why = adapter_bottleneck(config, class_counts, blocks)
         reasons.append(f"adapter_size {model.adapter_size}: {why}")
-    return Resolved(config.model_copy(update={"loss": loss, "model": model}), reasons)
+    return Resolved(config, reasons)
 
 
 def _resolve_prefix_cache(config: RunConfig, machine: Machine, kept_bytes: Callable[[RunConfig], int]) -> list[str]:
