@@ -6,6 +6,7 @@ order of the processes. So nothing is counted twice, padded or left out, whateve
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ class Processes:
     @classmethod
     def started(cls, *, on_cpu: bool) -> Processes:
         """The processes that a launcher has started, connected to each other (gloo on CPUs, NCCL on cards)."""
+        atexit.unregister(_disconnect)  # once, however many runs start in this process
+        atexit.register(_disconnect)
         if not several_started():
             return ALONE
         with _loss_is_told():
@@ -117,6 +120,12 @@ def several_started() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def _disconnect() -> None:
+    """Close the connection before the interpreter ends: gloo's threads, left to its end, at times abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 @contextmanager
 def _loss_is_told() -> Iterator[None]:
     """Turns a broken connection into an error that says what to do."""
@@ -125,6 +134,7 @@ def _loss_is_told() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
+        atexit.unregister(_disconnect)  # there is nobody left to part from, and NCCL would wait
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         lost = RunError(
             f"another process of this run has ended or cannot be reached ({first}). Its own message says why. What was "
