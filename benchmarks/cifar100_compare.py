@@ -167,8 +167,7 @@ MILD_TRIALS: dict[str, tuple[str, ...]] = {
 
 ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": (WITHOUT_ADAPTERS, *_ADAPTERS.values()),
-    "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTER),
-    "lift": ("train.phase1.lr=0.08",),
+    "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTERS[1], _ADAPTER),
 }
 """Adapters beside the prompts, to try with all draws at several imbalance factors and sizes; the table has what was."""
 
@@ -211,7 +210,7 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
 
     Args:
         splits: held-out training images stand where test images do.
-        grid: settings to try, by method.
+        grid: settings to try, by method; LPT has no adapters where they do not name some, as when it was tuned.
         file: table to which rows are added.
         args: size, share of the preset's draws, seed, precision, methods and folder of runs.
         cut: which data, as it stands in the table.
@@ -233,6 +232,7 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
             else:
                 own = [f"image.size={args.size}", f"train.epoch_steps={steps}", f"runtime.seed={args.seed}"]
                 own += [f"runtime.precision={args.precision}"]
+                own += [WITHOUT_ADAPTERS] * method.startswith("lpt")
                 result = lpt.fit(
                     splits, folder, preset="laptop", method=method, settings=[*own, *settings.split()], console=console
                 )

@@ -97,7 +97,7 @@ class ModelConfig(Architecture, Section):
     adapter_size: Auto | Annotated[int, Field(ge=0)] = Field(  # type: ignore[assignment]
         0,
         description="Numbers in the bottleneck of an adapter (AdaptFormer) beside every MLP. 0: none. auto: LIFT's "
-        "rule, 2 ** floor(log2(classes / (2 * blocks))); 0 beside prompts where a class has fewer than 9 images.",
+        "rule, 2 ** floor(log2(classes / (2 * blocks))).",
     )
     head_init: Literal["random", "class_means", "linear_probe"] = Field(
         "random",

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from lpt.config import RunConfig, merge, validate
 from lpt.data.longtail import imbalance_factor
 from lpt.data.manifest import IntArray
-from lpt.data.wording import counted
 from lpt.doubtful import LOSS_FIELDS, doubled_balance, unused_settings
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
@@ -24,8 +23,6 @@ LAPTOP_EPOCH_DRAWS = 50_000
 PUBLISHED_NOISE = 0.5
 PUBLISHED_IMBALANCE = 100.0
 """The strength of A-GCL's cloud, and the imbalance factor (n_max / n_min) from which on `auto` takes it."""
-LEAST_FOR_ADAPTERS = 9
-"""Images of the rarest class from which on `auto` puts adapters beside prompts (docs/results.md: adapters)."""
 LEAST_EPOCH_STEPS = 100
 """Fewest steps of an epoch of such a preset: a small set needs its steps all the same (docs/results.md: emoji)."""
 
@@ -58,7 +55,7 @@ def laptop() -> dict[str, Any]:
         "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
         "model": {
             "head_init": "class_means", "prompt_init": "tokens", "group_init": "shared",
-            "adapter_size": "auto", "adapter_norm": True, "adapter_scale": None,
+            "adapter_size": 1, "adapter_norm": True, "adapter_scale": None,
         },
         "loss": {"noise": "auto"},
         "train": {
@@ -170,7 +167,7 @@ def resolve_auto(
 
 
 def suit_to_counts(config: RunConfig, class_counts: IntArray, blocks: int) -> Resolved:
-    """Replace the `auto` of what goes by the class counts alone: A-GCL's cloud and the adapters.
+    """Replace the `auto` of what goes by the class counts alone: A-GCL's cloud and LIFT's adapters.
 
     Args:
         config: checked configuration; it stays as it is.
@@ -186,7 +183,7 @@ def suit_to_counts(config: RunConfig, class_counts: IntArray, blocks: int) -> Re
     elif loss.noise == "auto":
         loss.noise = PUBLISHED_NOISE  # of no use, and so without a word
     if model.adapter_size == "auto":
-        model.adapter_size, why = adapter_bottleneck(config, class_counts, blocks)
+        model.adapter_size, why = lift_bottleneck(len(class_counts), blocks)
         reasons.append(f"adapter_size {model.adapter_size}: {why}")
     return Resolved(config, reasons)
 
@@ -228,15 +225,7 @@ def cloud_noise(imbalance: float) -> tuple[float, str]:
     return noise, f"the imbalance factor is {imbalance:.4g}; {PUBLISHED_NOISE:g} from {PUBLISHED_IMBALANCE:g} on"
 
 
-def adapter_bottleneck(config: RunConfig, class_counts: IntArray, blocks: int) -> tuple[int, str]:
-    """Size of the adapters' bottleneck for the training images of each class [C], and why.
-
-    The size is LIFT's (Shi et al., ICML 2024). A class of a handful of images, which class-balanced batches repeat, is
-    learnt by heart with them: beside prompts there are none then (docs/results.md has what they give and cost).
-    """
-    rarest = int(class_counts[class_counts > 0].min())
-    if config.model.prompts != "none" and rarest < LEAST_FOR_ADAPTERS:
-        has = f"the rarest class has {counted(rarest, 'image')}"
-        return 0, f"{has}; beside prompts adapters pay where each has {LEAST_FOR_ADAPTERS} or more"
-    size = 2 ** max(int(math.log2(max(len(class_counts) / (2 * blocks), 1))), 0)
+def lift_bottleneck(classes: int, blocks: int) -> tuple[int, str]:
+    """Numbers in the bottleneck of LIFT's adapters (Shi et al., ICML 2024), and why."""
+    size = 2 ** max(int(math.log2(max(classes / (2 * blocks), 1))), 0)
     return size, "2 ** floor(log2(classes / (2 * blocks))), as LIFT has it"
