@@ -31,7 +31,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1])
 
 def main() -> None:
     torch.set_num_threads(1)
-    atexit.register(lambda: print("left connected" if torch.distributed.is_initialized() else "ended alone", flush=True))
+    atexit.register(lambda: print("connected" if torch.distributed.is_initialized() else "ended alone", flush=True))
     processes = Processes.started(on_cpu=True)
     labels = np.repeat(np.arange(3), (6, 3, 1))
     source = ArrayImages(np.zeros((len(labels), 8, 8), dtype=np.uint8))
