@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -284,11 +283,10 @@ def _change(row: dict[str, str], other: dict[str, str] | None, measure: str) -> 
 
 
 def _adapter(row: dict[str, str]) -> str:
-    """What stands beside the MLPs in a row of `adapter-trials`: LIFT has 4 numbers for 100 classes."""
+    """What stands beside the MLPs in a row of `adapter-trials`."""
     if row["settings"] == WITHOUT_ADAPTERS:
         return "none"
-    size = re.search(r"model\.adapter_size=(\d+)", row["settings"])
-    return counted(int(size[1]) if size else 4, "number")
+    return counted(int(row["settings"].partition("model.adapter_size=")[2].split()[0]), "number")
 
 
 def ablations(name: str) -> Callable[[], str]:
