@@ -106,7 +106,7 @@ class Study:
         splits = open_cifar(args.source, imbalance=100, development=True, seed=seed)
         assert splits.test is not None
         settings = [f"image.size={args.size}", f"runtime.seed={seed}", f"train.phase1.epochs={args.epochs[0]}"]
-        settings += [f"train.phase2.epochs={args.epochs[1]}", *args.set]
+        settings += ["model.adapter_size=0", f"train.phase2.epochs={args.epochs[1]}", *args.set]
         folder = args.runs / f"frozen_prefix_{args.size}_seed{seed}"
         if (folder / "config.yaml").exists():
             lpt.resume(folder, splits, console=Console())

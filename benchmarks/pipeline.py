@@ -107,7 +107,7 @@ def prepared(case: Case, arguments: argparse.Namespace, workers: int) -> Prepare
         f"runtime.workers={workers}",
         f"runtime.seed={arguments.seed}",
         f"backbone.name={arguments.backbone}",
-        "model.adapter_size=0",  # the published model, of which the committed rows are
+        "model.adapter_size=0",  # as when the committed rows were taken
     ]
     if arguments.quick:
         settings.append("runtime.threads=1")
