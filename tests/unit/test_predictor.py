@@ -293,7 +293,7 @@ def test_a_given_backbone_is_left_as_it_is(packs: dict[str, Pack], tiny_backbone
 
 
 def test_constants_live_in_the_predictor_alone(packs: dict[str, Pack], tiny_backbone: Path) -> None:
-    """A model has no state but its pack's tensors: after one of them changes, it never computes with an old constant."""
+    """A model's state is its pack's tensors: after one of them changes, it never computes with an old constant."""
     model = packs["both"].build(lpt.load_backbone("tiny", checkpoint=tiny_backbone))
     image = torch.rand(2, 3, 32, 32)
     attributes = set(vars(model))
