@@ -95,7 +95,7 @@ def test_twenty_float64_steps_are_those_of_one_process(tmp_path: Path) -> None:
     """
     for processes in (1, 2):
         done = run(launched(processes, str(SCRIPT), str(tmp_path / f"{processes}.pt")))
-        assert done.stdout.split("\n").count("ended alone") == processes
+        assert done.stdout.count("ended alone") == processes  # words and line ends of two processes mingle
     one, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
     assert len(one["losses"]) == 2 * 20
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-11)
