@@ -193,7 +193,7 @@ ABLATIONS = {
     "lpt-phase1": ("train.phase1.lr=2.4e-2",),
 }
 """LPT with one part changed at a time: starts, K, M, k, P, loss, sampling, query, phases. The first row is the preset
-itself, its own rate written out."""
+itself but for its adapters, its own rate written out."""
 
 STAGES: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "trials": (TRIALS, "compare_trials"),

@@ -40,7 +40,7 @@ def paper() -> dict[str, Any]:
 
 
 def laptop() -> dict[str, Any]:
-    """A small budget on a CPU: ViT-Ti/16 at 128, AdamW, prompts and head started from the data, 12 passes over it.
+    """A small budget on a CPU: ViT-Ti/16 at 128, AdamW, starts from the data, adapters of one number, 12 passes.
 
     A set of fewer than 6,400 images is passed over more often: an epoch has 100 steps at least.
 

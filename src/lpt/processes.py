@@ -122,7 +122,7 @@ def several_started() -> bool:
 
 def _disconnect() -> None:
     """Close the connection before the interpreter ends: gloo's threads, left to its end, at times abort the process."""
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
