@@ -6,6 +6,8 @@ in the run folder and can be run again as it is.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -355,6 +357,19 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
                 raise ConfigError(f"--set {assignment!r}: {parent} was set to a value before")
         section[leaf] = value
     return values
+
+
+def assignments_of(values: Mapping[str, Any]) -> list[str]:
+    """What `parse_assignments` reads back, of values by dotted path.
+
+    JSON, but with YAML's escapes: what JSON writes as two characters beyond U+FFFF, YAML reads as two.
+    """
+
+    def written(value: Any) -> str:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
+
+    return [f"{path}={written(value)}" for path, value in values.items()]
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

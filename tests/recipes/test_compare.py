@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 from benchmarks.comparison_cells import has_weights, keep, restore, run_comparison
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
-from lpt.config import RunConfig
-from lpt.errors import ConfigError, RunError
+from lpt.config import RunConfig, read_yaml
+from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.hardware import Machine
 from lpt.methods.recipes import METHODS
 from lpt.model.pretrained import load_backbone, weight_hash
@@ -198,7 +200,9 @@ def test_a_cell_begun_before_a_field_was_there_is_kept(photo_folder: Path, tiny_
     assert (cell / "pack" / "pack.safetensors").stat().st_mtime_ns == kept
 
 
-def test_another_comparison_is_not_mixed_in(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+def test_another_comparison_is_not_mixed_in(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "compared"
     run(photo_folder, tiny_backbone, output, methods=["class-means"], seeds=[0])
     with pytest.raises(RunError, match="other settings"):
@@ -219,6 +223,12 @@ def test_another_comparison_is_not_mixed_in(photo_folder: Path, tiny_backbone: P
             settings=[*settings(tiny_backbone), "class-means:loss.scale=30"],
         )
     thrown = [*settings(tiny_backbone), "image.test_crop=1.0"]
+    (output / "errors").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", raises(Interrupted("stopped")))
+        with pytest.raises(Interrupted):
+            run(photo_folder, tiny_backbone, output, methods=["lpt"], seeds=[0], settings=thrown, overwrite=True)
+    assert sorted(path.name for path in output.iterdir()) == ["plan.json", "runs"]  # no tables of what is gone
     run(photo_folder, tiny_backbone, output, methods=["linear-probe"], seeds=[0], settings=thrown, overwrite=True)
     assert [path.parts[-3] for path in output.glob("runs/*/seed0/config.yaml")] == ["linear-probe"]
     (tmp_path / "mine").mkdir()
@@ -349,6 +359,69 @@ def test_other_images_are_not_mixed_in(split: str, photo_folder: Path, tiny_back
         run(photos, tiny_backbone, tmp_path / "compared", methods=["linear-probe"], seeds=[0])
 
 
+def test_other_images_of_another_seed_are_not_mixed_in(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """A row is a mean over seeds: all of them are of the same data, also those that a command does not name."""
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["class-means"], seeds=[0])
+    photos = Path(shutil.copytree(photo_folder, tmp_path / "photos"))
+    next((photos / "test").rglob("*.jpg")).unlink()
+    with pytest.raises(RunError, match="seed0 is of other test images than there are now"):
+        run(photos, tiny_backbone, tmp_path / "compared", methods=["class-means"], seeds=[1])
+    assert not (tmp_path / "compared" / "runs" / "class-means" / "seed1").exists()
+
+
+def test_the_same_weights_elsewhere_and_no_others(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the weights' file lies does not matter, what is in it does; a time that cannot be taken costs no table."""
+    output, elsewhere = tmp_path / "compared", tmp_path / "elsewhere"
+    run(photo_folder, tiny_backbone, output, methods=["class-means"], seeds=[0])
+    moved = Path(shutil.copytree(tiny_backbone.parent, elsewhere)) / tiny_backbone.name
+    (output / "inference.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("lpt.run.inference_cost.load_pack", raises(PackError("trained on local weights, not here")))
+        said = io.StringIO()
+        grown = run(
+            photo_folder, moved, output, methods=["class-means"], seeds=[0, 1], console=Console(file=said, width=200)
+        )
+    assert [cell.cost.inference_ratio for cell in grown.cells] == [None, None]
+    assert "the inference time of nearest class mean is left out: trained on local weights" in said.getvalue()
+
+    weights = load_file(moved)
+    name = next(one for one in weights if one.endswith("attn.qkv.weight"))
+    save_file({**weights, name: weights[name] + 1}, moved)
+    with pytest.raises(RunError, match=r"seed0 was trained on other weights \(sha256 \w{12}\)"):
+        run(photo_folder, moved, output, methods=["linear-probe"], seeds=[0])
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def test_a_stopped_cell_goes_on_with_the_machine_of_now(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another precision or thread count, as the advice at a failure has it, holds also for the cell that failed."""
+    own = [one for one in settings(tiny_backbone) if not one.startswith("runtime.precision")]
+    asked = {"methods": ["lift"], "seeds": [0]}
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", raises(Interrupted("stopped")))
+        with pytest.raises(Interrupted):
+            run(photo_folder, tiny_backbone, tmp_path / "c", settings=[*own, "runtime.precision=bf16"], **asked)
+    now = [*own, "runtime.precision=fp32", "runtime.threads=2"]
+    run(photo_folder, tiny_backbone, tmp_path / "c", settings=now, **asked)
+    stored = read_yaml(tmp_path / "c" / "runs" / "lift" / "seed0" / "config.yaml")["runtime"]
+    assert (stored["precision"], stored["threads"]) == ("fp32", 2)
+    assert "fp32" in (tmp_path / "c" / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_classes_too_small_to_hold_any_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"too small to hold 5 % of it out: the largest has 8 images. .*--test"):
+        run(photo_folder / "train", tiny_backbone, tmp_path / "c", methods=["class-means"], seeds=[0], holdout=0.05)
+
+
 def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     said = io.StringIO()
     more = [*settings(tiny_backbone), "train.epoch_steps=4000"]
@@ -365,6 +438,13 @@ def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_b
     assert len(draws) == 1
     assert 0 < draws.pop() < 0.5 * 3 * 4000 * 16
     assert "% of the preset's steps" in said.getvalue()
+    said.truncate(0)
+    grown = compare(
+        photo_folder, tmp_path / "compared", methods=["vpt-deep", "lift"], preset="laptop", settings=more, budget=0.1,
+        console=Console(file=said, width=200),
+    )  # fmt: skip
+    assert {cell.cost.image_draws for cell in grown.cells} == {cell.cost.image_draws for cell in comparison.cells}
+    assert "as the cells that are there" in said.getvalue()
     with pytest.raises(ConfigError, match="too few"):
         compare(photo_folder, tmp_path / "none", methods=["lpt"], preset="laptop", settings=more, budget=1e-6)
 

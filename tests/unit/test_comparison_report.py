@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.data.longtail import ShotGroups, long_tailed_counts
-from lpt.evaluation.metrics import Metrics, measure_scores
+from lpt.evaluation.metrics import measure_scores
 from lpt.report.comparison import (
     Cell,
     Comparison,
@@ -46,7 +46,8 @@ def cell(method: str, seed: int, counts: np.ndarray, strength: float, per_class:
     cosines[np.arange(len(labels)), labels] += strength * rng.random(len(labels))
     metrics = measure_scores(labels, cosines, counts, GROUPS, scale=20, temperature=1.0)
     cost = Cost(0 if strength < 0.5 else int(40_000 * strength), 1234, 10 * strength, 2_500_000_000, 1000, 7.5, 1.25)
-    return Cell(method, seed, metrics, labels, cosines.argmax(axis=1), cost)
+    images = [f"{index}.jpg" for index in range(len(labels))]
+    return Cell(method, seed, metrics, images, labels, cosines.argmax(axis=1), cost)
 
 
 def comparison(
@@ -161,6 +162,12 @@ def test_in_short_names_the_highest_and_the_distance_of_lpt() -> None:
     assert "LPT less better: −" in first
     assert "turn that round" not in first
 
+    counts_of_three = dict.fromkeys(range(3), counts)
+    apart = [replace(one, seed=2) if (one.method, one.seed) == ("better", 1) else one for one in better]
+    lines = in_short(summarise(replace(other, cells=apart, train_counts=counts_of_three), resamples=50))
+    assert lines[0].startswith("Overall: LPT is highest")  # as many seeds, but not the same
+    assert "Of seeds 0, 1; not ranked, with others or fewer: method1, better." in lines
+
     begun = replace(other, cells=[one for one in better if (one.method, one.seed) != ("lpt", 1)])
     assert "LPT less better: −" in in_short(summarise(begun, resamples=50))[0]
 
@@ -261,7 +268,8 @@ def test_seeds_with_other_test_images_and_untested_classes(tmp_path: Path) -> No
         for seed in (0, 1):
             one = cell(method, seed, counts, 1.0)
             keep = one.labels != seed  # each seed lacks another class
-            cells.append(Cell(method, seed, one.metrics, one.labels[keep], one.predicted[keep], one.cost))
+            images = [name for name, kept in zip(one.images, keep, strict=True) if kept]
+            cells.append(replace(one, images=images, labels=one.labels[keep], predicted=one.predicted[keep]))
     write_comparison(
         tmp_path, Comparison(cells, ["lpt", "other"], {}, {0: counts, 1: counts}, {0: 9, 1: 9}, list("abcdef"), GROUPS)
     )
@@ -286,8 +294,8 @@ def test_without_the_reference(tmp_path: Path) -> None:
 
 def test_metrics_that_a_method_has_not(tmp_path: Path) -> None:
     one = comparison(2, 1, 10)
-    bare = [Cell(c.method, c.seed, Metrics(**{**c.metrics.__dict__, "ece": None, "few": None}), c.labels, c.predicted,
-                 Cost(0, 0, 0.0, 0, 0, None, None)) for c in one.cells]  # fmt: skip
+    free = Cost(0, 0, 0.0, 0, 0, None, None)
+    bare = [replace(c, metrics=replace(c.metrics, ece=None, few=None), cost=free) for c in one.cells]
     write_comparison(
         tmp_path, Comparison(bare, one.methods, {}, one.train_counts, one.train_images, one.class_names, GROUPS)
     )
@@ -324,9 +332,10 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> N
         Comparison(**{**one.__dict__, **change})
 
 
-def test_other_test_images_at_the_same_seed_are_refused() -> None:
+@pytest.mark.parametrize("field", ["labels", "images"])
+def test_other_test_images_at_the_same_seed_are_refused(field: str) -> None:
     one = comparison(2, 1, 10)
-    other = Cell(**{**one.cells[0].__dict__, "labels": one.cells[0].labels[::-1]})
+    other = Cell(**{**one.cells[0].__dict__, field: getattr(one.cells[0], field)[::-1]})
     with pytest.raises(ValueError, match="other test images at seed 0"):
         summarise(Comparison(**{**one.__dict__, "cells": [other, *one.cells[1:]]}))
 

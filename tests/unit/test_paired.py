@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ def pair(labels: np.ndarray, first: np.ndarray, second: np.ndarray, counts: obje
     """First and second: whether each image is right, [n]; a wrong one is taken for the next class."""
     counts = np.asarray(counts)
     wrong = (labels + 1) % len(counts)
-    return SeedPair(seed, labels, np.where(first, labels, wrong), np.where(second, labels, wrong), counts)
+    images = [f"{index}.jpg" for index in range(len(labels))]
+    return SeedPair(seed, images, labels, np.where(first, labels, wrong), np.where(second, labels, wrong), counts)
 
 
 def random_pair(rng: np.random.Generator, labels: np.ndarray, counts: object, seed: int = 0) -> SeedPair:
@@ -146,10 +148,14 @@ def test_all_seeds_share_a_resample() -> None:
     assert one.seed_std is None
 
 
-def test_seeds_with_other_test_images_are_not_taken_for_independent() -> None:
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_seeds_with_other_test_images_are_not_taken_for_independent(shuffled: bool) -> None:
+    """Other images are told by their labels, or by their names where these are the same: a cut by the seed."""
     rng = np.random.default_rng(0)
-    counts = long_tailed_counts(10, 500, 100)
-    pairs = [random_pair(rng, rng.permutation(np.repeat(np.arange(10), 100)), counts, s) for s in range(3)]
+    counts, labels = long_tailed_counts(10, 500, 100), np.repeat(np.arange(10), 100)
+    pairs = [random_pair(rng, rng.permutation(labels) if shuffled else labels, counts, s) for s in range(3)]
+    if not shuffled:
+        pairs = [replace(one, images=[f"{one.seed}{name}" for name in one.images]) for one in pairs]
     whole = paired_differences(pairs, GROUPS)
     alone = [paired_differences([one], GROUPS).measures["few"] for one in pairs]
     assert not whole.same_images
@@ -218,7 +224,7 @@ def test_refused() -> None:
     for change, message in (
         ({"second": np.array([0])}, "seed 0: labels and both predictions"),
         ({"train_counts": np.array([5])}, "run from 0 to 1"),
-        ({name: np.array([], dtype=int) for name in ("labels", "first", "second")}, "no test image"),
+        ({name: np.array([], dtype=int) for name in ("images", "labels", "first", "second")}, "no test image"),
     ):
         with pytest.raises(DataError, match=message):
             paired_differences([SeedPair(**{**good.__dict__, **change})], GROUPS)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from lpt.config import RunConfig, merge, parse_assignments, read_yaml, to_yaml, validate
+from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml, to_yaml, validate
 from lpt.errors import ConfigError
 from lpt.hardware import Machine
 from lpt.presets import PRESETS, Resolved, choose_preset, resolve_auto, with_preset
@@ -279,6 +281,13 @@ def test_assignments_nest_and_are_read_as_yaml() -> None:
     for wrong in ("train.lr", "=3", "a..b=1", "a=[1", "image.size.x=1"):
         with pytest.raises(ConfigError, match="--set"):
             parse_assignments(["image.size=3", wrong])
+
+
+@given(st.one_of(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.lists(st.text())))
+@example("\U0001f431 photos/\udc80\x85\x7f")
+def test_assignments_are_read_as_they_were(value: Any) -> None:
+    """A path may hold any character, also one that a file system gives as a byte that is not UTF-8."""
+    assert parse_assignments(assignments_of({"data.test": value})) == {"data": {"test": value}}
 
 
 def test_merging_changes_neither_side() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,7 +83,9 @@ BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a fo
 
 def assignments(given: dict[str, Any]) -> list[str]:
     """Options by the field they set, as `--set` writes them; those that were not given are left out."""
-    return [f"{path}={json.dumps(value, default=str)}" for path, value in given.items() if value is not None]
+    from lpt.config import assignments_of
+
+    return assignments_of({path: value for path, value in given.items() if value is not None})
 
 
 def parse_size(text: str) -> int | list[int] | str:

@@ -41,12 +41,14 @@ class SeedPair:
 
     Args:
         seed: of both.
+        images: name of each test image, n of them.
         labels: true class of each test image, [n].
         first, second: predicted classes, [n], in the same order.
         train_counts: training images of each class, [C].
     """
 
     seed: int
+    images: Sequence[str]
     labels: IntArray
     first: IntArray
     second: IntArray
@@ -104,7 +106,7 @@ def paired_differences(
 ) -> Paired:
     """First method less second: mean over seeds, bootstrap interval over test images, deviation over seeds.
 
-    Seeds with the same labels in the same order are taken to have the same test images. Otherwise each seed's images
+    Seeds with the same names and labels in the same order have the same test images. Otherwise each seed's images
     are resampled on their own, and as they may overlap in part, the resampled differences of the seeds are added up
     in order of size, as if they depended on each other fully: the interval is then rather too wide than too narrow.
 
@@ -123,7 +125,9 @@ def paired_differences(
     for pair in pairs:
         _check(pair)
     by_seed = np.stack([_differences(pair, groups) for pair in pairs])  # [S, measures]
-    same = all(np.array_equal(pair.labels, pairs[0].labels) for pair in pairs)
+    same = all(
+        np.array_equal(pair.labels, pairs[0].labels) and list(pair.images) == list(pairs[0].images) for pair in pairs
+    )
     rng = np.random.default_rng(seed)
     if same:
         draws = _resampled(pairs, groups, by_seed, resamples, rng)
@@ -242,11 +246,11 @@ def _mean_known(draws: FloatArray) -> FloatArray:
 
 
 def _check(pair: SeedPair) -> None:
-    shapes = {pair.labels.shape, pair.first.shape, pair.second.shape}
+    shapes = {(len(pair.images),), pair.labels.shape, pair.first.shape, pair.second.shape}
     if len(shapes) > 1 or pair.labels.ndim != 1:
         raise DataError(
-            f"seed {pair.seed}: labels and both predictions must be [n] arrays of the same images; got "
-            f"{pair.labels.shape}, {pair.first.shape} and {pair.second.shape}"
+            f"seed {pair.seed}: labels and both predictions must be [n] arrays of the same n images; got "
+            f"{pair.labels.shape}, {pair.first.shape} and {pair.second.shape} of {len(pair.images)}"
         )
     if not len(pair.labels):
         raise DataError(f"seed {pair.seed}: there is no test image to compare on")

@@ -31,6 +31,9 @@ MEASURES = (
     "overall", "mean_per_class", "many", "medium", "few", "worst_decile", "macro_f1", "harmonic_mean", "ece",
 )  # fmt: skip
 """Those of the tables; a mean and a deviation are given for `top5` and `nll` too."""
+_PLOTS = ("groups.png", "cost.png", "accuracy_by_count.png")
+WRITTEN = ("comparison.json", "comparison.csv", "per_class.csv", *_PLOTS, "comparison.md")
+"""What `write_comparison` writes."""
 GROUP_MEASURES = ("overall", "many", "medium", "few")
 
 
@@ -65,6 +68,7 @@ class Cell:
         method: its name, as on the command line.
         seed: of everything random.
         metrics: measured on the test images.
+        images: file name of each test image, n of them.
         labels: true class of each test image, [n].
         predicted: predicted class, [n].
         cost: what it took.
@@ -73,6 +77,7 @@ class Cell:
     method: str
     seed: int
     metrics: Metrics
+    images: Sequence[str]
     labels: IntArray
     predicted: IntArray
     cost: Cost
@@ -238,12 +243,20 @@ def _differences(comparison: Comparison, resamples: int) -> list[dict[str, Any]]
     rows = []
     for method in comparison.methods:
         pairs = [
-            SeedPair(other.seed, other.labels, own[other.seed].predicted, other.predicted, _counts(comparison, other))
+            SeedPair(
+                seed=other.seed,
+                images=other.images,
+                labels=other.labels,
+                first=own[other.seed].predicted,
+                second=other.predicted,
+                train_counts=_counts(comparison, other),
+            )
             for other in comparison.of(method)
             if other.seed in own and method != comparison.reference
         ]
         for pair in pairs:
-            if not np.array_equal(pair.labels, own[pair.seed].labels):
+            mine = own[pair.seed]
+            if not (np.array_equal(pair.labels, mine.labels) and list(pair.images) == list(mine.images)):
                 raise ValueError(f"{comparison.reference} and {method} have other test images at seed {pair.seed}")
         if pairs:
             paired = paired_differences(pairs, comparison.groups, resamples=resamples)

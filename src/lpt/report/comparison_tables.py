@@ -67,7 +67,7 @@ def markdown(summary: Row) -> str:
 def comparison_tables(summary: Row) -> list[RenderableType]:
     """For the terminal: one table of accuracies and costs, one of differences, and notes."""
     rows = [row for row in summary["methods"] if row["seeds"]]
-    several, best = _several(rows), _Best(rows)
+    several, best = _several(rows), _Best(rows, summary["reference"])
     table = _terminal_table("accuracy, %", [*_SHORT.values(), "trained\nparameters", "training,\ns", "seeds"])
     for row in rows:
         cells = [Text(with_std(row["metrics"][name], several), "bold" * best(row, name)) for name in _SHORT]
@@ -97,10 +97,10 @@ def comparison_tables(summary: Row) -> list[RenderableType]:
 def in_short(summary: Row) -> list[str]:
     """Which method is highest, a sentence for each of `_QUESTIONS`, and how sure LPT's distance to it is.
 
-    Only methods with the most seeds are ranked: a mean of fewer is of other cuts. The mean over classes is left out
-    where it is the overall accuracy (as many test images of each class).
+    Only methods of the same seeds are ranked (`_ranked`): a mean of others may be of other cuts. The mean over classes
+    is left out where it is the overall accuracy (as many test images of each class).
     """
-    rows = _with_most_seeds(summary["methods"])
+    rows = _ranked(summary["methods"], summary["reference"])
     if len(rows) < 2:
         return ["One method only has a result; nothing is compared yet." if rows else "No method has a result yet."]
     lines = []
@@ -113,6 +113,9 @@ def in_short(summary: Row) -> list[str]:
         if len(ranked) > 1:
             best = f"{ranked[0]['title']} is highest, {100 * ranked[0]['metrics'][measure]['mean']:.1f} %."
             lines.append(" ".join([f"{question}: {best}", *_distance(summary, ranked, measure)]))
+    others = [row["title"] for row in summary["methods"] if row["seeds"] and row not in rows]
+    if others:
+        lines.append(f"Of {_named_seeds(rows[0]['seeds'])}; not ranked, with others or fewer: {', '.join(others)}.")
     if len(rows[0]["seeds"]) == 1:
         lines.append("One seed only: whether small differences last, more seeds say (--seeds 0,1,2).")
     return lines
@@ -209,7 +212,7 @@ def _accuracy_notes(summary: Row) -> list[str]:
         "",
         "Worst tenth: mean accuracy of the worst tenth of the classes. Harmonic mean: of the accuracies of the classes "
         "(0 if a class is never recognised). ECE: expected calibration error, 15 bins, less is better. "
-        "Bold: best mean among the rows with the most seeds.",
+        "Bold: best mean among the rows with the most seeds, of the same ones.",
     ]
 
 
@@ -228,7 +231,7 @@ def _plain_notes(summary: Row) -> list[str]:
 
 def _accuracy(summary: Row) -> list[str]:
     rows = summary["methods"]
-    several, best = _several(rows), _Best(rows)
+    several, best = _several(rows), _Best(rows, summary["reference"])
     lines = []
     for row in rows:
         shown = {name: with_std(row["metrics"][name], several) for name in ACCURACIES}
@@ -290,11 +293,11 @@ def _fact(name: str, value: Any) -> str:
 
 
 class _Best:
-    """Whether a row's shown mean is the best one of those with the most seeds; none is where all are the same."""
+    """Whether a row's shown mean is the best one of those that are ranked; none is where all are the same."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        listed = _with_most_seeds(rows)
-        self._most, self._values = len(listed[0]["seeds"]) if listed else 0, {}
+    def __init__(self, rows: Iterable[Row], reference: str) -> None:
+        listed = _ranked(rows, reference)
+        self._seeds, self._values = listed[0]["seeds"] if listed else [], {}
         for name in ACCURACIES:
             values = [row["metrics"][name]["mean"] for row in listed]
             known = [round(100 * value, 1) for value in values if value is not None]
@@ -303,16 +306,16 @@ class _Best:
 
     def __call__(self, row: Row, name: str) -> bool:
         mean = row["metrics"][name]["mean"]
-        if mean is None or len(row["seeds"]) < self._most:
-            return False
-        return round(100 * mean, 1) == self._values[name]
+        return mean is not None and row["seeds"] == self._seeds and round(100 * mean, 1) == self._values[name]
 
 
-def _with_most_seeds(rows: Iterable[Row]) -> list[Row]:
-    """The rows with as many finished seeds as any; none where nothing is finished."""
+def _ranked(rows: Iterable[Row], reference: str) -> list[Row]:
+    """The rows of the most seeds, of the same ones: the reference's where it is among those, else the commonest."""
     finished = [row for row in rows if row["seeds"]]
-    most = max((len(row["seeds"]) for row in finished), default=0)
-    return [row for row in finished if len(row["seeds"]) == most]
+    sets = [row["seeds"] for row in finished]
+    own = [row["seeds"] for row in finished if row["method"] == reference]
+    chosen: Sequence[int] = max(sets, key=lambda seeds: (len(seeds), seeds in own, sets.count(seeds)), default=[])
+    return [row for row in finished if row["seeds"] == chosen]
 
 
 def _several(rows: Iterable[Row]) -> bool:

@@ -19,19 +19,22 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.config import RunConfig, merge, read_yaml
+from lpt.config import RunConfig, merge, read_yaml, to_yaml
+from lpt.data.manifest import Splits
 from lpt.doubtful import doubled_balance, unused_settings
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.files import remove_leftovers, write_json, write_text
+from lpt.files import write_json, write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
 from lpt.presets import suit_to_counts, with_preset
 from lpt.processes import several_started
-from lpt.report.comparison import Comparison, print_comparison, write_comparison
-from lpt.run.compare_cells import check_same_images, comparison_facts, read_cell
+from lpt.report.comparison import WRITTEN, Comparison, print_comparison, write_comparison
+from lpt.run.compare_budget import share_of_steps
+from lpt.run.compare_cells import check_same_images, check_same_weights, comparison_facts, read_cell
 from lpt.run.compare_plan import (
     DEFAULT_METHODS,
     HOLDOUT,
+    PLAN,
     REFERENCE,
     Opener,
     Plan,
@@ -39,14 +42,14 @@ from lpt.run.compare_plan import (
     cell_values,
     changes,
     plan_of,
+    stored_plan,
     stored_settings,
     with_test_images,
 )
 from lpt.run.disk import check_prefix_cache, disk_needed
-from lpt.run.dry_run import duration, estimate_run
 from lpt.run.fit import data_fingerprint, fit_prepared, resume_prepared
-from lpt.run.inference_cost import InferenceCost, inference_seconds, kept_inference_cost
-from lpt.run.prepare import Prepared, describe, open_data, prepare, warn_of_data, with_absolute_paths
+from lpt.run.inference_cost import InferenceCost, kept_inference_cost
+from lpt.run.prepare import Prepared, describe, open_data, prepare, printable, warn_of_data, with_absolute_paths
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
 from lpt.training.loop import lacks_memory
@@ -110,7 +113,6 @@ class _Runner:
 
     def __init__(self, folder: Path, plan: Plan, opener: Opener | None, console: Console) -> None:
         self.folder, self.plan, self.opener, self.console = folder, plan, opener, console
-        self.plan_file = folder / "plan.json"
         self.share = 1.0
         self.own: dict[str, Any] = dict(plan.own)
         self._anew = False
@@ -121,7 +123,7 @@ class _Runner:
         """Check everything, and write down or read back what later commands need to do the same."""
         begun = time.monotonic()
         self._anew = overwrite
-        before = None if overwrite else self._before()
+        before = None if overwrite else stored_plan(self.folder)
         asked = {"values": self.plan.values, "holdout": self.plan.holdout, "budget_minutes": budget}
         asked = json.loads(json.dumps(asked, default=str))
         if before is not None:
@@ -140,33 +142,17 @@ class _Runner:
         describe(first, self.console)
         warn_of_data(first, self.console)
         self._check_cells()
-        if before is None and budget is not None:
-            self.share = self._share_for(60 * budget - (time.monotonic() - begun))
+        for seed in sorted({seed for _, seed in self._begun()} - {self.plan.seeds[0]}):
+            self._splits(seed)  # checks the images of its cells
+        if budget is not None:
+            self.share = self._share_within(60 * budget - (time.monotonic() - begun))
         if overwrite:
             self._throw_away()
             self._anew = False
         runtime = first.config.runtime
         machine = {"device": runtime.device, "precision": runtime.precision}
         own = json.loads(json.dumps(self.own, default=str))
-        write_json(self.plan_file, {**asked, "own": own, "machine": machine, "share": self.share})
-
-    def _before(self) -> dict[str, Any] | None:
-        """What an earlier command wrote down in this folder."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise RunError(f"--output: {self.folder} is a file; give a folder")
-        if not self.plan_file.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
-                raise RunError(f"{self.folder} holds files and is no comparison of lpt; choose another with --output")
-            return None
-        remove_leftovers(self.folder)
-        try:
-            before = json.loads(self.plan_file.read_text(encoding="utf-8"))
-            assert {"values", "holdout", "budget_minutes", "own", "machine", "share"} <= set(before)
-        except (ValueError, AssertionError, TypeError):
-            raise RunError(
-                f"{self.plan_file} is damaged or of another version of lpt; choose another folder with --output"
-            ) from None
-        return dict(before)
+        write_json(self.folder / PLAN, {**asked, "own": own, "machine": machine, "share": self.share})
 
     def _take(self, machine: Mapping[str, str]) -> None:
         """Go on with the device and precision that the comparison was begun with."""
@@ -175,11 +161,13 @@ class _Runner:
 
     def _throw_away(self) -> None:
         """Remove the runs of the comparison that is in the folder."""
-        self._before()  # nothing but a comparison is removed
+        stored_plan(self.folder)  # nothing but a comparison is removed
         for run in self.folder.glob("runs/*/seed*"):
             if RunFolder(run).config.is_file():
                 shutil.rmtree(run)
-        (self.folder / "inference.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "errors", ignore_errors=True)
+        for name in ("inference.json", *WRITTEN):  # what is there is of those runs
+            (self.folder / name).unlink(missing_ok=True)
 
     def _check_cells(self) -> None:
         """Stop at a fault in any method's settings, and at a trained cell whose settings are not those of now.
@@ -194,10 +182,13 @@ class _Runner:
             except LptError as error:
                 raise type(error)(f"{method}: {error}") from None
             self._warn_of_own(method, cell.config)
+        weights = self.prepared(self.plan.seeds[0]).backbone.record
+        assert weights is not None
         for method, seed in self._begun():
+            run = self.run_folder(method, seed)
+            check_same_weights(run, weights)
             if method not in self.plan.methods:
                 continue
-            run = self.run_folder(method, seed)
             changed = cell_changes(stored_settings(run.config), self._wanted(method))
             if changed:
                 raise RunError(
@@ -235,35 +226,48 @@ class _Runner:
     def _wanted(self, method: str) -> dict[str, Any]:
         """Settings of a method; what goes by machine and seed, and not by the class counts, may still be `auto`."""
         config, base = with_absolute_paths(self._over_preset(self._values(method))), self.prepared(self.plan.seeds[0])
+        if config.train.epoch_steps != "auto":
+            config.train.epoch_steps = self._epoch_steps(config)
         return suit_to_counts(config, base.splits.counts_before_cut, base.backbone.depth).config.model_dump(mode="json")
 
     def prepared(self, seed: int) -> Prepared:
         """LPT's run of a seed, with the splits that all methods share, decoded once where they fit in memory."""
         if self._opened is None or self._opened[0] != seed:
-            values = merge(self.plan.values, {"runtime": {"seed": seed}})
-            splits = open_data(values) if self.opener is None else self.opener(seed)
-            splits = with_test_images(splits, self.plan.holdout)
+            splits, values = self._splits(seed), self._values_of(seed)
             opened = prepare(splits, config=values, read_images=not self._checked, console=self.console)
-            self._check_images(opened, seed)
             self._opened, self._checked = (seed, opened), True
         return self._opened[1]
 
-    def _check_images(self, opened: Prepared, seed: int) -> None:
-        """Stop where cells of this seed were trained or tested on other images."""
-        test = opened.splits.test
-        assert test is not None
-        fingerprint = data_fingerprint(opened.splits.train)
-        for method, other in self._begun():
-            if other == seed:
-                check_same_images(self.run_folder(method, seed), fingerprint, test)
+    def _values_of(self, seed: int) -> dict[str, Any]:
+        """LPT's values for a seed."""
+        return merge(self.plan.values, {"runtime": {"seed": seed}})
+
+    def _splits(self, seed: int) -> Splits:
+        """The images of a seed.
+
+        Raises:
+            RunError: cells of this seed were trained or tested on others.
+        """
+        splits = open_data(self._values_of(seed)) if self.opener is None else self.opener(seed)
+        splits = printable(with_test_images(splits, self.plan.holdout))
+        assert splits.test is not None
+        runs = [self.run_folder(method, seed) for method, other in self._begun() if other == seed]
+        fingerprint = data_fingerprint(splits.train) if runs else ""
+        for run in runs:
+            check_same_images(run, fingerprint, splits.test)
+        return splits
 
     def cell(self, method: str, seed: int) -> Prepared:
-        """The run of a cell, checked; one that was begun, and is to be gone on with, has the settings of then."""
+        """The run of a cell, checked.
+
+        One that was begun, and is to be gone on with, has the settings of then, but for what the user says of the
+        machine now.
+        """
         base, run = self.prepared(seed), self.run_folder(method, seed)
         values = merge(self._values(method), {"runtime": {"seed": seed}})
         values = merge(values, {"train": {"epoch_steps": self._epoch_steps(base.config)}})
         if run.config.is_file() and not run.finished and not self._anew:
-            values = read_yaml(run.config)
+            values = merge(read_yaml(run.config), {"runtime": self.plan.values.get("runtime", {})})
         return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
 
     def _epoch_steps(self, config: RunConfig) -> int:
@@ -309,6 +313,8 @@ class _Runner:
     def _train_cell(self, method: str, seed: int, run: RunFolder) -> None:
         prepared = self.cell(method, seed)
         if run.config.is_file():
+            now = to_yaml(with_absolute_paths(prepared.config))
+            write_text(run.config, now)  # perhaps of another device or precision than then
             result = resume_prepared(prepared, run, self.console)
         else:
             result = fit_prepared(prepared, run.path, overwrite=True, console=self.console)
@@ -360,34 +366,29 @@ class _Runner:
         """What an image costs a method, beside the plain backbone."""
         runs = [run for run in sorted(self.folder.glob(f"runs/{method}/seed*")) if RunFolder(run).finished]
         runtime = self.prepared(self.plan.seeds[0]).config.runtime
-        with self.console.status(f"measuring inference: {METHODS[method].title}"):
-            return kept_inference_cost(self.folder / "inference.json", method, [run / "pack" for run in runs], runtime)
+        try:
+            with self.console.status(f"measuring inference: {METHODS[method].title}"):
+                packs = [run / "pack" for run in runs]
+                return kept_inference_cost(self.folder / "inference.json", method, packs, runtime)
+        except LptError as error:
+            told = f"  the inference time of {METHODS[method].title} is left out: {error}"
+            self.console.print(told, style="yellow", markup=False)
+            return None
 
-    def _share_for(self, seconds: float) -> float:
-        """The part of the preset's steps that fits into so many seconds, at most all."""
-        begun = time.monotonic()
-        steps = fixed = once = 0.0
-        for method in self.plan.methods:
-            with self.console.status(f"trying a few steps: {METHODS[method].title}"):
-                estimate = estimate_run(self.cell(method, self.plan.seeds[0]))
-            for part in estimate.parts:
-                if part.name.startswith("phase"):
-                    steps += part.seconds
-                else:
-                    fixed += part.seconds
-            once += inference_seconds(estimate.image_seconds)
-        seeds = len(self.plan.seeds)
-        left = (seconds - once - (time.monotonic() - begun)) / seeds - fixed
-        wanted = min(1.0, left / steps) if steps else 1.0
-        least = 1 / int(self.prepared(self.plan.seeds[0]).config.train.epoch_steps)
-        if left <= 0 or wanted < least:
-            needed = math.ceil((seeds * (fixed + least * steps) + once + time.monotonic() - begun) / 60)
-            raise ConfigError(
-                f"--budget: too few minutes; opening the data, a step an epoch and measuring take about {needed} on "
-                "this machine. Give more, or fewer methods or seeds."
+    def _share_within(self, seconds: float) -> float:
+        """The part of the preset's steps for so many seconds; that of the cells with steps, where there are some."""
+        stored = [stored_settings(self.run_folder(*key).config).train for key in self._begun()]
+        if any(train.phase1.epochs + train.phase2.epochs for train in stored):
+            self.console.print(
+                f"[bold]Budget[/bold]: {100 * self.share:.0f} % of the preset's steps, as the cells that are there; "
+                "the minutes are not counted anew"
             )
-        total = seeds * (fixed + wanted * steps) + once
-        self.console.print(
-            f"[bold]Budget[/bold]: {100 * wanted:.0f} % of the preset's steps for every method, about {duration(total)}"
+            return self.share
+        seed = self.plan.seeds[0]
+        return share_of_steps(
+            ((METHODS[method].title, self.cell(method, seed)) for method in self.plan.methods),
+            seeds=len(self.plan.seeds),
+            epoch_steps=int(self.prepared(seed).config.train.epoch_steps),
+            seconds=seconds,
+            console=self.console,
         )
-        return wanted

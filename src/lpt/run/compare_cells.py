@@ -18,6 +18,7 @@ from lpt.config import leaves, read_yaml
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics
+from lpt.model.pretrained import BackboneRecord
 from lpt.pack import read_info
 from lpt.report.comparison import Cell, Cost
 from lpt.run.inference_cost import InferenceCost
@@ -40,8 +41,8 @@ def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost |
     info = read_info(run.pack)
     index = {name: number for number, name in enumerate(info.class_names)}
     with run.predictions.open(encoding="utf-8", newline="") as lines:
-        rows = [(index[row["class"]], index[row["predicted"]]) for row in csv.DictReader(lines)]
-    labels, predicted = np.array(rows, dtype=np.int64).T
+        rows = [(row["image"], index[row["class"]], index[row["predicted"]]) for row in csv.DictReader(lines)]
+    images, labels, predicted = zip(*rows, strict=True)
     cost = Cost(
         trained_parameters=facts["trainable_parameters"],
         stored_bytes=facts["pack_bytes"],
@@ -51,8 +52,16 @@ def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost |
         inference_ratio=None if inference is None else inference.ratio,
         inference_ms=None if inference is None else inference.milliseconds,
     )
-    counts = np.asarray(info.class_counts, dtype=np.int64)
-    return FinishedCell(Cell(method, seed, Metrics.from_dict(facts["test"]), labels, predicted, cost), counts, facts)
+    cell = Cell(
+        method=method,
+        seed=seed,
+        metrics=Metrics.from_dict(facts["test"]),
+        images=tuple(os.path.basename(image) for image in images),  # noqa: PTH119
+        labels=np.array(labels, dtype=np.int64),
+        predicted=np.array(predicted, dtype=np.int64),
+        cost=cost,
+    )
+    return FinishedCell(cell, np.asarray(info.class_counts, dtype=np.int64), facts)
 
 
 def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) -> None:
@@ -81,6 +90,26 @@ def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) ->
         raise RunError(
             f"{run.path} is of other {' and '.join(changed)} than there are now: some were added, removed or renamed. "
             "Restore them, choose another folder with --output, or begin anew with --overwrite."
+        )
+
+
+def check_same_weights(run: RunFolder, weights: BackboneRecord) -> None:
+    """Stop where a run that was begun before has another backbone than that of now.
+
+    Raises:
+        RunError: the sha256 over its tensors is another.
+    """
+    if run.finished:
+        before = read_info(run.pack).backbone.weight_hash
+    elif run.facts.is_file():
+        before = json.loads(run.facts.read_text(encoding="utf-8"))["backbone_sha256"]
+    else:  # killed right after its start
+        return
+    if before != weights.weight_hash:
+        raise RunError(
+            f"{run.path} was trained on other weights (sha256 {before[:12]}) than those of {weights.name} now "
+            f"({weights.weight_hash[:12]}{f', from {weights.checkpoint}' if weights.checkpoint else ''}). Give those "
+            "with --checkpoint, or choose another folder with --output."
         )
 
 

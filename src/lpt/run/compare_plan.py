@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 from lpt.config import RunConfig, leaves, merge, parse_assignments, read_yaml, validate
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
+from lpt.data.wording import counted
 from lpt.doubtful import unused_fields
-from lpt.errors import ConfigError, DataError
+from lpt.errors import ConfigError, DataError, RunError
+from lpt.files import remove_leftovers
 from lpt.methods.recipes import METHODS, method_named
 from lpt.randomness import seed_of
 from lpt.run.prepare import gather_values
 
+PLAN = "plan.json"
 REFERENCE = "lpt"
 DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt-phase1", "lpt")
 HOLDOUT = 0.2
@@ -26,8 +30,11 @@ _OWN_TRAINING = ("sampling", "batch_size", "phase1", "phase2")
 _ALIKE = ("data", "backbone", "image", "runtime", "preset", "method", "train.epoch_steps")
 """What must be the same for all methods; scores of several crops are a part of LIFT, so their number need not be."""
 _MAY_DIFFER = ("image.test_views",)
-_OF_THE_MACHINE = ("runtime.", "train.micro_batch", "prefix_cache.", "data.cache", "data.source", "data.test")
-"""What results do not depend on; whether the images are the same is looked up in the images."""
+_OF_THE_MACHINE = (
+    "runtime.", "train.micro_batch", "prefix_cache.", "data.cache",
+    "data.source", "data.test", "data.image_root", "backbone.checkpoint",
+)  # fmt: skip
+"""What results do not depend on; whether images and weights are the same is looked up in the images and weights."""
 
 Opener = Callable[[int], Splits]
 
@@ -127,17 +134,22 @@ def cell_values(plan: Plan, method: str, base: RunConfig) -> dict[str, Any]:
 def with_test_images(splits: Splits, holdout: float) -> Splits:
     """The splits with test images: those there are, else a share of each class, cut out of train.
 
-    The cut is the same for all seeds, so that what differs between them is training alone. Shot groups go by the
-    counts before it.
+    The cut is the same for all seeds, so that what differs between them is training alone (unless what it is cut from
+    goes by the seed: a long tail, or a share for validation). Shot groups go by the counts before it.
 
     Raises:
         DataError: every class is too small to give a test image.
     """
     if splits.test is not None and len(splits.test):
         return splits
-    kept, held, small = stratified_validation(splits.train.labels, holdout, seed_of(0, "compare", "holdout"))
-    if not len(held):
-        raise DataError("there are no test images, and every class is too small to hold some out: give --test")
+    try:
+        kept, held, small = stratified_validation(splits.train.labels, holdout, seed_of(0, "compare", "holdout"))
+    except DataError:
+        raise DataError(
+            f"there are no test images, and every class is too small to hold {100 * holdout:g} % of it out: the "
+            f"largest has {counted(int(splits.train.class_counts.max()), 'image')}. Give test images with --test, or a "
+            "larger share with --holdout"
+        ) from None
     note = (
         f"No test images were given: {100 * holdout:g} % of each class, {len(held):,} images, are held out for testing"
     )
@@ -146,19 +158,43 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
 
 
+def stored_plan(folder: Path) -> dict[str, Any] | None:
+    """What an earlier command wrote down in a folder; None where nothing is there.
+
+    Raises:
+        RunError: what is there is no comparison, or a damaged one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"--output: {folder} is a file; give a folder")
+    file = folder / PLAN
+    if not file.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise RunError(f"{folder} holds files and is no comparison of lpt; choose another with --output")
+        return None
+    remove_leftovers(folder)
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        assert {"values", "holdout", "budget_minutes", "own", "machine", "share"} <= set(before)
+    except (ValueError, AssertionError, TypeError):
+        raise RunError(f"{file} is damaged or of another version of lpt; choose another folder with --output") from None
+    return dict(before)
+
+
 def stored_settings(path: Path) -> RunConfig:
     """The settings a cell was begun with; a field that the file does not name has its default, as for a resumed run."""
     return validate(read_yaml(path), origin=str(path))
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+def changes(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str]:
     """What is said of each field that differs, by its dotted path; the machine's own fields do not count."""
-    first, second = dict(leaves(before)), dict(leaves(now))
-    return {
-        path: f"{path} was {first.get(path)!r}, is {second.get(path)!r}"
-        for path in {**first, **second}
-        if first.get(path) != second.get(path) and not path.startswith(_OF_THE_MACHINE)
-    }
+    first, second = dict(leaves(settings)), dict(leaves(others))
+    said = {}
+    for path in {**first, **second}:
+        before, now = first.get(path), second.get(path)
+        places = path == "data.validation" and isinstance(before, str) and isinstance(now, str)
+        if before != now and not places and not path.startswith(_OF_THE_MACHINE):
+            said[path] = f"{path} was {before!r}, is {now!r}"
+    return said
 
 
 def cell_changes(stored: RunConfig, wanted: Mapping[str, Any]) -> list[str]:

@@ -171,6 +171,11 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
             f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "
             f"{before['data_sha256'][:12]}): files were added, removed or renamed. Restore them, or start a new run."
         )
+    if before["backbone_sha256"] != now["backbone_sha256"]:
+        raise RunError(
+            f"the backbone's weights are not those {run.path} was started with (sha256 "
+            f"{now['backbone_sha256'][:12]}, were {before['backbone_sha256'][:12]}). Restore them, or start a new run."
+        )
     changed = [f"{key} {before['versions'][key]} -> {now['versions'][key]}" for key in now["versions"]
                if before["versions"].get(key) != now["versions"][key]]  # fmt: skip
     if changed:
@@ -233,9 +238,11 @@ def data_fingerprint(train: LabelledImages) -> str:
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:
-    """What run.json says: a fingerprint of the data, versions, machine."""
+    """What run.json says: fingerprints of data and backbone, versions, machine."""
+    assert prepared.backbone.record is not None
     return {
         "data_sha256": data_fingerprint(prepared.splits.train),
+        "backbone_sha256": prepared.backbone.record.weight_hash,
         "versions": Versions.here().model_dump(),
         "machine": prepared.machine.describe(),
         "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.config import RunConfig, merge, parse_assignments, read_yaml
+from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml
 from lpt.data.check import examine
 from lpt.data.images import FileImages
 from lpt.data.longtail import ShotGroups, imbalance_factor
@@ -106,7 +105,7 @@ def _put_together(
             f"train.batch_size: {resolved.train.batch_size} images cannot be shared by {processes.count} processes; "
             "start fewer, or set a larger batch"
         )
-    splits = _printable(data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed))
+    splits = printable(data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed))
     _check_splits(splits)
     with console.status(f"loading the backbone {escape(resolved.backbone.name)}"):
         backbone = load_backbone(resolved.backbone.name, checkpoint=resolved.backbone.checkpoint)
@@ -239,7 +238,7 @@ def gather_values(
     """
     values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_yaml(Path(config))
     if isinstance(settings, Mapping):
-        settings = [f"{path}={json.dumps(value, default=str, ensure_ascii=False)}" for path, value in settings.items()]
+        settings = assignments_of(settings)
     values = merge(values, parse_assignments(settings or []))
     if data is not None and not isinstance(data, Splits):
         values = merge(values, {"data": {"source": str(data)}})
@@ -294,7 +293,7 @@ def _origin(images: LabelledImages, splits: Splits) -> ImageSource:
     return splits.train.source if isinstance(images.source, RememberedImages) else images.source
 
 
-def _printable(splits: Splits) -> Splits:
+def printable(splits: Splits) -> Splits:
     """The splits with class names that JSON and fonts can hold: bytes of a folder's name that are not UTF-8 escaped."""
     names = tuple(name.encode("utf-8", "backslashreplace").decode("utf-8") for name in splits.class_names)
     if names == splits.class_names:

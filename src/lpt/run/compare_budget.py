@@ -1,0 +1,54 @@
+"""`lpt compare --budget`: the part of the preset's steps that fits into so many minutes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from lpt.errors import ConfigError
+from lpt.run.dry_run import duration, estimate_run
+from lpt.run.inference_cost import inference_seconds
+from lpt.run.prepare import Prepared
+
+
+def share_of_steps(
+    cells: Iterable[tuple[str, Prepared]], *, seeds: int, epoch_steps: int, seconds: float, console: Console
+) -> float:
+    """The part of the preset's steps that fits, at most all, by a few real steps of each method.
+
+    Args:
+        cells: title and run of each method.
+        seeds: how often each is trained.
+        epoch_steps: of the preset.
+        seconds: for everything that is still to be done, the trying included.
+        console: where to report.
+
+    Raises:
+        ConfigError: not even a step an epoch fits.
+    """
+    begun = time.monotonic()
+    steps = fixed = once = 0.0
+    for title, cell in cells:
+        with console.status(f"trying a few steps: {title}"):
+            estimate = estimate_run(cell)
+        for part in estimate.parts:
+            if part.name.startswith("phase"):
+                steps += part.seconds
+            else:
+                fixed += part.seconds
+        once += inference_seconds(estimate.image_seconds)
+    left = (seconds - once - (time.monotonic() - begun)) / seeds - fixed
+    share = min(1.0, left / steps) if steps else 1.0
+    least = 1 / epoch_steps
+    if left <= 0 or share < least:
+        needed = math.ceil((seeds * (fixed + least * steps) + once + time.monotonic() - begun) / 60)
+        raise ConfigError(
+            f"--budget: too few minutes; opening the data, a step an epoch and measuring take about {needed} on "
+            "this machine. Give more, or fewer methods or seeds."
+        )
+    total = duration(seeds * (fixed + share * steps) + once)
+    console.print(f"[bold]Budget[/bold]: {100 * share:.0f} % of the preset's steps for every method, about {total}")
+    return share
