@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,18 +194,22 @@ def test_micro_batches_learn_the_same(inputs: tuple[Path, Path], uninterrupted: 
         torch.testing.assert_close(split[name], tensor, rtol=2e-3, atol=2e-4)
 
 
-def test_changed_images_are_refused_on_resume(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    """A run is not continued on other images than it was started on."""
-    data = tmp_path / "photos"
-    for path in inputs[0].rglob("*.png"):
-        (data / path.relative_to(inputs[0])).parent.mkdir(parents=True, exist_ok=True)
-        (data / path.relative_to(inputs[0])).write_bytes(path.read_bytes())
-    process = start("fit", tmp_path / "run", (data, inputs[1]))
+def test_changed_images_and_weights_are_refused_on_resume(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """A run is not continued on other images than it was started on, nor on another backbone at the same place."""
+    root = shutil.copytree(inputs[0].parent, tmp_path / "inputs")
+    data, weights = root / inputs[0].name, root / inputs[1].name
+    process = start("fit", tmp_path / "run", (data, weights))
     wait_for_step(tmp_path / "run", 1, 3, process)
     process.kill()
     process.wait()
-    next(data.rglob("0.png")).unlink()
-    with pytest.raises(lpt.RunError, match="not those"):
+    image, tensors = next(data.rglob("0.png")), load_file(weights)
+    name = next(one for one in tensors if one.endswith("attn.qkv.weight"))
+    save_file({**tensors, name: tensors[name] + 1}, weights)
+    with pytest.raises(lpt.RunError, match="the backbone's weights are not those"):
+        lpt.resume(tmp_path / "run")
+    save_file(tensors, weights)
+    image.unlink()
+    with pytest.raises(lpt.RunError, match="the images are not those"):
         lpt.resume(tmp_path / "run")
 
 
