@@ -151,6 +151,25 @@ def test_classes_are_matched_by_name() -> None:
     assert matching.absent == ("Cat", "a_b", "ab")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "same"),
+    [
+        ("cafe\u0301", "caf\xe9", "exactly"),
+        ("CAFE\u0301", "caf\xe9", "spelled"),
+        ("F-16", "f16", "spelled"),
+        ("1_2", "1-2", "spelled"),
+        ("1-2", "12", None),
+        ("-1", "1", None),
+        ("at_-1", "at 1", None),
+    ],
+)
+def test_names_are_the_same_but_for_their_writing(theirs: str, ours: str, same: str | None) -> None:
+    """What would make another number of them is kept."""
+    matching = match_classes(images([0], (theirs,)), (ours,))
+    assert matching.target.tolist() == [-1 if same is None else 0]
+    assert matching.by_spelling == (((theirs, ours),) if same == "spelled" else ())
+
+
 def test_a_class_without_images_is_not_left_out() -> None:
     matching = match_classes(images([0], ("dark", "never")), NAMES)
     assert matching.left_out == ()

@@ -7,6 +7,8 @@ same classes (another set).
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -257,22 +259,23 @@ def evaluate_data_shift(
 def match_classes(other: LabelledImages, class_names: Sequence[str]) -> ClassMatching:
     """Classes of another set found among the pack's by name: exactly, else but for case and `_`, `-` and spaces.
 
-    A spelling that fits several classes of the pack is not matched. Several classes of the other set may be the same
-    class of the pack.
+    Unicode's ways of writing the same name count as one. A spelling that fits several classes of the pack is not
+    matched. Several classes of the other set may be the same class of the pack.
     """
-    exact = {name: index for index, name in enumerate(class_names)}
+    exact: dict[str, list[int]] = defaultdict(list)
     spelled: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(class_names):
+        exact[_composed(name)].append(index)
         spelled[_spelling(name)].append(index)
     target = np.full(len(other.class_names), -1, dtype=np.int64)
     by_spelling = []
     for index, name in enumerate(other.class_names):
-        alike = spelled.get(_spelling(name), [])
-        if name in exact:
-            target[index] = exact[name]
-        elif len(alike) == 1:
+        same = exact.get(_composed(name), [])
+        alike = same or spelled.get(_spelling(name), [])
+        if len(alike) == 1:
             target[index] = alike[0]
-            by_spelling.append((name, class_names[alike[0]]))
+            if not same:
+                by_spelling.append((name, class_names[alike[0]]))
     filled = other.class_counts > 0
     left_out = tuple(name for name, t, f in zip(other.class_names, target, filled, strict=True) if f and t < 0)
     present = set(target[filled & (target >= 0)].tolist())
@@ -280,8 +283,14 @@ def match_classes(other: LabelledImages, class_names: Sequence[str]) -> ClassMat
     return ClassMatching(target, left_out, tuple(by_spelling), absent)
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _spelling(name: str) -> str:
-    return "".join(character for character in name.casefold() if character not in "_-" and not character.isspace())
+    """What of a name counts: not its case, `_`, `-` and spaces, but a minus sign, and that two numbers are two."""
+    signed = re.sub(r"(?<![^\W_])-(?=\d)", "\N{MINUS SIGN}", _composed(name.casefold()))
+    return re.sub(r"[-_\s]+", "", re.sub(r"(?<=\d)[-_\s]+(?=\d)", "\N{HYPHEN}", signed))
 
 
 def pass_names(kinds: Sequence[str], severities: Sequence[int]) -> Iterator[str]:
