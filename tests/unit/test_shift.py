@@ -23,9 +23,11 @@ from lpt.evaluation.shift import (
     evaluate_data_shift,
     evaluate_shift,
     match_classes,
+    pair_sets,
     pass_names,
     relative_drop,
 )
+from lpt.report.shift import matching_notes
 from lpt.report.shift_plot import plot_shift
 from lpt.run import shift as run_shift
 from lpt.run.shift import parse_shift
@@ -179,18 +181,43 @@ def test_a_class_without_images_is_not_left_out() -> None:
 def test_another_set_is_compared_on_the_same_classes() -> None:
     model = ByBrightness()
     other = images([0, 1, 2, 2], ("Dark", "light", "fox"))  # what is light here has the grey of `grey`
-    result = evaluate_data_shift(model, images([0, 0, 1, 2]), other, NAMES, "sketches")
+    result = evaluate_data_shift(model, pair_sets(images([0, 0, 1, 2]), other, NAMES, "sketches"))
     assert sorted(model.asked) == [("sketches/clean", 3), ("sketches/shifted", 2)]
     assert result.clean is not None
     assert (result.clean.overall, result.clean.medium) == (1, None)
     assert [result.drop(name) for name in ("overall", "many", "medium", "few")] == [0.5, 0, None, 1]
-    assert result.left_out_images == 2
+    assert result.matching.left_out_images == 2
     assert result.to_dict()["classes_without_images"] == ["grey"]
-    alone = evaluate_data_shift(model, None, other, NAMES, "sketches")
-    assert alone.clean is None
-    assert alone.drop("overall") is None
+    for nothing in (None, images([1])):
+        alone = evaluate_data_shift(model, pair_sets(nothing, other, NAMES, "sketches"))
+        assert (alone.clean, alone.shifted.images, alone.matching.uncompared) == (None, 2, ())
+        assert alone.drop("overall") is None
     with pytest.raises(DataError, match=r"none of its classes is one of the pack's 3. It has: fox. The pack has: dark"):
-        evaluate_data_shift(model, None, images([0], ("fox",)), NAMES, "sketches")
+        pair_sets(None, images([0], ("fox",)), NAMES, "sketches")
+
+
+def test_classes_that_data_lacks_are_not_compared() -> None:
+    """Both accuracies are of the same classes, and what was left out is told."""
+    other = images([0, 1, 1, 2], ("dark", "grey", "Light"))
+    result = evaluate_data_shift(ByBrightness(), pair_sets(images([0, 0, 1]), other, NAMES, "sketches"))
+    assert result.clean is not None
+    assert result.clean.group_classes == result.shifted.group_classes == (1, 1, 0)
+    assert (result.shifted.images, result.shifted.few) == (3, None)
+    values = result.to_dict()
+    assert (values["uncompared_images"], values["uncompared_classes"]) == (1, ["Light"])
+    assert (values["left_out_classes"], values["classes_without_images"]) == ([], [])
+    assert matching_notes(result)[-1] == "Left out: 1 image of 1 class that DATA has no image of: Light."
+
+
+def test_a_subset_is_of_the_classes_that_are_compared() -> None:
+    """Drawn after the matching: no class is missed that is there, and unknown ones take no place in it."""
+    other = images([0] * 3 + [1] + [2] * 40, ("dark", "light", "fox"))
+    pair = pair_sets(images([0] * 20 + [1] * 20 + [2]), other, NAMES, "sketches", size=3)
+    assert pair.clean is not None
+    assert pair.shifted.class_counts.tolist() == pair.clean.class_counts.tolist() == [2, 0, 1]
+    assert (pair.matching.left_out_images, pair.matching.absent) == (40, ("grey",))
+    with pytest.raises(ConfigError, match="--shift-images 1 is below the 2 classes that both sets have"):
+        pair_sets(images([0, 0, 2, 2]), other, NAMES, "sketches", size=1)
 
 
 # --- the plot
@@ -201,7 +228,7 @@ def test_plots_of_little_and_much(tmp_path: Path) -> None:
     split = images([0, 1, 2])
     whole = evaluate_shift(model, split)
     one = evaluate_shift(model, images([0]), kinds=["jpeg"], severities=[3])
-    data = evaluate_data_shift(model, None, split, NAMES, "a $x$ [set]")
+    data = evaluate_data_shift(model, pair_sets(None, split, NAMES, "a $x$ [set]"))
     for name, parts in (("a", (whole, [data])), ("b", (one, [])), ("c", (None, [data]))):
         plot_shift(tmp_path / f"{name}.png", *parts)
         assert Image.open(tmp_path / f"{name}.png").width > 1000

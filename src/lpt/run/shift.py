@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from lpt.config import DataConfig
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.remembered import remember
@@ -28,8 +27,10 @@ from lpt.evaluation.shift import (
     CorruptionShift,
     DataShift,
     Measure,
+    SetPair,
     evaluate_data_shift,
     evaluate_shift,
+    pair_sets,
     pass_names,
 )
 from lpt.files import write_json
@@ -45,6 +46,7 @@ from lpt.run.launched import launched
 
 DEFAULT_IMAGES = 1000
 CELLS_NAME = "shift_cells.json"
+_CHOSEN = "chosen by the seed, the same share of every class"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def evaluate_pack_shift(
     """
     processes, output = launched(asked.device), asked.output
     opened = processes.agreed(lambda: open_pack_and_images(asked))
-    others = processes.agreed(lambda: _open_others(request.sources, opened.data_config, asked.split))
+    others = processes.agreed(lambda: _open_others(request, opened, asked.split))
     cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
     for line in _announcements(opened, request, others):
@@ -125,7 +127,7 @@ def evaluate_pack_shift(
     with progress_bar(progress) as bar:
         passes = _Passes(opened, asked.batch_size, processes, bar, output, _settings(opened, request), cells)
         corruptions = _measure_corruptions(passes, opened, request)
-        found = [_measure_data(passes, opened, request, source, other) for source, other in others]
+        found = [evaluate_data_shift(passes.measure(), other.pair) for other in others]
     result = ShiftResult(corruptions, tuple(found))
     for table in ([] if corruptions is None else [corruption_tables(corruptions)]) + list(map(data_shift_table, found)):
         console.print(table)
@@ -256,24 +258,18 @@ def _measure_corruptions(passes: _Passes, opened: Opened, request: ShiftRequest)
     )
 
 
-def _measure_data(
-    passes: _Passes, opened: Opened, request: ShiftRequest, source: str, other: LabelledImages
-) -> DataShift:
-    own, theirs = (one.subset(_data_subset(one, request)) for one in (opened.images, other))
-    return evaluate_data_shift(passes.measure(), own, theirs, tuple(opened.pack.info.class_names), source)
-
-
-def _announcements(
-    opened: Opened, request: ShiftRequest, others: Sequence[tuple[str, LabelledImages]]
-) -> Iterator[str]:
+def _announcements(opened: Opened, request: ShiftRequest, others: Sequence[_Other]) -> Iterator[str]:
     """What is going to be measured, on how many images."""
     if request.kinds is not None:
-        images = _how_many(_corruption_subset(opened.images, request), opened.images)
+        images = _how_many(len(_corruption_subset(opened.images, request)), len(opened.images))
         takes = "--shift-images N takes another number, 0 all"
         yield f"Corruptions: {_pass_count(request)} passes over {images}; {takes}."
-    for source, other in others:
-        own, theirs = (_how_many(_data_subset(one, request), one) for one in (opened.images, other))
-        yield f"Another set: {theirs} of {source}, compared with {own} of DATA, as far as the classes are the same."
+    chosen = f", {_CHOSEN}" if request.images else ""
+    for other in others:
+        clean, shifted = other.pair.clean, other.pair.shifted
+        own = f"{0 if clean is None else len(clean):,} of the {len(opened.images):,} of DATA"
+        theirs = f"{len(shifted):,} of the {other.images:,} images of {other.pair.source}"
+        yield f"Another set: {theirs}, compared with {own}: those of the classes that both have{chosen}."
 
 
 def _pass_count(request: ShiftRequest) -> int:
@@ -285,14 +281,8 @@ def _corruption_subset(images: LabelledImages, request: ShiftRequest) -> IntArra
     return stratified_subset(images.labels, number, request.seed)
 
 
-def _data_subset(images: LabelledImages, request: ShiftRequest) -> IntArray:
-    return stratified_subset(images.labels, request.images or 0, request.seed)
-
-
-def _how_many(subset: IntArray, images: LabelledImages) -> str:
-    if len(subset) == len(images):
-        return f"all {len(images):,} images"
-    return f"{len(subset):,} of {len(images):,} images (chosen by the seed, the same share of every class)"
+def _how_many(chosen: int, images: int) -> str:
+    return f"all {images:,} images" if chosen == images else f"{chosen:,} of {images:,} images ({_CHOSEN})"
 
 
 def _working_side(pack: Pack) -> int:
@@ -301,9 +291,21 @@ def _working_side(pack: Pack) -> int:
     return round(1.5 * max(preprocessing.size) / preprocessing.test_crop)
 
 
-def _open_others(sources: Sequence[str], config: DataConfig, split: SplitName) -> list[tuple[str, LabelledImages]]:
-    """Each other set with classes of its own."""
-    return [(source, open_images(source, config, split=split)[0]) for source in sources]
+@dataclass(frozen=True)
+class _Other:
+    """Another set beside DATA, and how many images it has in all."""
+
+    pair: SetPair
+    images: int
+
+
+def _open_others(request: ShiftRequest, opened: Opened, split: SplitName) -> list[_Other]:
+    names, size, seed = tuple(opened.pack.info.class_names), request.images or 0, request.seed
+    others = []
+    for source in request.sources:
+        other = open_images(source, opened.data_config, split=split).images
+        others.append(_Other(pair_sets(opened.images, other, names, source, size=size, seed=seed), len(other)))
+    return others
 
 
 def _settings(opened: Opened, request: ShiftRequest) -> dict[str, Any]:
