@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -20,6 +21,7 @@ from lpt.errors import ConfigError, DataError
 from lpt.evaluation.corruptions import CORRUPTIONS
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.evaluation.shift import (
+    DataShift,
     evaluate_data_shift,
     evaluate_shift,
     match_classes,
@@ -27,6 +29,7 @@ from lpt.evaluation.shift import (
     pass_names,
     relative_drop,
 )
+from lpt.report import shift_plot
 from lpt.report.shift import matching_notes
 from lpt.report.shift_plot import plot_shift
 from lpt.run import shift as run_shift
@@ -232,6 +235,18 @@ def test_plots_of_little_and_much(tmp_path: Path) -> None:
     for name, parts in (("a", (whole, [data])), ("b", (one, [])), ("c", (None, [data]))):
         plot_shift(tmp_path / f"{name}.png", *parts)
         assert Image.open(tmp_path / f"{name}.png").width > 1000
+
+
+def test_a_measure_that_one_set_has_not_is_not_drawn() -> None:
+    clean, shifted = (ByBrightness()("", images(labels)) for labels in ([0, 1], [0, 2]))
+    axes = Figure().subplots()
+    shift_plot._draw_data(axes, DataShift("sketches", shifted, clean, match_classes(images([0]), NAMES)))
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == [
+        "overall",
+        "mean per class",
+        "many",
+    ]
+    assert len(axes.patches) == 6
 
 
 # --- the request
