@@ -327,6 +327,28 @@ def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, mo
     assert "shift_cells.json cannot be read" in fails(*base, *both)
 
 
+def test_images_of_another_set_that_were_skipped_are_told(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+    photos, sketches = (Path(shutil.copytree(photo_folder, tmp_path / name)) for name in ("photos", "sketches"))
+    (photos / "test" / "dark" / "0.jpg").write_bytes(b"broken")
+    for name in ("grey/0.jpg", "light/1.jpg"):
+        (sketches / "test" / name).write_bytes(b"broken")
+    (sketches / "others").mkdir()
+    folder = tmp_path / "result"
+    base = ["evaluate", fitted_run, photos, "--output", folder, "--bad-images", "skip"]
+    output = run(*base, "--shift", sketches).output.replace("\n", "")
+    assert f"{sketches}: Left out: 2 test images that cannot be read." in output
+    assert "since they are not splits" in output
+    assert "5 of the 5 of DATA" in output
+    values = json.loads((folder / "shift.json").read_text())
+    assert (values["skipped_images"], values["data_sets"][0]["skipped_images"]) == (1, 2)
+    listed = [row["image"] for row in csv.DictReader((folder / "skipped_images.csv").open())]
+    assert [Path(name).relative_to(tmp_path).as_posix() for name in listed] == [
+        "photos/test/dark/0.jpg", "sketches/test/grey/0.jpg", "sketches/test/light/1.jpg",
+    ]  # fmt: skip
+    run("evaluate", fitted_run, photos, "--output", tmp_path / "plain", "--bad-images", "skip")
+    assert "dark/0.jpg" in (tmp_path / "plain" / "skipped_images.csv").read_text()
+
+
 def test_an_interrupted_measurement_goes_on(
     fitted_run: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

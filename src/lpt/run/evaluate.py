@@ -21,7 +21,14 @@ from lpt.hardware import cores_here
 from lpt.pack import Pack, PackInfo, Versions, load_pack
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
-from lpt.report.result import Measured, measure_predictions, write_measured, write_metrics, write_predictions
+from lpt.report.result import (
+    Measured,
+    measure_predictions,
+    write_measured,
+    write_metrics,
+    write_predictions,
+    write_skipped,
+)
 from lpt.report.tables import metrics_table
 from lpt.run.launched import launched
 
@@ -140,6 +147,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
         write_metrics(
             output / "metrics.json", {split: measured}, _facts(one.pack.path, info, request.data, len(one.skipped))
         )
+        write_skipped(output / "skipped_images.csv", one.skipped)
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
 

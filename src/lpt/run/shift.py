@@ -18,7 +18,7 @@ from rich.progress import Progress, TaskID
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.remembered import remember
-from lpt.data.sources import open_images
+from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.errors import ConfigError, RunError
 from lpt.evaluation.corruptions import SEVERITIES, VERSION, CorruptedImages, find_kinds, find_severities
@@ -38,7 +38,7 @@ from lpt.hardware import cores_here
 from lpt.pack import Pack, Versions
 from lpt.processes import Processes
 from lpt.report.progress import progress_bar
-from lpt.report.result import measure_predictions
+from lpt.report.result import measure_predictions, write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
 from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
@@ -107,8 +107,8 @@ def evaluate_pack_shift(
 
     Args:
         asked: the pack and images of its own kind; its settings of the data are for all sources. Into its folder go
-            shift.json, shift.csv and shift.png. Finished measurements are kept there and are not made again for the
-            same pack and images, unless it says to overwrite them.
+            shift.json, shift.csv and shift.png, and skipped_images.csv where some were. Finished measurements are kept
+            there and are not made again for the same pack and images, unless it says to overwrite them.
         request: the shifts.
         console: for the tables.
         progress: for the bar.
@@ -122,6 +122,8 @@ def evaluate_pack_shift(
     others = processes.agreed(lambda: _open_others(request, opened, asked.split))
     cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
+    for other in others:
+        print_notes([f"{other.pair.source}: {note}" for note in other.opened.notes], other.opened.skipped, console)
     for line in _announcements(opened, request, others):
         console.print(line, markup=False)
     with progress_bar(progress) as bar:
@@ -134,7 +136,7 @@ def evaluate_pack_shift(
     if passes.kept:
         console.print(f"{passes.kept} of {passes.count} measurements were there already.", markup=False)
     if output is not None:
-        processes.once(lambda: _write(output, result, opened, asked, request))
+        processes.once(lambda: _write(output, result, opened, others, asked, request))
         console.print(f"shift.json, shift.csv and shift.png: {output}", markup=False)
     return result
 
@@ -268,7 +270,7 @@ def _announcements(opened: Opened, request: ShiftRequest, others: Sequence[_Othe
     for other in others:
         clean, shifted = other.pair.clean, other.pair.shifted
         own = f"{0 if clean is None else len(clean):,} of the {len(opened.images):,} of DATA"
-        theirs = f"{len(shifted):,} of the {other.images:,} images of {other.pair.source}"
+        theirs = f"{len(shifted):,} of the {len(other.opened.images):,} images of {other.pair.source}"
         yield f"Another set: {theirs}, compared with {own}: those of the classes that both have{chosen}."
 
 
@@ -293,18 +295,18 @@ def _working_side(pack: Pack) -> int:
 
 @dataclass(frozen=True)
 class _Other:
-    """Another set beside DATA, and how many images it has in all."""
+    """Another set as it was opened, and paired with DATA."""
 
+    opened: OpenedImages
     pair: SetPair
-    images: int
 
 
 def _open_others(request: ShiftRequest, opened: Opened, split: SplitName) -> list[_Other]:
     names, size, seed = tuple(opened.pack.info.class_names), request.images or 0, request.seed
     others = []
     for source in request.sources:
-        other = open_images(source, opened.data_config, split=split).images
-        others.append(_Other(pair_sets(opened.images, other, names, source, size=size, seed=seed), len(other)))
+        other = open_images(source, opened.data_config, split=split)
+        others.append(_Other(other, pair_sets(opened.images, other.images, names, source, size=size, seed=seed)))
     return others
 
 
@@ -358,7 +360,14 @@ def _digest(images: LabelledImages) -> str:
     return hashed.hexdigest()
 
 
-def _write(output: Path, result: ShiftResult, opened: Opened, asked: EvaluationRequest, request: ShiftRequest) -> None:
+def _write(
+    output: Path,
+    result: ShiftResult,
+    opened: Opened,
+    others: Sequence[_Other],
+    asked: EvaluationRequest,
+    request: ShiftRequest,
+) -> None:
     corruptions = result.corruptions
     facts = {
         "pack": str(opened.pack.path),
@@ -373,6 +382,9 @@ def _write(output: Path, result: ShiftResult, opened: Opened, asked: EvaluationR
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
     measured = {} if corruptions is None else {"corruptions": corruptions.to_dict()}
-    write_json(output / "shift.json", {**facts, **measured, "data_sets": [one.to_dict() for one in result.data]})
+    skipped = [other.opened.skipped for other in others]
+    sets = [{**one.to_dict(), "skipped_images": len(of)} for one, of in zip(result.data, skipped, strict=True)]
+    write_json(output / "shift.json", {**facts, **measured, "data_sets": sets})
+    write_skipped(output / "skipped_images.csv", [line for of in (opened.skipped, *skipped) for line in of])
     write_shift_csv(output / "shift.csv", corruptions, result.data)
     plot_shift(output / "shift.png", corruptions, result.data)
