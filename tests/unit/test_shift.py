@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -321,8 +322,17 @@ def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, mo
     assert measured == [6, 6]
     run(*base, "--shift", "corruptions:fog", "--shift-images", 3)
     assert measured == [6, 6, 3, 3, 3]
-    assert "seed was 0, is 1" in fails(*base, "--shift", "corruptions:fog", "--shift-seed", 1)
-    run(*base, "--shift", "corruptions:fog", "--shift-seed", 1, "--overwrite")
+    run(*base, "--shift", "corruptions:fog", "--shift-seed", 1)
+    assert measured == [6, 6, 3, 3, 3, 6, 6, 6]
+    assert "7 of 7 measurements were there already" in run(*base, *both).output
+    described = fitted_run / "pack" / "pack.json"
+    values = json.loads(described.read_text())
+    for name, value in (("class_counts", [8, 4, 1]), ("probabilities", values["probabilities"] | {"temperature": 3.0})):
+        described.write_text(json.dumps(values | {name: value}))
+        assert re.search(rf"pack_{name} was\s+\w+,\s+is\s", fails(*base, *both))
+    described.write_text(json.dumps(values | {"class_counts": [8, 4, 1]}))
+    run(*base, "--shift", "corruptions:fog", "--overwrite")
+    assert measured[8:] == [6, 6, 6]
     (folder / "shift_cells.json").write_text("{")
     assert "shift_cells.json cannot be read" in fails(*base, *both)
 

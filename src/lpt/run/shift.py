@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,8 +18,8 @@ from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.remembered import remember
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
-from lpt.errors import ConfigError, RunError
-from lpt.evaluation.corruptions import SEVERITIES, VERSION, CorruptedImages, find_kinds, find_severities
+from lpt.errors import ConfigError
+from lpt.evaluation.corruptions import SEVERITIES, CorruptedImages, find_kinds, find_severities
 from lpt.evaluation.metrics import Metrics
 from lpt.evaluation.shift import (
     CorruptionShift,
@@ -43,9 +41,9 @@ from lpt.report.shift import corruption_tables, data_shift_table, write_shift_cs
 from lpt.report.shift_plot import plot_shift
 from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
 from lpt.run.launched import launched
+from lpt.run.shift_cells import cell_settings, digest, kept_cells, write_cells
 
 DEFAULT_IMAGES = 1000
-CELLS_NAME = "shift_cells.json"
 _CHOSEN = "chosen by the seed, the same share of every class"
 
 
@@ -114,20 +112,21 @@ def evaluate_pack_shift(
         progress: for the bar.
 
     Raises:
-        RunError: the folder holds measurements of another pack or with other settings.
+        RunError: the folder holds measurements of another pack or in another precision.
         DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
     """
     processes, output = launched(asked.device), asked.output
     opened = processes.agreed(lambda: open_pack_and_images(asked))
     others = processes.agreed(lambda: _open_others(request, opened, asked.split))
-    cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=asked.overwrite))
+    settings = cell_settings(opened)
+    cells = processes.once(lambda: kept_cells(output, settings, overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
     for other in others:
         print_notes([f"{other.pair.source}: {note}" for note in other.opened.notes], other.opened.skipped, console)
     for line in _announcements(opened, request, others):
         console.print(line, markup=False)
     with progress_bar(progress) as bar:
-        passes = _Passes(opened, asked.batch_size, processes, bar, output, _settings(opened, request), cells)
+        passes = _Passes(opened, asked.batch_size, processes, bar, output, settings, cells)
         corruptions = _measure_corruptions(passes, opened, request)
         found = [evaluate_data_shift(passes.measure(), other.pair) for other in others]
     result = ShiftResult(corruptions, tuple(found))
@@ -170,16 +169,17 @@ class _Passes:
         self._done = 0
         self.count = self.kept = 0
 
-    def measure(self, digest: str | None = None, total: int | None = None) -> Measure:
+    def measure(self, known_as: str | None = None, total: int | None = None) -> Measure:
         """A function that measures images.
 
         Args:
-            digest: of the images, where all it is called with are views of the same ones; None: found each time.
+            known_as: what tells the images, and the seed of what is done to them, from others with the same name,
+                where all it is called with are views of the same ones; None: their digest, found each time.
             total: how often it will be called, for the bar.
         """
 
         def measured(name: str, images: LabelledImages) -> Metrics:
-            of_images = digest or self._processes.agreed(lambda: _digest(images))
+            of_images = known_as or self._processes.agreed(lambda: digest(images))
             self.count += 1
             key = f"{name} {of_images}"
             own = images.subset(np.array(self._processes.share(len(images)), dtype=np.int64))
@@ -219,7 +219,7 @@ class _Passes:
 
     def _keep(self) -> None:
         if self._output is not None:
-            write_json(self._output / CELLS_NAME, {"settings": self._settings, "cells": self._cells})
+            write_cells(self._output, self._settings, self._cells)
 
     def _begin(self, name: str, images: int, total: int) -> None:
         if self._task is None:
@@ -250,7 +250,7 @@ def _measure_corruptions(passes: _Passes, opened: Opened, request: ShiftRequest)
         return None
     subset = _corruption_subset(opened.images, request)
     return evaluate_shift(
-        passes.measure(_digest(opened.images.subset(subset)), _pass_count(request)),
+        passes.measure(f"{digest(opened.images.subset(subset))} seed {request.seed}", _pass_count(request)),
         opened.images,
         kinds=request.kinds,
         severities=request.severities,
@@ -308,56 +308,6 @@ def _open_others(request: ShiftRequest, opened: Opened, split: SplitName) -> lis
         other = open_images(source, opened.data_config, split=split)
         others.append(_Other(other, pair_sets(opened.images, other.images, names, source, size=size, seed=seed)))
     return others
-
-
-def _settings(opened: Opened, request: ShiftRequest) -> dict[str, Any]:
-    """What a kept measurement must agree in, beside its name and its images."""
-    info = opened.pack.info
-    return {
-        "pack_sha256": info.tensors_sha256,
-        "backbone": info.backbone.weight_hash,
-        "seed": request.seed,
-        "precision": str(opened.predictor.dtype).removeprefix("torch."),
-        "corruptions_version": VERSION,
-    }
-
-
-def _kept_cells(output: Path | None, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
-    """Measurements kept in a folder.
-
-    Raises:
-        RunError: they are of another pack or made with other settings.
-    """
-    if output is None:
-        return {}
-    if output.exists() and not output.is_dir():
-        raise RunError(f"--output: {output} is a file; give a folder")
-    path = output / CELLS_NAME
-    if overwrite or not path.exists():
-        return {}
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        cells = {str(key): Metrics.from_dict(value).to_dict() for key, value in kept["cells"].items()}
-        before = dict(kept["settings"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be read ({error}): remove it, or add --overwrite to measure again") from None
-    other = [f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value]
-    if other:
-        raise RunError(
-            f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(other)}. "
-            "Give another folder, or add --overwrite to measure again."
-        )
-    return cells
-
-
-def _digest(images: LabelledImages) -> str:
-    """A fingerprint of images: their names, labels, and where the source knows them their stored sizes."""
-    hashed = hashlib.blake2b(digest_size=8)
-    stored_bytes = getattr(images.source, "stored_bytes", None)
-    for index, (row, label) in enumerate(zip(images.rows.tolist(), images.labels.tolist(), strict=True)):
-        size = "" if stored_bytes is None else stored_bytes(row)
-        hashed.update(f"{images.name(index)}\x1f{label}\x1f{size}\x1e".encode(errors="surrogatepass"))
-    return hashed.hexdigest()
 
 
 def _write(
