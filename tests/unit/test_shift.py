@@ -263,6 +263,7 @@ def test_request() -> None:
     assert both.severities == (1, 3, 5)
     assert parse_shift(["corruptions:fog", "Corruptions"]).kinds == tuple(CORRUPTIONS)
     assert parse_shift(["./corruptions"]).kinds is None
+    assert parse_shift(["corruptions"], seed=1).seed == parse_shift(["a"], images=9, seed=1).seed == 1
 
 
 def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
@@ -270,7 +271,11 @@ def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, 
     assert "'frog' is not known. Kinds: gaussian_noise" in fails(*base, "--shift", "corruptions:frog")
     assert "got 6" in fails(*base, "--shift", "corruptions", "--severities", "1,6")
     assert "'high'" in fails(*base, "--shift", "corruptions", "--severities", "high")
-    assert "add --shift" in fails(*base, "--severities", 1)
+    for unused in ("--severities", "--shift-images", "--shift-seed"):
+        assert "add --shift" in fails(*base, unused, 1)
+    assert "--severities are those of corruptions" in fails(*base, "--shift", photo_folder, "--severities", 1)
+    for every in ((), ("--shift-images", 0)):
+        assert "--shift-seed chooses images" in fails(*base, "--shift", photo_folder, "--shift-seed", 0, *every)
     assert "there is no file or folder" in fails(*base, "--shift", tmp_path / "nowhere")
     strange = tmp_path / "strange" / "fox"
     strange.mkdir(parents=True)

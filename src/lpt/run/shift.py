@@ -75,12 +75,12 @@ class ShiftResult:
 
 
 def parse_shift(
-    shifts: Iterable[str], *, severities: Iterable[str] = (), images: int | None = None, seed: int = 0
+    shifts: Iterable[str], *, severities: Iterable[str] = (), images: int | None = None, seed: int | None = None
 ) -> ShiftRequest:
-    """What `--shift corruptions[:fog,blur]`, `--shift DATA2` and `--severities 1,3,5` ask for.
+    """What `--shift corruptions[:fog,blur]`, `--shift DATA2`, `--severities 1,3,5` and the other options ask for.
 
     Raises:
-        ConfigError: an unknown corruption, or a severity that is not in 1..5.
+        ConfigError: an unknown corruption, a severity that is not in 1..5, or an option that would do nothing.
     """
     kinds: set[str] | None = None
     sources = []
@@ -94,8 +94,15 @@ def parse_shift(
     wrong = [part for part in given if not part.isdecimal()]
     if wrong:
         raise ConfigError(f"--severities: {wrong[0]!r} is not a whole number from 1 to 5; write them as 1,3,5")
+    if given and kinds is None:
+        raise ConfigError("--severities are those of corruptions: add --shift corruptions, or leave them out")
+    if seed is not None and kinds is None and not images:
+        raise ConfigError(
+            "--shift-seed chooses images and corrupts them, but all are taken as they are: add --shift-images N or "
+            "--shift corruptions, or leave it out"
+        )
     levels = find_severities(map(int, given)) if given else SEVERITIES
-    return ShiftRequest(None if kinds is None else find_kinds(kinds), tuple(sources), levels, images, seed)
+    return ShiftRequest(None if kinds is None else find_kinds(kinds), tuple(sources), levels, images, seed or 0)
 
 
 def evaluate_pack_shift(
