@@ -85,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pictures = [photograph_like(), photograph_like().resize((32, 32), Image.Resampling.BOX)]
     if arguments.data:
-        pictures[1] = open_images(arguments.data, DataConfig())[0].read(arguments.row)
+        pictures[1] = open_images(arguments.data, DataConfig()).images.read(arguments.row)
     stored = io.BytesIO()
     form = "JPEG" if arguments.output.suffix.lower() in (".jpg", ".jpeg") else "PNG"
     sheet(pictures).save(stored, form, quality=78)

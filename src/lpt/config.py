@@ -253,8 +253,9 @@ class RunConfig(Section):
     def balances_classes(self) -> bool:
         """Whether training makes up for the frequencies of the classes, by its loss or by what it draws."""
         loss, train = self.loss, self.train
-        if not (train.phase1.epochs or train.phase2.epochs) and self.model.head_init != "linear_probe":
-            return True  # nothing is trained: class means do not know how many images they are of
+        if not (train.phase1.epochs or train.phase2.epochs):
+            # Class means do not know how many images they are of; a probe is solved without weights or draws.
+            return self.model.head_init != "linear_probe" or self.adjusts_logits
         return self.adjusts_logits or loss.reweighting != "none" or self.evens_draws
 
     @property

@@ -14,9 +14,10 @@ PHASE_2_ONLY = (
 )
 GROUPED_ONLY = ("model.pool_size", "model.shared_blocks", *PHASE_2_ONLY)  # a pool that is not trained has a size yet
 STEPS_ONLY = (
-    *(f"loss.{name}" for name in ("label_smoothing", "dropout", "instance_weight", "reweight_from", "effective_beta")),
+    *(f"loss.{name}" for name in ("label_smoothing", "dropout", "instance_weight")),
+    *(f"loss.{name}" for name in ("reweighting", "reweight_from", "effective_beta")),
     *(f"image.{name}" for name in ("crop_area", "crop_aspect", "flip")),
-    "train.images_per_class",
+    *(f"train.{name}" for name in ("sampling", "images_per_class")),
 )
 PHASE_FIELDS = ("optimizer", "lr", "head_lr", "layer_decay", "weight_decay", "warmup_epochs", "min_lr", "schedule")
 LOSS_FIELDS = {

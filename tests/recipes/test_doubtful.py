@@ -15,6 +15,7 @@ import lpt
 from lpt.config import parse_assignments
 from lpt.doubtful import unused_fields
 from lpt.hardware import Machine
+from lpt.pack import Pack
 from lpt.presets import with_preset
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)
@@ -40,9 +41,11 @@ OTHERWISE = {
     "loss.label_smoothing": "0.2",
     "loss.instance_weight": "0.3",
     "loss.similarity_weight": "0.1",
+    "loss.reweighting": "inverse_frequency",
     "loss.reweight_from": "0.4",
     "loss.effective_beta": "0.9",
     "loss.dropout": "0.3",
+    "train.sampling": "square_root",
     "train.images_per_class": "2",
     "data.long_tail_max": "7",
     "image.crop_area": "[0.6, 0.9]",
@@ -69,7 +72,7 @@ OTHERWISE = {
 """A value for every field that can be without effect, other than any recipe's."""
 RESOLVED = {"prefix_cache.store", "prefix_cache.dtype"}
 """Of these, what is `auto` in every recipe: a value may be a saved one."""
-SOLVED = {"linear-probe-la", "class-means"}
+SOLVED = {"linear-probe", "linear-probe-la", "class-means"}
 CASES = [
     ("lpt", ()),
     ("lpt", ("train.phase2.epochs=0", "model.head_init=random")),
@@ -80,26 +83,27 @@ CASES = [
     ("vpt-gcl-drw", ()),
     ("fine-tuning", ("loss.name=focal",)),
     ("vpt-shallow", ("train.sampling=balanced",)),
+    ("linear-probe", ()),
     ("linear-probe-la", ()),
     ("class-means", ()),
 ]
 
 
-def fitted(method: str, settings: Sequence[str], folder: Path, photos: Path, checkpoint: Path) -> tuple[Any, str]:
+def fitted(method: str, settings: Sequence[str], folder: Path, photos: Path, checkpoint: Path) -> tuple[Pack, str]:
     small = ["image.size=32", "runtime.threads=1", "runtime.precision=fp32", "runtime.device=cpu", "runtime.workers=0"]
     steps = ["train.batch_size=8", "train.epoch_steps=2", "train.phase1.epochs=2"]
     own = [*small, f"backbone.checkpoint={checkpoint}", *([] if method in SOLVED else steps)]
     own += ["train.phase2.epochs=1"] if method == "lpt" else []
     console = Console(file=io.StringIO(), width=400)
     run = lpt.fit(photos, folder, preset="laptop", method=method, settings=[*own, *settings], console=console)
-    return run.pack.tensors, console.file.getvalue()
+    return run.pack, console.file.getvalue()
 
 
 @pytest.mark.parametrize(("method", "settings"), CASES)
 def test_what_is_called_unused_changes_nothing_and_is_told(
     method: str, settings: tuple[str, ...], photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """All such fields at once, set otherwise: the same trained tensors bit for bit, and one warning for each."""
+    """All such fields at once, set otherwise: the same pack bit for bit, and one warning for each."""
     values = {"preset": "laptop", "method": method, **parse_assignments(list(settings))}
     config = with_preset(values, CPU, origin="test").config
     unused = unused_fields(config)
@@ -108,8 +112,9 @@ def test_what_is_called_unused_changes_nothing_and_is_told(
     assert "has no effect" not in said
     changed = [f"{path}={OTHERWISE[path]}" for path in unused]
     after, said = fitted(method, [*settings, *changed], tmp_path / "after", photo_folder, tiny_backbone)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert before.tensors.keys() == after.tensors.keys()
+    assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in before.tensors)
+    assert before.info.probabilities == after.info.probabilities
     kept = "model.group_init" if config.model.group_init == OTHERWISE["model.group_init"] else None
     for path, reason in unused.items():
         if path not in RESOLVED and path != kept:
@@ -135,6 +140,15 @@ def test_a_value_that_says_what_holds_anyway_is_not_warned_of() -> None:
     assert with_preset(values, CPU, origin="test").warnings == (
         "model.pool_size: 30 has no effect: model.prompts is none, and only LPT's grouped prompts use it",
     )
+
+
+def test_a_solved_probe_has_neither_weights_nor_draws() -> None:
+    values = {"loss": {"reweighting": "inverse_frequency"}, "train": {"sampling": "balanced"}}
+    warnings = with_preset({"preset": "laptop", "method": "linear-probe", **values}, CPU, origin="test").warnings
+    for warning, path in zip(
+        warnings, ("loss.reweighting: inverse_frequency", "train.sampling: balanced"), strict=True
+    ):
+        assert warning == f"{path} has no effect: no phase has epochs: nothing is trained in steps"
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_other_seeds_and_positions_draw_others() -> None:
     assert len(draws) == 4
 
 
+def test_numpy_integers_draw_as_python_ones() -> None:
+    image, one = picture(16, 16), np.int64(1)
+    drawn = corrupt(image, "gaussian_noise", one, seed=one, position=one)  # type: ignore[arg-type]
+    assert drawn.tobytes() == corrupt(image, "gaussian_noise", 1, seed=1, position=1).tobytes()
+
+
 def test_batches_do_not_depend_on_workers() -> None:
     images = seen(split_of(6), "snow", np.array([5, 0, 2, 4]))
     read = [
@@ -169,8 +175,8 @@ def test_names_and_families() -> None:
 def test_wrong_names_say_what_there_is() -> None:
     with pytest.raises(ConfigError, match=r"'frog' is not known. Kinds: gaussian_noise.*Families.*noise, blur"):
         find_kinds(["fog", "frog"])
-    for wrong in ([0], [6, 2], []):
-        with pytest.raises(ConfigError, match="from 1"):
+    for wrong, given in (([0], "0"), ([6, 2], "6"), ([], "none"), ([3.0], "3.0")):
+        with pytest.raises(ConfigError, match=f"from 1 .* got {given}"):
             find_severities(wrong)
     with pytest.raises(ConfigError, match="frog"):
         CorruptedImages(split_of(1), "frog", 1, 0)

@@ -166,6 +166,14 @@ def test_top5() -> None:
     assert top_k_accuracy(np.arange(7), equal, 1) == pytest.approx(1 / 7)
 
 
+def test_scores_whose_probabilities_round_to_the_same_are_told_apart() -> None:
+    steep = np.array([[-0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 1.0]], dtype=np.float32)  # all probabilities but the last are 0
+    for label, within in ((5, 1), (1, 0)):
+        assert measure_scores([label], steep, [9] * 7, GROUPS, scale=20, temperature=0.1).top5 == within
+    close = np.array([[0.0, 1e-9]], dtype=np.float32)
+    assert measure_scores([1], close, [9] * 2, GROUPS, scale=20, temperature=1.0).overall == 1
+
+
 def test_top5_of_a_table_of_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.random((50, 12)), rng.integers(0, 12, 50)

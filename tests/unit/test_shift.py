@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -20,12 +22,16 @@ from lpt.errors import ConfigError, DataError
 from lpt.evaluation.corruptions import CORRUPTIONS
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.evaluation.shift import (
+    DataShift,
     evaluate_data_shift,
     evaluate_shift,
     match_classes,
+    pair_sets,
     pass_names,
     relative_drop,
 )
+from lpt.report import shift_plot
+from lpt.report.shift import matching_notes
 from lpt.report.shift_plot import plot_shift
 from lpt.run import shift as run_shift
 from lpt.run.shift import parse_shift
@@ -151,6 +157,25 @@ def test_classes_are_matched_by_name() -> None:
     assert matching.absent == ("Cat", "a_b", "ab")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "same"),
+    [
+        ("cafe\u0301", "caf\xe9", "exactly"),
+        ("CAFE\u0301", "caf\xe9", "spelled"),
+        ("F-16", "f16", "spelled"),
+        ("1_2", "1-2", "spelled"),
+        ("1-2", "12", None),
+        ("-1", "1", None),
+        ("at_-1", "at 1", None),
+    ],
+)
+def test_names_are_the_same_but_for_their_writing(theirs: str, ours: str, same: str | None) -> None:
+    """What would make another number of them is kept."""
+    matching = match_classes(images([0], (theirs,)), (ours,))
+    assert matching.target.tolist() == [-1 if same is None else 0]
+    assert matching.by_spelling == (((theirs, ours),) if same == "spelled" else ())
+
+
 def test_a_class_without_images_is_not_left_out() -> None:
     matching = match_classes(images([0], ("dark", "never")), NAMES)
     assert matching.left_out == ()
@@ -160,18 +185,43 @@ def test_a_class_without_images_is_not_left_out() -> None:
 def test_another_set_is_compared_on_the_same_classes() -> None:
     model = ByBrightness()
     other = images([0, 1, 2, 2], ("Dark", "light", "fox"))  # what is light here has the grey of `grey`
-    result = evaluate_data_shift(model, images([0, 0, 1, 2]), other, NAMES, "sketches")
+    result = evaluate_data_shift(model, pair_sets(images([0, 0, 1, 2]), other, NAMES, "sketches"))
     assert sorted(model.asked) == [("sketches/clean", 3), ("sketches/shifted", 2)]
     assert result.clean is not None
     assert (result.clean.overall, result.clean.medium) == (1, None)
     assert [result.drop(name) for name in ("overall", "many", "medium", "few")] == [0.5, 0, None, 1]
-    assert result.left_out_images == 2
+    assert result.matching.left_out_images == 2
     assert result.to_dict()["classes_without_images"] == ["grey"]
-    alone = evaluate_data_shift(model, None, other, NAMES, "sketches")
-    assert alone.clean is None
-    assert alone.drop("overall") is None
+    for nothing in (None, images([1])):
+        alone = evaluate_data_shift(model, pair_sets(nothing, other, NAMES, "sketches"))
+        assert (alone.clean, alone.shifted.images, alone.matching.uncompared) == (None, 2, ())
+        assert alone.drop("overall") is None
     with pytest.raises(DataError, match=r"none of its classes is one of the pack's 3. It has: fox. The pack has: dark"):
-        evaluate_data_shift(model, None, images([0], ("fox",)), NAMES, "sketches")
+        pair_sets(None, images([0], ("fox",)), NAMES, "sketches")
+
+
+def test_classes_that_data_lacks_are_not_compared() -> None:
+    """Both accuracies are of the same classes, and what was left out is told."""
+    other = images([0, 1, 1, 2], ("dark", "grey", "Light"))
+    result = evaluate_data_shift(ByBrightness(), pair_sets(images([0, 0, 1]), other, NAMES, "sketches"))
+    assert result.clean is not None
+    assert result.clean.group_classes == result.shifted.group_classes == (1, 1, 0)
+    assert (result.shifted.images, result.shifted.few) == (3, None)
+    values = result.to_dict()
+    assert (values["uncompared_images"], values["uncompared_classes"]) == (1, ["Light"])
+    assert (values["left_out_classes"], values["classes_without_images"]) == ([], [])
+    assert matching_notes(result)[-1] == "Left out: 1 image of 1 class that DATA has no image of: Light."
+
+
+def test_a_subset_is_of_the_classes_that_are_compared() -> None:
+    """Drawn after the matching: no class is missed that is there, and unknown ones take no place in it."""
+    other = images([0] * 3 + [1] + [2] * 40, ("dark", "light", "fox"))
+    pair = pair_sets(images([0] * 20 + [1] * 20 + [2]), other, NAMES, "sketches", size=3)
+    assert pair.clean is not None
+    assert pair.shifted.class_counts.tolist() == pair.clean.class_counts.tolist() == [2, 0, 1]
+    assert (pair.matching.left_out_images, pair.matching.absent) == (40, ("grey",))
+    with pytest.raises(ConfigError, match="--shift-images 1 is below the 2 classes that both sets have"):
+        pair_sets(images([0, 0, 2, 2]), other, NAMES, "sketches", size=1)
 
 
 # --- the plot
@@ -182,10 +232,22 @@ def test_plots_of_little_and_much(tmp_path: Path) -> None:
     split = images([0, 1, 2])
     whole = evaluate_shift(model, split)
     one = evaluate_shift(model, images([0]), kinds=["jpeg"], severities=[3])
-    data = evaluate_data_shift(model, None, split, NAMES, "a $x$ [set]")
+    data = evaluate_data_shift(model, pair_sets(None, split, NAMES, "a $x$ [set]"))
     for name, parts in (("a", (whole, [data])), ("b", (one, [])), ("c", (None, [data]))):
         plot_shift(tmp_path / f"{name}.png", *parts)
         assert Image.open(tmp_path / f"{name}.png").width > 1000
+
+
+def test_a_measure_that_one_set_has_not_is_not_drawn() -> None:
+    clean, shifted = (ByBrightness()("", images(labels)) for labels in ([0, 1], [0, 2]))
+    axes = Figure().subplots()
+    shift_plot._draw_data(axes, DataShift("sketches", shifted, clean, match_classes(images([0]), NAMES)))
+    assert [label.get_text().split("\n")[0] for label in axes.get_xticklabels()] == [
+        "overall",
+        "mean per class",
+        "many",
+    ]
+    assert len(axes.patches) == 6
 
 
 # --- the request
@@ -201,6 +263,7 @@ def test_request() -> None:
     assert both.severities == (1, 3, 5)
     assert parse_shift(["corruptions:fog", "Corruptions"]).kinds == tuple(CORRUPTIONS)
     assert parse_shift(["./corruptions"]).kinds is None
+    assert parse_shift(["corruptions"], seed=1).seed == parse_shift(["a"], images=9, seed=1).seed == 1
 
 
 def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
@@ -208,7 +271,11 @@ def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, 
     assert "'frog' is not known. Kinds: gaussian_noise" in fails(*base, "--shift", "corruptions:frog")
     assert "got 6" in fails(*base, "--shift", "corruptions", "--severities", "1,6")
     assert "'high'" in fails(*base, "--shift", "corruptions", "--severities", "high")
-    assert "add --shift" in fails(*base, "--severities", 1)
+    for unused in ("--severities", "--shift-images", "--shift-seed"):
+        assert "add --shift" in fails(*base, unused, 1)
+    assert "--severities are those of corruptions" in fails(*base, "--shift", photo_folder, "--severities", 1)
+    for every in ((), ("--shift-images", 0)):
+        assert "--shift-seed chooses images" in fails(*base, "--shift", photo_folder, "--shift-seed", 0, *every)
     assert "there is no file or folder" in fails(*base, "--shift", tmp_path / "nowhere")
     strange = tmp_path / "strange" / "fox"
     strange.mkdir(parents=True)
@@ -260,10 +327,41 @@ def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, mo
     assert measured == [6, 6]
     run(*base, "--shift", "corruptions:fog", "--shift-images", 3)
     assert measured == [6, 6, 3, 3, 3]
-    assert "seed was 0, is 1" in fails(*base, "--shift", "corruptions:fog", "--shift-seed", 1)
-    run(*base, "--shift", "corruptions:fog", "--shift-seed", 1, "--overwrite")
+    run(*base, "--shift", "corruptions:fog", "--shift-seed", 1)
+    assert measured == [6, 6, 3, 3, 3, 6, 6, 6]
+    assert "7 of 7 measurements were there already" in run(*base, *both).output
+    described = fitted_run / "pack" / "pack.json"
+    values = json.loads(described.read_text())
+    for name, value in (("class_counts", [8, 4, 1]), ("probabilities", values["probabilities"] | {"temperature": 3.0})):
+        described.write_text(json.dumps(values | {name: value}))
+        assert re.search(rf"pack_{name} was\s+\w+,\s+is\s", fails(*base, *both))
+    described.write_text(json.dumps(values | {"class_counts": [8, 4, 1]}))
+    run(*base, "--shift", "corruptions:fog", "--overwrite")
+    assert measured[8:] == [6, 6, 6]
     (folder / "shift_cells.json").write_text("{")
     assert "shift_cells.json cannot be read" in fails(*base, *both)
+
+
+def test_images_of_another_set_that_were_skipped_are_told(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+    photos, sketches = (Path(shutil.copytree(photo_folder, tmp_path / name)) for name in ("photos", "sketches"))
+    (photos / "test" / "dark" / "0.jpg").write_bytes(b"broken")
+    for name in ("grey/0.jpg", "light/1.jpg"):
+        (sketches / "test" / name).write_bytes(b"broken")
+    (sketches / "others").mkdir()
+    folder = tmp_path / "result"
+    base = ["evaluate", fitted_run, photos, "--output", folder, "--bad-images", "skip"]
+    output = run(*base, "--shift", sketches).output.replace("\n", "")
+    assert f"{sketches}: Left out: 2 test images that cannot be read." in output
+    assert "since they are not splits" in output
+    assert "5 of the 5 of DATA" in output
+    values = json.loads((folder / "shift.json").read_text())
+    assert (values["skipped_images"], values["data_sets"][0]["skipped_images"]) == (1, 2)
+    listed = [row["image"] for row in csv.DictReader((folder / "skipped_images.csv").open())]
+    assert [Path(name).relative_to(tmp_path).as_posix() for name in listed] == [
+        "photos/test/dark/0.jpg", "sketches/test/grey/0.jpg", "sketches/test/light/1.jpg",
+    ]  # fmt: skip
+    run("evaluate", fitted_run, photos, "--output", tmp_path / "plain", "--bad-images", "skip")
+    assert "dark/0.jpg" in (tmp_path / "plain" / "skipped_images.csv").read_text()
 
 
 def test_an_interrupted_measurement_goes_on(

@@ -56,9 +56,11 @@ def evaluate(
         ),
     ] = None,
     shift_seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Seed of that choice and of the corruptions.", rich_help_panel=_SHIFT),
-    ] = 0,
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Seed of that choice and of the corruptions; 0 if unset.", rich_help_panel=_SHIFT
+        ),
+    ] = None,
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -101,7 +103,9 @@ def evaluate(
 
         shifts = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
         evaluate_pack_shift(request, shifts, console=output_console(), progress=error_console())
-    elif severities or shift_images is not None:
-        raise ConfigError("--severities and --shift-images say how --shift is measured: add --shift corruptions")
+    elif severities or shift_images is not None or shift_seed is not None:
+        raise ConfigError(
+            "--severities, --shift-images and --shift-seed say how --shift is measured: add --shift corruptions"
+        )
     else:
         evaluate_pack(request, console=output_console(), progress=error_console())

@@ -283,7 +283,10 @@ def _measure_table(
     train_counts: npt.ArrayLike,
     groups: ShotGroups,
 ) -> Metrics:
-    """All metrics of a table [n, C] whose rows `to_probabilities` turns into probabilities, some rows at a time."""
+    """All metrics of a table [n, C] whose rows `to_probabilities` turns into probabilities, some rows at a time.
+
+    These have the order of a row's values.
+    """
     y, classes = np.asarray(labels), len(np.asarray(train_counts))
     if table.shape != (len(y), classes):
         raise DataError(f"probabilities must be [{len(y)}, {classes}] (images, classes); got {table.shape}")
@@ -291,10 +294,12 @@ def _measure_table(
     predictions, hits = np.empty(len(y), dtype=np.int64), np.empty(len(y), dtype=bool)
     own, sure = np.empty(len(y)), np.empty(len(y))
     for rows in _chunks(len(y), classes):
-        p, of = to_probabilities(table[rows]), y[rows]
+        z, of = table[rows], y[rows]
+        p = to_probabilities(z)
         _check_distributions(p)
-        predictions[rows], sure[rows] = p.argmax(axis=1), p.max(axis=1)
-        own[rows], hits[rows] = p[np.arange(len(p)), of], _within_top(p, of, 5)
+        # Ranked by what the probabilities come from: these may round to the same number, small ones to 0.
+        predictions[rows], hits[rows] = z.argmax(axis=1), _within_top(z, of, 5)
+        own[rows], sure[rows] = p[np.arange(len(p)), of], p.max(axis=1)
     plain = asdict(measure(y, predictions, train_counts, groups))
     plain["top5"] = int(hits.sum()) / len(y) if classes > 5 else None
     plain["nll"] = _surprise(own)

@@ -2,22 +2,26 @@
 
 What is measured, and by which model, is the caller's: these functions choose the images and put the results together.
 The relative drop is 1 - shifted / clean, of accuracies measured on the same images (corruptions) or on images of the
-same classes (another set).
+same classes (another set: those that both sets have).
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.data.remembered import RememberedImages
 from lpt.data.wording import shorten
-from lpt.errors import DataError
+from lpt.errors import ConfigError, DataError
 from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
 from lpt.evaluation.corruptions import find_kinds as _find_kinds
 from lpt.evaluation.corruptions import find_severities as _find_severities
@@ -118,16 +122,39 @@ class ClassMatching:
     """Which classes of another set are which classes of the pack.
 
     Args:
-        target: class of the pack for each class of the other set, [C2]; -1 for none.
+        target: class of the pack for each class of the other set, [C2]; -1 for none, or where it is left out.
         left_out: names of classes with images that the pack does not know.
+        left_out_images: images of these.
+        uncompared: names of classes with images that are left out since the pack's own data have no image of them.
+        uncompared_images: images of these.
         by_spelling: pairs (theirs, the pack's) that differ in case or in `_`, `-` and spaces.
         absent: classes of the pack without an image in the other set.
     """
 
     target: IntArray
     left_out: tuple[str, ...]
+    left_out_images: int
+    uncompared: tuple[str, ...]
+    uncompared_images: int
     by_spelling: tuple[tuple[str, str], ...]
     absent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SetPair:
+    """Images of another set and of the pack's own data, of the same classes, labelled as in the pack.
+
+    Args:
+        source: the other set, as it was given.
+        shifted: its images.
+        clean: the own images; None where there is none of a class that the other set has.
+        matching: how the classes were matched.
+    """
+
+    source: str
+    shifted: LabelledImages
+    clean: LabelledImages | None
+    matching: ClassMatching
 
 
 @dataclass(frozen=True)
@@ -136,17 +163,15 @@ class DataShift:
 
     Args:
         source: the other set, as it was given.
-        shifted: accuracy on its matched classes.
+        shifted: accuracy on the classes that both sets have.
         clean: accuracy on the same classes of the pack's own data; None where it has no image of them.
         matching: how the classes were matched.
-        left_out_images: images of the other set whose class the pack does not know.
     """
 
     source: str
     shifted: Metrics
     clean: Metrics | None
     matching: ClassMatching
-    left_out_images: int
 
     def drop(self, measure: str) -> float | None:
         """Relative drop of a measure: 1 - shifted / clean; None where clean is 0 or not defined."""
@@ -160,8 +185,10 @@ class DataShift:
             "clean": None if self.clean is None else self.clean.to_dict(),
             "shifted": self.shifted.to_dict(),
             "relative_drop": {name: self.drop(name) for name in ACCURACIES},
-            "left_out_images": self.left_out_images,
+            "left_out_images": self.matching.left_out_images,
             "left_out_classes": list(self.matching.left_out),
+            "uncompared_images": self.matching.uncompared_images,
+            "uncompared_classes": list(self.matching.uncompared),
             "matched_by_spelling": [list(pair) for pair in self.matching.by_spelling],
             "classes_without_images": list(self.matching.absent),
         }
@@ -220,24 +247,44 @@ def evaluate_shift(
     )
 
 
-def evaluate_data_shift(
-    measure: Measure, images: LabelledImages | None, other: LabelledImages, class_names: Sequence[str], source: str
-) -> DataShift:
-    """A model measured on another set whose class names are the pack's or some of them.
-
-    The model still chooses among all of its classes.
+def evaluate_data_shift(measure: Measure, pair: SetPair) -> DataShift:
+    """A model measured on another set and on the pack's own data; it still chooses among all of its classes.
 
     Args:
-        measure: how the model is measured; called with `SOURCE/shifted` and `SOURCE/clean`.
+        measure: how the model is measured; called with `SOURCE/clean` and `SOURCE/shifted`.
+        pair: the images, of `pair_sets`.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    clean = None if pair.clean is None else measure(f"{pair.source}/clean", pair.clean)
+    return DataShift(pair.source, measure(f"{pair.source}/shifted", pair.shifted), clean, pair.matching)
+
+
+def pair_sets(
+    images: LabelledImages | None,
+    other: LabelledImages,
+    class_names: Sequence[str],
+    source: str,
+    *,
+    size: int = 0,
+    seed: int = 0,
+) -> SetPair:
+    """Another set, whose class names are the pack's or some of them, beside the pack's own data.
+
+    Args:
         images: images of the pack's own kind, to compare with; None: there are none.
         other: the other set with classes of its own.
         class_names: classes of the pack.
         source: what the other set is called.
+        size: a stratified subset of so many images of either, drawn from those of the classes both have; 0: all.
+        seed: seed of the subsets.
 
     Raises:
-        DataError: no image of the other set is of a class that the pack knows; or one cannot be read.
+        DataError: no image of the other set is of a class that the pack knows.
+        ConfigError: a subset of that size cannot have an image of every class that both have.
     """
-    matching = match_classes(other, class_names)
+    matching = match_classes(other, class_names, images)
     labels = matching.target[other.labels]
     known = np.flatnonzero(labels >= 0)
     if not len(known):
@@ -246,42 +293,81 @@ def evaluate_data_shift(
             f"{shorten(matching.left_out) or 'no image'}. The pack has: {shorten(class_names)}. Names must be equal, "
             "but for case and _, - and spaces; rename the classes, or give them in a table with a label column."
         )
-    shifted = LabelledImages(other.source, other.rows[known], labels[known], tuple(class_names))
-    clean = None
-    if images is not None:
-        same = images.subset(np.flatnonzero(np.isin(images.labels, labels[known])).astype(np.int64))
-        clean = measure(f"{source}/clean", same) if len(same) else None
-    return DataShift(source, measure(f"{source}/shifted", shifted), clean, matching, len(labels) - len(known))
+    theirs = LabelledImages(other.source, other.rows[known], labels[known], tuple(class_names))
+    same = np.zeros(0, np.int64) if images is None else np.flatnonzero(np.isin(images.labels, theirs.labels))
+    if images is None or not len(same):
+        return SetPair(source, _drawn(theirs, size, seed), None, matching)
+    classes = np.count_nonzero(theirs.class_counts)
+    if 0 < size < classes:
+        raise ConfigError(
+            f"{source}: --shift-images {size} is below the {classes} classes that both sets have, so that different "
+            f"ones would be compared; give at least {classes}, or 0 for all"
+        )
+    return SetPair(source, _drawn(theirs, size, seed), _drawn(images.subset(same), size, seed), matching)
 
 
-def match_classes(other: LabelledImages, class_names: Sequence[str]) -> ClassMatching:
+def _drawn(images: LabelledImages, size: int, seed: int) -> LabelledImages:
+    return images.subset(stratified_subset(images.labels, size, seed))
+
+
+def match_classes(
+    other: LabelledImages, class_names: Sequence[str], own: LabelledImages | None = None
+) -> ClassMatching:
     """Classes of another set found among the pack's by name: exactly, else but for case and `_`, `-` and spaces.
 
-    A spelling that fits several classes of the pack is not matched. Several classes of the other set may be the same
-    class of the pack.
+    Unicode's ways of writing the same name count as one. A spelling that fits several classes of the pack is not
+    matched. Several classes of the other set may be the same class of the pack.
+
+    Args:
+        other: the other set with classes of its own.
+        class_names: classes of the pack.
+        own: images to compare with: classes they have none of are left out, unless they have none of any.
     """
-    exact = {name: index for index, name in enumerate(class_names)}
+    exact: dict[str, list[int]] = defaultdict(list)
     spelled: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(class_names):
+        exact[_composed(name)].append(index)
         spelled[_spelling(name)].append(index)
     target = np.full(len(other.class_names), -1, dtype=np.int64)
     by_spelling = []
     for index, name in enumerate(other.class_names):
-        alike = spelled.get(_spelling(name), [])
-        if name in exact:
-            target[index] = exact[name]
-        elif len(alike) == 1:
+        same = exact.get(_composed(name), [])
+        alike = same or spelled.get(_spelling(name), [])
+        if len(alike) == 1:
             target[index] = alike[0]
-            by_spelling.append((name, class_names[alike[0]]))
-    filled = other.class_counts > 0
-    left_out = tuple(name for name, t, f in zip(other.class_names, target, filled, strict=True) if f and t < 0)
-    present = set(target[filled & (target >= 0)].tolist())
+            if not same:
+                by_spelling.append((name, class_names[alike[0]]))
+    counts = other.class_counts
+    unknown, known = (counts > 0) & (target < 0), (counts > 0) & (target >= 0)
+    present = set(target[known].tolist())
     absent = tuple(name for index, name in enumerate(class_names) if index not in present)
-    return ClassMatching(target, left_out, tuple(by_spelling), absent)
+    uncompared = np.zeros_like(known) if own is None else known & (own.class_counts[target] == 0)
+    if (uncompared == known).all():  # there is nothing to compare with
+        uncompared[:] = False
+    target[uncompared] = -1
+
+    def named(of: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(name for name, chosen in zip(other.class_names, of, strict=True) if chosen)
+
+    return ClassMatching(
+        target=target,
+        left_out=named(unknown),
+        left_out_images=int(counts[unknown].sum()),
+        uncompared=named(uncompared),
+        uncompared_images=int(counts[uncompared].sum()),
+        by_spelling=tuple(by_spelling),
+        absent=absent,
+    )
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _spelling(name: str) -> str:
-    return "".join(character for character in name.casefold() if character not in "_-" and not character.isspace())
+    """What of a name counts: not its case, `_`, `-` and spaces, but a minus sign, and that two numbers are two."""
+    signed = re.sub(r"(?<![^\W_])-(?=\d)", "\N{MINUS SIGN}", _composed(name.casefold()))
+    return re.sub(r"[-_\s]+", "", re.sub(r"(?<=\d)[-_\s]+(?=\d)", "\N{HYPHEN}", signed))
 
 
 def pass_names(kinds: Sequence[str], severities: Sequence[int]) -> Iterator[str]:

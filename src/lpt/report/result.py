@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ def write_predictions(
         sure = probabilities(scores[first : first + _ROWS], scale, temperature).max(axis=1)
         for index, p in enumerate(sure.tolist(), start=first):
             writer.writerow((images.name(index), names[images.labels[index]], names[predicted[index]], f"{p:.4f}"))
+    write_text(path, text.getvalue())
+
+
+def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Write a line for each image that was left out: its name and the reason. Without any there is no such file."""
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("image", "reason"), *skipped])
     write_text(path, text.getvalue())
 
 

@@ -55,8 +55,11 @@ def matching_notes(result: DataShift) -> list[str]:
         pairs = shorten([f"{theirs} = {ours}" for theirs, ours in matching.by_spelling])
         lines.append(f"Matched by spelling: {counted(len(matching.by_spelling), 'class')}: {pairs}.")
     if matching.left_out:
-        images, classes = counted(result.left_out_images, "image"), counted(len(matching.left_out), "class")
+        images, classes = counted(matching.left_out_images, "image"), counted(len(matching.left_out), "class")
         lines.append(f"Left out: {images} of {classes} the pack does not know: {shorten(matching.left_out)}.")
+    if matching.uncompared:
+        images, classes = counted(matching.uncompared_images, "image"), counted(len(matching.uncompared), "class")
+        lines.append(f"Left out: {images} of {classes} that DATA has no image of: {shorten(matching.uncompared)}.")
     if matching.absent:
         lines.append(
             f"Without images: {counted(len(matching.absent), 'class')} of the pack: {shorten(matching.absent)}."

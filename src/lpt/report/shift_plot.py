@@ -123,10 +123,10 @@ def _draw_data(axes: Axes, result: DataShift) -> None:
     plain_axes(axes)
     sets = [(result.clean, SKY, "DATA"), (result.shifted, BLUE, short(result.source, 24))]
     shown = [(metrics, colour, name) for metrics, colour, name in sets if metrics is not None]
-    names = [name for name in ACCURACIES if getattr(result.shifted, name) is not None]
+    names = [name for name in ACCURACIES if all(getattr(metrics, name) is not None for metrics, _, _ in shown)]
     width = 0.38
     for index, (metrics, colour, label) in enumerate(shown):
-        values = np.array([100 * (getattr(metrics, name) or 0.0) for name in names])
+        values = np.array([100 * getattr(metrics, name) for name in names])
         x = np.arange(len(names)) + (index - (len(shown) - 1) / 2) * width
         axes.bar(x, values, width=width - 0.03, color=colour, linewidth=0, label=label)
         for place, value in zip(x, values, strict=True):

@@ -14,14 +14,21 @@ from rich.console import Console
 from lpt.config import DataConfig, validate
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
-from lpt.data.sources import open_images
+from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.errors import RunError
 from lpt.hardware import cores_here
 from lpt.pack import Pack, PackInfo, Versions, load_pack
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
-from lpt.report.result import Measured, measure_predictions, write_measured, write_metrics, write_predictions
+from lpt.report.result import (
+    Measured,
+    measure_predictions,
+    write_measured,
+    write_metrics,
+    write_predictions,
+    write_skipped,
+)
 from lpt.report.tables import metrics_table
 from lpt.run.launched import launched
 
@@ -82,19 +89,20 @@ def open_pack_and_images(request: EvaluationRequest) -> Opened:
     """
     r, loaded = request, load_pack(request.pack)
     settings = validate({"data": {**r.data_settings, "source": r.data}}, origin="the options").data
-    images, skipped, notes = open_images(r.data, settings, tuple(loaded.info.class_names), split=r.split)
-    if _trained_on(loaded, r.data, images):
+    opened = open_images(r.data, settings, tuple(loaded.info.class_names), split=r.split)
+    notes = opened.notes
+    if _trained_on(loaded, r.data, opened):
         notes = [*notes, "The pack was trained on these very images: on others it is less accurate. Give it some that "
                  "were held out, or train with --val or --test."]  # fmt: skip
     predictor = Predictor(r.backbone, loaded, checkpoint=r.checkpoint, device=r.device)
-    return Opened(loaded, predictor, images, settings, skipped, notes)
+    return Opened(loaded, predictor, opened.images, settings, opened.skipped, notes)
 
 
-def _trained_on(pack: Pack, source: str, images: LabelledImages) -> bool:
-    """Whether images are, by their source and their number in every class, those that a pack was trained on."""
+def _trained_on(pack: Pack, source: str, opened: OpenedImages) -> bool:
+    """Whether images are, by source, split and their number in every class, those that a pack was trained on."""
     trained = pack.info.training.get("data", {}).get("source")
     same = trained is not None and (trained == source or Path(trained).resolve() == Path(source).resolve())
-    return same and images.class_counts.tolist() == pack.info.class_counts
+    return same and opened.split == "train" and opened.images.class_counts.tolist() == pack.info.class_counts
 
 
 def print_notes(notes: Sequence[str], skipped: Sequence[tuple[str, str]], console: Console) -> None:
@@ -139,6 +147,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
         write_metrics(
             output / "metrics.json", {split: measured}, _facts(one.pack.path, info, request.data, len(one.skipped))
         )
+        write_skipped(output / "skipped_images.csv", one.skipped)
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import sys
@@ -28,6 +26,7 @@ from lpt.model import Classifier
 from lpt.pack import Pack, Versions, load_pack
 from lpt.processes import Processes
 from lpt.report.progress import ConsoleListener
+from lpt.report.result import write_skipped
 from lpt.report.tables import percent
 from lpt.run.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
@@ -153,7 +152,7 @@ def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool) -> Ru
     folder = RunFolder.create(path, overwrite=overwrite)
     write_text(folder.config, to_yaml(with_absolute_paths(prepared.config)))
     write_json(folder.facts, _facts(prepared))
-    _write_skipped(folder, prepared.splits)
+    write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
 
 
@@ -247,12 +246,3 @@ def _facts(prepared: Prepared) -> dict[str, Any]:
         "machine": prepared.machine.describe(),
         "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }
-
-
-def _write_skipped(folder: RunFolder, splits: Splits) -> None:
-    if not splits.skipped:
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("image", "reason"), *splits.skipped])
-    write_text(folder.skipped, text.getvalue())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,21 +13,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from lpt.config import DataConfig
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.remembered import remember
-from lpt.data.sources import open_images
+from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
-from lpt.errors import ConfigError, RunError
-from lpt.evaluation.corruptions import SEVERITIES, VERSION, CorruptedImages, find_kinds, find_severities
+from lpt.errors import ConfigError
+from lpt.evaluation.corruptions import SEVERITIES, CorruptedImages, find_kinds, find_severities
 from lpt.evaluation.metrics import Metrics
 from lpt.evaluation.shift import (
     CorruptionShift,
     DataShift,
     Measure,
+    SetPair,
     evaluate_data_shift,
     evaluate_shift,
+    pair_sets,
     pass_names,
 )
 from lpt.files import write_json
@@ -37,14 +36,15 @@ from lpt.hardware import cores_here
 from lpt.pack import Pack, Versions
 from lpt.processes import Processes
 from lpt.report.progress import progress_bar
-from lpt.report.result import measure_predictions
+from lpt.report.result import measure_predictions, write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
 from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
 from lpt.run.launched import launched
+from lpt.run.shift_cells import cell_settings, digest, kept_cells, write_cells
 
 DEFAULT_IMAGES = 1000
-CELLS_NAME = "shift_cells.json"
+_CHOSEN = "chosen by the seed, the same share of every class"
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class ShiftResult:
 
 
 def parse_shift(
-    shifts: Iterable[str], *, severities: Iterable[str] = (), images: int | None = None, seed: int = 0
+    shifts: Iterable[str], *, severities: Iterable[str] = (), images: int | None = None, seed: int | None = None
 ) -> ShiftRequest:
-    """What `--shift corruptions[:fog,blur]`, `--shift DATA2` and `--severities 1,3,5` ask for.
+    """What `--shift corruptions[:fog,blur]`, `--shift DATA2`, `--severities 1,3,5` and the other options ask for.
 
     Raises:
-        ConfigError: an unknown corruption, or a severity that is not in 1..5.
+        ConfigError: an unknown corruption, a severity that is not in 1..5, or an option that would do nothing.
     """
     kinds: set[str] | None = None
     sources = []
@@ -94,8 +94,15 @@ def parse_shift(
     wrong = [part for part in given if not part.isdecimal()]
     if wrong:
         raise ConfigError(f"--severities: {wrong[0]!r} is not a whole number from 1 to 5; write them as 1,3,5")
+    if given and kinds is None:
+        raise ConfigError("--severities are those of corruptions: add --shift corruptions, or leave them out")
+    if seed is not None and kinds is None and not images:
+        raise ConfigError(
+            "--shift-seed chooses images and corrupts them, but all are taken as they are: add --shift-images N or "
+            "--shift corruptions, or leave it out"
+        )
     levels = find_severities(map(int, given)) if given else SEVERITIES
-    return ShiftRequest(None if kinds is None else find_kinds(kinds), tuple(sources), levels, images, seed)
+    return ShiftRequest(None if kinds is None else find_kinds(kinds), tuple(sources), levels, images, seed or 0)
 
 
 def evaluate_pack_shift(
@@ -105,34 +112,37 @@ def evaluate_pack_shift(
 
     Args:
         asked: the pack and images of its own kind; its settings of the data are for all sources. Into its folder go
-            shift.json, shift.csv and shift.png. Finished measurements are kept there and are not made again for the
-            same pack and images, unless it says to overwrite them.
+            shift.json, shift.csv and shift.png, and skipped_images.csv where some were. Finished measurements are kept
+            there and are not made again for the same pack and images, unless it says to overwrite them.
         request: the shifts.
         console: for the tables.
         progress: for the bar.
 
     Raises:
-        RunError: the folder holds measurements of another pack or with other settings.
+        RunError: the folder holds measurements of another pack or in another precision.
         DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
     """
     processes, output = launched(asked.device), asked.output
     opened = processes.agreed(lambda: open_pack_and_images(asked))
-    others = processes.agreed(lambda: _open_others(request.sources, opened.data_config, asked.split))
-    cells = processes.once(lambda: _kept_cells(output, _settings(opened, request), overwrite=asked.overwrite))
+    others = processes.agreed(lambda: _open_others(request, opened, asked.split))
+    settings = cell_settings(opened)
+    cells = processes.once(lambda: kept_cells(output, settings, overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
+    for other in others:
+        print_notes([f"{other.pair.source}: {note}" for note in other.opened.notes], other.opened.skipped, console)
     for line in _announcements(opened, request, others):
         console.print(line, markup=False)
     with progress_bar(progress) as bar:
-        passes = _Passes(opened, asked.batch_size, processes, bar, output, _settings(opened, request), cells)
+        passes = _Passes(opened, asked.batch_size, processes, bar, output, settings, cells)
         corruptions = _measure_corruptions(passes, opened, request)
-        found = [_measure_data(passes, opened, request, source, other) for source, other in others]
+        found = [evaluate_data_shift(passes.measure(), other.pair) for other in others]
     result = ShiftResult(corruptions, tuple(found))
     for table in ([] if corruptions is None else [corruption_tables(corruptions)]) + list(map(data_shift_table, found)):
         console.print(table)
     if passes.kept:
         console.print(f"{passes.kept} of {passes.count} measurements were there already.", markup=False)
     if output is not None:
-        processes.once(lambda: _write(output, result, opened, asked, request))
+        processes.once(lambda: _write(output, result, opened, others, asked, request))
         console.print(f"shift.json, shift.csv and shift.png: {output}", markup=False)
     return result
 
@@ -166,16 +176,17 @@ class _Passes:
         self._done = 0
         self.count = self.kept = 0
 
-    def measure(self, digest: str | None = None, total: int | None = None) -> Measure:
+    def measure(self, known_as: str | None = None, total: int | None = None) -> Measure:
         """A function that measures images.
 
         Args:
-            digest: of the images, where all it is called with are views of the same ones; None: found each time.
+            known_as: what tells the images, and the seed of what is done to them, from others with the same name,
+                where all it is called with are views of the same ones; None: their digest, found each time.
             total: how often it will be called, for the bar.
         """
 
         def measured(name: str, images: LabelledImages) -> Metrics:
-            of_images = digest or self._processes.agreed(lambda: _digest(images))
+            of_images = known_as or self._processes.agreed(lambda: digest(images))
             self.count += 1
             key = f"{name} {of_images}"
             own = images.subset(np.array(self._processes.share(len(images)), dtype=np.int64))
@@ -215,7 +226,7 @@ class _Passes:
 
     def _keep(self) -> None:
         if self._output is not None:
-            write_json(self._output / CELLS_NAME, {"settings": self._settings, "cells": self._cells})
+            write_cells(self._output, self._settings, self._cells)
 
     def _begin(self, name: str, images: int, total: int) -> None:
         if self._task is None:
@@ -246,7 +257,7 @@ def _measure_corruptions(passes: _Passes, opened: Opened, request: ShiftRequest)
         return None
     subset = _corruption_subset(opened.images, request)
     return evaluate_shift(
-        passes.measure(_digest(opened.images.subset(subset)), _pass_count(request)),
+        passes.measure(f"{digest(opened.images.subset(subset))} seed {request.seed}", _pass_count(request)),
         opened.images,
         kinds=request.kinds,
         severities=request.severities,
@@ -256,24 +267,18 @@ def _measure_corruptions(passes: _Passes, opened: Opened, request: ShiftRequest)
     )
 
 
-def _measure_data(
-    passes: _Passes, opened: Opened, request: ShiftRequest, source: str, other: LabelledImages
-) -> DataShift:
-    own, theirs = (one.subset(_data_subset(one, request)) for one in (opened.images, other))
-    return evaluate_data_shift(passes.measure(), own, theirs, tuple(opened.pack.info.class_names), source)
-
-
-def _announcements(
-    opened: Opened, request: ShiftRequest, others: Sequence[tuple[str, LabelledImages]]
-) -> Iterator[str]:
+def _announcements(opened: Opened, request: ShiftRequest, others: Sequence[_Other]) -> Iterator[str]:
     """What is going to be measured, on how many images."""
     if request.kinds is not None:
-        images = _how_many(_corruption_subset(opened.images, request), opened.images)
+        images = _how_many(len(_corruption_subset(opened.images, request)), len(opened.images))
         takes = "--shift-images N takes another number, 0 all"
         yield f"Corruptions: {_pass_count(request)} passes over {images}; {takes}."
-    for source, other in others:
-        own, theirs = (_how_many(_data_subset(one, request), one) for one in (opened.images, other))
-        yield f"Another set: {theirs} of {source}, compared with {own} of DATA, as far as the classes are the same."
+    chosen = f", {_CHOSEN}" if request.images else ""
+    for other in others:
+        clean, shifted = other.pair.clean, other.pair.shifted
+        own = f"{0 if clean is None else len(clean):,} of the {len(opened.images):,} of DATA"
+        theirs = f"{len(shifted):,} of the {len(other.opened.images):,} images of {other.pair.source}"
+        yield f"Another set: {theirs}, compared with {own}: those of the classes that both have{chosen}."
 
 
 def _pass_count(request: ShiftRequest) -> int:
@@ -285,14 +290,8 @@ def _corruption_subset(images: LabelledImages, request: ShiftRequest) -> IntArra
     return stratified_subset(images.labels, number, request.seed)
 
 
-def _data_subset(images: LabelledImages, request: ShiftRequest) -> IntArray:
-    return stratified_subset(images.labels, request.images or 0, request.seed)
-
-
-def _how_many(subset: IntArray, images: LabelledImages) -> str:
-    if len(subset) == len(images):
-        return f"all {len(images):,} images"
-    return f"{len(subset):,} of {len(images):,} images (chosen by the seed, the same share of every class)"
+def _how_many(chosen: int, images: int) -> str:
+    return f"all {images:,} images" if chosen == images else f"{chosen:,} of {images:,} images ({_CHOSEN})"
 
 
 def _working_side(pack: Pack) -> int:
@@ -301,62 +300,31 @@ def _working_side(pack: Pack) -> int:
     return round(1.5 * max(preprocessing.size) / preprocessing.test_crop)
 
 
-def _open_others(sources: Sequence[str], config: DataConfig, split: SplitName) -> list[tuple[str, LabelledImages]]:
-    """Each other set with classes of its own."""
-    return [(source, open_images(source, config, split=split)[0]) for source in sources]
+@dataclass(frozen=True)
+class _Other:
+    """Another set as it was opened, and paired with DATA."""
+
+    opened: OpenedImages
+    pair: SetPair
 
 
-def _settings(opened: Opened, request: ShiftRequest) -> dict[str, Any]:
-    """What a kept measurement must agree in, beside its name and its images."""
-    info = opened.pack.info
-    return {
-        "pack_sha256": info.tensors_sha256,
-        "backbone": info.backbone.weight_hash,
-        "seed": request.seed,
-        "precision": str(opened.predictor.dtype).removeprefix("torch."),
-        "corruptions_version": VERSION,
-    }
+def _open_others(request: ShiftRequest, opened: Opened, split: SplitName) -> list[_Other]:
+    names, size, seed = tuple(opened.pack.info.class_names), request.images or 0, request.seed
+    others = []
+    for source in request.sources:
+        other = open_images(source, opened.data_config, split=split)
+        others.append(_Other(other, pair_sets(opened.images, other.images, names, source, size=size, seed=seed)))
+    return others
 
 
-def _kept_cells(output: Path | None, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
-    """Measurements kept in a folder.
-
-    Raises:
-        RunError: they are of another pack or made with other settings.
-    """
-    if output is None:
-        return {}
-    if output.exists() and not output.is_dir():
-        raise RunError(f"--output: {output} is a file; give a folder")
-    path = output / CELLS_NAME
-    if overwrite or not path.exists():
-        return {}
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        cells = {str(key): Metrics.from_dict(value).to_dict() for key, value in kept["cells"].items()}
-        before = dict(kept["settings"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be read ({error}): remove it, or add --overwrite to measure again") from None
-    other = [f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value]
-    if other:
-        raise RunError(
-            f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(other)}. "
-            "Give another folder, or add --overwrite to measure again."
-        )
-    return cells
-
-
-def _digest(images: LabelledImages) -> str:
-    """A fingerprint of images: their names, labels, and where the source knows them their stored sizes."""
-    hashed = hashlib.blake2b(digest_size=8)
-    stored_bytes = getattr(images.source, "stored_bytes", None)
-    for index, (row, label) in enumerate(zip(images.rows.tolist(), images.labels.tolist(), strict=True)):
-        size = "" if stored_bytes is None else stored_bytes(row)
-        hashed.update(f"{images.name(index)}\x1f{label}\x1f{size}\x1e".encode(errors="surrogatepass"))
-    return hashed.hexdigest()
-
-
-def _write(output: Path, result: ShiftResult, opened: Opened, asked: EvaluationRequest, request: ShiftRequest) -> None:
+def _write(
+    output: Path,
+    result: ShiftResult,
+    opened: Opened,
+    others: Sequence[_Other],
+    asked: EvaluationRequest,
+    request: ShiftRequest,
+) -> None:
     corruptions = result.corruptions
     facts = {
         "pack": str(opened.pack.path),
@@ -371,6 +339,9 @@ def _write(output: Path, result: ShiftResult, opened: Opened, asked: EvaluationR
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
     measured = {} if corruptions is None else {"corruptions": corruptions.to_dict()}
-    write_json(output / "shift.json", {**facts, **measured, "data_sets": [one.to_dict() for one in result.data]})
+    skipped = [other.opened.skipped for other in others]
+    sets = [{**one.to_dict(), "skipped_images": len(of)} for one, of in zip(result.data, skipped, strict=True)]
+    write_json(output / "shift.json", {**facts, **measured, "data_sets": sets})
+    write_skipped(output / "skipped_images.csv", [line for of in (opened.skipped, *skipped) for line in of])
     write_shift_csv(output / "shift.csv", corruptions, result.data)
     plot_shift(output / "shift.png", corruptions, result.data)

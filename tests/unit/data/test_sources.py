@@ -433,8 +433,8 @@ def test_no_class_in_common_or_none_known(make: Make) -> None:
     assert "share no class" in refusal(root / "d", test=str(root / "e"))
     with pytest.raises(DataError, match="1 of its 1 classes are not among the 1 known ones: b"):
         open_images(str(root / "e"), DataConfig(), ("a",))
-    images, skipped, notes = open_images(str(root / "e"), DataConfig(), ("x", "b"))
-    assert (images.labels.tolist(), skipped, notes) == ([1], [], [])
+    images, split, skipped, notes = open_images(str(root / "e"), DataConfig(), ("x", "b"))
+    assert (images.labels.tolist(), split, skipped, notes) == ([1], "train", [], [])
 
 
 def test_cut_and_seed(make: Make) -> None:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,22 @@ FORMS = (
     "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
     "lines; hf:NAME_OR_FOLDER for a Hugging Face data set"
 )
+
+
+class OpenedImages(NamedTuple):
+    """The images of one source.
+
+    Args:
+        images: those that can be used.
+        split: the one they are; another than was asked for where the source has only that.
+        skipped: images left out because they could not be read, as (name, reason).
+        notes: what a person should know, one sentence each.
+    """
+
+    images: LabelledImages
+    split: SplitName
+    skipped: list[tuple[str, str]]
+    notes: list[str]
 
 
 @dataclass
@@ -68,7 +85,7 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
 
 def open_images(
     source: str, config: DataConfig, class_names: tuple[str, ...] | None = None, *, split: SplitName = "test"
-) -> tuple[LabelledImages, list[tuple[str, str]], list[str]]:
+) -> OpenedImages:
     """The images of one source, such as a test set to measure a finished pack on.
 
     Args:
@@ -77,18 +94,15 @@ def open_images(
         class_names: classes the labels must be of, in label order; None: those of the source.
         split: which split to take if the source has several.
 
-    Returns:
-        The images, those skipped as (name, reason), and notes.
-
     Raises:
         DataError: the source cannot be used, or has classes that are not among `class_names`.
     """
     record = _Record()
-    part = _one_split(source, split, config, record.notes)
+    found, part = _one_split(source, split, config, record.notes)
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
     images = _readable(label_images(part, class_names), split, part.origin, config, record)
-    return images, record.skipped, record.notes
+    return OpenedImages(images, found, record.skipped, record.notes)
 
 
 def validation_fraction(config: DataConfig) -> float | None:
@@ -146,21 +160,22 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
         if parts.pop("validation", None) is not None:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
     elif config.validation is not None:
-        parts["validation"] = _one_split(str(config.validation), "validation", config, notes)
+        _, parts["validation"] = _one_split(str(config.validation), "validation", config, notes)
     if config.test is not None:
         if "test" in parts:
             notes.append(f"The test split of {config.source} is not used: {config.test} was given.")
-        parts["test"] = _one_split(config.test, "test", config, notes)
+        _, parts["test"] = _one_split(config.test, "test", config, notes)
     return parts
 
 
-def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[str]) -> RawSplit:
+def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[str]) -> tuple[SplitName, RawSplit]:
+    """The split asked for, or the only one there is, with its name in the source."""
     data = read_source(source, config)
     notes += data.notes
     if split in data.splits:
-        return data.splits[split]
+        return split, data.splits[split]
     if len(data.splits) == 1:
-        return next(iter(data.splits.values()))
+        return next(iter(data.splits.items()))
     raise DataError(
         f"{source} has no {split} split; its splits are: {', '.join(data.splits)}. Give the right one alone."
     )

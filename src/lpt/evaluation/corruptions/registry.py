@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 from PIL import Image
@@ -75,7 +76,9 @@ def corrupt(image: Image.Image, kind: str, severity: int, *, seed: int, position
     (kind,) = find_kinds([kind])
     (severity,) = find_severities([severity])
     corruption = CORRUPTIONS[kind]
-    rng = np.random.Generator(np.random.PCG64(seed_of("corruption", seed, kind, severity, position)))
+    # The type of a part counts: numpy's integers are made Python's, so that equal ones draw the same.
+    parts = ("corruption", index(seed), kind, severity, index(position))
+    rng = np.random.Generator(np.random.PCG64(seed_of(*parts)))
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
     changed = corruption.apply(pixels, corruption.strengths[severity - 1], rng)
     return Image.fromarray((np.clip(changed, 0, 1) * 255).round().astype(np.uint8))
@@ -101,14 +104,14 @@ def find_severities(values: Iterable[int]) -> tuple[int, ...]:
     """Severities in ascending order, each once.
 
     Raises:
-        ConfigError: one is not in 1..5, or there is none.
+        ConfigError: one is not in 1..5 or no whole number by its type, or there is none.
     """
     wanted = list(values)
-    wrong = [value for value in wanted if value not in SEVERITIES]
+    wrong = [value for value in wanted if not hasattr(value, "__index__") or value not in SEVERITIES]
     if wrong or not wanted:
         given = ", ".join(map(str, wrong)) or "none"
         raise ConfigError(f"severities: whole numbers from 1 (mild) to 5 (severe) are accepted, got {given}")
-    return tuple(sorted(set(wanted)))
+    return tuple(sorted({index(value) for value in wanted}))
 
 
 class CorruptedImages:

@@ -1,0 +1,80 @@
+"""Measurements under domain shift that are kept in the folder of the results, so that none is made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from lpt.data.manifest import LabelledImages
+from lpt.errors import RunError
+from lpt.evaluation.corruptions import VERSION
+from lpt.evaluation.metrics import Metrics
+from lpt.files import write_json
+from lpt.pack import sha256
+from lpt.run.evaluate import Opened
+
+CELLS_NAME = "shift_cells.json"
+_PACK_FIELDS = ("method", "preprocessing", "class_counts", "shots", "probabilities")
+"""What measurements rest on beside a pack's tensors, which may be the same in packs that differ in these."""
+
+
+def cell_settings(opened: Opened) -> dict[str, Any]:
+    """What a kept measurement must agree in, beside its name, its images and its seed."""
+    info = opened.pack.info
+    fields = info.model_dump(mode="json", include=set(_PACK_FIELDS))
+    return {
+        "pack_sha256": info.tensors_sha256,
+        **{f"pack_{name}": sha256(json.dumps(fields[name]).encode())[:16] for name in _PACK_FIELDS},
+        "backbone": info.backbone.weight_hash,
+        "precision": str(opened.predictor.dtype).removeprefix("torch."),
+        "corruptions_version": VERSION,
+    }
+
+
+def write_cells(output: Path, settings: dict[str, Any], cells: dict[str, Any]) -> None:
+    """Keep all measurements there are.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_json(output / CELLS_NAME, {"settings": settings, "cells": cells})
+
+
+def kept_cells(output: Path | None, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+    """Measurements kept in a folder.
+
+    Raises:
+        RunError: they are of another pack or made with other settings.
+    """
+    if output is None:
+        return {}
+    if output.exists() and not output.is_dir():
+        raise RunError(f"--output: {output} is a file; give a folder")
+    path = output / CELLS_NAME
+    if overwrite or not path.exists():
+        return {}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        cells = {str(key): Metrics.from_dict(value).to_dict() for key, value in kept["cells"].items()}
+        before = dict(kept["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} cannot be read ({error}): remove it, or add --overwrite to measure again") from None
+    other = [f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value]
+    if other:
+        raise RunError(
+            f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(other)}. "
+            "Give another folder, or add --overwrite to measure again."
+        )
+    return cells
+
+
+def digest(images: LabelledImages) -> str:
+    """A fingerprint of images: their names, labels, and where the source knows them their stored sizes."""
+    hashed = hashlib.blake2b(digest_size=8)
+    stored_bytes = getattr(images.source, "stored_bytes", None)
+    for index, (row, label) in enumerate(zip(images.rows.tolist(), images.labels.tolist(), strict=True)):
+        size = "" if stored_bytes is None else stored_bytes(row)
+        hashed.update(f"{images.name(index)}\x1f{label}\x1f{size}\x1e".encode(errors="surrogatepass"))
+    return hashed.hexdigest()
