@@ -14,7 +14,7 @@ training images of each class held out, the rest cut long-tailed; test images ar
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
 (LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe's values in
 `lpt.methods.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; whence those of
-methods without such rows are, docs/results.md says.
+methods without such rows are, docs/trials.md says.
 `mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv), `adapter-trials`
 where adapters beside the prompts pay (ADAPTER_TRIALS, docs/results/compare_adapter_trials.csv).
 `ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and

@@ -1,4 +1,4 @@
-"""The tables of README.md, docs/results.md and docs/performance.md, made from the committed result files.
+"""The tables of README.md and the documents, made from the committed result files.
 
 python -m benchmarks.tables          print them
 python -m benchmarks.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "results.md",
+    ROOT / "docs" / "trials.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "compare.md",
 )

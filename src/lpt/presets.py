@@ -24,7 +24,7 @@ PUBLISHED_NOISE = 0.5
 PUBLISHED_IMBALANCE = 100.0
 """The strength of A-GCL's cloud, and the imbalance factor (n_max / n_min) from which on `auto` takes it."""
 LEAST_EPOCH_STEPS = 100
-"""Fewest steps of an epoch of such a preset: a small set needs its steps all the same (docs/results.md: emoji)."""
+"""Fewest steps of an epoch of such a preset: a small set needs its steps all the same (docs/trials.md: emoji)."""
 
 
 def paper() -> dict[str, Any]:
@@ -47,7 +47,7 @@ def laptop() -> dict[str, Any]:
     Command: lpt fit DATA --preset laptop
     Expected: CIFAR-100-LT as docs/results.md says, in about ten minutes on 2 CPU cores with bfloat16. Settings were
     chosen on training images held out of CIFAR-100, the least steps on those of an emoji set, never on test images
-    (docs/results.md says how).
+    (docs/trials.md says how).
     """
     phase = {"optimizer": "adamw", "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
     return {
@@ -218,7 +218,7 @@ def cloud_noise(imbalance: float) -> tuple[float, str]:
     """Strength of the Gaussian cloud for an imbalance factor, and why.
 
     delta of A-GCL (eq. 7) is 1 for the rarest class however mild the imbalance; times log(imbalance) / log(100) it is
-    as log n_c says, so that evenly filled classes are not made up for twice (docs/results.md has what that gives).
+    as log n_c says, so that evenly filled classes are not made up for twice (docs/trials.md has what that gives).
     """
     share = min(math.log(imbalance) / math.log(PUBLISHED_IMBALANCE), 1.0)
     noise = round(PUBLISHED_NOISE * share, 3)

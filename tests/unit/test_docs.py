@@ -21,6 +21,15 @@ def test_tables_are_those_of_the_result_files(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    """Every relative link and picture of a document is in the repository."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    """Every relative link and picture of a document is in the repository, and every heading it points to there."""
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
+        document = path.parent / target if target else path
+        assert document.exists(), f"{path.name} links to {target}"
+        if heading:
+            assert heading in headings(document), f"{path.name} links to {target}#{heading}"
+
+
+def headings(path: Path) -> set[str]:
+    """The headings of a document as GitHub writes them into links."""
+    lines = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.strip().lower()).replace(" ", "-") for line in lines}

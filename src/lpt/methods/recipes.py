@@ -3,7 +3,7 @@
 A recipe says what is trained, where it enters the blocks, its head, its loss and its sampling. Draws are those of the
 preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
 LPT's two phases have together. The rates of full fine-tuning, bias-only tuning, VPT-deep, LoRA and LIFT were chosen on
-CIFAR-100-LT's development cut (docs/results.md has what was tried) for the preset `laptop`; plain fine-tuning takes
+CIFAR-100-LT's development cut (docs/trials.md has what was tried) for the preset `laptop`; plain fine-tuning takes
 that of the logit-adjusted, VPT-shallow and VPT with GCL VPT-deep's, the others common ones. Under the preset `paper`
 LIFT has its published rate.
 """
