@@ -7,7 +7,7 @@ in the run folder and can be run again as it is.
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -361,14 +361,11 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def assignments_of(values: Mapping[str, Any]) -> list[str]:
-    """What `parse_assignments` reads back, of values by dotted path.
-
-    JSON, but with YAML's escapes: what JSON writes as two characters beyond U+FFFF, YAML reads as two.
-    """
+    """What `parse_assignments` reads back, of values by dotted path; what YAML does not know is written as text."""
 
     def written(value: Any) -> str:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-        return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
+        plain = json.loads(json.dumps(value, default=str))
+        return yaml.safe_dump(plain, default_flow_style=True, width=math.inf).removesuffix("\n...\n").rstrip("\n")
 
     return [f"{path}={written(value)}" for path, value in values.items()]
 

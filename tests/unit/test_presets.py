@@ -284,6 +284,7 @@ def test_assignments_nest_and_are_read_as_yaml() -> None:
 
 
 @given(st.one_of(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.lists(st.text())))
+@example(1e-07)
 @example("\U0001f431 photos/\udc80\x85\x7f")
 def test_assignments_are_read_as_they_were(value: Any) -> None:
     """A path may hold any character, also one that a file system gives as a byte that is not UTF-8."""
