@@ -215,6 +215,9 @@ def test_several_columns_that_would_do_are_said(make: Make) -> None:
         ("t.csv", b"image,label\n", "has a header but no rows"),
         ("t.csv", b" \n", "is empty"),
         ("t.csv", b"image,label\nhttps://x.org/a.png,x\n", "is a web address"),
+        ("t.csv", b'image,label\na.png,"x\nb.png,y\nc.png,z\n', "line 2: not a readable row: unexpected end of data"),
+        ("t.csv", b'image,label\na.png,x\n\nb.png,"y\nc.png,"z"\nd.png,z\n', "line 4: not a readable row: ','"),
+        ("t.tsv", b'image\tlabel\na.png\t"x\nb.png\ty\nc.png\tz"\n', "line 2: a path or label of several lines"),
         ("t.jsonl", b'{"image": "a.png", "label": "x"}\n{oops\n', "line 2: not JSON"),
         ("t.jsonl", b'{"image": "a.png", "label": "x"}\n[1]\n', "line 2: list, not an object"),
         ("t.jsonl", b'{"image": "a.png", "label": "x"}\n{"image": "a.png"}\n', "line 2: no usable label (None)"),
@@ -230,6 +233,49 @@ def test_faults_are_named_by_line(make: Make, name: str, content: bytes, message
     text = refusal(root / name)
     assert message in text
     assert str(root / name) in text
+
+
+def test_records_need_not_begin_with_all_keys(make: Make) -> None:
+    """A split that the first record lacks is no reason to train on the test images."""
+    root = make("a.png", "b.png")
+    records = [{"image": "a.png", "label": "x"}, {"image": "b.png", "label": "x", "split": "test"}]
+    (root / "t.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert "line 1: split None is none of train" in refusal(root / "t.jsonl")
+    records[0]["split"] = "train"
+    (root / "t.jsonl").write_text("\n".join(json.dumps(dict(reversed(record.items()))) for record in records))
+    splits = opened(root / "t.jsonl")
+    assert splits.test is not None
+    assert (len(splits.train), Path(splits.test.name(0)).name) == (1, "b.png")
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "trained", "note"),
+    [
+        ("subset", ["train", "TEST"], 1, None),
+        ("partition", ["train", "test"], 1, None),
+        ("subset", ["train", "night"], 2, "column 'subset' is not taken for the split, since it holds 'night'"),
+        ("subset,partition", ["day,train", "night,test"], 1, "column 'subset' is not taken"),
+        ("subset,split", ["day,train", "night,test"], 1, None),
+    ],
+)
+def test_columns_that_may_be_the_split(
+    make: Make, header: str, values: list[str], trained: int, note: str | None
+) -> None:
+    """`split` is one whatever it holds, `subset` and `partition` by what they hold."""
+    root = make("a.png", "b.png")
+    (root / "t.csv").write_text(f"image,label,{header}\na.png,x,{values[0]}\nb.png,x,{values[1]}\n")
+    splits = opened(root / "t.csv")
+    assert len(splits.train) == trained
+    assert len(splits.notes) == (note is not None)
+    assert note is None or note in splits.notes[0]
+
+
+def test_a_coordinate_is_no_label(make: Make) -> None:
+    root = make("a.png")
+    (root / "t.csv").write_text("image,x,y,species\na.png,3,7,owl\n")
+    assert opened(root / "t.csv").class_names == ("owl",)
+    (root / "t.csv").write_text("image,y\na.png,owl\n")
+    assert opened(root / "t.csv").class_names == ("owl",)
 
 
 def test_many_faults_are_counted(make: Make) -> None:
