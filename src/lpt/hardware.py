@@ -63,7 +63,8 @@ def inspect_machine(device: str = "auto") -> Machine:
     cores = cores_here()
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
-        return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free, host_memory())
+        fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)  # older cards take it, and are slow with it
+        return Machine(device, torch.cuda.get_device_name(), cores, fast_bf16, free, host_memory())
     fast_bf16 = device == "cpu" and _cpu_has_bf16()
     return Machine(device, _cpu_name(), cores, fast_bf16, host_memory(), host_memory())
 

@@ -40,7 +40,9 @@ def read_table(path: Path, image_root: Path | None, image_column: str | None, la
         chosen = np.flatnonzero(assigned == SPLITS.index(name)).astype(np.int64)
         if len(chosen):
             codes, names, kind = encode_labels([labels[row] for row in chosen])
-            data.splits[name] = RawSplit(source, chosen, codes, names, kind, f"{path} ({name})" if split is not None else str(path))
+            data.splits[name] = RawSplit(
+                source, chosen, codes, names, kind, f"{path} ({name})" if split is not None else str(path)
+            )
     return data
 
 
