@@ -67,6 +67,7 @@ def test_class_folders_with_what_else_lies_about(make: Make) -> None:
     assert "1 .txt" in notes
     assert "cat/deeper" in notes
     assert "without an image, kept as classes: newt" in notes
+    assert "1 image directly in it" in notes
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation"])
@@ -84,6 +85,23 @@ def test_split_folders(make: Make, val: str) -> None:
     notes = "\n".join(splits.notes)
     assert "1 class with test images but none for training: c" in notes
     assert "since they are not splits" in notes
+
+
+def test_splits_that_cannot_be_used_do_not_stop_the_others(make: Make) -> None:
+    """A test folder without labels and an empty one are notes, and errors where they are asked for."""
+    root = make("d/train/a/1.png", "d/train/b/2.png", "d/test/3.png", "d/test/4.png", "d/5.png", "d/train/6.png")
+    (root / "d" / "val").mkdir()
+    splits = opened(root / "d")
+    assert (len(splits.train), splits.validation, splits.test) == (2, None, None)
+    notes = "\n".join(splits.notes)
+    assert f"Not used as the test split: {root / 'd' / 'test'} has no class folders (2 images" in notes
+    assert f"Not used as the validation split: {root / 'd' / 'val'} has no class folders (0 images" in notes
+    for folder in ("d", "d/train"):
+        assert f"Left out of {root / folder}: 1 image directly in it" in notes
+    for asked in ({"test": str(root / "d")}, {"validation": str(root / "d")}):  # train must not be taken in its place
+        assert "has no class folders" in refusal(root / "d", **asked)
+    make("d/valid/a/7.png")
+    assert opened(root / "d").validation is not None
 
 
 def test_a_class_may_be_called_train(make: Make) -> None:
@@ -393,7 +411,7 @@ def saved(folder: Path, **splits: Any) -> str:
 
 def test_class_labels_images_and_unlabelled_test(make: Make) -> None:
     datasets = pytest.importorskip("datasets")
-    path = str(make("a.png") / "a.png")
+    path = str(make("a.png", "d/ant/1.png") / "a.png")
     labels = datasets.ClassLabel(names=["zebra", "ant"])
     train, hidden = (
         table_of(picture=[path] * 2, species=ys).cast_column("picture", datasets.Image()).cast_column("species", labels)
@@ -405,7 +423,23 @@ def test_class_labels_images_and_unlabelled_test(make: Make) -> None:
     assert splits.train.read(0).size == (4, 4)
     assert splits.validation is not None
     assert splits.test is None
-    assert "2 of 2 images without a label" in splits.notes[0]
+    assert "Not used as the test split: " in splits.notes[0]
+    assert "'species' gives none of its 2 images a label" in splits.notes[0]
+    spec = saved(make() / "no labels", train=train, test=hidden.remove_columns("species"))
+    assert "there is no column 'species'; its columns are picture" in opened(spec).notes[0]
+    assert "there is no column 'species'" in refusal(make() / "d", test=spec)
+    spec = saved(make() / "hidden", train=hidden, test=train)
+    assert "hidden train: column 'species' gives none" in refusal(spec)
+
+
+def test_a_data_set_without_a_training_split_can_be_tested_on(make: Make) -> None:
+    """As published beside a training set of its own; the columns are those of the first split that is there."""
+    root = make("a.png", "d/x/1.png")
+    parts = {name: table_of(image=[str(root / "a.png")], label=[name[0]]) for name in ("validation", "test")}
+    spec = saved(root / "set", **parts, unlabelled=table_of(image=[str(root / "a.png")]))
+    images, split, _, notes = open_images(spec, DataConfig(), ("t", "x"))
+    assert (images.labels.tolist(), split, len(notes)) == ([0], "test", 1)
+    assert "has no training images; its splits are: validation, test (known: train" in refusal(spec)
 
 
 def test_several_label_columns_are_not_guessed(make: Make) -> None:

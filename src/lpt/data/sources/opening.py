@@ -17,7 +17,7 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import read_path_list
-from lpt.data.sources.raw import RawData, RawSplit, SplitName, label_images, merge_classes
+from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
 from lpt.data.sources.readable import check_images, missing_files
 from lpt.data.sources.table import read_table
 from lpt.data.wording import counted, shorten
@@ -155,7 +155,10 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
     notes += data.notes
     parts = dict(data.splits)
     if "train" not in parts:
-        raise DataError(f"{config.source} has no training images; its splits are: {', '.join(parts)}")
+        raise DataError(
+            data.unusable.get("train")
+            or f"{config.source} has no training images; its splits are: {', '.join(parts)} (known: {SPLIT_WORDS})"
+        )
     if validation_fraction(config) is not None:
         if parts.pop("validation", None) is not None:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
@@ -174,7 +177,9 @@ def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[st
     notes += data.notes
     if split in data.splits:
         return split, data.splits[split]
-    if len(data.splits) == 1:
+    if split in data.unusable:
+        raise DataError(data.unusable[split])
+    if len(data.splits) == 1 and not data.unusable:
         return next(iter(data.splits.items()))
     raise DataError(
         f"{source} has no {split} split; its splits are: {', '.join(data.splits)}. Give the right one alone."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def read_table(path: Path, image_root: Path | None, image_column: str | None, la
 
 def _split_column(
     path: Path, columns: list[str], rows: Iterator[Row], taken: set[int], notes: list[str]
-) -> tuple[int | None, Iterable[Row]]:
+) -> tuple[int | None, Iterator[Row]]:
     """Number of the column of splits, if there is one, and the rows.
 
     A column called `split` is one whatever it holds: a word that is no split is a fault in it. The other usual names
@@ -63,16 +63,16 @@ def _split_column(
         values = (_as_text(row[index]) for _, row in kept if len(row) == len(columns))
         odd = next((value for value in values if split_name(value) is None), None)
         if odd is None:
-            return index, kept
+            return index, iter(kept)
         notes.append(
             f"{path}: column {columns[index]!r} is not taken for the split, since it holds {odd!r} (known: "
             f"{SPLIT_WORDS}); name it `split` if it is."
         )
-    return None, kept
+    return None, iter(kept)
 
 
 def _collect(
-    path: Path, rows: Iterable[Row], width: int, image: int, label: int, split: int | None
+    path: Path, rows: Iterator[Row], width: int, image: int, label: int, split: int | None
 ) -> tuple[list[str], list[str], np.ndarray[Any, np.dtype[np.int8]]]:
     """Path, label and split (position in `SPLITS`) of every row."""
     paths: list[str] = []
