@@ -150,7 +150,7 @@ def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool) -> Ru
     path = path or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     folder = RunFolder.create(path, overwrite=overwrite)
-    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config)))
+    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config, prepared.splits)))
     write_json(folder.facts, _facts(prepared))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder

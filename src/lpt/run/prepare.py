@@ -16,7 +16,7 @@ from lpt.data.check import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.remembered import RememberedImages, decoded_bytes, decodes, origin
-from lpt.data.sources import check_images, open_splits
+from lpt.data.sources import check_images, listing_root, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.hardware import Machine, inspect_machine
@@ -187,10 +187,15 @@ def warn_of_data(prepared: Prepared, console: Console) -> None:
         console.print(f"  More: lpt doctor {prepared.config.data.source}", markup=False)
 
 
-def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The configuration with every path that exists made absolute, so that it can be run again from any folder."""
+def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunConfig:
+    """The configuration with every path that exists made absolute, so that it can be run again from any folder.
+
+    With the splits it was opened to, so is the folder that paths in a list or table were found to start from.
+    """
     config = config.model_copy(deep=True)
     data, backbone = config.data, config.backbone
+    if splits is not None:
+        data.image_root = data.image_root or listing_root(data, splits)
     data.source, data.test = _absolute(data.source), _absolute(data.test)
     if isinstance(data.validation, str):
         data.validation = _absolute(data.validation)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpt.config import DataConfig
+from lpt.config import DataConfig, RunConfig
 from lpt.data.images import ImageError
 from lpt.data.manifest import Splits
 from lpt.data.sources import check_images, missing_files, open_images, open_splits
 from lpt.data.sources.huggingface import parse_spec
 from lpt.data.sources.raw import encode_labels
 from lpt.errors import DataError
+from lpt.run.prepare import with_absolute_paths
 
 Make = Callable[..., Path]
 
@@ -325,6 +326,32 @@ def test_paths_from_the_working_directory_and_from_windows(make: Make, monkeypat
     splits = opened(root / "lists" / "t.txt")
     assert splits.train.read(0).size == (4, 4)
     assert "working directory" in splits.notes[0]
+
+
+def test_the_working_directory_of_a_run_is_saved_with_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run on a list whose paths start from there can go on from anywhere."""
+    root = make("images/a.png", "lists/x/a.png")
+    (root / "lists" / "t.csv").write_text("image,label\nimages/a.png,0\n")
+    (root / "lists" / "own.csv").write_text("image,label\nx/a.png,0\n")
+
+    def saved(source: str, **data: Any) -> DataConfig:
+        monkeypatch.chdir(root)
+        config = RunConfig(data=DataConfig(source=source, **data))
+        config = with_absolute_paths(config, open_splits(config.data, seed=0))
+        monkeypatch.chdir(root / "images")
+        return config.data
+
+    config = saved("lists/t.csv", test="lists/t.csv")
+    assert config.image_root == root
+    again = open_splits(config, seed=0)
+    assert (len(again.train), again.notes) == (1, ())
+    for source, data in {
+        "lists/own.csv": {},  # from the list's own folder
+        "lists/t.csv": {"test": "lists/own.csv"},  # one folder does not do for both
+        "lists": {},
+    }.items():
+        assert saved(source, **data).image_root is None
+    assert saved("lists/own.csv", image_root="lists").image_root == root / "lists"
 
 
 def test_a_wrong_image_root_is_said(make: Make) -> None:

@@ -27,6 +27,8 @@ FORMS = (
     "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
     "lines; hf:NAME_OR_FOLDER for a Hugging Face data set"
 )
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_LISTS = (".txt", ".lst")
 
 
 class OpenedImages(NamedTuple):
@@ -140,11 +142,28 @@ def read_source(spec: str, config: DataConfig) -> RawData:
             raise DataError(_not_there(spec, path))
     except OSError as error:
         raise DataError(f"cannot look at {path}: {error.strerror}") from None
-    if ending in (".csv", ".tsv", ".jsonl", ".ndjson"):
+    if ending in _TABLES:
         return read_table(path, config.image_root, config.image_column, config.label_column)
-    if ending in (".txt", ".lst"):
+    if ending in _LISTS:
         return read_path_list(path, config.image_root)
     raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood. Accepted: {FORMS}.")
+
+
+def listing_root(config: DataConfig, splits: Splits) -> Path | None:
+    """The folder that paths in lists and tables were found to start from, where it goes by the working directory.
+
+    None where a root is given, where paths start from the folder of their list, and where lists differ in that.
+    """
+    named = ((config.source, splits.train), (config.validation, splits.validation), (config.test, splits.test))
+    found = [
+        (Path(images.source.root).absolute(), Path(spec).expanduser().absolute())
+        for spec, images in named
+        if isinstance(spec, str) and images is not None and isinstance(images.source, FileImages)
+    ]
+    found = [(root, path) for root, path in found if path.suffix.lower() in _TABLES + _LISTS and path.is_file()]
+    roots = {root for root, _ in found}
+    given = config.image_root is not None or all(root == path.parent for root, path in found)
+    return None if given or len(roots) > 1 else roots.pop()
 
 
 def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
