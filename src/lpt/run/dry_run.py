@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from accelerate import Accelerator
 from rich import box
 from rich.console import Console
@@ -21,7 +20,7 @@ from rich.table import Table
 
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.evaluate import predict_split
-from lpt.hardware import PeakMemory, reproducible
+from lpt.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import trained_phases
@@ -230,7 +229,7 @@ def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console:
     console.print()
     console.print(table)
     on_card = prepared.machine.device == "cuda"
-    free = prepared.machine.memory_bytes if on_card else psutil.virtual_memory().total
+    free = prepared.machine.memory_bytes if on_card else host_memory_total()
     console.print(
         f"Memory: {size_of(estimate.memory)} at most in the tried steps, of {size_of(free)} "
         f"{'free on the card' if on_card else 'in the machine'}"
