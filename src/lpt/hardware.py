@@ -14,6 +14,7 @@ from typing import Self
 import psutil
 import torch
 
+from lpt.container import memory_left, memory_limit
 from lpt.data.sources import usable_cores
 from lpt.errors import ConfigError
 
@@ -63,14 +64,22 @@ def inspect_machine(device: str = "auto") -> Machine:
     cores = cores_here()
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
-        return Machine(device, torch.cuda.get_device_name(), cores, torch.cuda.is_bf16_supported(), free, host_memory())
+        fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)  # older cards take it, and are slow with it
+        return Machine(device, torch.cuda.get_device_name(), cores, fast_bf16, free, host_memory())
     fast_bf16 = device == "cpu" and _cpu_has_bf16()
     return Machine(device, _cpu_name(), cores, fast_bf16, host_memory(), host_memory())
 
 
 def host_memory() -> int:
     """Memory free on this machine for each of the run's processes on it, bytes."""
-    return int(psutil.virtual_memory().available) // processes_here()
+    free, left = int(psutil.virtual_memory().available), memory_left()
+    return (free if left is None else min(free, left)) // processes_here()
+
+
+def host_memory_total() -> int:
+    """Memory that there is on this machine, bytes; in a container, that it may have."""
+    total = int(psutil.virtual_memory().total)
+    return min(total, memory_limit() or total)
 
 
 def cores_here() -> int:

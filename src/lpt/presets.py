@@ -116,7 +116,7 @@ def resolve_auto(
     activation_bytes: Callable[[tuple[int, int], int], int],
     remembered_bytes: int,
     kept_bytes: Callable[[RunConfig], int],
-    image_folder: bool,
+    decoded: bool,
     processes: int = 1,
 ) -> Resolved:
     """Replace every `auto` by what suits the data and the machine.
@@ -131,7 +131,7 @@ def resolve_auto(
         activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
         remembered_bytes: memory that all decoded training images would take.
         kept_bytes: most memory that the prefix cache of an otherwise resolved configuration takes.
-        image_folder: whether images are files of their own (worth several readers).
+        decoded: whether images are decoded as they are read (worth several readers where memory does not hold them).
         processes: how many share a batch.
     """
     config, reasons, _ = suit_to_counts(config, class_counts, blocks)
@@ -148,10 +148,12 @@ def resolve_auto(
     choose(image, "size", native_size, "the size the backbone was trained at")
     fits = remembered_bytes <= 2**30
     choose(data, "cache", fits, f"decoded images take about {remembered_bytes / 2**20:.0f} MiB (limit 1024 MiB)")
-    readers = min(machine.cores - 1, 8) if image_folder and not data.cache else 0
+    in_memory = not decoded or (bool(data.cache) and fits)
+    readers = 0 if in_memory else min(machine.cores - 1, 8)
     if machine.device != "cpu":
         readers = max(readers, min(machine.cores - 1, 4))
-    choose(runtime, "workers", readers, "reading must not hold up the model" if readers else "images are in memory")
+    unread = "images are in memory" if in_memory else "the only core trains and reads in turn"
+    choose(runtime, "workers", readers, "reading must not hold up the model" if readers else unread)
     if train.epoch_steps == "auto":
         published = train.batch_size if config.model.grouped else config.step_draws // 2
         steps, why = epoch_steps(config.preset, train_images, config.step_draws, published)

@@ -77,6 +77,11 @@ def bad_yaml(world: World) -> list[object]:
     return fit_arguments(world, "--config", world.path / "my.yaml")
 
 
+def other_preset(world: World) -> list[object]:
+    (world.path / "my.yaml").write_text("preset: paper\n")
+    return fit_arguments(world, "--config", world.path / "my.yaml")
+
+
 def yaml_list(world: World) -> list[object]:
     (world.path / "my.yaml").write_text("- train\n- image\n")
     return fit_arguments(world, "--config", world.path / "my.yaml")
@@ -108,6 +113,17 @@ def unreadable_image(world: World) -> list[object]:
 def unreadable_test_image(world: World) -> list[object]:
     (world.photos / "test" / "light" / "0.jpg").write_text("<html>not found</html>")
     return fit_arguments(world)
+
+
+def unreadable_image_in_a_table(world: World) -> list[object]:
+    """Of the test images, which nothing reads before the end of the run."""
+    datasets = pytest.importorskip("datasets")
+    paths = [str(world.photos / "train" / name / "0.jpg") for name in ("dark", "light")]
+    (world.path / "broken.jpg").write_bytes((world.photos / "train" / "dark" / "0.jpg").read_bytes()[:200])
+    tables = {"train": paths, "test": [paths[0], str(world.path / "broken.jpg")]}
+    made = {name: datasets.Dataset.from_dict({"image": files, "label": [0, 1]}) for name, files in tables.items()}
+    datasets.DatasetDict(made).save_to_disk(world.path / "table")
+    return ["fit", f"hf:{world.path / 'table'}", *fit_arguments(world)[2:]]
 
 
 def csv_without_columns(world: World) -> list[object]:
@@ -148,6 +164,10 @@ CASES: dict[str, tuple[Callable[[World], list[object]], list[str]]] = {
     "set without =": (set_option("train.batch_size"), ["train.batch_size", "section.field=value"]),
     "set a section to a value": (set_option("train=3"), ["train"]),
     "bad yaml": (bad_yaml, ["my.yaml", "not YAML", "line"]),
+    "preset beside another's configuration": (
+        other_preset,
+        ["--preset laptop", "preset: paper", "leave preset, backbone, image, model, loss and train out"],
+    ),
     "yaml that is a list": (yaml_list, ["my.yaml", "mapping"]),
     "no such yaml": (more("--config", "nowhere.yaml"), ["nowhere.yaml", "No such file"]),
     "size and patch": (more("--size", 33), ["33", "32"]),
@@ -165,6 +185,7 @@ CASES: dict[str, tuple[Callable[[World], list[object]], list[str]]] = {
     ),
     "unreadable image": (unreadable_image, ["train/grey/1.jpg", "--bad-images skip"]),
     "unreadable test image": (unreadable_test_image, ["test/light/0.jpg", "web page", "--bad-images skip"]),
+    "unreadable image in a table": (unreadable_image_in_a_table, ["test row 1", "200 bytes", "--bad-images skip"]),
     "csv without columns": (csv_without_columns, ["list.csv", "colour, weight", "--image-column"]),
     "csv with a lost file": (csv_with_lost_file, ["list.csv", "nowhere.jpg"]),
     "list with a bad row": (list_with_bad_row, ["list.txt", "2", "train/grey/0.jpg"]),

@@ -19,6 +19,9 @@ from typer.testing import CliRunner, Result
 
 from lpt import __version__
 from lpt.cli.app import app
+from lpt.data.images import FileImages
+from lpt.run import dry_run
+from lpt.run.prepare import prepare
 
 COMMANDS = ("doctor", "fit", "evaluate", "predict", "inspect", "config", "demo")
 SETTINGS = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")
@@ -144,6 +147,32 @@ def test_dry_run_writes_nothing(photo_folder: Path, tiny_backbone: Path, tmp_pat
     for part in ("phase 1", "3 steps", "class means", "test", "all", "Memory", "Disk", "Nothing was written"):
         assert part in output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more readers than cores, on purpose
+def test_dry_run_sees_what_reading_takes(
+    photo_folder: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where all steps tried are ready before the second begins, and for images that memory does not hold."""
+    read, delay = FileImages.read, 0.03
+
+    def slow(images: FileImages, row: int) -> Image.Image:
+        time.sleep(delay)
+        return read(images, row)
+
+    monkeypatch.setattr(FileImages, "read", slow)
+
+    def seconds(*settings: str) -> dict[str, float]:
+        sizes = ["image.size=32", "train.batch_size=8", "model.prompt_length=2", "model.pool_size=4"]
+        device = ["runtime.device=cpu", "runtime.threads=1", f"backbone.checkpoint={tiny_backbone}"]
+        estimate = dry_run.estimate_run(prepare(photo_folder, preset="laptop", settings=[*sizes, *device, *settings]))
+        return {part.name: part.seconds_each for part in estimate.parts}
+
+    readers = dry_run.STEPS
+    each = seconds("data.cache=false", f"runtime.workers={readers}")
+    assert each["phase 1"] > 2 * 8 * delay / readers  # two streams of eight images
+    each = seconds("data.cache=true", "runtime.workers=0")
+    assert each["class means for the head"] < delay < each["test"]
 
 
 def test_evaluate(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:

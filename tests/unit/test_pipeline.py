@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +20,13 @@ from lpt.data import remembered
 from lpt.data.device_crops import resampled_crops
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch, evaluation_batches, train_batches, view_batches
-from lpt.data.manifest import ImageSource, LabelledImages
+from lpt.data.manifest import ImageSource, LabelledImages, Splits
 from lpt.data.remembered import RememberedImages, remember
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.sources import open_splits
 from lpt.data.transforms import Preprocessing
+from lpt.processes import ALONE
+from lpt.run import prepare
 
 PREPROCESSING = Preprocessing(
     size=(16, 16),
@@ -180,6 +182,19 @@ def test_an_ordinary_copy_does_not_take_the_pixels_along() -> None:
     text = pickle.dumps(images.source)
     assert len(text) < PIXELS.nbytes + 1000  # the source itself is an array here
     np.testing.assert_array_equal(np.asarray(pickle.loads(text).read(3)), PIXELS[3])
+
+
+@pytest.mark.parametrize("make", [files, table])
+def test_images_are_remembered_as_they_are_checked(make: Callable[[Path], LabelledImages], tmp_path: Path) -> None:
+    """Looking for images that cannot be read decodes all of them: what is to be kept is kept then."""
+    images = kept(make(tmp_path))
+    splits = Splits(make(tmp_path), None, None, images.class_counts)
+    prepare._check_readable(images, splits, ALONE)
+    assert isinstance(images.source, RememberedImages)
+    for index, row in enumerate(images.rows):
+        held = images.source.kept(int(row))
+        assert held is not None
+        np.testing.assert_array_equal(held, np.asarray(splits.train.read(index)))
 
 
 def test_many_threads_remember_each_image_once(tmp_path: Path) -> None:

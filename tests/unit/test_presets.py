@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml, to_yaml, validate
 from lpt.errors import ConfigError
-from lpt.hardware import Machine
+from lpt.hardware import Machine, inspect_machine
 from lpt.presets import PRESETS, Resolved, choose_preset, resolve_auto, with_preset
 
 CPU = Machine("cpu", "a processor", 4, True, 8 * 2**30, 8 * 2**30)
@@ -30,7 +32,7 @@ def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> R
         activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
         remembered_bytes=30 * 2**20,
         kept_bytes=lambda config: 0,
-        image_folder=True,
+        decoded=True,
     )
     chosen = with_preset(values, machine, origin="test")
     return resolve_auto(chosen.config, machine, **{**options, **changes})
@@ -248,6 +250,40 @@ def test_readers_are_started_where_reading_holds_up(machine: Machine, cached: bo
     """None for images in memory on a CPU; some wherever files are decoded or a card waits."""
     values = {"preset": "laptop", "data": {"cache": cached}}
     assert resolve(values, machine).config.runtime.workers == workers
+
+
+@pytest.mark.parametrize(
+    ("cores", "values", "changes", "workers", "reason"),
+    [
+        (4, {}, {}, 0, "images are in memory"),
+        (4, {}, {"remembered_bytes": 2**31}, 3, "reading must not hold up the model"),
+        (4, {"cache": True}, {"remembered_bytes": 2**31}, 3, "reading must not hold up the model"),
+        (1, {}, {"remembered_bytes": 2**31}, 0, "the only core trains and reads in turn"),
+        (4, {"cache": False}, {"decoded": False}, 0, "images are in memory"),
+    ],
+)
+def test_readers_go_by_what_memory_holds(
+    cores: int, values: dict[str, Any], changes: dict[str, Any], workers: int, reason: str
+) -> None:
+    """Not by what is to be kept: images that do not fit are decoded each time; and the reason told is true."""
+    machine = Machine("cpu", "a processor", cores, True, 8 * 2**30, 8 * 2**30)
+    result = resolve({"preset": "laptop", "data": values}, machine, **changes)
+    assert result.config.runtime.workers == workers
+    assert f"workers {workers}: {reason}" in result.reasons
+
+
+def test_bfloat16_that_a_card_only_emulates_is_not_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card of before Ampere says that it supports bfloat16, unless emulation is left out."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    for major, fast in ((7, False), (8, True)):
+        monkeypatch.setattr(
+            torch.cuda, "get_device_properties", lambda device, major=major: SimpleNamespace(major=major)
+        )
+        assert inspect_machine("cuda").fast_bf16 is fast
 
 
 @pytest.mark.parametrize(("machine", "precision"), [(CPU, "bf16"), (MAC, "fp32")])

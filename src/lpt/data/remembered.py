@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from lpt.data.images import ArrayImages
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.data.sources.readable import scan
 from lpt.errors import DataError
@@ -116,6 +117,16 @@ class RememberedImages:
             self._block.pixels[start:end] = pixels.reshape(-1)
             self._sizes[row] = image.height, image.width
             self._starts[row] = start  # last: other threads look at it without the lock
+
+
+def origin(source: ImageSource) -> ImageSource:
+    """Where images come from, whether or not they are remembered."""
+    return source.source if isinstance(source, RememberedImages) else source
+
+
+def decodes(source: ImageSource) -> bool:
+    """Whether images are stored in a form that takes time to read, and that may be damaged."""
+    return not isinstance(source, ArrayImages)
 
 
 def pixels(images: LabelledImages, index: int) -> Pixels:

@@ -313,7 +313,7 @@ class _Runner:
     def _train_cell(self, method: str, seed: int, run: RunFolder) -> None:
         prepared = self.cell(method, seed)
         if run.config.is_file():
-            now = to_yaml(with_absolute_paths(prepared.config))
+            now = to_yaml(with_absolute_paths(prepared.config, prepared.splits))
             write_text(run.config, now)  # perhaps of another device or precision than then
             result = resume_prepared(prepared, run, self.console)
         else:

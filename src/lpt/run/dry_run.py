@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from accelerate import Accelerator
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
+from lpt.data.remembered import RememberedImages
 from lpt.evaluation.evaluate import predict_split
-from lpt.hardware import PeakMemory, reproducible
+from lpt.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import trained_phases
@@ -125,13 +126,18 @@ def estimate_run(prepared: Prepared) -> Estimate:
             Part(f"phase {phase}", phase_plan(prepared.config, phase).steps, "steps", try_phase(prepared, model, phase))
             for phase in trained_phases(prepared)
         ]
-        image = _image_seconds(prepared, model)
+        image = _image_seconds(prepared, model, prepared.train)
+        held_out = _held_out_seconds(prepared, model, image)
         solving = _solving(prepared) if prepared.config.model.head_init == "linear_probe" else ()
-    return Estimate((*training, *solving, *_passes(prepared, image)), memory.bytes, disk_needed(prepared), image)
+    parts = (*training, *solving, *_passes(prepared, image, held_out))
+    return Estimate(parts, memory.bytes, disk_needed(prepared), image)
 
 
 def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
-    """Seconds of a step of a phase for this process's part: the mean over those tried, without the first."""
+    """Seconds of a step of a phase for this process's part: the mean over those tried, without the first.
+
+    Not less than its readers take for it: what they have read when the first step is over does for the few others.
+    """
     config, images = prepared.config, prepared.train
     own = len(prepared.processes.share(config.train.batch_size))
     accelerator = Accelerator(cpu=config.runtime.device == "cpu")
@@ -140,10 +146,13 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
     plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
     objective = build_objective(model, images, config, phase)
     optimizer = build_optimizer(objective.trainable(), plan.settings, model.backbone.depth)
+    reading = 0.0
     if phase == 2 and config.prefix_cache.views and isinstance(model, LPT):
         cache = filled_prefix_cache(model, images, config, plan, prepared.preprocessing)
         batches = kept_batches(cache, phase_draws(images, config, plan), images.labels, 0, plan.steps)
     else:
+        alone = config.model_copy(update={"runtime": config.runtime.model_copy(update={"workers": 0})})
+        reading = _reading_seconds(prepared, phase_batches(images, alone, plan, prepared.preprocessing, 0))
         batches = phase_batches(images, config, plan, prepared.preprocessing, 0)
     seconds: list[float] = []
     begun = time.monotonic()
@@ -164,7 +173,20 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
             first_step=0,
             after_step=after_step,
         )
-    return float(np.mean(seconds[1:] or seconds))
+    return max(float(np.mean(seconds[1:] or seconds)), reading)
+
+
+def _reading_seconds(prepared: Prepared, batches: Iterator[object]) -> float:
+    """Seconds that all readers of a run together take for a batch, of `batches` that are read in this process.
+
+    0 where the run has no readers: what reading takes is part of its steps then.
+    """
+    workers = int(prepared.config.runtime.workers)
+    if not workers:
+        return 0.0
+    start = time.perf_counter()
+    next(batches)
+    return (time.perf_counter() - start) / workers
 
 
 def _solving(prepared: Prepared) -> tuple[Part]:
@@ -174,10 +196,20 @@ def _solving(prepared: Prepared) -> tuple[Part]:
     return (Part("solving the linear probe, at most", most_evaluations(images), "evaluations", seconds),)
 
 
-def _image_seconds(prepared: Prepared, model: Classifier) -> float:
-    """Seconds to predict one image."""
+def _held_out_seconds(prepared: Prepared, model: Classifier, image_seconds: float) -> float:
+    """Seconds to predict a validation or test image; these are decoded each time, also where train is in memory."""
+    held_out = prepared.splits.test or prepared.splits.validation
+    if not held_out or not isinstance(prepared.train.source, RememberedImages):
+        return image_seconds
+    return _image_seconds(prepared, model, held_out)
+
+
+def _image_seconds(prepared: Prepared, model: Classifier, images: LabelledImages) -> float:
+    """Seconds to predict one image, read as the run reads it."""
     batch = prepared.config.train.batch_size
-    images = prepared.train.subset(np.arange(min(BATCHES * batch, len(prepared.train))))
+    images = images.subset(np.arange(min(BATCHES * batch, len(images))))
+    read = evaluation_batches(images, batch_size=batch, preprocessing=prepared.preprocessing, workers=0)
+    reading = _reading_seconds(prepared, read) / min(batch, len(images))
     times = [time.perf_counter()]
     predict_split(
         model,
@@ -185,37 +217,38 @@ def _image_seconds(prepared: Prepared, model: Classifier) -> float:
         prepared.preprocessing,
         group_prompts=2 in trained_phases(prepared),
         batch_size=batch,
+        workers=int(prepared.config.runtime.workers),
         progress=lambda done: times.append(time.perf_counter()),
     )
     taken = np.diff(times)
     if len(taken) < 3:  # the last batch may be a small one
         return float(taken.sum() / len(images))
-    return float(np.median(taken[1:-1]) / batch)
+    return max(float(np.median(taken[1:-1]) / batch), reading)
 
 
-def _passes(prepared: Prepared, image_seconds: float) -> list[Part]:
-    """The parts of a run without training."""
+def _passes(prepared: Prepared, image_seconds: float, held_out_seconds: float) -> list[Part]:
+    """The parts of a run without training, by the seconds of a training image and of one held out."""
     config, splits = prepared.config, prepared.splits
     parts = []
 
-    def add(name: str, images: LabelledImages | None, times: int = 1) -> None:
+    def add(name: str, images: LabelledImages | None, times: int, each: float) -> None:
         if images is not None and len(images) and times:
-            parts.append(Part(name, times * len(prepared.processes.share(len(images))), "images", image_seconds))
+            parts.append(Part(name, times * len(prepared.processes.share(len(images))), "images", each))
 
     phases = trained_phases(prepared)
     start = config.model.head_init
-    add(start.replace("_", " ") + " for the head", prepared.train, int(start != "random"))
+    add(start.replace("_", " ") + " for the head", prepared.train, int(start != "random"), image_seconds)
     if config.model.prompts != "none" and config.model.prompt_init == "tokens":
         read = min(TOKEN_IMAGES, len(splits.train))
         parts.append(Part("image tokens for the prompts", read, "images", image_seconds))
-    add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases))
+    add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases), image_seconds)
     if 2 in phases and config.prefix_cache.views:
         views = prefix_cache_size(splits.train, prepared.backbone, config).views
         own = len(prepared.processes.share(views))
         parts.append(Part("prefix cache, at most", own, "views", image_seconds))
     epochs = sum(phase_plan(config, phase).settings.epochs for phase in phases)
-    add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1)
-    add("test", splits.test)
+    add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1, held_out_seconds)
+    add("test", splits.test, 1, held_out_seconds)
     return parts
 
 
@@ -230,7 +263,7 @@ def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console:
     console.print()
     console.print(table)
     on_card = prepared.machine.device == "cuda"
-    free = prepared.machine.memory_bytes if on_card else psutil.virtual_memory().total
+    free = prepared.machine.memory_bytes if on_card else host_memory_total()
     console.print(
         f"Memory: {size_of(estimate.memory)} at most in the tried steps, of {size_of(free)} "
         f"{'free on the card' if on_card else 'in the machine'}"

@@ -17,7 +17,7 @@ from rich.console import Console
 from lpt.config import RunConfig, read_yaml, to_yaml
 from lpt.data.images import FileImages
 from lpt.data.manifest import LabelledImages, Splits
-from lpt.data.remembered import RememberedImages
+from lpt.data.remembered import origin
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.files import remove_leftovers, write_json, write_text
@@ -150,7 +150,7 @@ def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool) -> Ru
     path = path or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     folder = RunFolder.create(path, overwrite=overwrite)
-    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config)))
+    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config, prepared.splits)))
     write_json(folder.facts, _facts(prepared))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
@@ -226,7 +226,7 @@ def data_fingerprint(train: LabelledImages) -> str:
     digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
     digest.update(train.labels.tobytes())
     digest.update(train.rows.tobytes())
-    source = train.source.source if isinstance(train.source, RememberedImages) else train.source
+    source = origin(train.source)
     for index, row in enumerate(train.rows.tolist()):
         if isinstance(source, FileImages):
             name, size = source.name(row), source.stored_bytes(row)

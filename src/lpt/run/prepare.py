@@ -13,11 +13,10 @@ from rich.markup import escape
 
 from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml
 from lpt.data.check import examine
-from lpt.data.images import FileImages
 from lpt.data.longtail import ShotGroups, imbalance_factor
-from lpt.data.manifest import ImageSource, LabelledImages, Splits
-from lpt.data.remembered import RememberedImages, decoded_bytes
-from lpt.data.sources import check_images, open_splits
+from lpt.data.manifest import LabelledImages, Splits
+from lpt.data.remembered import RememberedImages, decoded_bytes, decodes, origin
+from lpt.data.sources import check_images, listing_root, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.hardware import Machine, inspect_machine
@@ -31,6 +30,8 @@ from lpt.training.phase_data import prefix_cache_size
 
 COMPARED_AT_START = 20_000
 """Most training images whose contents are compared with each other before a run; `lpt doctor` compares any number."""
+
+_SETTINGS_OF = {"method": "method, model, loss and train", "preset": "preset, backbone, image, model, loss and train"}
 
 Data = str | Path | Splits
 Settings = Mapping[str, Any] | list[str]
@@ -77,7 +78,7 @@ def prepare(
 
     Args:
         data, preset, method, config, settings: as for `lpt.fit`.
-        read_images: decode every image that is a file, so that one that cannot be read stops the run here.
+        read_images: decode every image, so that one that cannot be read stops the run here.
         console: shows that the backbone is being loaded; None: silent.
     """
     console = console or Console(quiet=True)
@@ -119,7 +120,7 @@ def _put_together(
         activation_bytes=backbone.training_bytes,
         remembered_bytes=decoded_bytes(splits.train),
         kept_bytes=lambda config: prefix_cache_size(splits.train, backbone.at_size(_size(config)), config).bytes,
-        image_folder=isinstance(splits.train.source, FileImages),
+        decoded=decodes(splits.train.source),
         processes=processes.count,
     )
     size = _size(auto.config)
@@ -186,10 +187,15 @@ def warn_of_data(prepared: Prepared, console: Console) -> None:
         console.print(f"  More: lpt doctor {prepared.config.data.source}", markup=False)
 
 
-def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The configuration with every path that exists made absolute, so that it can be run again from any folder."""
+def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunConfig:
+    """The configuration with every path that exists made absolute, so that it can be run again from any folder.
+
+    With the splits it was opened to, so is the folder that paths in a list or table were found to start from.
+    """
     config = config.model_copy(deep=True)
     data, backbone = config.data, config.backbone
+    if splits is not None:
+        data.image_root = data.image_root or listing_root(data, splits)
     data.source, data.test = _absolute(data.source), _absolute(data.test)
     if isinstance(data.validation, str):
         data.validation = _absolute(data.validation)
@@ -243,10 +249,10 @@ def gather_values(
     if data is not None and not isinstance(data, Splits):
         values = merge(values, {"data": {"source": str(data)}})
     for field, value in named.items():
-        if field == "method" and value is not None and values.get(field, value) != value:
+        if value is not None and values.get(field, value) not in (value, "auto"):
             raise ConfigError(
-                f"--method {value}: the configuration says method: {values[field]}, with that method's settings. Take "
-                "one of the two, or leave method, model, loss and train out of the configuration."
+                f"--{field} {value}: the configuration says {field}: {values[field]}, with that {field}'s settings. "
+                f"Take one of the two, or leave {_SETTINGS_OF[field]} out of the configuration."
             )
     values = merge(values, {field: value for field, value in named.items() if value is not None})
     if needs_source and not _section(values, "data").get("source"):
@@ -272,10 +278,10 @@ def _check_splits(splits: Splits) -> None:
 
 
 def _check_readable(train: LabelledImages, splits: Splits, processes: Processes) -> None:
-    """Decode all images that are files once, each in one process; what is remembered anyway is remembered then."""
+    """Decode all images once, each in one process; what is remembered anyway is remembered then."""
     bad = []
     for name, images in (("training", train), ("validation", splits.validation), ("test", splits.test)):
-        if images is not None and isinstance(_origin(images, splits), FileImages):
+        if images is not None and decodes(origin(images.source)):
             own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
             bad += check_images(own, title=f"Reading {name} images")
     bad = processes.gather(bad)
@@ -286,11 +292,6 @@ def _check_readable(train: LabelledImages, splits: Splits, processes: Processes)
             f"{len(bad):,} of the images cannot be read:\n{named}{more}\n"
             "Replace or remove them, or leave them out with --bad-images skip (data.bad_images: skip)."
         )
-
-
-def _origin(images: LabelledImages, splits: Splits) -> ImageSource:
-    """Where images come from, whether or not they are remembered."""
-    return splits.train.source if isinstance(images.source, RememberedImages) else images.source
 
 
 def printable(splits: Splits) -> Splits:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpt.config import DataConfig
+from lpt.config import DataConfig, RunConfig
 from lpt.data.images import ImageError
 from lpt.data.manifest import Splits
 from lpt.data.sources import check_images, missing_files, open_images, open_splits
 from lpt.data.sources.huggingface import parse_spec
 from lpt.data.sources.raw import encode_labels
 from lpt.errors import DataError
+from lpt.run.prepare import with_absolute_paths
 
 Make = Callable[..., Path]
 
@@ -67,6 +68,7 @@ def test_class_folders_with_what_else_lies_about(make: Make) -> None:
     assert "1 .txt" in notes
     assert "cat/deeper" in notes
     assert "without an image, kept as classes: newt" in notes
+    assert "1 image directly in it" in notes
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation"])
@@ -84,6 +86,23 @@ def test_split_folders(make: Make, val: str) -> None:
     notes = "\n".join(splits.notes)
     assert "1 class with test images but none for training: c" in notes
     assert "since they are not splits" in notes
+
+
+def test_splits_that_cannot_be_used_do_not_stop_the_others(make: Make) -> None:
+    """A test folder without labels and an empty one are notes, and errors where they are asked for."""
+    root = make("d/train/a/1.png", "d/train/b/2.png", "d/test/3.png", "d/test/4.png", "d/5.png", "d/train/6.png")
+    (root / "d" / "val").mkdir()
+    splits = opened(root / "d")
+    assert (len(splits.train), splits.validation, splits.test) == (2, None, None)
+    notes = "\n".join(splits.notes)
+    assert f"Not used as the test split: {root / 'd' / 'test'} has no class folders (2 images" in notes
+    assert f"Not used as the validation split: {root / 'd' / 'val'} has no class folders (0 images" in notes
+    for folder in ("d", "d/train"):
+        assert f"Left out of {root / folder}: 1 image directly in it" in notes
+    for asked in ({"test": str(root / "d")}, {"validation": str(root / "d")}):  # train must not be taken in its place
+        assert "has no class folders" in refusal(root / "d", **asked)
+    make("d/valid/a/7.png")
+    assert opened(root / "d").validation is not None
 
 
 def test_a_class_may_be_called_train(make: Make) -> None:
@@ -215,6 +234,9 @@ def test_several_columns_that_would_do_are_said(make: Make) -> None:
         ("t.csv", b"image,label\n", "has a header but no rows"),
         ("t.csv", b" \n", "is empty"),
         ("t.csv", b"image,label\nhttps://x.org/a.png,x\n", "is a web address"),
+        ("t.csv", b'image,label\na.png,"x\nb.png,y\nc.png,z\n', "line 2: not a readable row: unexpected end of data"),
+        ("t.csv", b'image,label\na.png,x\n\nb.png,"y\nc.png,"z"\nd.png,z\n', "line 4: not a readable row: ','"),
+        ("t.tsv", b'image\tlabel\na.png\t"x\nb.png\ty\nc.png\tz"\n', "line 2: a path or label of several lines"),
         ("t.jsonl", b'{"image": "a.png", "label": "x"}\n{oops\n', "line 2: not JSON"),
         ("t.jsonl", b'{"image": "a.png", "label": "x"}\n[1]\n', "line 2: list, not an object"),
         ("t.jsonl", b'{"image": "a.png", "label": "x"}\n{"image": "a.png"}\n', "line 2: no usable label (None)"),
@@ -230,6 +252,49 @@ def test_faults_are_named_by_line(make: Make, name: str, content: bytes, message
     text = refusal(root / name)
     assert message in text
     assert str(root / name) in text
+
+
+def test_records_need_not_begin_with_all_keys(make: Make) -> None:
+    """A split that the first record lacks is no reason to train on the test images."""
+    root = make("a.png", "b.png")
+    records = [{"image": "a.png", "label": "x"}, {"image": "b.png", "label": "x", "split": "test"}]
+    (root / "t.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert "line 1: split None is none of train" in refusal(root / "t.jsonl")
+    records[0]["split"] = "train"
+    (root / "t.jsonl").write_text("\n".join(json.dumps(dict(reversed(record.items()))) for record in records))
+    splits = opened(root / "t.jsonl")
+    assert splits.test is not None
+    assert (len(splits.train), Path(splits.test.name(0)).name) == (1, "b.png")
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "trained", "note"),
+    [
+        ("subset", ["train", "TEST"], 1, None),
+        ("partition", ["train", "test"], 1, None),
+        ("subset", ["train", "night"], 2, "column 'subset' is not taken for the split, since it holds 'night'"),
+        ("subset,partition", ["day,train", "night,test"], 1, "column 'subset' is not taken"),
+        ("subset,split", ["day,train", "night,test"], 1, None),
+    ],
+)
+def test_columns_that_may_be_the_split(
+    make: Make, header: str, values: list[str], trained: int, note: str | None
+) -> None:
+    """`split` is one whatever it holds, `subset` and `partition` by what they hold."""
+    root = make("a.png", "b.png")
+    (root / "t.csv").write_text(f"image,label,{header}\na.png,x,{values[0]}\nb.png,x,{values[1]}\n")
+    splits = opened(root / "t.csv")
+    assert len(splits.train) == trained
+    assert len(splits.notes) == (note is not None)
+    assert note is None or note in splits.notes[0]
+
+
+def test_a_coordinate_is_no_label(make: Make) -> None:
+    root = make("a.png")
+    (root / "t.csv").write_text("image,x,y,species\na.png,3,7,owl\n")
+    assert opened(root / "t.csv").class_names == ("owl",)
+    (root / "t.csv").write_text("image,y\na.png,owl\n")
+    assert opened(root / "t.csv").class_names == ("owl",)
 
 
 def test_many_faults_are_counted(make: Make) -> None:
@@ -261,6 +326,32 @@ def test_paths_from_the_working_directory_and_from_windows(make: Make, monkeypat
     splits = opened(root / "lists" / "t.txt")
     assert splits.train.read(0).size == (4, 4)
     assert "working directory" in splits.notes[0]
+
+
+def test_the_working_directory_of_a_run_is_saved_with_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run on a list whose paths start from there can go on from anywhere."""
+    root = make("images/a.png", "lists/x/a.png")
+    (root / "lists" / "t.csv").write_text("image,label\nimages/a.png,0\n")
+    (root / "lists" / "own.csv").write_text("image,label\nx/a.png,0\n")
+
+    def saved(source: str, **data: Any) -> DataConfig:
+        monkeypatch.chdir(root)
+        config = RunConfig(data=DataConfig(source=source, **data))
+        config = with_absolute_paths(config, open_splits(config.data, seed=0))
+        monkeypatch.chdir(root / "images")
+        return config.data
+
+    config = saved("lists/t.csv", test="lists/t.csv")
+    assert config.image_root == root
+    again = open_splits(config, seed=0)
+    assert (len(again.train), again.notes) == (1, ())
+    for source, data in {
+        "lists/own.csv": {},  # from the list's own folder
+        "lists/t.csv": {"test": "lists/own.csv"},  # one folder does not do for both
+        "lists": {},
+    }.items():
+        assert saved(source, **data).image_root is None
+    assert saved("lists/own.csv", image_root="lists").image_root == root / "lists"
 
 
 def test_a_wrong_image_root_is_said(make: Make) -> None:
@@ -347,7 +438,7 @@ def saved(folder: Path, **splits: Any) -> str:
 
 def test_class_labels_images_and_unlabelled_test(make: Make) -> None:
     datasets = pytest.importorskip("datasets")
-    path = str(make("a.png") / "a.png")
+    path = str(make("a.png", "d/ant/1.png") / "a.png")
     labels = datasets.ClassLabel(names=["zebra", "ant"])
     train, hidden = (
         table_of(picture=[path] * 2, species=ys).cast_column("picture", datasets.Image()).cast_column("species", labels)
@@ -359,7 +450,23 @@ def test_class_labels_images_and_unlabelled_test(make: Make) -> None:
     assert splits.train.read(0).size == (4, 4)
     assert splits.validation is not None
     assert splits.test is None
-    assert "2 of 2 images without a label" in splits.notes[0]
+    assert "Not used as the test split: " in splits.notes[0]
+    assert "'species' gives none of its 2 images a label" in splits.notes[0]
+    spec = saved(make() / "no labels", train=train, test=hidden.remove_columns("species"))
+    assert "there is no column 'species'; its columns are picture" in opened(spec).notes[0]
+    assert "there is no column 'species'" in refusal(make() / "d", test=spec)
+    spec = saved(make() / "hidden", train=hidden, test=train)
+    assert "hidden train: column 'species' gives none" in refusal(spec)
+
+
+def test_a_data_set_without_a_training_split_can_be_tested_on(make: Make) -> None:
+    """As published beside a training set of its own; the columns are those of the first split that is there."""
+    root = make("a.png", "d/x/1.png")
+    parts = {name: table_of(image=[str(root / "a.png")], label=[name[0]]) for name in ("validation", "test")}
+    spec = saved(root / "set", **parts, unlabelled=table_of(image=[str(root / "a.png")]))
+    images, split, _, notes = open_images(spec, DataConfig(), ("t", "x"))
+    assert (images.labels.tolist(), split, len(notes)) == ([0], "test", 1)
+    assert "has no training images; its splits are: validation, test (known: train" in refusal(spec)
 
 
 def test_several_label_columns_are_not_guessed(make: Make) -> None:

@@ -4,13 +4,14 @@ A folder of class folders, a CSV, TSV or JSONL table, a `path label` list, or a 
 its reader, which hands over a `raw.RawData`; `opening` turns that into the `Splits` of a run.
 """
 
-from lpt.data.sources.opening import FORMS, OpenedImages, open_images, open_splits, validation_fraction
+from lpt.data.sources.opening import FORMS, OpenedImages, listing_root, open_images, open_splits, validation_fraction
 from lpt.data.sources.readable import check_images, missing_files, usable_cores
 
 __all__ = [
     "FORMS",
     "OpenedImages",
     "check_images",
+    "listing_root",
     "missing_files",
     "open_images",
     "open_splits",

@@ -8,9 +8,10 @@ from lpt.errors import DataError
 
 _FILE_NAMES = ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img_path")
 IMAGE_NAMES = (*_FILE_NAMES, "image_file", "img", "image_name", "image_filename", "images", "fname", "relative_path")
-_CLASS_NAMES = ("label", "class", "category", "target", "y", "class_name", "label_name", "category_name", "classname")
-LABEL_NAMES = (*_CLASS_NAMES, "labels", "class_id", "label_id", "category_id", "species")
+_CLASS_NAMES = ("label", "class", "category", "target", "class_name", "label_name", "category_name", "classname")
+LABEL_NAMES = (*_CLASS_NAMES, "labels", "class_id", "label_id", "category_id", "species", "y")
 SPLIT_NAMES = ("split", "subset", "partition")
+"""The first is sure; what the others hold decides."""
 
 
 def find_column(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,12 @@ def read_folder(root: Path) -> RawData:
 
     Folders called train, val, test and the like are splits if `train` holds class folders itself; otherwise every
     folder is a class and all images are for training. Hidden files are passed over, files that are not images are
-    counted in a note, and a class folder without images stays a class.
+    counted in a note, and so are images outside of class folders; a class folder without images stays a class. A split
+    without a labelled image is noted as one that cannot be used.
 
     Raises:
-        DataError: there is no class folder or no image, or the class folders hold folders instead of images.
+        DataError: there is no class folder or no image, the class folders hold folders instead of images, or two
+            folders stand for one split.
     """
     folders = _folders(root)
     parts = {name: split for name in folders if (split := split_name(name)) is not None}
@@ -46,7 +49,9 @@ def read_folder(root: Path) -> RawData:
     for name, split in parts.items():
         if split in data.splits:
             raise DataError(f"{root} has two folders for the {split} split ({shorten(list(parts))}): keep one of them")
-        data.splits[split] = _read_classes(root / name, _folders(root / name), data.notes)
+        inner = _folders(root / name)
+        data.add(split, partial(_read_classes, root / name, inner, data.notes))
+    data.notes += _loose_notes(root)
     others = [name for name in folders if name not in parts]
     if others:
         data.notes.append(f"Left out of {root}, since they are not splits ({SPLIT_WORDS}): {shorten(others)}.")
@@ -64,7 +69,7 @@ def _read_classes(root: Path, folders: list[str], notes: list[str]) -> RawSplit:
         counts.append(len(files))
     if not paths:
         raise DataError(_nothing_found(root, folders, left))
-    notes += _left_notes(root, left)
+    notes += _left_notes(root, left) + _loose_notes(root)
     codes = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
     printable = tuple(folder.encode("utf-8", "backslashreplace").decode("utf-8") for folder in folders)
     return RawSplit(FileImages(root, paths), np.arange(len(paths)), codes, printable, "names", str(root))
@@ -103,10 +108,22 @@ def _left_notes(root: Path, left: _Left) -> list[str]:
     return notes
 
 
+def _loose_notes(root: Path) -> list[str]:
+    loose = sum(ending in IMAGE_SUFFIXES for ending in _loose_endings(root))
+    return (
+        [f"Left out of {root}: {counted(loose, 'image')} directly in it, outside of any class folder."] if loose else []
+    )
+
+
+def _loose_endings(root: Path) -> list[str]:
+    """Endings of the files directly in a folder; hidden ones left out."""
+    with os.scandir(root) as entries:
+        return [Path(entry.name).suffix.lower() for entry in entries if entry.is_file() and not _is_hidden(entry.name)]
+
+
 def _nothing_found(root: Path, folders: list[str], left: _Left) -> str:
     """Why a folder holds no labelled image, and what to do."""
-    with os.scandir(root) as entries:
-        files = [Path(entry.name).suffix.lower() for entry in entries if entry.is_file()]
+    files = _loose_endings(root)
     if ".parquet" in files or ".arrow" in files or (root / "dataset_dict.json").exists():
         return f"{root} looks like a Hugging Face data set: write hf:{root}"
     if not folders:

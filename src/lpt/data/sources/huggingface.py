@@ -7,6 +7,7 @@ same pixels wherever it comes from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from lpt.data.images import ColumnImages
 from lpt.data.manifest import IntArray
 from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, describe_columns, find_column
-from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, encode_labels, split_name
+from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
 from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
 
@@ -31,22 +32,19 @@ def read_hugging_face(spec: str, image_column: str | None, label_column: str | N
         label_column: column of labels; None: found by type or name.
 
     Raises:
-        DataError: the `datasets` package is missing, the data set cannot be loaded, or a column is missing,
-            ambiguous or of a kind that cannot be used.
+        DataError: the `datasets` package is missing, the data set cannot be loaded, no split has a known name, or
+            the first split lacks a column or has several that would do.
     """
     name, in_spec_image, in_spec_label = parse_spec(spec)
     tables = _load(name)
     data = RawData({})
     used = _splits_of(name, tables, data.notes)
-    kinds = {column: type(feature).__name__ for column, feature in next(iter(used.values())).features.items()}
+    first = next(used[split] for split in SPLITS if split in used)
+    kinds = {column: type(feature).__name__ for column, feature in first.features.items()}
     image = _image_column(kinds, in_spec_image or image_column, name, data.notes)
     label = _label_column(kinds, in_spec_label or label_column, name, data.notes)
     for split, table in used.items():
-        part = _read_split(table, image, label, f"{name} {split}", data.notes)
-        if part is not None:
-            data.splits[split] = part
-    if "train" not in data.splits:
-        raise DataError(f"hf:{name}: column {label!r} of its training split holds no labels")
+        data.add(split, partial(_read_split, table, image, label, f"{name} {split}", data.notes))
     return data
 
 
@@ -97,7 +95,7 @@ def _splits_of(name: str, tables: Mapping[str, Any], notes: list[str]) -> dict[S
         split = split_name(key)
         if split is not None:
             used.setdefault(split, table)
-    if "train" not in used:
+    if not used:
         raise DataError(f"hf:{name} has no training split; its splits are {', '.join(tables)} (known: {SPLIT_WORDS})")
     others = [key for key in tables if all(tables[key] is not table for table in used.values())]
     if others:
@@ -128,11 +126,15 @@ def _label_column(kinds: dict[str, str], given: str | None, name: str, notes: li
     return find_column("label", given, LABEL_NAMES, kinds, f"hf:{name}", notes)
 
 
-def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str]) -> RawSplit | None:
-    """One split; None, with a note, if none of its images has a label."""
+def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str]) -> RawSplit:
+    """One split.
+
+    Raises:
+        DataError: a column is not there or of a kind that cannot be used, or no image has a label.
+    """
     missing = [column for column in (image, label) if column not in table.features]
     if missing:
-        raise DataError(f"{origin}: there is no column {missing[0]!r}; its columns are {', '.join(table.features)}")
+        raise DataError(f"{origin}: there is no column {missing[0]!r}; its columns are {', '.join(table.features)}.")
     values = table.select_columns([label]).with_format("arrow")[:][label]
     feature = table.features[label]
     if type(feature).__name__ == "ClassLabel":
@@ -141,12 +143,15 @@ def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str
     else:
         labels, names, kind = _plain_labels(values.to_pylist(), label, origin)
     rows = np.flatnonzero(labels >= 0).astype(np.int64)
+    if not len(rows):
+        raise DataError(
+            f"{origin}: column {label!r} gives none of its {counted(len(labels), 'image')} a label; another column is "
+            "chosen with --label-column."
+        )
     if len(rows) < len(labels):
         notes.append(
             f"{origin}: {len(labels) - len(rows):,} of {counted(len(labels), 'image')} without a label, not used."
         )
-    if not len(rows):
-        return None
     return RawSplit(_images(table, image, origin), rows, labels[rows], names, kind, f"hf:{origin}")  # type: ignore[arg-type]
 
 

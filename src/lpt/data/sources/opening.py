@@ -17,7 +17,7 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import read_path_list
-from lpt.data.sources.raw import RawData, RawSplit, SplitName, label_images, merge_classes
+from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
 from lpt.data.sources.readable import check_images, missing_files
 from lpt.data.sources.table import read_table
 from lpt.data.wording import counted, shorten
@@ -27,6 +27,8 @@ FORMS = (
     "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
     "lines; hf:NAME_OR_FOLDER for a Hugging Face data set"
 )
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_LISTS = (".txt", ".lst")
 
 
 class OpenedImages(NamedTuple):
@@ -140,11 +142,28 @@ def read_source(spec: str, config: DataConfig) -> RawData:
             raise DataError(_not_there(spec, path))
     except OSError as error:
         raise DataError(f"cannot look at {path}: {error.strerror}") from None
-    if ending in (".csv", ".tsv", ".jsonl", ".ndjson"):
+    if ending in _TABLES:
         return read_table(path, config.image_root, config.image_column, config.label_column)
-    if ending in (".txt", ".lst"):
+    if ending in _LISTS:
         return read_path_list(path, config.image_root)
     raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood. Accepted: {FORMS}.")
+
+
+def listing_root(config: DataConfig, splits: Splits) -> Path | None:
+    """The folder that paths in lists and tables were found to start from, where it goes by the working directory.
+
+    None where a root is given, where paths start from the folder of their list, and where lists differ in that.
+    """
+    named = ((config.source, splits.train), (config.validation, splits.validation), (config.test, splits.test))
+    found = [
+        (Path(images.source.root).absolute(), Path(spec).expanduser().absolute())
+        for spec, images in named
+        if isinstance(spec, str) and images is not None and isinstance(images.source, FileImages)
+    ]
+    found = [(root, path) for root, path in found if path.suffix.lower() in _TABLES + _LISTS and path.is_file()]
+    roots = {root for root, _ in found}
+    given = config.image_root is not None or all(root == path.parent for root, path in found)
+    return None if given or len(roots) > 1 else roots.pop()
 
 
 def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
@@ -155,7 +174,10 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
     notes += data.notes
     parts = dict(data.splits)
     if "train" not in parts:
-        raise DataError(f"{config.source} has no training images; its splits are: {', '.join(parts)}")
+        raise DataError(
+            data.unusable.get("train")
+            or f"{config.source} has no training images; its splits are: {', '.join(parts)} (known: {SPLIT_WORDS})"
+        )
     if validation_fraction(config) is not None:
         if parts.pop("validation", None) is not None:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
@@ -174,7 +196,9 @@ def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[st
     notes += data.notes
     if split in data.splits:
         return split, data.splits[split]
-    if len(data.splits) == 1:
+    if split in data.unusable:
+        raise DataError(data.unusable[split])
+    if len(data.splits) == 1 and not data.unusable:
         return next(iter(data.splits.items()))
     raise DataError(
         f"{source} has no {split} split; its splits are: {', '.join(data.splits)}. Give the right one alone."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -51,10 +51,25 @@ class RawSplit:
 
 @dataclass
 class RawData:
-    """The splits of one source, and what a person should know about how they were read."""
+    """The splits of one source, and what a person should know about how they were read.
+
+    Args:
+        splits: those that can be used.
+        notes: a sentence each.
+        unusable: why another split of the source cannot be used; an error only where that one is asked for.
+    """
 
     splits: dict[SplitName, RawSplit]
     notes: list[str] = field(default_factory=list)
+    unusable: dict[SplitName, str] = field(default_factory=dict)
+
+    def add(self, split: SplitName, read: Callable[[], RawSplit]) -> None:
+        """Read a split; one that cannot be used is noted as such."""
+        try:
+            self.splits[split] = read()
+        except DataError as error:
+            self.unusable[split] = str(error)
+            self.notes.append(f"Not used as the {split} split: {error}")
 
 
 @lru_cache(maxsize=256)

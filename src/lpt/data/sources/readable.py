@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lpt.container import core_limit
 from lpt.data.images import FileImages, ImageError
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import DataError
@@ -104,7 +105,8 @@ def failure_reason(error: DataError) -> str:
 
 def usable_cores() -> int:
     """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, core_limit() or cores)
 
 
 def _listing(folder: str) -> frozenset[str]:

@@ -33,16 +33,42 @@ def read_table(path: Path, image_root: Path | None, image_column: str | None, la
     data = RawData({})
     image = columns.index(find_column("image", image_column, IMAGE_NAMES, columns, str(path), data.notes))
     label = columns.index(find_column("label", label_column, LABEL_NAMES, columns, str(path), data.notes))
-    split_columns = [columns.index(name) for name in usual_columns(SPLIT_NAMES, columns)]
-    split = next((index for index in split_columns if index not in (image, label)), None)
+    split, rows = _split_column(path, columns, rows, {image, label}, data.notes)
     paths, labels, assigned = _collect(path, rows, len(columns), image, label, split)
     source = listed_images(path, paths, image_root, data.notes)
     for name in SPLITS:
         chosen = np.flatnonzero(assigned == SPLITS.index(name)).astype(np.int64)
         if len(chosen):
             codes, names, kind = encode_labels([labels[row] for row in chosen])
-            data.splits[name] = RawSplit(source, chosen, codes, names, kind, f"{path} ({name})" if split else str(path))
+            data.splits[name] = RawSplit(
+                source, chosen, codes, names, kind, f"{path} ({name})" if split is not None else str(path)
+            )
     return data
+
+
+def _split_column(
+    path: Path, columns: list[str], rows: Iterator[Row], taken: set[int], notes: list[str]
+) -> tuple[int | None, Iterator[Row]]:
+    """Number of the column of splits, if there is one, and the rows.
+
+    A column called `split` is one whatever it holds: a word that is no split is a fault in it. The other usual names
+    have other meanings too, so that their columns count only where they hold nothing else than splits.
+    """
+    named = [columns.index(name) for name in usual_columns(SPLIT_NAMES, columns)]
+    candidates = [index for index in named if index not in taken]
+    if not candidates or usual_columns(SPLIT_NAMES[:1], [columns[candidates[0]]]):
+        return next(iter(candidates), None), rows
+    kept = list(rows)
+    for index in candidates:
+        values = (_as_text(row[index]) for _, row in kept if len(row) == len(columns))
+        odd = next((value for value in values if split_name(value) is None), None)
+        if odd is None:
+            return index, iter(kept)
+        notes.append(
+            f"{path}: column {columns[index]!r} is not taken for the split, since it holds {odd!r} (known: "
+            f"{SPLIT_WORDS}); name it `split` if it is."
+        )
+    return None, iter(kept)
 
 
 def _collect(
@@ -62,6 +88,9 @@ def _collect(
         if not file or not name:
             lacking, value = ("label", values[label]) if file else ("image path", values[image])
             faults.add(line, f"no usable {lacking} ({value!r})")
+        elif "\n" in file + name:
+            lines = name if "\n" in name else file
+            faults.add(line, f"a path or label of several lines ({lines[:60]!r}): check the quotes here and below")
         elif part is None:
             faults.add(line, f"split {values[split or 0]!r} is none of {SPLIT_WORDS}")
         else:
@@ -86,22 +115,33 @@ def _as_text(value: Any) -> str:
 def _csv_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
     first = text.lstrip("\r\n").split("\n", 1)[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = _csv_reader(text, delimiter)
     header = next(row for row in _numbered(path, reader) if row[1])
     columns = [str(name).strip() for name in header[1]]
     headless = _headless_columns(columns)
     if headless is None:
         return columns, _numbered(path, reader)
-    return headless, _numbered(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    return headless, _numbered(path, _csv_reader(text, delimiter))
+
+
+def _csv_reader(text: str, delimiter: str) -> Any:
+    # strict: a quote that is never closed would take the rows after it for text of its field
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
 
 def _numbered(path: Path, reader: Any) -> Iterator[Row]:
+    """Rows with the line each starts in: the one to mend where quotes make a row of several lines."""
+    start = reader.line_num + 1
     try:
         for values in reader:
             if values:
-                yield reader.line_num, values
+                yield start, values
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: not a readable row: {error}. Check its quotes.") from None
+        raise DataError(
+            f"{path} line {start}: not a readable row: {error}. Check its quotes: a quote that opens a field must be "
+            'closed at its end, and one inside it written twice ("").'
+        ) from None
 
 
 def _headless_columns(first: list[str]) -> list[str] | None:
@@ -113,16 +153,9 @@ def _headless_columns(first: list[str]) -> list[str] | None:
 
 
 def _json_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
-    records = _json_records(path, text)
-    first_line, first = next(records)
-    columns = list(first)
-
-    def rows() -> Iterator[Row]:
-        yield first_line, list(first.values())
-        for line, record in records:
-            yield line, [record.get(column) for column in columns]
-
-    return columns, rows()
+    records = list(_json_records(path, text))
+    columns = list(dict.fromkeys(column for _, record in records for column in record))
+    return columns, ((line, [record.get(column) for column in columns]) for line, record in records)
 
 
 def _json_records(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
