@@ -395,3 +395,21 @@ def test_a_run_folder_is_never_replaced_unasked(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "run", overwrite=False)
     RunFolder.create(tmp_path / "run", overwrite=True)
     assert not run.config.exists()
+
+
+def test_the_folder_itself_is_kept(tmp_path: Path) -> None:
+    """What a run replaces is in the folder: it may be a mount point, the current folder, or a link to another disk."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    link.symlink_to(disk)
+    before = disk.stat().st_ino
+    run = RunFolder.create(link, overwrite=False)
+    run.config.write_text("preset: laptop")
+    (run.path / "pack").mkdir()
+    (run.path / "old.csv").symlink_to(tmp_path / "nowhere")
+    RunFolder.create(link, overwrite=True)
+    assert link.is_symlink()
+    assert disk.stat().st_ino == before
+    assert [item.name for item in disk.iterdir()] == ["checkpoints"]
+    with pytest.raises(RunError, match=r"cannot make the run folder /proc/none: (?!None)[\s\S]*--output"):
+        RunFolder.create(Path("/proc/none"), overwrite=False)

@@ -38,19 +38,28 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
-        """A new run folder.
+        """A new run folder; a folder that is there already is emptied, not replaced: it may be a mount point or a link.
 
         Raises:
-            RunError: there is something at that path already, and `overwrite` is not set or it is no run folder.
+            RunError: there is something at that path already, and `overwrite` is not set or it is no run folder; or it
+                cannot be written.
         """
         folder = cls(path)
         cls.check_free(path, overwrite=overwrite)
         try:
-            if path.exists():
-                shutil.rmtree(path)
-            folder.checkpoints.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
+            # The configuration last: while it is there, a removal that was cut short can be started again.
+            for item in sorted(path.iterdir(), key=lambda item: item == folder.config):
+                if item.is_dir() and not item.is_symlink():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
+            folder.checkpoints.mkdir()
         except OSError as error:
-            raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
+            raise RunError(
+                f"cannot make the run folder {path}: {error.strerror or error}. Choose another output folder with "
+                "--output."
+            ) from None
         return folder
 
     @classmethod
