@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from lpt.config import LossConfig, PhaseConfig, RunConfig
@@ -86,7 +85,6 @@ def train(model: LPT, plan: PhasePlan) -> list[StepRecord]:
         optimizer,
         iter(stream_batches(plan.steps)),
         plan,
-        Accelerator(cpu=True),
         first_step=0,
         after_step=lambda record, stopping: records.append(record),
     )
@@ -264,7 +262,6 @@ def test_similarity_is_logged_whole_without_the_instance_stream() -> None:
         optimizer,
         steps,
         plan,
-        Accelerator(cpu=True),
         first_step=0,
         after_step=lambda record, stopping: records.append(record),
     )

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-from accelerate import Accelerator
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -134,7 +133,6 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
     """Seconds of a step of a phase for this process's part: the mean over those tried, without the first."""
     config, images = prepared.config, prepared.train
     own = len(prepared.processes.share(config.train.batch_size))
-    accelerator = Accelerator(cpu=config.runtime.device == "cpu")
     plan = phase_plan(config, phase)
     once = plan.settings.model_copy(update={"epochs": 1})
     plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
@@ -160,7 +158,6 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
             optimizer,
             batches,
             plan,
-            accelerator,
             first_step=0,
             after_step=after_step,
         )

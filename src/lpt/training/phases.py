@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TextIO, TypeVar
 
-from accelerate import Accelerator
 from torch import Tensor
 
 from lpt.config import LossConfig, RunConfig
@@ -114,7 +113,6 @@ class Trainer:
         images: the training split.
         config: resolved.
         preprocessing: as the pack will record it.
-        accelerator: device and backward.
         folder: where the log and checkpoints go.
         listener: told of progress.
         stop: looked at after every step.
@@ -125,7 +123,6 @@ class Trainer:
     images: LabelledImages
     config: RunConfig
     preprocessing: Preprocessing
-    accelerator: Accelerator
     folder: RunFolder
     listener: Listener
     stop: StopRequest
@@ -285,7 +282,6 @@ class Trainer:
                 optimizer,
                 batches,
                 plan,
-                self.accelerator,
                 self.processes,
                 first_step=first_step,
                 after_step=after_step,
