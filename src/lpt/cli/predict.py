@@ -15,7 +15,9 @@ def predict(
     pack: options.PackPath,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGES...", help="Image files, or folders (searched with all folders and links in them)."),
+        typer.Argument(
+            metavar="IMAGES...", help="Image files, or folders (searched with all folders and links in them)."
+        ),
     ],
     output: Annotated[
         Path | None,
