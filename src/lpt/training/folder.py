@@ -31,10 +31,15 @@ class RunFolder:
         self.predictions = path / "predictions.csv"
         self.skipped = path / "skipped_images.csv"
         self.pack = path / "pack"
+        self._prefix_caches = path / "prefix_cache"
 
     def prefix_cache(self, process: int) -> Path:
         """Where a process keeps the frozen part of phase 2; removed at the end of it."""
-        return self.path / "prefix_cache" / f"process{process}.rows"
+        return self._prefix_caches / f"process{process}.rows"
+
+    def remove_prefix_caches(self) -> None:
+        """Remove what is left of all of them: an earlier job of this run may have had more processes."""
+        shutil.rmtree(self._prefix_caches, ignore_errors=True)
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:

@@ -136,7 +136,7 @@ def filled_prefix_cache(
             phase_draws(images, config, plan, processes).distinct(len(images), plan.steps),
             len(images) * config.prefix_cache.views,
             kept_shape(model.backbone, config),
-            plan.micro_batch,
+            int(config.train.micro_batch),  # not the plan's, halved maybe: a file is of batches of one size
             file=file,
             identity=f"{weights} {config.runtime.precision} {plan.seed} {preprocessing.model_dump_json()}",
         )

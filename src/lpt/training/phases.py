@@ -142,14 +142,16 @@ class Trainer:
             position = Position(1, 0, None)
         for phase in PHASES:
             plan = phase_plan(self.config, phase)
-            if phase < position.phase or plan.steps == 0:
-                continue
-            if position.micro_batch is not None:  # as far as it was halved before
-                plan = replace(plan, micro_batch=position.micro_batch)
             first_step = position.step if phase == position.phase else 0
+            if phase < position.phase or first_step == plan.steps:
+                continue
+            if phase == position.phase and position.micro_batch is not None:  # as far as it was halved before
+                plan = replace(plan, micro_batch=position.micro_batch)
             if phase == 2 and first_step == 0:
                 self._timed("keys", self._start_groups)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})
+        if self.processes.writes:
+            self.folder.remove_prefix_caches()
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
         """Put the checkpoint's tensors into the model and rewind the log to it; no position if there is none."""
