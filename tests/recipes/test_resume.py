@@ -21,7 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import lpt
-from lpt.model import Classifier
+from lpt.model import Classifier, FrozenViT
 from lpt.training import phases
 from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
 from lpt.training.prefix_cache import PrefixCache
@@ -242,6 +242,18 @@ def test_a_halved_micro_batch_is_its_phase_s_own(
     assert not (folder / "prefix_cache").exists()
     sizes = [json.loads(line)["micro_batch"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert sizes == [8] * 8 + [8] * 3 + [4] * 5
+
+
+def test_no_pass_takes_more_images_than_a_step(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What training has room for, the passes before and after it have too, with several views of an image as well."""
+    sizes, embed = set[int](), FrozenViT.embed
+    monkeypatch.setattr(FrozenViT, "embed", lambda vit, images: sizes.add(len(images)) or embed(vit, images))
+    settings = [*SETTINGS, "train.epoch_steps=1", "train.micro_batch=6", "image.test_views=5", "prefix_cache.views=1"]
+    settings += [f"backbone.checkpoint={inputs[1]}", "model.head_init=class_means", "data.validation=0.3"]
+    lpt.fit(inputs[0], tmp_path / "run", preset="laptop", settings=settings)
+    assert max(sizes) == 6
 
 
 def test_changed_images_and_weights_are_refused_on_resume(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ def phase_plan(config: RunConfig, phase: int) -> PhasePlan:
     )
 
 
+def images_at_once(config: RunConfig) -> int:
+    """Images in a forward pass outside of steps, of a process: no more than a step has in memory."""
+    return min(config.train.batch_size, int(config.train.micro_batch))
+
+
 def phase_samplers(images: LabelledImages, config: RunConfig, plan: PhasePlan) -> dict[str, Sampler]:
     """A sampler for each stream; streams are named after how they draw."""
     per_class, beta = config.train.images_per_class, config.loss.effective_beta

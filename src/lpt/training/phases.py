@@ -52,7 +52,13 @@ from lpt.training.initial import (
 from lpt.training.interrupt import Interrupted, StopRequest
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.objective import PhaseObjective
-from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan
+from lpt.training.phase_data import (
+    filled_prefix_cache,
+    images_at_once,
+    phase_batches,
+    phase_draws,
+    phase_plan,
+)
 from lpt.training.prefix_cache import PrefixCache, kept_batches
 from lpt.training.schedule import build_optimizer
 
@@ -195,6 +201,7 @@ class Trainer:
                 self.config.runtime.seed,
                 blocks=blocks,
                 batch_size=self.config.train.batch_size,
+                at_once=images_at_once(self.config),
                 progress=self._progress("image tokens", min(TOKEN_IMAGES, len(self.images))),
             )
             return token_centres(tokens, length, self.config.runtime.seed)
@@ -228,7 +235,7 @@ class Trainer:
             self.model.backbone,
             self.images,
             self.preprocessing,
-            batch_size=self.config.train.batch_size,
+            batch_size=images_at_once(self.config),
             workers=int(self.config.runtime.workers),
             progress=self._progress(purpose, len(self.images)),
             processes=self.processes,
