@@ -122,6 +122,14 @@ def test_step_schedule_changes_with_every_step() -> None:
     np.testing.assert_allclose(rates[20:], 0.5 * (1 + np.cos(np.pi * np.arange(40) / 40)))
 
 
+def test_a_short_phase_warms_up_for_half_of_it() -> None:
+    """A single epoch with a preset's warm-up of one still reaches its peak and decays from there."""
+    settings = PhaseConfig(optimizer="adamw", lr=1.0, warmup_epochs=1, min_lr=0.0, epochs=1, schedule="step")
+    rates = [learning_rate(settings, step, 10, 32) for step in range(10)]
+    np.testing.assert_allclose(rates[:5], np.arange(5) / 5)
+    np.testing.assert_allclose(rates[5:], 0.5 * (1 + np.cos(np.pi * np.arange(5) / 5)))
+
+
 def test_instance_weight_falls_linearly() -> None:
     """eta_t = 0.5 (E - t) / E: 0.5 in epoch 0, 0.5 / E in the last (LPT eq. 8)."""
     assert [instance_weight(0.5, epoch, 5) for epoch in range(5)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
