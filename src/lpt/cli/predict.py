@@ -30,7 +30,8 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE.csv",
-            help="Columns class,share: how frequent classes are where the images come from. Default: all equally.",
+            help="Columns class,share: how frequent classes are where the images come from. Default: as the pack's "
+            "probabilities are, for even classes or those of the training images (lpt inspect PACK says which).",
         ),
     ] = None,
     bad_images: Annotated[
