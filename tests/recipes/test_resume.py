@@ -158,13 +158,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, number: int
 ) -> None:
     """Ctrl-C and SIGTERM end with code 130, the command to go on with, and a state that leads to the same pack."""
-    folder = tmp_path / "run"
+    folder = tmp_path / "my run"
     process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
     wait_for_step(folder, 1, 11, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"lpt fit --resume {folder}" in errors
+    assert f"lpt fit --resume '{folder}'\n" in errors
     assert "Traceback" not in errors
     assert (folder / "checkpoints" / FILE_NAME).exists()
     lpt.resume(folder)

@@ -392,13 +392,13 @@ def test_a_run_folder_is_never_replaced_unasked(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="not a run folder"):
             RunFolder.create(other, overwrite=overwrite)
     assert (other / "chapter.txt").read_text() == "work of years"
-    run = RunFolder.create(tmp_path / "run", overwrite=False)
-    again = RunFolder.create(tmp_path / "run", overwrite=False)  # killed before it had a configuration
+    run = RunFolder.create(tmp_path / "my run", overwrite=False)
+    again = RunFolder.create(tmp_path / "my run", overwrite=False)  # killed before it had a configuration
     assert again.checkpoints.is_dir()
     run.config.write_text("preset: laptop")
-    with pytest.raises(RunError, match=r"--resume[\s\S]*--overwrite"):
-        RunFolder.create(tmp_path / "run", overwrite=False)
-    RunFolder.create(tmp_path / "run", overwrite=True)
+    with pytest.raises(RunError, match=r"--resume '.*my run'[\s\S]*--overwrite"):
+        RunFolder.create(tmp_path / "my run", overwrite=False)
+    RunFolder.create(tmp_path / "my run", overwrite=True)
     assert not run.config.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,11 @@ class RunFolder:
         self.skipped = path / "skipped_images.csv"
         self.pack = path / "pack"
         self._prefix_caches = path / "prefix_cache"
+
+    @property
+    def resume_command(self) -> str:
+        """What goes on with this run, to be copied into a shell."""
+        return f"lpt fit --resume {shlex.quote(str(self.path))}"
 
     def prefix_cache(self, process: int) -> Path:
         """Where a process keeps the frozen part of phase 2; removed at the end of it."""
@@ -77,7 +83,7 @@ class RunFolder:
                 raise RunError(f"{path} holds files and is not a run folder of lpt; choose another with --output")
             if not overwrite:
                 raise RunError(
-                    f"{path} holds a run already. Go on with it: lpt fit --resume {path}. "
+                    f"{path} holds a run already. Go on with it: {cls(path).resume_command}. "
                     "Replace it: add --overwrite. Or choose another output folder with --output."
                 )
 

@@ -248,7 +248,7 @@ class Trainer:
         def progress(done: int) -> None:
             show(done)
             if self.stop.requested:
-                raise Interrupted(f"stopped at: {purpose}. Go on with: lpt fit --resume {self.folder.path}")
+                raise Interrupted(f"stopped at: {purpose}. Go on with: {self.folder.resume_command}")
 
         return progress
 
@@ -283,7 +283,7 @@ class Trainer:
                 if stopping and not (done == plan.steps and plan.phase == PHASES[-1]):
                     raise Interrupted(
                         f"stopped in phase {plan.phase} after step {record.step}; "
-                        f"everything is saved in {self.folder.path}\nGo on with: lpt fit --resume {self.folder.path}"
+                        f"everything is saved in {self.folder.path}\nGo on with: {self.folder.resume_command}"
                     )
 
             train_steps(
