@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
@@ -178,7 +177,6 @@ class Study:
             optimizer,
             batches,
             plan,
-            Accelerator(cpu=True),
             first_step=0,
             after_step=lambda record, stopping: None,
         )

@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -158,8 +157,7 @@ def training_rate(run: Prepared, phase: int, batches: Iterator[dict[str, Batch]]
 
     objective = build_objective(model, run.train, run.config, phase)
     optimizer = build_optimizer(objective.trainable(), plan.settings)
-    accelerator = Accelerator(cpu=device.type == "cpu")
-    train_steps(objective, optimizer, batches, plan, accelerator, first_step=0, after_step=after_step)
+    train_steps(objective, optimizer, batches, plan, first_step=0, after_step=after_step)
     streams = 2 if run.config.loss.instance_weight > 0 else 1
     return images_per_second(times, streams * plan.batch_size)
 

@@ -176,7 +176,12 @@ class PhaseConfig(Section):
         1.0, gt=0, le=1, description="Factor on the rate of the backbone's own weights from each block to that before."
     )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
-    warmup_epochs: int = Field(1, ge=0, description="Epochs of linear warm-up from min_lr, then cosine.")
+    warmup_epochs: int = Field(
+        1,
+        ge=0,
+        description="Epochs of linear warm-up from min_lr, then cosine. Schedule step: half of the epochs where there "
+        "are no more than that.",
+    )
     min_lr: float = Field(1e-6, ge=0, description="Learning rate in epoch 0 of the warm-up.")
     schedule: Literal["epoch", "step"] = Field("epoch", description="When the learning rate changes.")
 

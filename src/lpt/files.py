@@ -37,21 +37,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to; it becomes `path` when the block ends well and is removed when it does not.
 
     The block should only write: any `OSError` in it is taken for a fault of writing `path`. Missing parent folders
-    are made. A file that is there already keeps its permissions.
+    are made. A file that is there already keeps its permissions, and a link stays a link: its target is replaced. To
+    what is no file, such as `/dev/stdout` or a pipe, the block writes directly.
 
     Raises:
         RunError: the file cannot be written; the message names it and says what to do. An older file is untouched.
     """
-    path = Path(path)
+    given = path = Path(path)
     temp: Path | None = None
     try:
+        if given.exists() and not (given.is_file() or given.is_dir()):
+            yield given
+            return
+        path = Path(os.path.realpath(given))
         path.parent.mkdir(parents=True, exist_ok=True)
         temp = _new_temp(path)
         yield temp
         _sync(temp)
         os.replace(temp, path)
     except OSError as error:
-        raise RunError(_explain(path, error)) from error
+        raise RunError(_explain(given, error)) from error
     finally:
         if temp is not None:
             with contextlib.suppress(OSError):

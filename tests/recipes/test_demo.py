@@ -37,13 +37,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path) -> None:
     said = io.StringIO()
-    console = Console(file=said, width=200)
-    taken = tmp_path / "demo"
+    console = Console(file=said, width=400)
+    taken = tmp_path / "my [b]demo"  # quoted for the shell, and no markup
     taken.mkdir()
     (taken / "mine.txt").write_text("keep", encoding="utf-8")
     result = run_demo(taken, seeds=1, budget=BUDGET, backbone="tiny", checkpoint=checkpoint, console=console)
 
-    assert result.folder == tmp_path / "demo-2"
+    assert result.folder == tmp_path / "my [b]demo-2"
     assert [path.name for path in taken.iterdir()] == ["mine.txt"]
     facts = json.loads((result.folder / "demo.json").read_text(encoding="utf-8"))
     assert set(facts["rows"]) == {PROBE, TUNING, LPT}
@@ -58,7 +58,7 @@ def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path) -> No
     predictions = lpt.Predictor(None, result.pack, precision="fp32").predict(examples)
     assert all(prediction.classes[0] in set("0123456789") for prediction in predictions)
     text = said.getvalue()
-    for named in (PROBE, TUNING, LPT, GROUPS.describe(), f"lpt predict {result.pack}", "24", "image draws"):
+    for named in (PROBE, TUNING, LPT, GROUPS.describe(), f"lpt predict '{result.pack}'", "24", "image draws"):
         assert named in text
 
 

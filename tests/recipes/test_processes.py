@@ -145,6 +145,18 @@ def test_a_killed_process_ends_the_job_and_one_goes_on(
     assert_same_run(folder, alone)
 
 
+def test_settings_of_the_launcher_change_no_gradient(
+    alone: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`accelerate launch` hands its configuration on in the environment; the run has its own batches and precision."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    settings = [f"backbone.checkpoint={tiny_backbone}", *TINY]
+    folder = lpt.fit(photo_folder, tmp_path / "run", preset="laptop", settings=settings).folder
+    packs = [(place / "pack" / "pack.safetensors").read_bytes() for place in (folder, alone)]
+    assert packs[0] == packs[1]
+
+
 def _worker_of(launcher: int, rank: int) -> int:
     """The process of a rank, by the environment it was started with."""
     for place in Path("/proc").glob("[0-9]*"):

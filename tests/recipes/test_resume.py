@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 import lpt
-from lpt.training.checkpoint import FILE_NAME
+from lpt.model import Classifier, FrozenViT
+from lpt.training import phases
+from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
+from lpt.training.prefix_cache import PrefixCache
 
 STEPS = 40
 SETTINGS = [
@@ -153,13 +158,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, number: int
 ) -> None:
     """Ctrl-C and SIGTERM end with code 130, the command to go on with, and a state that leads to the same pack."""
-    folder = tmp_path / "run"
+    folder = tmp_path / "my run"
     process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
     wait_for_step(folder, 1, 11, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"lpt fit --resume {folder}" in errors
+    assert f"lpt fit --resume '{folder}'\n" in errors
     assert "Traceback" not in errors
     assert (folder / "checkpoints" / FILE_NAME).exists()
     lpt.resume(folder)
@@ -192,6 +197,63 @@ def test_micro_batches_learn_the_same(inputs: tuple[Path, Path], uninterrupted: 
     whole, split = (load_file(folder / "pack" / "pack.safetensors") for folder in (uninterrupted, tmp_path / "run"))
     for name, tensor in whole.items():
         torch.testing.assert_close(split[name], tensor, rtol=2e-3, atol=2e-4)
+
+
+def stopped_at(phase: int, step: int, monkeypatch: pytest.MonkeyPatch, go: Callable[[], object], halved: int) -> None:
+    """Train until a checkpoint is saved, and leave it as if lack of memory had halved the micro-batch there."""
+
+    def save(folder: Path, model: Classifier, state: dict[str, Tensor], position: Position) -> None:
+        save_checkpoint(folder, model, state, position)
+        if (position.phase, position.step) == (phase, step):
+            save_checkpoint(folder, model, state, position._replace(micro_batch=halved))
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(phases, "save_checkpoint", save)
+        go()
+
+
+def test_a_halved_micro_batch_is_its_phase_s_own(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Halved in phase 1, phase 2 begins with the configured one, as uninterrupted; kept views are of use all the same.
+
+    After the last step nothing is computed again, and no cache is left, whoever's it was.
+    """
+    folder, filled = tmp_path / "run", list[int]()
+    settings = [*SETTINGS, "train.epoch_steps=2", "train.micro_batch=8", "runtime.checkpoint_seconds=0"]
+    settings += [f"backbone.checkpoint={inputs[1]}", "prefix_cache.views=2", "prefix_cache.store=disk"]
+    keep = PrefixCache._keep
+    monkeypatch.setattr(PrefixCache, "_keep", lambda cache, encoded: filled.append(1) or keep(cache, encoded))
+
+    def resume() -> object:
+        return lpt.resume(folder)
+
+    stopped_at(1, 8, monkeypatch, lambda: lpt.fit(inputs[0], folder, preset="laptop", settings=settings), 2)
+    stopped_at(2, 3, monkeypatch, resume, 4)
+    assert len(filled) > 2
+    filled.clear()
+    stopped_at(2, 8, monkeypatch, resume, 4)
+    assert len(filled) == 1  # the last batch, which is no whole one
+    filled.clear()
+    (folder / "prefix_cache" / "process1.rows").write_bytes(b"of a job with more processes")
+    resume()
+    assert not filled
+    assert not (folder / "prefix_cache").exists()
+    sizes = [json.loads(line)["micro_batch"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert sizes == [8] * 8 + [8] * 3 + [4] * 5
+
+
+def test_no_pass_takes_more_images_than_a_step(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What training has room for, the passes before and after it have too, with several views of an image as well."""
+    sizes, embed = set[int](), FrozenViT.embed
+    monkeypatch.setattr(FrozenViT, "embed", lambda vit, images: sizes.add(len(images)) or embed(vit, images))
+    settings = [*SETTINGS, "train.epoch_steps=1", "train.micro_batch=6", "image.test_views=5", "prefix_cache.views=1"]
+    settings += [f"backbone.checkpoint={inputs[1]}", "model.head_init=class_means", "data.validation=0.3"]
+    lpt.fit(inputs[0], tmp_path / "run", preset="laptop", settings=settings)
+    assert max(sizes) == 6
 
 
 def test_changed_images_and_weights_are_refused_on_resume(inputs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from lpt.config import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
@@ -64,7 +63,7 @@ def main() -> None:
         ]
         optimizer = build_optimizer(objective.trainable(), settings)
         train_steps(
-            objective, optimizer, iter(batches), plan, Accelerator(cpu=True), processes, first_step=0, after_step=record
+            objective, optimizer, iter(batches), plan, processes, first_step=0, after_step=record
         )  # fmt: skip
     everything = processes.gather(consumed)
     if processes.writes:

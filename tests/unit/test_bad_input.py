@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -189,6 +190,7 @@ CASES: dict[str, tuple[Callable[[World], list[object]], list[str]]] = {
     "csv without columns": (csv_without_columns, ["list.csv", "colour, weight", "--image-column"]),
     "csv with a lost file": (csv_with_lost_file, ["list.csv", "nowhere.jpg"]),
     "list with a bad row": (list_with_bad_row, ["list.txt", "2", "train/grey/0.jpg"]),
+    "name too long": (lambda world: ["inspect", "x" * 300], ["x" * 300, "File name too long", "shorter"]),
     "no pack": (lambda world: ["inspect", world.photos], ["photos", "pack.json"]),
 }
 
@@ -207,6 +209,29 @@ def test_dry_run_refuses_the_same(case: str, world: World) -> None:
     message = refused(world, [*build(world), "--dry-run"])
     for part in expected:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("command", "fault", "expected"),
+    [
+        ("inspect", errno.EACCES, "Change its permissions"),
+        ("inspect", errno.ENOSPC, "Free some space, then start the same command again."),
+        ("fit", errno.ENOSPC, "Free some space, then go on with lpt fit --resume RUN_FOLDER."),
+        ("inspect", errno.EIO, "Check that this path"),
+    ],
+)
+def test_faults_of_files_are_told(
+    command: str, fault: int, expected: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever file it is and whoever opens it: its path, the system's word, what to do."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(fault, os.strerror(fault), "some/file")
+
+    monkeypatch.setattr("lpt.run.fit.prepare", fail)  # first: its module imports load_pack
+    monkeypatch.setattr("lpt.pack.load_pack", fail)
+    arguments = fit_arguments(world) if command == "fit" else [command, world.photos]
+    assert f"Error: some/file: {os.strerror(fault)}. {expected}" in refused(world, arguments)
 
 
 # --- the machine

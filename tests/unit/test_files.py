@@ -41,6 +41,25 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
     assert names(path.parent) == ["a.txt"]
 
 
+def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "disk" / "a", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(target)
+    for text in ("one", "two"):
+        files.write_text(link, text)
+    assert link.readlink() == target
+    assert target.read_text() == "two"
+    assert names(target.parent) == ["a"]
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.write_text(pipe, "three")
+        assert os.read(reader, 100) == b"three"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["disk", "link", "pipe"]
+
+
 def test_new_file_obeys_the_umask_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
     path, old_umask = tmp_path / "a", os.umask(0o027)
     try:

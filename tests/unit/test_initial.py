@@ -25,9 +25,10 @@ def photographs(counts: tuple[int, ...]) -> LabelledImages:
     return LabelledImages(ArrayImages(pixels), np.arange(len(labels)), labels, tuple("abcde"[: len(counts)]))
 
 
-def test_block_tokens_are_what_enters_each_block() -> None:
+@pytest.mark.parametrize("at_once", [2, 1])
+def test_block_tokens_are_what_enters_each_block(at_once: int) -> None:
     backbone, images = FrozenViT(small_vit(dtype=torch.float32)), photographs((3, 1))
-    tokens = block_tokens(backbone, images, PREPROCESSING, 0, blocks=backbone.depth, batch_size=2)
+    tokens = block_tokens(backbone, images, PREPROCESSING, 0, blocks=backbone.depth, batch_size=2, at_once=at_once)
     entering: list[Tensor] = []
     hooks = [
         block.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0])) for block in backbone.vit.blocks
@@ -45,11 +46,20 @@ def test_block_tokens_are_what_enters_each_block() -> None:
         assert sorted(distance.argmin(dim=1).tolist()) == list(range(len(expected)))  # ... and each once
 
 
+def test_image_tokens_do_not_go_by_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initial, "TOKENS_PER_IMAGE", 2)
+    backbone, images = FrozenViT(small_vit(dtype=torch.float32)), photographs((3, 2))
+    some, all_ = (
+        block_tokens(backbone, images, PREPROCESSING, 0, blocks=2, batch_size=3, at_once=at_once) for at_once in (2, 3)
+    )
+    torch.testing.assert_close(some, all_)
+
+
 def test_image_tokens_are_drawn_from_all_classes_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initial, "TOKENS_PER_IMAGE", 2)
     monkeypatch.setattr(initial, "TOKEN_IMAGES", 4)
     backbone = FrozenViT(small_vit(dtype=torch.float32))
-    tokens = block_tokens(backbone, photographs((9, 5, 1)), PREPROCESSING, 0, blocks=1, batch_size=3)
+    tokens = block_tokens(backbone, photographs((9, 5, 1)), PREPROCESSING, 0, blocks=1, batch_size=3, at_once=3)
     assert tokens.shape == (1, 4 * 2, backbone.width)
 
 

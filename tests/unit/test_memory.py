@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from test_training import plan_of, small_model, stream_batches, training_images
 
 from lpt.config import RunConfig
@@ -59,7 +58,6 @@ def train(model: LPT, plan: PhasePlan, room: int) -> tuple[list[StepRecord], lis
         optimizer,
         iter(stream_batches(plan.steps)),
         plan,
-        Accelerator(cpu=True),
         first_step=0,
         after_step=lambda record, stopping: records.append(record),
     )
@@ -99,6 +97,6 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     optimizer = build_optimizer(objective.trainable(), plan.settings)
     with pytest.raises(RuntimeError, match="shape"):
         train_steps(
-            objective, optimizer, iter([wrong]), plan, Accelerator(cpu=True), first_step=0,
+            objective, optimizer, iter([wrong]), plan, first_step=0,
             after_step=lambda record, stopping: None,
         )  # fmt: skip

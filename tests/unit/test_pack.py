@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import lpt
@@ -39,6 +40,7 @@ from lpt.pack import (
     write_pack,
 )
 from lpt.report.card import model_card
+from lpt.report.pack import print_pack
 
 NAMES = ["adder", "björn", "crane"]
 SIZES = dict(prompt_length=2, shared_blocks=1, pool_size=4, top_k=2)
@@ -150,6 +152,22 @@ def test_the_card_has_the_numbers(model: LPT) -> None:
     for expected in (*facts, row, groups, f"lpt {lpt.__version__}"):
         assert expected in card
     assert "Nothing" in model_card(info, {}, 10)
+
+
+def test_images_held_out_are_not_told_as_learnt_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Class counts are those before the cut, and it is said which frequencies the probabilities are for."""
+    pack = load_pack(folder)
+    info = pack.info
+    counts = f"{sum(info.class_counts):,}"
+    info.metrics = {"validation": measure([0, 1, 2], [0, 1, 1], info.class_counts, ShotGroups(20, 100)).to_dict()}
+    for validation, told in ((0.1, " (3 of them held out for validation)"), ("other/", "")):
+        info.training = {"data": {"validation": validation}}
+        info.probabilities.classes = "even" if validation == 0.1 else "training"
+        print_pack(pack, Console(width=300))
+        shown = capsys.readouterr().out
+        assert f"{counts} images{told}, " in shown
+        assert ("; for even classes" if told else "; for the class frequencies of the training images") in shown
+        assert f"Training images: {counts}{told}, from" in model_card(info, {}, 10)
 
 
 def test_rewriting_replaces_the_pack(model: LPT, folder: Path, tiny_backbone: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -121,6 +122,29 @@ def test_every_image_is_in_one_shard_of_one_process(
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     rounds = -(-len(waiting) // processes)
     assert max(map(len, shares)) == rounds
+
+
+def test_linked_folders_are_looked_into_and_unreadable_ones_told(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a folder is left out silently; a link back up ends there, and the order is that of the paths."""
+    (photos.parent / "elsewhere").mkdir()
+    (photos / "dark").rename(tmp_path / "elsewhere" / "dark")
+    (photos / "dark").symlink_to(tmp_path / "elsewhere" / "dark")
+    (photos / "grey" / "all").symlink_to(photos)
+    names = [f"{name}/{number}.jpg" for name, count in (("dark", 8), ("grey", 4), ("light", 2))
+             for number in range(count)]  # fmt: skip
+    assert module.find_images([photos]) == [photos / name for name in names]
+    scandir = os.scandir  # root may list everything
+
+    def refuse(folder: Path) -> Any:
+        if Path(folder).name == "light":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"new/light: Permission denied\. Change"):
+        module.find_images([photos])
 
 
 def test_a_fingerprint_is_of_names_sizes_and_times(tmp_path: Path) -> None:

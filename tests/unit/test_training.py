@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from lpt.config import LossConfig, PhaseConfig, RunConfig
@@ -86,7 +85,6 @@ def train(model: LPT, plan: PhasePlan) -> list[StepRecord]:
         optimizer,
         iter(stream_batches(plan.steps)),
         plan,
-        Accelerator(cpu=True),
         first_step=0,
         after_step=lambda record, stopping: records.append(record),
     )
@@ -122,6 +120,14 @@ def test_step_schedule_changes_with_every_step() -> None:
     rates = [learning_rate(settings, step, 10, 32) for step in range(60)]
     np.testing.assert_allclose(rates[:20], 0.1 + 0.9 * np.arange(20) / 20)
     np.testing.assert_allclose(rates[20:], 0.5 * (1 + np.cos(np.pi * np.arange(40) / 40)))
+
+
+def test_a_short_phase_warms_up_for_half_of_it() -> None:
+    """A single epoch with a preset's warm-up of one still reaches its peak and decays from there."""
+    settings = PhaseConfig(optimizer="adamw", lr=1.0, warmup_epochs=1, min_lr=0.0, epochs=1, schedule="step")
+    rates = [learning_rate(settings, step, 10, 32) for step in range(10)]
+    np.testing.assert_allclose(rates[:5], np.arange(5) / 5)
+    np.testing.assert_allclose(rates[5:], 0.5 * (1 + np.cos(np.pi * np.arange(5) / 5)))
 
 
 def test_instance_weight_falls_linearly() -> None:
@@ -264,7 +270,6 @@ def test_similarity_is_logged_whole_without_the_instance_stream() -> None:
         optimizer,
         steps,
         plan,
-        Accelerator(cpu=True),
         first_step=0,
         after_step=lambda record, stopping: records.append(record),
     )
@@ -387,11 +392,29 @@ def test_a_run_folder_is_never_replaced_unasked(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="not a run folder"):
             RunFolder.create(other, overwrite=overwrite)
     assert (other / "chapter.txt").read_text() == "work of years"
-    run = RunFolder.create(tmp_path / "run", overwrite=False)
-    again = RunFolder.create(tmp_path / "run", overwrite=False)  # killed before it had a configuration
+    run = RunFolder.create(tmp_path / "my run", overwrite=False)
+    again = RunFolder.create(tmp_path / "my run", overwrite=False)  # killed before it had a configuration
     assert again.checkpoints.is_dir()
     run.config.write_text("preset: laptop")
-    with pytest.raises(RunError, match=r"--resume[\s\S]*--overwrite"):
-        RunFolder.create(tmp_path / "run", overwrite=False)
-    RunFolder.create(tmp_path / "run", overwrite=True)
+    with pytest.raises(RunError, match=r"--resume '.*my run'[\s\S]*--overwrite"):
+        RunFolder.create(tmp_path / "my run", overwrite=False)
+    RunFolder.create(tmp_path / "my run", overwrite=True)
     assert not run.config.exists()
+
+
+def test_the_folder_itself_is_kept(tmp_path: Path) -> None:
+    """What a run replaces is in the folder: it may be a mount point, the current folder, or a link to another disk."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    link.symlink_to(disk)
+    before = disk.stat().st_ino
+    run = RunFolder.create(link, overwrite=False)
+    run.config.write_text("preset: laptop")
+    (run.path / "pack").mkdir()
+    (run.path / "old.csv").symlink_to(tmp_path / "nowhere")
+    RunFolder.create(link, overwrite=True)
+    assert link.is_symlink()
+    assert disk.stat().st_ino == before
+    assert [item.name for item in disk.iterdir()] == ["checkpoints"]
+    with pytest.raises(RunError, match=r"cannot make the run folder /proc/none: (?!None)[\s\S]*--output"):
+        RunFolder.create(Path("/proc/none"), overwrite=False)

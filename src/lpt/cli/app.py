@@ -33,13 +33,26 @@ class Program(TyperGroup):
             print_error(str(error), alone=error.alone)
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.filename is None and error.errno not in DISK_FULL:
                 raise
-            print_error(f"{error.filename or 'a file'}: {error.strerror}. Free some space, then go on with --resume.")
+            file = "a file" if error.filename is None else str(error.filename)
+            message = f"{file}: {error.strerror or error}. {_what_to_do(error, ctx.invoked_subcommand)}"
+            print_error(message, alone=True)  # other processes of the run are not told of it
             raise typer.Exit(LptError.exit_code) from None
         except KeyboardInterrupt:
             print_error("interrupted; no half-written file is left")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _what_to_do(error: OSError, command: str | None) -> str:
+    if error.errno in DISK_FULL:
+        again = "go on with lpt fit --resume RUN_FOLDER" if command == "fit" else "start the same command again"
+        return f"Free some space, then {again}."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Change its permissions, or choose another path."
+    if error.errno == errno.ENAMETOOLONG:
+        return "Choose a shorter name."
+    return "Check that this path is the right one and can be used."
 
 
 app = typer.Typer(

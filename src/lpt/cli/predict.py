@@ -15,7 +15,9 @@ def predict(
     pack: options.PackPath,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGES...", help="Image files, or folders (searched with all folders in them)."),
+        typer.Argument(
+            metavar="IMAGES...", help="Image files, or folders (searched with all folders and links in them)."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -28,7 +30,8 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE.csv",
-            help="Columns class,share: how frequent classes are where the images come from. Default: all equally.",
+            help="Columns class,share: how frequent classes are where the images come from. Default: as the pack's "
+            "probabilities are, for even classes or those of the training images (lpt inspect PACK says which).",
         ),
     ] = None,
     bad_images: Annotated[

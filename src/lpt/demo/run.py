@@ -128,7 +128,7 @@ def run_demo(
     write_json(folder / "demo.json", _facts(rows, frozen, machine, budget, seconds))
     _plot(folder / "comparison.png", rows, budget)
     _report(console, rows, folder, seconds)
-    console.print(f"Next: lpt predict {pack} {examples}")
+    console.print(f"Next: lpt predict {shlex.quote(str(pack))} {shlex.quote(str(examples))}", markup=False)
     return DemoResult(folder, rows, pack, seconds)
 
 
@@ -246,7 +246,7 @@ def _report(console: Console, rows: dict[str, list[Outcome]], folder: Path, seco
         table.add_row(name, f"{of[0].parameters:,}", size, draws, f"{np.mean([one.seconds for one in of]):.1f}")
     console.print(table)
     console.print("Probe and fine-tuning are trained with logit-adjusted cross-entropy (Menon et al., 2021).")
-    console.print(f"{seconds:.0f} seconds in all. Plot, numbers and run folders: {folder}")
+    console.print(f"{seconds:.0f} seconds in all. Plot, numbers and run folders: {folder}", markup=False)
 
 
 def _facts(

@@ -27,10 +27,10 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         f"- Trained tensors: {method.trainable_parameters:,} numbers, {pack_bytes / 2**20:.2f} MiB, "
         f"{100 * method.share_of_backbone:.1f} % of the backbone's parameters",
         f"- Method: {method_line(method)}",
-        f"- Training images: {sum(counts):,}, from {max(counts):,} to {min(counts):,} a class",
+        f"- Training images: {sum(counts):,}{held_out(info)}, from {max(counts):,} to {min(counts):,} a class",
         f"- Probabilities: softmax({info.probabilities.scale:g} * {score_name(method)} / "
         f"{info.probabilities.temperature:.3g}), temperature fitted on {info.probabilities.fitted_on}; for "
-        + ("even classes" if info.probabilities.classes == "even" else "the class frequencies of the training images"),
+        f"{frequencies(info)}",
         f"- Written by lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}",
         "",
         "## Measured",
@@ -49,6 +49,21 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def held_out(info: PackInfo) -> str:
+    """How many of the training images were not learnt from: those that a share for validation took; empty if none."""
+    try:
+        float(info.training["data"]["validation"])  # of other images, the source
+    except (KeyError, TypeError, ValueError):
+        return ""
+    held = info.metrics.get("validation", {}).get("images", 0)
+    return f" ({held:,} of them held out for validation)" if held else ""
+
+
+def frequencies(info: PackInfo) -> str:
+    """Which class frequencies the probabilities are for, where none are given."""
+    return "even classes" if info.probabilities.classes == "even" else "the class frequencies of the training images"
 
 
 def title_of(name: str) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.evaluation.metrics import Metrics
 from lpt.pack import Pack, PackInfo
-from lpt.report.card import method_line, score_name
+from lpt.report.card import frequencies, held_out, method_line, score_name
 from lpt.report.tables import metrics_table
 
 _LISTED = 5
@@ -64,7 +64,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         (
             "probabilities",
             f"softmax({info.probabilities.scale:g} x {score_name(method)} / {info.probabilities.temperature:.4g}); "
-            f"temperature from: {info.probabilities.fitted_on}",
+            f"temperature from: {info.probabilities.fitted_on}; for {frequencies(info)}",
         ),
         ("training", _training(info)),
         ("tensors", f"verified, sha256 {info.tensors_sha256}"),
@@ -86,7 +86,7 @@ def _training_images(info: PackInfo) -> str:
     sizes = np.bincount(groups.of(present), minlength=3)
     shots = ", ".join(f"{size} {name}" for name, size in zip(groups.names, sizes, strict=True))
     return (
-        f"{counts.sum():,} images, {present.max():,} to {present.min():,} a class (imbalance factor "
+        f"{counts.sum():,} images{held_out(info)}, {present.max():,} to {present.min():,} a class (imbalance factor "
         f"{imbalance_factor(present):.1f}): {shots}-shot ({groups.describe()})"
     )
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -140,7 +139,6 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
     """
     config, images = prepared.config, prepared.train
     own = len(prepared.processes.share(config.train.batch_size))
-    accelerator = Accelerator(cpu=config.runtime.device == "cpu")
     plan = phase_plan(config, phase)
     once = plan.settings.model_copy(update={"epochs": 1})
     plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
@@ -169,7 +167,6 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
             optimizer,
             batches,
             plan,
-            accelerator,
             first_step=0,
             after_step=after_step,
         )

@@ -45,7 +45,7 @@ from lpt.report.result import (
 from lpt.report.tables import metrics_table
 from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder
-from lpt.training.phase_data import phase_plan
+from lpt.training.phase_data import images_at_once, phase_plan
 from lpt.training.phases import PHASES
 
 LEAST_FOR_TEMPERATURE = 50
@@ -61,13 +61,14 @@ def predict_images(
     prepared: Prepared, model: Classifier, images: LabelledImages, *, grouped: bool, console: Console
 ) -> Predictions:
     """A model's predictions for a split, with a bar."""
+    views = prepared.preprocessing.test_views  # all views of an image are in the same pass
     with counted(console, "measuring", len(images)) as progress:
         return predict_split(
             model,
             images,
             prepared.preprocessing,
             group_prompts=grouped,
-            batch_size=prepared.config.train.batch_size,
+            batch_size=max(1, images_at_once(prepared.config) // views),
             workers=int(prepared.config.runtime.workers),
             progress=progress,
             processes=prepared.processes,

@@ -31,7 +31,7 @@ from lpt.report.tables import percent
 from lpt.run.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
-from lpt.run.tracking import TrackerListener, new_accelerator
+from lpt.run.tracking import TrackerListener
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import stop_on_signal
 from lpt.training.phases import Listener, Listeners, Trainer
@@ -186,21 +186,18 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
 def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     """Train from the last checkpoint, then measure, pack and report."""
     config, processes = prepared.config, prepared.processes
-    accelerator = new_accelerator(config, folder.path)
+    tracked = TrackerListener(config, folder.path) if config.runtime.log_with else None
     threads = min(int(config.runtime.threads), prepared.machine.cores if processes.count > 1 else sys.maxsize)
     with reproducible(threads):
         model = prepared.new_model()
         shown = ConsoleListener(console, _validator(prepared, model))
-        tracked = TrackerListener(accelerator, config)
-        listener: Listener = Listeners([shown, tracked] if config.runtime.log_with else [shown])
+        listener: Listener = shown if tracked is None else Listeners([shown, tracked])
         with PeakMemory() as memory, stop_on_signal() as stop, shown:
-            Trainer(
-                model, prepared.train, config, prepared.preprocessing, accelerator, folder, listener, stop, processes
-            ).run()  # fmt: skip
+            Trainer(model, prepared.train, config, prepared.preprocessing, folder, listener, stop, processes).run()
         measured, setting = measure_run(prepared, model, console)
     pack = processes.once(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {name: one.metrics for name, one in measured.items()}
-    if config.runtime.log_with:
+    if tracked is not None:
         tracked.result(metrics)
     return FitResult(folder.path, pack, metrics)
 

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
@@ -186,10 +187,10 @@ def _find_shards(images: Iterable[Path], output: Path, size: int) -> list[Shard]
 
 
 def find_images(given: Iterable[Path]) -> list[Path]:
-    """Files as given, and all image files in folders and the folders in them, sorted.
+    """Files as given, and all image files in folders and the folders in them, sorted; links are followed.
 
     Raises:
-        DataError: something does not exist, or a folder holds no image.
+        DataError: something does not exist, or a folder holds no image or cannot be listed.
     """
     found: list[Path] = []
     for path in given:
@@ -244,10 +245,31 @@ def _share(text: str, where: str) -> float:
     return share
 
 
-def _images_in(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
+def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Image files at any depth, through links too; hidden ones are passed over.
+
+    Args:
+        folder: where to look.
+        above: real paths of the folders it was reached through; a link back to one of them is not followed.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            seen = [(folder / one.name, one.is_dir(), one.is_file()) for one in entries if one.name[0] != "."]
+    except OSError as error:
+        raise DataError(
+            f"cannot look into the folder {folder}: {error.strerror}. Change its permissions, or name the folders and "
+            "files to be read instead of one above it."
+        ) from None
+    for path, is_folder, is_file in seen:
+        if is_folder:
+            yield from _images_in(path, above | {real})
+        elif is_file and path.suffix.lower() in IMAGE_SUFFIXES:
             yield path
 
 

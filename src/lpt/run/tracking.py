@@ -29,23 +29,24 @@ def check_trackers(config: RunConfig) -> None:
 
 
 def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
-    """The accelerator of a run, its trackers started."""
+    """Accelerate's part in a run, its trackers, started."""
     on_cpu = config.runtime.device == "cpu"
     if on_cpu and PartialState(cpu=True).device.type != "cpu":
         on_cpu = False  # Accelerate keeps a process's first device; training goes by the model's
-    accelerator = Accelerator(cpu=on_cpu, log_with=list(config.runtime.log_with) or None, project_dir=str(folder))
-    if config.runtime.log_with:
-        flat = {f"{section}.{key}": str(value) for section, fields in config.model_dump(mode="json").items()
-                if isinstance(fields, dict) for key, value in fields.items()}  # fmt: skip
-        accelerator.init_trackers("lpt", config=flat)
+    accelerator = Accelerator(  # a launcher's mixed precision is none of it, and not to be had on every device
+        cpu=on_cpu, mixed_precision="no", log_with=list(config.runtime.log_with), project_dir=str(folder)
+    )
+    flat = {f"{section}.{key}": str(value) for section, fields in config.model_dump(mode="json").items()
+            if isinstance(fields, dict) for key, value in fields.items()}  # fmt: skip
+    accelerator.init_trackers("lpt", config=flat)
     return accelerator
 
 
 class TrackerListener(Listener):
     """Sends every step, and the result, to the trackers. Steps of phase 2 count on from those of phase 1."""
 
-    def __init__(self, accelerator: Accelerator, config: RunConfig) -> None:
-        self._accelerator = accelerator
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self._accelerator = new_accelerator(config, folder)
         self._offset = {1: 0, 2: phase_plan(config, 1).steps}
         self._last = 0
 

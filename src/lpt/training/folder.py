@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,26 +32,45 @@ class RunFolder:
         self.predictions = path / "predictions.csv"
         self.skipped = path / "skipped_images.csv"
         self.pack = path / "pack"
+        self._prefix_caches = path / "prefix_cache"
+
+    @property
+    def resume_command(self) -> str:
+        """What goes on with this run, to be copied into a shell."""
+        return f"lpt fit --resume {shlex.quote(str(self.path))}"
 
     def prefix_cache(self, process: int) -> Path:
         """Where a process keeps the frozen part of phase 2; removed at the end of it."""
-        return self.path / "prefix_cache" / f"process{process}.rows"
+        return self._prefix_caches / f"process{process}.rows"
+
+    def remove_prefix_caches(self) -> None:
+        """Remove what is left of all of them: an earlier job of this run may have had more processes."""
+        shutil.rmtree(self._prefix_caches, ignore_errors=True)
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
-        """A new run folder.
+        """A new run folder; a folder that is there already is emptied, not replaced: it may be a mount point or a link.
 
         Raises:
-            RunError: there is something at that path already, and `overwrite` is not set or it is no run folder.
+            RunError: there is something at that path already, and `overwrite` is not set or it is no run folder; or it
+                cannot be written.
         """
         folder = cls(path)
         cls.check_free(path, overwrite=overwrite)
         try:
-            if path.exists():
-                shutil.rmtree(path)
-            folder.checkpoints.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
+            # The configuration last: while it is there, a removal that was cut short can be started again.
+            for item in sorted(path.iterdir(), key=lambda item: item == folder.config):
+                if item.is_dir() and not item.is_symlink():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
+            folder.checkpoints.mkdir()
         except OSError as error:
-            raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
+            raise RunError(
+                f"cannot make the run folder {path}: {error.strerror or error}. Choose another output folder with "
+                "--output."
+            ) from None
         return folder
 
     @classmethod
@@ -63,7 +83,7 @@ class RunFolder:
                 raise RunError(f"{path} holds files and is not a run folder of lpt; choose another with --output")
             if not overwrite:
                 raise RunError(
-                    f"{path} holds a run already. Go on with it: lpt fit --resume {path}. "
+                    f"{path} holds a run already. Go on with it: {cls(path).resume_command}. "
                     "Replace it: add --overwrite. Or choose another output folder with --output."
                 )
 

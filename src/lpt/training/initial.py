@@ -105,28 +105,33 @@ def block_tokens(
     *,
     blocks: int,
     batch_size: int,
+    at_once: int,
     progress: Progress = lambda done: None,
 ) -> Tensor:
     """Image tokens as they enter the first blocks, without prompts, of `TOKEN_IMAGES` images of all classes in turn.
 
     Args:
         backbone: the frozen Vision Transformer.
-        images, preprocessing, batch_size, progress: as in `split_features`.
+        images, preprocessing, progress: as in `split_features`.
         seed: of the choice of images and of tokens.
         blocks: how many blocks.
+        batch_size: images whose tokens are of the same places.
+        at_once: of these, images in memory at a time.
 
     Returns:
         [blocks, n, D] on the CPU, at most `TOKENS_PER_IMAGE` of an image, those of the same places in every block.
     """
     chosen = images.subset(_classes_in_turn(images.labels, TOKEN_IMAGES, seed))
     first, done, parts = backbone.vit.num_prefix_tokens, 0, list[Tensor]()
-    for batch in evaluation_batches(chosen, batch_size=batch_size, preprocessing=preprocessing, workers=0):
-        places = permutation(backbone.tokens - first, seed, "places", len(parts))[:TOKENS_PER_IMAGE] + first
-        tokens, entering = backbone.embed(_inputs(batch, backbone, preprocessing)), []
-        for layer in range(blocks):
-            entering.append(tokens[:, places].flatten(0, 1).float().cpu())
-            tokens = backbone.block(layer, tokens, ())
-        parts.append(torch.stack(entering))
+    batches = evaluation_batches(chosen, batch_size=batch_size, preprocessing=preprocessing, workers=0)
+    for number, batch in enumerate(batches):
+        places = permutation(backbone.tokens - first, seed, "places", number)[:TOKENS_PER_IMAGE] + first
+        for inputs in _inputs(batch, backbone, preprocessing).split(at_once):
+            tokens, entering = backbone.embed(inputs), []
+            for layer in range(blocks):
+                entering.append(tokens[:, places].flatten(0, 1).float().cpu())
+                tokens = backbone.block(layer, tokens, ())
+            parts.append(torch.stack(entering))
         done += len(batch.labels)
         progress(done)
     return torch.cat(parts, dim=1)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from lpt.config import LossConfig, PhaseConfig
@@ -76,7 +75,6 @@ def train_steps(
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     plan: PhasePlan,
-    accelerator: Accelerator,
     processes: Processes = ALONE,
     *,
     first_step: int,
@@ -90,7 +88,6 @@ def train_steps(
         optimizer: of those tensors.
         batches: this process's part of every step.
         plan: the numbers of the phase.
-        accelerator: does the backward pass.
         processes: those that share the batches.
         first_step: where to start.
         after_step: called after each step with what is logged, and whether a stop was asked for in any process.
@@ -112,7 +109,7 @@ def train_steps(
         eta = instance_weight(plan.loss.instance_weight, epoch, plan.settings.epochs)
         with processes.apart():
             streams = next(batches)
-            sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, accelerator, processes)
+            sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, processes)
         stopping = _add_up(parameters, sums, stop is not None and stop.requested, processes)
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         _check_finite(sums["loss"], norm, plan.phase, step, rate)
@@ -142,7 +139,6 @@ def _gradients(
     eta: float,
     plan: PhasePlan,
     micro_batch: int,
-    accelerator: Accelerator,
     processes: Processes,
 ) -> tuple[dict[str, float], int]:
     """Leave the gradients of this process's part of a step; its part of the logged sums, and the micro-batch used.
@@ -157,7 +153,7 @@ def _gradients(
         try:
             for chunk in chunks(streams, step, plan, objective, processes, micro_batch):
                 part = objective(chunk, eta)
-                accelerator.backward(part.total)
+                part.total.backward()  # not Accelerate's, which a launcher's settings make scale the gradients
                 sums["loss"] += float(part.total.detach())
                 sums[chunk.stream] += float(part.classification)
                 sums["similarity"] += float(part.similarity) / len(streams)

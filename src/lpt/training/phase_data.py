@@ -39,6 +39,11 @@ def phase_plan(config: RunConfig, phase: int) -> PhasePlan:
     )
 
 
+def images_at_once(config: RunConfig) -> int:
+    """Images in a forward pass outside of steps, of a process: no more than a step has in memory."""
+    return min(config.train.batch_size, int(config.train.micro_batch))
+
+
 def phase_samplers(images: LabelledImages, config: RunConfig, plan: PhasePlan) -> dict[str, Sampler]:
     """A sampler for each stream; streams are named after how they draw."""
     per_class, beta = config.train.images_per_class, config.loss.effective_beta
@@ -136,7 +141,7 @@ def filled_prefix_cache(
             phase_draws(images, config, plan, processes).distinct(len(images), plan.steps),
             len(images) * config.prefix_cache.views,
             kept_shape(model.backbone, config),
-            plan.micro_batch,
+            int(config.train.micro_batch),  # not the plan's, halved maybe: a file is of batches of one size
             file=file,
             identity=f"{weights} {config.runtime.precision} {plan.seed} {preprocessing.model_dump_json()}",
         )

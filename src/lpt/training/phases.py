@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TextIO, TypeVar
 
-from accelerate import Accelerator
 from torch import Tensor
 
 from lpt.config import LossConfig, RunConfig
@@ -53,7 +52,13 @@ from lpt.training.initial import (
 from lpt.training.interrupt import Interrupted, StopRequest
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.objective import PhaseObjective
-from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan
+from lpt.training.phase_data import (
+    filled_prefix_cache,
+    images_at_once,
+    phase_batches,
+    phase_draws,
+    phase_plan,
+)
 from lpt.training.prefix_cache import PrefixCache, kept_batches
 from lpt.training.schedule import build_optimizer
 
@@ -114,7 +119,6 @@ class Trainer:
         images: the training split.
         config: resolved.
         preprocessing: as the pack will record it.
-        accelerator: device and backward.
         folder: where the log and checkpoints go.
         listener: told of progress.
         stop: looked at after every step.
@@ -125,7 +129,6 @@ class Trainer:
     images: LabelledImages
     config: RunConfig
     preprocessing: Preprocessing
-    accelerator: Accelerator
     folder: RunFolder
     listener: Listener
     stop: StopRequest
@@ -145,14 +148,16 @@ class Trainer:
             position = Position(1, 0, None)
         for phase in PHASES:
             plan = phase_plan(self.config, phase)
-            if phase < position.phase or plan.steps == 0:
-                continue
-            if position.micro_batch is not None:  # as far as it was halved before
-                plan = replace(plan, micro_batch=position.micro_batch)
             first_step = position.step if phase == position.phase else 0
+            if phase < position.phase or first_step == plan.steps:
+                continue
+            if phase == position.phase and position.micro_batch is not None:  # as far as it was halved before
+                plan = replace(plan, micro_batch=position.micro_batch)
             if phase == 2 and first_step == 0:
                 self._timed("keys", self._start_groups)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})
+        if self.processes.writes:
+            self.folder.remove_prefix_caches()
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
         """Put the checkpoint's tensors into the model and rewind the log to it; no position if there is none."""
@@ -196,6 +201,7 @@ class Trainer:
                 self.config.runtime.seed,
                 blocks=blocks,
                 batch_size=self.config.train.batch_size,
+                at_once=images_at_once(self.config),
                 progress=self._progress("image tokens", min(TOKEN_IMAGES, len(self.images))),
             )
             return token_centres(tokens, length, self.config.runtime.seed)
@@ -229,7 +235,7 @@ class Trainer:
             self.model.backbone,
             self.images,
             self.preprocessing,
-            batch_size=self.config.train.batch_size,
+            batch_size=images_at_once(self.config),
             workers=int(self.config.runtime.workers),
             progress=self._progress(purpose, len(self.images)),
             processes=self.processes,
@@ -242,7 +248,7 @@ class Trainer:
         def progress(done: int) -> None:
             show(done)
             if self.stop.requested:
-                raise Interrupted(f"stopped at: {purpose}. Go on with: lpt fit --resume {self.folder.path}")
+                raise Interrupted(f"stopped at: {purpose}. Go on with: {self.folder.resume_command}")
 
         return progress
 
@@ -277,7 +283,7 @@ class Trainer:
                 if stopping and not (done == plan.steps and plan.phase == PHASES[-1]):
                     raise Interrupted(
                         f"stopped in phase {plan.phase} after step {record.step}; "
-                        f"everything is saved in {self.folder.path}\nGo on with: lpt fit --resume {self.folder.path}"
+                        f"everything is saved in {self.folder.path}\nGo on with: {self.folder.resume_command}"
                     )
 
             train_steps(
@@ -285,7 +291,6 @@ class Trainer:
                 optimizer,
                 batches,
                 plan,
-                self.accelerator,
                 self.processes,
                 first_step=first_step,
                 after_step=after_step,

@@ -61,11 +61,12 @@ def learning_rate(settings: PhaseConfig, step: int, epoch_steps: int, batch_size
     """The rate of a step: linear warm-up from `min_lr`, then half a cosine to 0.
 
     Under schedule `epoch` it is constant within an epoch (the published form: epoch 0 runs at `min_lr`), under `step`
-    it changes with every step. SGD's peak is `lr * batch_size / 256`, AdamW's is `lr`.
+    it changes with every step, and a warm-up that would last to the end takes half of the epochs. SGD's peak is
+    `lr * batch_size / 256`, AdamW's is `lr`.
     """
     peak = settings.lr * (batch_size / REFERENCE_BATCH if settings.optimizer == "sgd" else 1)
     passed = step // epoch_steps if settings.schedule == "epoch" else step / epoch_steps
-    warmup = min(settings.warmup_epochs, settings.epochs)
+    warmup = settings.warmup_epochs if settings.warmup_epochs < settings.epochs else settings.epochs / 2
     if passed < warmup:
         return settings.min_lr + (peak - settings.min_lr) * passed / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (passed - warmup) / max(settings.epochs - warmup, 1)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (passed - warmup) / (settings.epochs - warmup)))
