@@ -31,7 +31,14 @@ from lpt.training.folder import RunFolder
 from lpt.training.initial import TOKEN_IMAGES
 from lpt.training.linear_probe import evaluation_seconds, most_evaluations
 from lpt.training.loop import StepRecord, train_steps
-from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan, prefix_cache_size
+from lpt.training.phase_data import (
+    filled_prefix_cache,
+    images_at_once,
+    phase_batches,
+    phase_draws,
+    phase_plan,
+    prefix_cache_size,
+)
 from lpt.training.phases import build_objective
 from lpt.training.prefix_cache import kept_batches
 from lpt.training.schedule import build_optimizer
@@ -203,7 +210,7 @@ def _held_out_seconds(prepared: Prepared, model: Classifier, image_seconds: floa
 
 def _image_seconds(prepared: Prepared, model: Classifier, images: LabelledImages) -> float:
     """Seconds to predict one image, read as the run reads it."""
-    batch = prepared.config.train.batch_size
+    batch = images_at_once(prepared.config, prepared.preprocessing.test_views)
     images = images.subset(np.arange(min(BATCHES * batch, len(images))))
     read = evaluation_batches(images, batch_size=batch, preprocessing=prepared.preprocessing, workers=0)
     reading = _reading_seconds(prepared, read) / min(batch, len(images))

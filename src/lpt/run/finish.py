@@ -60,15 +60,14 @@ def trained_phases(prepared: Prepared) -> list[int]:
 def predict_images(
     prepared: Prepared, model: Classifier, images: LabelledImages, *, grouped: bool, console: Console
 ) -> Predictions:
-    """A model's predictions for a split, with a bar."""
-    views = prepared.preprocessing.test_views  # all views of an image are in the same pass
+    """A model's predictions for a split, with a bar; all views of an image are in the same pass."""
     with counted(console, "measuring", len(images)) as progress:
         return predict_split(
             model,
             images,
             prepared.preprocessing,
             group_prompts=grouped,
-            batch_size=max(1, images_at_once(prepared.config) // views),
+            batch_size=images_at_once(prepared.config, prepared.preprocessing.test_views),
             workers=int(prepared.config.runtime.workers),
             progress=progress,
             processes=prepared.processes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,7 +185,7 @@ def warn_of_data(prepared: Prepared, console: Console) -> None:
     for finding in serious:
         console.print(f"  {finding.severity}: {finding.what} {finding.advice}", style="yellow", markup=False)
     if serious and prepared.config.data.source:
-        console.print(f"  More: lpt doctor {prepared.config.data.source}", markup=False)
+        console.print(f"  More: lpt doctor {shlex.quote(prepared.config.data.source)}", markup=False)
 
 
 def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunConfig:

@@ -39,9 +39,9 @@ def phase_plan(config: RunConfig, phase: int) -> PhasePlan:
     )
 
 
-def images_at_once(config: RunConfig) -> int:
-    """Images in a forward pass outside of steps, of a process: no more than a step has in memory."""
-    return min(config.train.batch_size, int(config.train.micro_batch))
+def images_at_once(config: RunConfig, views: int = 1) -> int:
+    """Images, of so many crops each, in a forward pass outside of steps: no more than a step has in memory."""
+    return max(min(config.train.batch_size, int(config.train.micro_batch)) // views, 1)
 
 
 def phase_samplers(images: LabelledImages, config: RunConfig, plan: PhasePlan) -> dict[str, Sampler]:
