@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from benchmarks.cifar100_compare import WITHOUT_ADAPTERS, rows_in
@@ -19,6 +19,16 @@ PICTURES = {
     "accuracy_by_count": "Accuracy of every method against the size of a class",
     "cost": "Accuracy of every method against what it costs",
 }
+
+
+OVERVIEW = {
+    "compare_cifar100_if100_96": "CIFAR-100-LT, imbalance 100, 96x96",
+    "compare_cifar100_if100_128": "the same at 128x128",
+    "compare_cifar100_if50_96": "imbalance 50, 96x96",
+    "compare_cifar100_if10_96": "imbalance 10, 96x96",
+    "compare_emoji": "emoji, a naturally uneven folder, 96x96",
+}
+"""Result folders of comparisons, and what they are of."""
 
 
 def accuracies(name: str, uneven: bool = False) -> Callable[[], str]:
@@ -76,6 +86,25 @@ def short(name: str) -> Callable[[], str]:
         return rows_of(["method", *MEASURES, *(COSTS[one] for one in told)], lines)
 
     return _of_comparison(name, made)
+
+
+def overview() -> str:
+    """LPT's overall and few-shot accuracy in every comparison, and its lead over the methods that come near it."""
+    lines = []
+    for name, images in OVERVIEW.items():
+        summary = json.loads((RESULTS / name / "comparison.json").read_text(encoding="utf-8"))
+        leads = {one["method"]: one for one in summary["differences"]}
+        own = next(row for row in summary["methods"] if row["method"] == summary["reference"])
+        cells = [with_std(own["metrics"][one], several=False) for one in ("overall", "few")]
+        for rival in ("lpt-phase1", "lift", "fine-tuning-la"):
+            lead = leads.get(rival, {"measures": {}, "seeds": []})
+            fewer = f" (seeds: {len(lead['seeds'])})" if 0 < len(lead["seeds"]) < len(own["seeds"]) else ""
+            cells += [difference_text(lead["measures"].get(one)) + fewer for one in ("overall", "few")]
+        lines.append([images, str(len(own["seeds"])), *cells])
+    rivals = [
+        f"ahead of {one}: {what}" for one in ("its phase 1", "LIFT", "full fine-tuning") for what in ("overall", "few")
+    ]
+    return "\n".join(rows_of(["images", "seeds", "LPT: overall", "few", *rivals], lines))
 
 
 def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[], str]:
@@ -210,11 +239,12 @@ def posthoc(name: str) -> Callable[[], str]:
     return made
 
 
-def trials(name: str, size: int) -> Callable[[], str]:
+def trials(name: str, size: int, methods: Collection[str] = tuple(METHODS)) -> Callable[[], str]:
     """Rows of settings tried on the development cut at an input size, the best of each method in bold."""
 
     def made() -> str:
-        rows = [row for row in rows_in(RESULTS / f"{name}.csv") if row["size"] == str(size)]
+        every = rows_in(RESULTS / f"{name}.csv")
+        rows = [row for row in every if row["size"] == str(size) and row["method"] in methods]
         if not rows:
             return MISSING
         best = {method: max(_chosen_by(row) for row in rows if row["method"] == method) for method in _methods(rows)}
@@ -343,7 +373,9 @@ def _chosen_by(row: dict[str, str]) -> float:
     return (float(row["overall"]) + float(row["few"] or row["overall"])) / 2
 
 
+_LPT = {"lpt", "lpt-phase1"}
 TABLES: dict[str, Callable[[], str]] = {
+    "overview": overview,
     "compare_96": accuracies("compare_cifar100_if100_96"),
     "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),
@@ -357,7 +389,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "shift_96": shifts("shift_cifar100_if100_96"),
     "posthoc_96": posthoc("posthoc_cifar100_if100_96"),
     "compare_trials": trials("compare_trials", 64),
-    "compare_long_trials": trials("compare_trials", 96),
+    "compare_long_trials": trials("compare_trials", 96, _LPT),
+    "compare_long_trials_others": trials("compare_trials", 96, METHODS.keys() - _LPT),
     "compare_mild_trials": trials("compare_mild_trials", 96),
     "compare_adapter_trials": adapters("compare_adapter_trials"),
     "compare_ablations": ablations("compare_ablations"),
