@@ -145,15 +145,24 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         f"{_PHASE1}=2.4e-2 loss.label_smoothing=0",
         f"{_PHASE1}=2.4e-2 loss.margin=0",
     ),
-    "lift": tuple(f"train.phase1.lr={rate}" for rate in ("0.32", "0.08", "0.04")),
-    "fine-tuning-la": ("train.phase1.lr=1e-3", "train.phase1.lr=3e-4", "train.phase1.lr=1e-4"),
-    "vpt-deep": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3"),
-    "bias": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=5e-4"),
-    "lora": ("train.phase1.lr=2e-3", "train.phase1.lr=1e-3", "train.phase1.lr=5e-4"),
-    "adaptformer": ("train.phase1.lr=4e-3", "train.phase1.lr=2e-3", "train.phase1.lr=1e-3"),
-    "vpt-gcl-drw": ("train.phase1.lr=8e-3", "train.phase1.lr=4e-3"),
-    "vpt-shallow": ("train.phase1.lr=8e-3", "train.phase1.lr=4e-3"),
-    "last-blocks": ("train.phase1.lr=1e-3", "train.phase1.lr=1e-3 train.phase1.layer_decay=1.0"),
+    **{
+        method: tuple(f"train.phase1.lr={rate}" for rate in rates)
+        for method, rates in (
+            ("lift", ("0.32", "0.08", "0.04")),
+            ("fine-tuning-la", ("1e-3", "3e-4", "1e-4", "3e-5")),
+            ("vpt-deep", ("4e-3", "2e-3")),
+            ("bias", ("2e-3", "1e-3", "5e-4", "2.5e-4")),
+            ("lora", ("2e-3", "1e-3", "5e-4", "2.5e-4")),
+            ("adaptformer", ("4e-3", "2e-3", "1e-3")),
+            ("vpt-gcl-drw", ("1.6e-2", "8e-3", "4e-3")),
+            ("vpt-shallow", ("8e-3", "4e-3")),
+        )
+    },
+    "last-blocks": (
+        "train.phase1.lr=1e-3",
+        "train.phase1.lr=1e-3 train.phase1.layer_decay=1.0",
+        "train.phase1.lr=3e-4",
+    ),
 }
 """Settings to try with all draws; docs/results/compare_trials.csv has those that were."""
 
