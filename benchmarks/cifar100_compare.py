@@ -38,6 +38,7 @@ import lpt
 from benchmarks.cifar100_cuts import CIFAR100, LARGEST, open_cifar
 from benchmarks.comparison_cells import RESULTS, run_comparison
 from lpt.data.manifest import Splits
+from lpt.evaluation.metrics import Metrics
 from lpt.files import write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
@@ -245,12 +246,8 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
                 result = lpt.fit(
                     splits, folder, preset="laptop", method=method, settings=[*own, *settings.split()], console=console
                 )
-            one = result.metrics["test"].to_dict()
-            row = {name: "" if one[name] is None else one[name] for name in FIELDS if name in one}
-            row |= {"method": method, "settings": settings, "size": args.size, "draws": draws, "seed": args.seed}
-            row |= {"imbalance": cut, "precision": args.precision, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-            row |= {"machine": inspect_machine().describe(), "train_seconds": _seconds(folder)}
-            _add(file, row)
+            what = dict(zip(keys, (method, settings, args.size, draws, cut, args.seed, args.precision), strict=True))
+            add_row(file, what, result.metrics["test"], folder)
 
 
 def _recipe(method: str) -> str:
@@ -288,17 +285,24 @@ def rows_in(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def _add(file: Path, row: dict[str, Any]) -> None:
-    """Write the table with one more row, so that a kill leaves the old or the new one."""
+def add_row(file: Path, what: dict[str, Any], test: Metrics, folder: Path) -> None:
+    """Add a trial to a table, so that a kill leaves the old one or the new one.
+
+    Args:
+        file: the table.
+        what: method, settings, size, draws, imbalance, seed and precision.
+        test: accuracies on the images held out.
+        folder: of the run.
+    """
+    row = {name: "" if value is None else value for name, value in test.to_dict().items() if name in FIELDS}
+    seconds = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["train_seconds"]
+    row |= what | {"train_seconds": float(seconds), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    row["machine"] = inspect_machine().describe()
     shown = {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in row.items()}
     lines = [*rows_in(file), shown]
     text = [",".join(FIELDS)]
     text += [",".join(f'"{line[key]}"' if "," in line[key] else line[key] for key in FIELDS) for line in lines]
     write_text(file, "\n".join(text) + "\n")
-
-
-def _seconds(folder: Path) -> float:
-    return float(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["train_seconds"])
 
 
 def main() -> None:
