@@ -155,7 +155,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
             ("bias", ("2e-3", "1e-3", "5e-4", "2.5e-4")),
             ("lora", ("2e-3", "1e-3", "5e-4", "2.5e-4")),
             ("adaptformer", ("4e-3", "2e-3", "1e-3")),
-            ("vpt-gcl-drw", ("1.6e-2", "8e-3", "4e-3")),
+            ("vpt-gcl-drw", ("3.2e-2", "1.6e-2", "8e-3", "4e-3")),
             ("vpt-shallow", ("8e-3", "4e-3")),
         )
     },

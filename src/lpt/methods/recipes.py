@@ -141,7 +141,7 @@ METHODS: dict[str, Method] = {
             "bias",
             "biases only, logit-adjusted",
             "BitFit (Ben Zaken et al., ACL 2022)",
-            _trained(_ADJUSTED, {"weights": "biases"}, lr=1e-3, weight_decay=0.0),
+            _trained(_ADJUSTED, {"weights": "biases"}, lr=5e-4, weight_decay=0.0),
         ),
         Method(
             "vpt-deep",
@@ -159,7 +159,7 @@ METHODS: dict[str, Method] = {
             "lora",
             "LoRA, logit-adjusted",
             "Hu et al., ICLR 2022; the peft library",
-            _trained(_ADJUSTED, {"lora_rank": 8}, lr=1e-3, weight_decay=0.01),
+            _trained(_ADJUSTED, {"lora_rank": 8}, lr=5e-4, weight_decay=0.01),
         ),
         Method(
             "adaptformer",
