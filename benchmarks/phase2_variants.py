@@ -32,7 +32,6 @@ from lpt.model import LPT, LPTOutput
 from lpt.model.backbone import KeyValue, QueryKeyValue
 from lpt.presets import epoch_steps
 from lpt.training.initial import head_from_class_means
-from lpt.training.interrupt import Interrupted
 from lpt.training.phases import Trainer
 
 SHARPNESS = 20.0
@@ -99,13 +98,17 @@ VARIANTS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
 }
 
 
+class Phase1DoneError(Exception):
+    """What stops a run where phase 2 would begin."""
+
+
 def through_phase1(splits: Splits, folder: Path, settings: list[str], console: Console) -> None:
     """A run that stopped where phase 2 begins."""
 
     def stop(trainer: Trainer) -> None:
-        raise Interrupted("phase 1 is done")
+        raise Phase1DoneError
 
-    with before_phase2(stop), contextlib.suppress(Interrupted):
+    with before_phase2(stop), contextlib.suppress(Phase1DoneError):
         if (folder / "config.yaml").exists():
             lpt.resume(folder, splits, console=console)
         else:

@@ -17,7 +17,7 @@ STEPS_ONLY = (
     *(f"loss.{name}" for name in ("label_smoothing", "dropout", "instance_weight")),
     *(f"loss.{name}" for name in ("reweighting", "reweight_from", "effective_beta")),
     *(f"image.{name}" for name in ("crop_area", "crop_aspect", "flip")),
-    *(f"train.{name}" for name in ("sampling", "images_per_class")),
+    *(f"train.{name}" for name in ("sampling", "images_per_class", "epoch_steps")),
 )
 PHASE_FIELDS = ("optimizer", "lr", "head_lr", "layer_decay", "weight_decay", "warmup_epochs", "min_lr", "schedule")
 LOSS_FIELDS = {

@@ -41,6 +41,7 @@ from lpt.run.compare_plan import (
     cell_changes,
     cell_values,
     changes,
+    of_the_machine,
     plan_of,
     stored_plan,
     stored_settings,
@@ -113,7 +114,7 @@ class _Runner:
 
     def __init__(self, folder: Path, plan: Plan, opener: Opener | None, console: Console) -> None:
         self.folder, self.plan, self.opener, self.console = folder, plan, opener, console
-        self.share = 1.0
+        self.share: float | None = None
         self.own: dict[str, Any] = dict(plan.own)
         self._anew = False
         self._opened: tuple[int, Prepared] | None = None
@@ -134,7 +135,7 @@ class _Runner:
                     f"{self.folder} holds a comparison with other settings: {'; '.join([*changed.values()][:5])}.\n"
                     "Choose another folder with --output, or throw that one away, with all its runs, with --overwrite."
                 )
-            self.share = float(before["share"])
+            self.share = before["share"]
             others = {name: values for name, values in before["own"].items() if name not in self.plan.methods}
             self.own = {**others, **self.plan.own}
             self._take(before["machine"])
@@ -267,12 +268,13 @@ class _Runner:
         values = merge(self._values(method), {"runtime": {"seed": seed}})
         values = merge(values, {"train": {"epoch_steps": self._epoch_steps(base.config)}})
         if run.config.is_file() and not run.finished and not self._anew:
-            values = merge(read_yaml(run.config), {"runtime": self.plan.values.get("runtime", {})})
+            values = merge(read_yaml(run.config), of_the_machine(self.plan.values))
         return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
 
     def _epoch_steps(self, config: RunConfig) -> int:
         """Steps of an epoch of every method, of LPT's configuration."""
-        return max(math.floor(self.share * int(config.train.epoch_steps)), 1)
+        share = 1.0 if self.share is None else self.share
+        return max(math.floor(share * int(config.train.epoch_steps)), 1)
 
     def train(self) -> dict[Key, str]:
         """Train every cell that is not finished; what failed, with its reason."""
@@ -375,12 +377,11 @@ class _Runner:
             self.console.print(told, style="yellow", markup=False)
             return None
 
-    def _share_within(self, seconds: float) -> float:
-        """The part of the preset's steps for so many seconds; that of the cells with steps, where there are some."""
-        stored = [stored_settings(self.run_folder(*key).config).train for key in self._begun()]
-        if any(train.phase1.epochs + train.phase2.epochs for train in stored):
+    def _share_within(self, seconds: float) -> float | None:
+        """The part of the preset's steps for so many seconds; that of an earlier command, if its methods had steps."""
+        if self.share is not None:
             self.console.print(
-                f"[bold]Budget[/bold]: {100 * self.share:.0f} % of the preset's steps, as the cells that are there; "
+                f"[bold]Budget[/bold]: {100 * self.share:.0f} % of the preset's steps, as this comparison was begun; "
                 "the minutes are not counted anew"
             )
             return self.share

@@ -16,8 +16,8 @@ from lpt.run.prepare import Prepared
 
 def share_of_steps(
     cells: Iterable[tuple[str, Prepared]], *, seeds: int, epoch_steps: int, seconds: float, console: Console
-) -> float:
-    """The part of the preset's steps that fits, at most all, by a few real steps of each method.
+) -> float | None:
+    """The part of the preset's steps that fits, at most all, by a few real steps of each method; None: they need none.
 
     Args:
         cells: title and run of each method.
@@ -51,4 +51,4 @@ def share_of_steps(
         )
     total = duration(seeds * (fixed + share * steps) + once)
     console.print(f"[bold]Budget[/bold]: {100 * share:.0f} % of the preset's steps for every method, about {total}")
-    return share
+    return share if steps else None

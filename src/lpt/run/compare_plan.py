@@ -31,7 +31,7 @@ _ALIKE = ("data", "backbone", "image", "runtime", "preset", "method", "train.epo
 """What must be the same for all methods; scores of several crops are a part of LIFT, so their number need not be."""
 _MAY_DIFFER = ("image.test_views",)
 _OF_THE_MACHINE = (
-    "runtime.", "train.micro_batch", "prefix_cache.", "data.cache",
+    "runtime.", "train.micro_batch", "prefix_cache.store", "prefix_cache.dtype", "data.cache",
     "data.source", "data.test", "data.image_root", "backbone.checkpoint",
 )  # fmt: skip
 """What results do not depend on; whether images and weights are the same is looked up in the images and weights."""
@@ -194,6 +194,15 @@ def changes(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str,
         places = path == "data.validation" and isinstance(before, str) and isinstance(now, str)
         if before != now and not places and not path.startswith(_OF_THE_MACHINE):
             said[path] = f"{path} was {before!r}, is {now!r}"
+    return said
+
+
+def of_the_machine(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the machine, to hold for a cell that was begun on another one too."""
+    said: dict[str, Any] = {"runtime": values.get("runtime") or {}}
+    for section, name in (("train", "micro_batch"), ("prefix_cache", "store")):
+        if name in (values.get(section) or {}):
+            said[section] = {name: values[section][name]}
     return said
 
 
