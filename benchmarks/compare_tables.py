@@ -92,7 +92,10 @@ def overview() -> str:
     """LPT's overall and few-shot accuracy in every comparison, and its lead over the methods that come near it."""
     lines = []
     for name, images in OVERVIEW.items():
-        summary = json.loads((RESULTS / name / "comparison.json").read_text(encoding="utf-8"))
+        path = RESULTS / name / "comparison.json"
+        if not path.exists():
+            return MISSING
+        summary = json.loads(path.read_text(encoding="utf-8"))
         leads = {one["method"]: one for one in summary["differences"]}
         own = next(row for row in summary["methods"] if row["method"] == summary["reference"])
         cells = [with_std(own["metrics"][one], several=False) for one in ("overall", "few")]

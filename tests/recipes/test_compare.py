@@ -338,15 +338,18 @@ def test_a_comparison_goes_on_elsewhere_without_its_weights(
 def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     """Another seed with other settings is refused, also where a value was given before and is not any more."""
     own = [*settings(tiny_backbone), "lift:train.phase1.head_lr=0.01", "lift:model.adapter_size=2"]
-    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[0], settings=own)
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0], settings=own)
+    kept_views = [*settings(tiny_backbone), "prefix_cache.views=2"]
     for seed in (0, 1):
         with pytest.raises(
             RunError, match=r"other settings: model.adapter_size was 2, is 1; train.phase1.head_lr was 0.01, is None"
         ):
             run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[seed])
+    with pytest.raises(RunError, match=r"other settings: prefix_cache.views was 0, is 2"):
+        run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lpt"], seeds=[1], settings=kept_views)
     elsewhere = [*own, "runtime.threads=2", "runtime.workers=0"]
     grown = run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[1], settings=elsewhere)
-    assert len(grown.cells) == 2
+    assert len(grown.cells) == 3
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -410,10 +413,11 @@ def test_a_stopped_cell_goes_on_with_the_machine_of_now(
         patch.setattr(Trainer, "run", raises(Interrupted("stopped")))
         with pytest.raises(Interrupted):
             run(photo_folder, tiny_backbone, tmp_path / "c", settings=[*own, "runtime.precision=bf16"], **asked)
-    now = [*own, "runtime.precision=fp32", "runtime.threads=2"]
+    now = [*own, "runtime.precision=fp32", "runtime.threads=2", "train.micro_batch=3"]
     run(photo_folder, tiny_backbone, tmp_path / "c", settings=now, **asked)
-    stored = read_yaml(tmp_path / "c" / "runs" / "lift" / "seed0" / "config.yaml")["runtime"]
-    assert (stored["precision"], stored["threads"]) == ("fp32", 2)
+    stored = read_yaml(tmp_path / "c" / "runs" / "lift" / "seed0" / "config.yaml")
+    assert (stored["runtime"]["precision"], stored["runtime"]["threads"]) == ("fp32", 2)
+    assert stored["train"]["micro_batch"] == 3
     assert "fp32" in (tmp_path / "c" / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -444,9 +448,34 @@ def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_b
         console=Console(file=said, width=200),
     )  # fmt: skip
     assert {cell.cost.image_draws for cell in grown.cells} == {cell.cost.image_draws for cell in comparison.cells}
-    assert "as the cells that are there" in said.getvalue()
+    assert "as this comparison was begun" in said.getvalue()
     with pytest.raises(ConfigError, match="too few"):
         compare(photo_folder, tmp_path / "none", methods=["lpt"], preset="laptop", settings=more, budget=1e-6)
+
+
+def test_a_budget_is_measured_once(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whole steps: not of those cut before; and not by methods that have none."""
+    asked = {"preset": "laptop", "settings": [*settings(tiny_backbone), "train.epoch_steps=4000"], "budget": 0.1}
+
+    def share(folder: Path) -> float | None:
+        return json.loads((folder / "plan.json").read_text(encoding="utf-8"))["share"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", raises(Interrupted("stopped")))
+        with pytest.raises(Interrupted):
+            compare(photo_folder, tmp_path / "c", methods=["class-means", "lpt"], **asked)
+    before = share(tmp_path / "c")
+    assert before is not None
+    assert before < 0.5
+    compare(photo_folder, tmp_path / "c", methods=["class-means", "lpt"], **asked)
+    assert share(tmp_path / "c") == before
+
+    compare(photo_folder, tmp_path / "d", methods=["class-means"], **asked)
+    assert share(tmp_path / "d") is None
+    compare(photo_folder, tmp_path / "d", methods=["class-means", "lpt"], **asked)
+    assert 0 < (share(tmp_path / "d") or 0) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,12 @@ def test_in_short_names_the_highest_and_the_distance_of_lpt() -> None:
     assert lines[0].startswith("Overall: LPT is highest")  # as many seeds, but not the same
     assert "Of seeds 0, 1; not ranked, with others or fewer: method1, better." in lines
 
+    apart = [one for one in whole.cells if (one.method, one.seed) in (("method0", 0), ("method0", 1), ("lpt", 0))]
+    lines = in_short(summarise(replace(whole, cells=apart), resamples=50))
+    assert lines == [
+        "No two methods have the same seeds finished: none is ranked yet. Give all of them the same (--seeds)."
+    ]
+
     begun = replace(other, cells=[one for one in better if (one.method, one.seed) != ("lpt", 1)])
     assert "LPT less better: −" in in_short(summarise(begun, resamples=50))[0]
 

@@ -132,6 +132,7 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
     (photos / "dark").rename(tmp_path / "elsewhere" / "dark")
     (photos / "dark").symlink_to(tmp_path / "elsewhere" / "dark")
     (photos / "grey" / "all").symlink_to(photos)
+    (photos / "circle.jpg").symlink_to(photos / "circle.jpg")
     names = [f"{name}/{number}.jpg" for name, count in (("dark", 8), ("grey", 4), ("light", 2))
              for number in range(count)]  # fmt: skip
     assert module.find_images([photos]) == [photos / name for name in names]

@@ -356,7 +356,7 @@ def test_images_of_another_set_that_were_skipped_are_told(fitted_run: Path, phot
     assert "5 of the 5 of DATA" in output
     values = json.loads((folder / "shift.json").read_text())
     assert (values["skipped_images"], values["data_sets"][0]["skipped_images"]) == (1, 2)
-    listed = [row["image"] for row in csv.DictReader((folder / "skipped_images.csv").open())]
+    listed = [row["image"] for row in csv.DictReader((folder / "shift_skipped_images.csv").open())]
     assert [Path(name).relative_to(tmp_path).as_posix() for name in listed] == [
         "photos/test/dark/0.jpg", "sketches/test/grey/0.jpg", "sketches/test/light/1.jpg",
     ]  # fmt: skip

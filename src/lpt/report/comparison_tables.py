@@ -102,6 +102,11 @@ def in_short(summary: Row) -> list[str]:
     """
     rows = _ranked(summary["methods"], summary["reference"])
     if len(rows) < 2:
+        finished = [row for row in summary["methods"] if row["seeds"]]
+        if len(finished) > 1:
+            return [
+                "No two methods have the same seeds finished: none is ranked yet. Give all of them the same (--seeds)."
+            ]
         return ["One method only has a result; nothing is compared yet." if rows else "No method has a result yet."]
     lines = []
     even = all(_same(row["metrics"]["overall"], row["metrics"]["mean_per_class"]) for row in rows)

@@ -17,7 +17,7 @@ from lpt.run.prepare import Prepared
 def share_of_steps(
     cells: Iterable[tuple[str, Prepared]], *, seeds: int, epoch_steps: int, seconds: float, console: Console
 ) -> float | None:
-    """The part of the preset's steps that fits, at most all, by a few real steps of each method; None: they need none.
+    """The part of the preset's steps that fits, at most all, by a few real steps of each; None where none has steps.
 
     Args:
         cells: title and run of each method.

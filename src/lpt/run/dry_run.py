@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
-from lpt.data.remembered import RememberedImages
+from lpt.data.remembered import RememberedImages, remember
 from lpt.evaluation.evaluate import predict_split
 from lpt.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.model import LPT, Classifier
@@ -156,6 +156,8 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
         cache = filled_prefix_cache(model, images, config, plan, prepared.preprocessing)
         batches = kept_batches(cache, phase_draws(images, config, plan), images.labels, 0, plan.steps)
     else:
+        if config.runtime.device != "cpu":
+            remember(images)  # once for the whole run, before its first batch: not a part of the batch timed here
         alone = config.model_copy(update={"runtime": config.runtime.model_copy(update={"workers": 0})})
         reading = _reading_seconds(prepared, phase_batches(images, alone, plan, prepared.preprocessing, 0))
         batches = phase_batches(images, config, plan, prepared.preprocessing, 0)

@@ -260,7 +260,7 @@ def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Pa
         return
     try:
         with os.scandir(folder) as entries:
-            seen = [(folder / one.name, one.is_dir(), one.is_file()) for one in entries if one.name[0] != "."]
+            seen = [(folder / one.name, *_kind(one)) for one in entries if one.name[0] != "."]
     except OSError as error:
         raise DataError(
             f"cannot look into the folder {folder}: {error.strerror}. Change its permissions, or name the folders and "
@@ -271,6 +271,14 @@ def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Pa
             yield from _images_in(path, above | {real})
         elif is_file and path.suffix.lower() in IMAGE_SUFFIXES:
             yield path
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Whether something is a folder, or a file; neither where it is a link in a circle."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, False
 
 
 def _check_output(output: Path | None) -> None:

@@ -196,6 +196,8 @@ def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunC
     config = config.model_copy(deep=True)
     data, backbone = config.data, config.backbone
     if splits is not None:
+        train = replace(splits.train, source=origin(splits.train.source))  # kept in memory or not
+        splits = replace(splits, train=train)
         data.image_root = data.image_root or listing_root(data, splits)
     data.source, data.test = _absolute(data.source), _absolute(data.test)
     if isinstance(data.validation, str):

@@ -112,8 +112,8 @@ def evaluate_pack_shift(
 
     Args:
         asked: the pack and images of its own kind; its settings of the data are for all sources. Into its folder go
-            shift.json, shift.csv and shift.png, and skipped_images.csv where some were. Finished measurements are kept
-            there and are not made again for the same pack and images, unless it says to overwrite them.
+            shift.json, shift.csv and shift.png, and shift_skipped_images.csv where some were. Finished measurements are
+            kept there and are not made again for the same pack and images, unless it says to overwrite them.
         request: the shifts.
         console: for the tables.
         progress: for the bar.
@@ -342,6 +342,6 @@ def _write(
     skipped = [other.opened.skipped for other in others]
     sets = [{**one.to_dict(), "skipped_images": len(of)} for one, of in zip(result.data, skipped, strict=True)]
     write_json(output / "shift.json", {**facts, **measured, "data_sets": sets})
-    write_skipped(output / "skipped_images.csv", [line for of in (opened.skipped, *skipped) for line in of])
+    write_skipped(output / "shift_skipped_images.csv", [line for of in (opened.skipped, *skipped) for line in of])
     write_shift_csv(output / "shift.csv", corruptions, result.data)
     plot_shift(output / "shift.png", corruptions, result.data)

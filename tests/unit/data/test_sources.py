@@ -272,7 +272,12 @@ def test_records_need_not_begin_with_all_keys(make: Make) -> None:
     [
         ("subset", ["train", "TEST"], 1, None),
         ("partition", ["train", "test"], 1, None),
-        ("subset", ["train", "night"], 2, "column 'subset' is not taken for the split, since it holds 'night'"),
+        (
+            "subset",
+            ["train", "night"],
+            2,
+            "column 'subset' is not taken for the split, since many of its values are none, as 'night'",
+        ),
         ("subset,partition", ["day,train", "night,test"], 1, "column 'subset' is not taken"),
         ("subset,split", ["day,train", "night,test"], 1, None),
     ],
@@ -287,6 +292,13 @@ def test_columns_that_may_be_the_split(
     assert len(splits.train) == trained
     assert len(splits.notes) == (note is not None)
     assert note is None or note in splits.notes[0]
+
+
+def test_a_misspelt_split_does_not_train_on_test_images(make: Make) -> None:
+    """A column of splits stays one: the row that holds something else is told."""
+    root = make("a.png", "b.png", "c.png")
+    (root / "t.csv").write_text("image,label,subset\na.png,x,train\nb.png,x,test\nc.png,x,tset\n")
+    assert "line 4: 'tset'" in refusal(root / "t.csv")
 
 
 def test_a_coordinate_is_no_label(make: Make) -> None:

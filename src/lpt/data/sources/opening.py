@@ -103,7 +103,7 @@ def open_images(
     found, part = _one_split(source, split, config, record.notes)
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
-    images = _readable(label_images(part, class_names), split, part.origin, config, record)
+    images = _readable(label_images(part, class_names), found, part.origin, config, record)
     return OpenedImages(images, found, record.skipped, record.notes)
 
 
@@ -200,6 +200,8 @@ def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[st
         raise DataError(data.unusable[split])
     if len(data.splits) == 1 and not data.unusable:
         return next(iter(data.splits.items()))
+    if not data.splits:
+        raise DataError(" ".join(data.unusable.values()))
     raise DataError(
         f"{source} has no {split} split; its splits are: {', '.join(data.splits)}. Give the right one alone."
     )

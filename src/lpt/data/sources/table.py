@@ -52,7 +52,7 @@ def _split_column(
     """Number of the column of splits, if there is one, and the rows.
 
     A column called `split` is one whatever it holds: a word that is no split is a fault in it. The other usual names
-    have other meanings too, so that their columns count only where they hold nothing else than splits.
+    have other meanings too, so that their columns count only where most rows hold splits.
     """
     named = [columns.index(name) for name in usual_columns(SPLIT_NAMES, columns)]
     candidates = [index for index in named if index not in taken]
@@ -60,13 +60,15 @@ def _split_column(
         return next(iter(candidates), None), rows
     kept = list(rows)
     for index in candidates:
-        values = (_as_text(row[index]) for _, row in kept if len(row) == len(columns))
-        odd = next((value for value in values if split_name(value) is None), None)
-        if odd is None:
+        values = [_as_text(row[index]) for _, row in kept if len(row) == len(columns)]
+        odd = [value for value in values if split_name(value) is None]
+        if not odd or 2 * len(odd) < len(
+            values
+        ):  # one that is misspelt is told by its line, lest it train on test images
             return index, iter(kept)
         notes.append(
-            f"{path}: column {columns[index]!r} is not taken for the split, since it holds {odd!r} (known: "
-            f"{SPLIT_WORDS}); name it `split` if it is."
+            f"{path}: column {columns[index]!r} is not taken for the split, since many of its values are none, "
+            f"as {odd[0]!r} (known: {SPLIT_WORDS}); name it `split` if it is."
         )
     return None, iter(kept)
 
