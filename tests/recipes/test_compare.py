@@ -345,7 +345,7 @@ def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_pa
             RunError, match=r"other settings: model.adapter_size was 2, is 1; train.phase1.head_lr was 0.01, is None"
         ):
             run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[seed])
-    with pytest.raises(RunError, match=r"other settings: prefix_cache.views was 0, is 2"):
+    with pytest.raises(RunError, match=r"other settings: prefix_cache.views was None, is 2"):
         run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lpt"], seeds=[1], settings=kept_views)
     elsewhere = [*own, "runtime.threads=2", "runtime.workers=0"]
     grown = run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[1], settings=elsewhere)

@@ -298,7 +298,7 @@ def test_a_misspelt_split_does_not_train_on_test_images(make: Make) -> None:
     """A column of splits stays one: the row that holds something else is told."""
     root = make("a.png", "b.png", "c.png")
     (root / "t.csv").write_text("image,label,subset\na.png,x,train\nb.png,x,test\nc.png,x,tset\n")
-    assert "line 4: 'tset'" in refusal(root / "t.csv")
+    assert "line 4: split 'tset' is none" in refusal(root / "t.csv")
 
 
 def test_a_coordinate_is_no_label(make: Make) -> None:
