@@ -151,7 +151,7 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
         for method, rates in (
             ("lift", ("0.32", "0.08", "0.04")),
             ("fine-tuning-la", ("1e-3", "3e-4", "1e-4", "3e-5")),
-            ("vpt-deep", ("4e-3", "2e-3")),
+            ("vpt-deep", ("8e-3", "4e-3", "2e-3")),
             ("bias", ("2e-3", "1e-3", "5e-4", "2.5e-4")),
             ("lora", ("2e-3", "1e-3", "5e-4", "2.5e-4")),
             ("adaptformer", ("4e-3", "2e-3", "1e-3")),

@@ -179,7 +179,7 @@ METHODS: dict[str, Method] = {
             _trained(
                 _plain_loss("gcl", scale=20.0, noise=0.5, reweighting="effective_number", reweight_from=0.8),
                 {"prompts": "deep", "head": "cosine"},
-                **_PROMPTS,
+                **{**_PROMPTS, "lr": 1.6e-2},
             ),
         ),
         Method(
