@@ -91,11 +91,10 @@ def short(name: str) -> Callable[[], str]:
 def overview() -> str:
     """LPT's overall and few-shot accuracy in every comparison, and its lead over the methods that come near it."""
     lines = []
+    if not all((RESULTS / name / "comparison.json").exists() for name in OVERVIEW):
+        return MISSING
     for name, images in OVERVIEW.items():
-        path = RESULTS / name / "comparison.json"
-        if not path.exists():
-            return MISSING
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads((RESULTS / name / "comparison.json").read_text(encoding="utf-8"))
         leads = {one["method"]: one for one in summary["differences"]}
         own = next(row for row in summary["methods"] if row["method"] == summary["reference"])
         cells = [with_std(own["metrics"][one], several=False) for one in ("overall", "few")]
@@ -397,4 +396,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_mild_trials": trials("compare_mild_trials", 96),
     "compare_adapter_trials": adapters("compare_adapter_trials"),
     "compare_ablations": ablations("compare_ablations"),
+    "compare_phase2": ablations("compare_phase2"),
 }
