@@ -4,7 +4,8 @@ A recipe says what is trained, where it enters the blocks, its head, its loss an
 preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
 LPT's two phases have together. Rates are those that did best, by the mean of overall and few-shot accuracy, on the
 development cut of CIFAR-100-LT with the preset `laptop` (docs/trials.md has what was tried); plain fine-tuning takes
-that of the logit-adjusted. Under the preset `paper` LIFT has its published rate.
+that of the logit-adjusted, and VPT-deep has half of its best, at which a short training failed. Under the preset
+`paper` LIFT has its published rate.
 """
 
 from __future__ import annotations
