@@ -47,6 +47,7 @@ OTHERWISE = {
     "loss.dropout": "0.3",
     "train.sampling": "square_root",
     "train.images_per_class": "2",
+    "train.epoch_steps": "7",
     "data.long_tail_max": "7",
     "image.crop_area": "[0.6, 0.9]",
     "image.crop_aspect": "[0.9, 1.1]",
@@ -70,7 +71,7 @@ OTHERWISE = {
     },
 }
 """A value for every field that can be without effect, other than any recipe's."""
-RESOLVED = {"prefix_cache.store", "prefix_cache.dtype"}
+RESOLVED = {"prefix_cache.store", "prefix_cache.dtype", "train.epoch_steps"}
 """Of these, what is `auto` in every recipe: a value may be a saved one."""
 SOLVED = {"linear-probe", "linear-probe-la", "class-means"}
 CASES = [
