@@ -6,10 +6,10 @@ There is no pickle anywhere. The folder appears under its name only when it is c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,9 +28,11 @@ from lpt.errors import ConfigError, PackError, RunError
 from lpt.files import write_bytes, write_text
 from lpt.model import LPT, Classifier, FrozenViT, build_model
 from lpt.model.pretrained import BackboneRecord, weight_hash
+from lpt.owned import PACK_FILES, PACK_NAMES, contents, remove_names
 
 FORMAT_VERSION = 1
-JSON_NAME, TENSORS_NAME, CARD_NAME = "pack.json", "pack.safetensors", "README.md"
+JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
+PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
 REFERENCE_CLASSES = 16
 REFERENCE_VARIANTS = 8
 REFERENCE_TOLERANCE = 2e-3
@@ -242,23 +244,35 @@ def write_pack(path: Path, info: PackInfo, tensors: bytes, card: str) -> Path:
     Raises:
         RunError: it cannot be written; what was there is untouched.
     """
-    building, former = (path.with_name(path.name + suffix) for suffix in (".partial", ".former"))
+    building, former = (path.with_name(path.name + suffix) for suffix in (PARTIAL_SUFFIX, FORMER_SUFFIX))
     try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
+        remove_names(building, PACK_NAMES)
+        building.mkdir(parents=True, exist_ok=True)
         write_bytes(building / TENSORS_NAME, tensors)
         write_text(building / CARD_NAME, card)
         write_text(building / JSON_NAME, info.model_dump_json(indent=2) + "\n")
-        if path.exists():
-            shutil.rmtree(former, ignore_errors=True)
+        if os.path.lexists(path):
+            remove_names(former, PACK_NAMES)
+            if os.path.lexists(former):
+                raise RunError(f"cannot write the pack {path}: {former} is in the way; move away what is in it")
             os.replace(path, former)
         os.replace(building, path)
     except OSError as error:
         if former.exists() and not path.exists():
             os.replace(former, path)
         raise RunError(f"cannot write the pack {path}: {error.strerror or error}") from error
-    shutil.rmtree(former, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _carry_over(former, path)
+        remove_names(former, PACK_NAMES)
     return path
+
+
+def _carry_over(former: Path, path: Path) -> None:
+    """Move what a user put into a pack into the one that took its place."""
+    if former.is_dir() and not former.is_symlink():
+        for name in contents(former, PACK_NAMES).others:
+            if not os.path.lexists(path / name):
+                os.replace(former / name, path / name)
 
 
 def load_pack(path: str | Path) -> Pack:

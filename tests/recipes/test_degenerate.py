@@ -14,6 +14,8 @@ import torch
 import lpt
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
+from lpt.errors import RunError
+from lpt.owned import marker
 
 SETTINGS: dict[str, Any] = {
     "train.phase1.epochs": 1,
@@ -206,15 +208,19 @@ def test_awkward_class_names(name: str, tiny_backbone: Path, tmp_path: Path) -> 
 
 
 def test_a_run_killed_before_its_first_file_can_be_started_again(tiny_backbone: Path, tmp_path: Path) -> None:
-    """A run folder without run.json resumes, one without configuration is simply used: a kill at any moment is safe."""
+    """What a kill leaves before there is a configuration is simply used; a configuration alone is no run to resume."""
     data = splits([4, 3], [2, 2])
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / ".config.yaml.x.lpt-tmp").write_text("pre")
+    (tmp_path / "run" / ".run.json.x.lpt-tmp").write_text("pre")
     first = run(data, tmp_path / "run", tiny_backbone)
     expected = (first.pack.path / "pack.safetensors").read_bytes()
     started = tmp_path / "other"
     started.mkdir()
     (started / "config.yaml").write_bytes((first.folder / "config.yaml").read_bytes())
-    second = lpt.resume(started, data)
+    with pytest.raises(RunError, match=r"no run\.json"):
+        lpt.resume(started, data)
+    assert [path.name for path in started.iterdir()] == ["config.yaml"]
+    facts = json.loads((first.folder / "run.json").read_text())
+    (started / "run.json").write_text(json.dumps({key: facts[key] for key in facts if key not in marker("")}))
+    second = lpt.resume(started, data)  # a run of a version before there were markers
     assert (second.pack.path / "pack.safetensors").read_bytes() == expected
-    assert (started / "run.json").is_file()

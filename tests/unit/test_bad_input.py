@@ -91,7 +91,14 @@ def yaml_list(world: World) -> list[object]:
 def run_that_exists(world: World) -> list[object]:
     (world.path / "out").mkdir()
     (world.path / "out" / "config.yaml").write_text("preset: laptop\n")
+    (world.path / "out" / "run.json").write_text('{"kind": "lpt-run", "format_version": 1}')
     return fit_arguments(world)
+
+
+def config_of_something_else(world: World) -> list[object]:
+    (world.path / "out").mkdir()
+    (world.path / "out" / "config.yaml").write_text("site: my thesis\n")
+    return fit_arguments(world, "--overwrite")
 
 
 def foreign_folder(world: World) -> list[object]:
@@ -177,6 +184,7 @@ CASES: dict[str, tuple[Callable[[World], list[object]], list[str]]] = {
     "validation share": (more("--val", 1.5), ["validation", "between 0 and 1", "1.5"]),
     "no checkpoint file": (more("--checkpoint", "nowhere.safetensors"), ["nowhere.safetensors"]),
     "run that exists": (run_that_exists, ["--resume", "--overwrite", "--output"]),
+    "config.yaml of something else": (config_of_something_else, ["out", "not a run folder", "run.json"]),
     "foreign folder": (foreign_folder, ["out", "not a run folder"]),
     "output is a file": (output_is_a_file, ["out", "is a file"]),
     "resume nothing": (lambda world: ["fit", "--resume", world.photos], ["photos", "config.yaml"]),
@@ -449,7 +457,10 @@ def test_evaluate_does_not_replace(world: World, fitted_run: Path) -> None:
     assert "run folder" in refused(world, ["evaluate", fitted_run, world.photos, "-o", fitted_run])
     (world.path / "old").mkdir()
     (world.path / "old" / "metrics.json").write_text("{}")
-    assert "--overwrite" in refused(world, ["evaluate", fitted_run, world.photos, "-o", world.path / "old"])
+    again = ["evaluate", fitted_run, world.photos, "-o", world.path / "old"]
+    assert "remove it yourself" in refused(world, [*again, "--overwrite"])
+    (world.path / "old" / "metrics.json").write_text('{"kind": "lpt-evaluation", "format_version": 1}')
+    assert "--overwrite" in refused(world, again)
 
 
 def test_hugging_face_folder_that_is_none(world: World) -> None:

@@ -171,13 +171,16 @@ def test_images_held_out_are_not_told_as_learnt_from(folder: Path, capsys: pytes
 
 
 def test_rewriting_replaces_the_pack(model: LPT, folder: Path, tiny_backbone: Path) -> None:
-    """A run that is finished a second time leaves its own pack and no rest of the first."""
-    (folder / "notes.txt").write_text("of the first")
+    """A run that is finished a second time leaves its own pack, no rest of the first, and what a user put there."""
+    (folder / "notes.txt").write_text("mine")
+    (folder / "more").mkdir()
+    (folder / "more" / "pack.json").write_text("mine too")
     other = new_model(tiny_backbone, seed=1)
     write(folder, other)
     assert torch.equal(load_pack(folder).tensors["head.weight"], other.head.weight)
     assert [path.name for path in folder.parent.iterdir()] == ["pack"]
-    assert not (folder / "notes.txt").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "more" / "pack.json").read_text() == "mine too"
 
 
 @pytest.mark.parametrize("when", [1, 2, 3, 4, 5])

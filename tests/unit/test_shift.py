@@ -339,7 +339,10 @@ def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, mo
     run(*base, "--shift", "corruptions:fog", "--overwrite")
     assert measured[8:] == [6, 6, 6]
     (folder / "shift_cells.json").write_text("{")
-    assert "shift_cells.json cannot be read" in fails(*base, *both)
+    before = (folder / "shift.csv").read_bytes()
+    for more in ([], ["--overwrite"]):  # whose the others are cannot be told
+        assert "is not that of measurements" in fails(*base, *both, *more)
+    assert (folder / "shift.csv").read_bytes() == before
 
 
 def test_images_of_another_set_that_were_skipped_are_told(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:

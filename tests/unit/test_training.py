@@ -390,15 +390,15 @@ def test_a_run_folder_is_never_replaced_unasked(tmp_path: Path) -> None:
     (other / "chapter.txt").write_text("work of years")
     for overwrite in (False, True):
         with pytest.raises(RunError, match="not a run folder"):
-            RunFolder.create(other, overwrite=overwrite)
+            RunFolder.create(other, {}, overwrite=overwrite)
     assert (other / "chapter.txt").read_text() == "work of years"
-    run = RunFolder.create(tmp_path / "my run", overwrite=False)
-    again = RunFolder.create(tmp_path / "my run", overwrite=False)  # killed before it had a configuration
+    run = RunFolder.create(tmp_path / "my run", {}, overwrite=False)
+    again = RunFolder.create(tmp_path / "my run", {}, overwrite=False)  # killed before it had a configuration
     assert again.checkpoints.is_dir()
     run.config.write_text("preset: laptop")
     with pytest.raises(RunError, match=r"--resume '.*my run'[\s\S]*--overwrite"):
-        RunFolder.create(tmp_path / "my run", overwrite=False)
-    RunFolder.create(tmp_path / "my run", overwrite=True)
+        RunFolder.create(tmp_path / "my run", {}, overwrite=False)
+    RunFolder.create(tmp_path / "my run", {}, overwrite=True)
     assert not run.config.exists()
 
 
@@ -408,13 +408,13 @@ def test_the_folder_itself_is_kept(tmp_path: Path) -> None:
     disk.mkdir()
     link.symlink_to(disk)
     before = disk.stat().st_ino
-    run = RunFolder.create(link, overwrite=False)
+    run = RunFolder.create(link, {}, overwrite=False)
     run.config.write_text("preset: laptop")
     (run.path / "pack").mkdir()
-    (run.path / "old.csv").symlink_to(tmp_path / "nowhere")
-    RunFolder.create(link, overwrite=True)
+    (run.path / "per_class.csv").symlink_to(tmp_path / "nowhere")
+    RunFolder.create(link, {}, overwrite=True)
     assert link.is_symlink()
     assert disk.stat().st_ino == before
-    assert [item.name for item in disk.iterdir()] == ["checkpoints"]
+    assert sorted(item.name for item in disk.iterdir()) == ["checkpoints", "run.json"]
     with pytest.raises(RunError, match=r"cannot make the run folder /proc/none: (?!None)[\s\S]*--output"):
-        RunFolder.create(Path("/proc/none"), overwrite=False)
+        RunFolder.create(Path("/proc/none"), {}, overwrite=False)

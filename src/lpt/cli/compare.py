@@ -53,7 +53,11 @@ def compare(
     device: options.Device = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Throw away what --output holds, with its runs.", rich_help_panel=_RUN),
+        typer.Option(
+            "--overwrite",
+            help="Throw away the comparison in --output, with its runs; other files stay.",
+            rich_help_panel=_RUN,
+        ),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)

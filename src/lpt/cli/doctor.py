@@ -9,11 +9,13 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import output_console
+from lpt.errors import RunError
 
 if TYPE_CHECKING:
     from lpt.data.findings import Findings
 
 NOT_USABLE = 1
+KIND = "lpt-findings"
 
 
 def doctor(
@@ -63,6 +65,7 @@ def doctor(
         "few_below": few_below,
         "many_above": many_above,
     }
+    _check_outputs(None if no_plot else plot, json)
     settings = validate({"data": values, "runtime": {"seed": seed}}, origin="the options")
     groups = ShotGroups(few_below, many_above)
     findings = examine(open_splits(settings.data, seed=seed), decode=decode, compare=decode, groups=groups)
@@ -80,11 +83,34 @@ def doctor(
         raise typer.Exit(NOT_USABLE)
 
 
+def _check_outputs(plot: Path | None, json: Path | None) -> None:
+    """Raise `RunError` if a file would be replaced that `lpt doctor` did not write."""
+    from lpt.owned import is_marked
+    from lpt.report.style import is_plot
+
+    outputs = (
+        ("--plot", plot, "a plot of lpt", is_plot),
+        ("--json", json, "findings of lpt", lambda path: is_marked(path.resolve(), KIND)),
+    )
+    for option, path, what, written_by_lpt in outputs:
+        if path is None or not path.is_file():
+            continue
+        try:
+            replaceable = not path.stat().st_size or written_by_lpt(path)
+        except OSError as error:
+            raise RunError(f"{option}: cannot read {path}: {error.strerror}; give another file") from None
+        if not replaceable:
+            raise RunError(f"{option}: {path} is there, and is not {what}; give another file, or remove it yourself")
+
+
 def as_dict(findings: Findings) -> dict[str, Any]:
     """Findings as plain values."""
     from dataclasses import asdict
 
+    from lpt.owned import marker
+
     return {
+        **marker(KIND),
         "usable": not findings.count("error"),
         "splits": [asdict(split) for split in findings.splits],
         "imbalance_factor": findings.imbalance,

@@ -27,7 +27,9 @@ def evaluate(
             "shift.png.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an evaluation that is in --output.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the evaluation that is in --output; other files stay.")
+    ] = False,
     split: Annotated[
         Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")
     ] = "test",

@@ -46,7 +46,10 @@ def fit(
     device: options.Device = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that is in --output.", rich_help_panel=_RUN)
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the run that is in --output; other files stay.", rich_help_panel=_RUN
+        ),
     ] = False,
     resume: Annotated[
         Path | None,

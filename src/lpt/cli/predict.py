@@ -45,8 +45,9 @@ def predict(
 ) -> None:
     """Classify images: one row an image, the most probable classes first. JSON lines also name the group prompts.
 
-    Columns of the CSV: image, class_1, probability_1, class_2, ... An output file appears when it is complete; until
-    then finished parts are kept beside it. When it was interrupted, the same command goes on from there.
+    Columns of the CSV: image, class_1, probability_1, class_2, ... An output file appears when it is complete, in
+    place of one that lpt predict wrote before; until then finished parts are kept beside it. When it was interrupted,
+    the same command goes on from there.
 
     **Example:** lpt predict runs/photos new_photos/ --output predictions.csv --top-k 3
 

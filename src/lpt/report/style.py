@@ -24,6 +24,7 @@ GROUP_COLOURS = (BLUE, SKY, VERMILION)
 """Of many, medium and few. Blue and vermilion differ for every kind of colour vision, the two blues by lightness."""
 HEAT = LinearSegmentedColormap.from_list("lpt", ["#f7f9fb", "#bcd9ec", SKY, BLUE, "#08264a"])
 DPI = 150
+SOFTWARE = "lpt"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -43,8 +44,19 @@ def save(figure: Figure, path: Path) -> None:
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in another script
-        figure.savefig(image, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(image, format="png", dpi=DPI, metadata={"Software": SOFTWARE})
     write_bytes(path, image.getvalue())
+
+
+def is_plot(path: Path) -> bool:
+    """Whether a file is a plot that `save` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return start.startswith(b"\x89PNG") and f"tEXtSoftware\0{SOFTWARE}".encode() in start
 
 
 def plain_axes(axes: Axes, *, grid: str | None = "y") -> None:

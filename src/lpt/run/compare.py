@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,19 @@ from lpt.config import RunConfig, merge, read_yaml, to_yaml
 from lpt.data.manifest import Splits
 from lpt.doubtful import doubled_balance, unused_settings
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.files import write_json, write_text
+from lpt.files import write_text
 from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
+from lpt.owned import Input
 from lpt.presets import suit_to_counts, with_preset
 from lpt.processes import several_started
-from lpt.report.comparison import WRITTEN, Comparison, print_comparison, write_comparison
+from lpt.report.comparison import Comparison, print_comparison, write_comparison
 from lpt.run.compare_budget import share_of_steps
 from lpt.run.compare_cells import check_same_images, check_same_weights, comparison_facts, read_cell
+from lpt.run.compare_folder import check_overwritable, stored_plan, throw_away, why_kept, write_plan
 from lpt.run.compare_plan import (
     DEFAULT_METHODS,
     HOLDOUT,
-    PLAN,
     REFERENCE,
     Opener,
     Plan,
@@ -43,13 +43,13 @@ from lpt.run.compare_plan import (
     changes,
     of_the_machine,
     plan_of,
-    stored_plan,
     stored_settings,
     with_test_images,
 )
 from lpt.run.disk import check_prefix_cache, disk_needed
 from lpt.run.fit import data_fingerprint, fit_prepared, resume_prepared
 from lpt.run.inference_cost import InferenceCost, kept_inference_cost
+from lpt.run.inputs import config_file, inputs_of
 from lpt.run.prepare import Prepared, describe, open_data, prepare, printable, warn_of_data, with_absolute_paths
 from lpt.training.folder import RunFolder
 from lpt.training.interrupt import Interrupted
@@ -84,7 +84,7 @@ def compare(
         holdout: share of each class to test on, where the data has no test images.
         preset, config: as for `lpt.fit`; they are about LPT, and what the other methods share with it.
         settings: `section.field=value` likewise, or `METHOD:section.field=value` for one method alone.
-        overwrite: throw away the comparison that is in `output`, with all its runs.
+        overwrite: throw away the comparison that is in `output`, with all its runs; what is of neither stays.
         console: where to report; None: silent.
 
     Raises:
@@ -96,7 +96,7 @@ def compare(
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
     folder = Path(output or "comparison")
     plan = plan_of(data, methods, seeds, preset, config, settings, holdout)
-    runner = _Runner(folder, plan, data if callable(data) else None, console)
+    runner = _Runner(folder, plan, data if callable(data) else None, console, config_file(config))
     runner.begin(overwrite=overwrite, budget=budget)
     failed = runner.train()
     comparison = runner.collect(failed)
@@ -112,8 +112,10 @@ def compare(
 class _Runner:
     """Trains what is missing of a comparison and gathers what is there."""
 
-    def __init__(self, folder: Path, plan: Plan, opener: Opener | None, console: Console) -> None:
-        self.folder, self.plan, self.opener, self.console = folder, plan, opener, console
+    def __init__(
+        self, folder: Path, plan: Plan, opener: Opener | None, console: Console, config: Path | None = None
+    ) -> None:
+        self.folder, self.plan, self.opener, self.console, self.config = folder, plan, opener, console, config
         self.share: float | None = None
         self.own: dict[str, Any] = dict(plan.own)
         self._anew = False
@@ -124,6 +126,8 @@ class _Runner:
         """Check everything, and write down or read back what later commands need to do the same."""
         begun = time.monotonic()
         self._anew = overwrite
+        if overwrite:
+            check_overwritable(self.folder, self._inputs)  # before anything that takes long
         before = None if overwrite else stored_plan(self.folder)
         asked = {"values": self.plan.values, "holdout": self.plan.holdout, "budget_minutes": budget}
         asked = json.loads(json.dumps(asked, default=str))
@@ -131,9 +135,11 @@ class _Runner:
             then, now = ({**one, **one["values"], "values": {}} for one in ({key: before[key] for key in asked}, asked))
             changed = changes(then, now)
             if changed:
+                may_go = not why_kept(self.folder, self._inputs)
+                throw = ", or throw that one away, with all its runs, with --overwrite" if may_go else ""
                 raise RunError(
                     f"{self.folder} holds a comparison with other settings: {'; '.join([*changed.values()][:5])}.\n"
-                    "Choose another folder with --output, or throw that one away, with all its runs, with --overwrite."
+                    f"Choose another folder with --output{throw}."
                 )
             self.share = before["share"]
             others = {name: values for name, values in before["own"].items() if name not in self.plan.methods}
@@ -148,27 +154,22 @@ class _Runner:
         if budget is not None:
             self.share = self._share_within(60 * budget - (time.monotonic() - begun))
         if overwrite:
-            self._throw_away()
+            check_overwritable(self.folder, lambda: inputs_of(self.plan.values, self.config, first.splits))
+            if left := throw_away(self.folder):
+                self.console.print(left, style="yellow", markup=False)
             self._anew = False
         runtime = first.config.runtime
         machine = {"device": runtime.device, "precision": runtime.precision}
         own = json.loads(json.dumps(self.own, default=str))
-        write_json(self.folder / PLAN, {**asked, "own": own, "machine": machine, "share": self.share})
+        write_plan(self.folder, {**asked, "own": own, "machine": machine, "share": self.share})
+
+    def _inputs(self) -> Iterable[Input]:
+        return inputs_of(self.plan.values, self.config)
 
     def _take(self, machine: Mapping[str, str]) -> None:
         """Go on with the device and precision that the comparison was begun with."""
         runtime = {**machine, **self.plan.values.get("runtime", {})}
         self.plan = replace(self.plan, values=merge(self.plan.values, {"runtime": runtime}))
-
-    def _throw_away(self) -> None:
-        """Remove the runs of the comparison that is in the folder."""
-        stored_plan(self.folder)  # nothing but a comparison is removed
-        for run in self.folder.glob("runs/*/seed*"):
-            if RunFolder(run).config.is_file():
-                shutil.rmtree(run)
-        shutil.rmtree(self.folder / "errors", ignore_errors=True)
-        for name in ("inference.json", *WRITTEN):  # what is there is of those runs
-            (self.folder / name).unlink(missing_ok=True)
 
     def _check_cells(self) -> None:
         """Stop at a fault in any method's settings, and at a trained cell whose settings are not those of now.
@@ -210,7 +211,7 @@ class _Runner:
         """Cells that are in the folder, finished or not; none where all of them are to be thrown away."""
         if self._anew:
             return []
-        runs = [run for run in self.folder.glob("runs/*/seed*") if RunFolder(run).config.is_file()]
+        runs = [run for run in self.folder.glob("runs/*/seed*") if RunFolder(run).begun]
         keys = [(run.parent.name, int(run.name[4:])) for run in runs if re.fullmatch(r"seed\d+", run.name)]
         return sorted((method, seed) for method, seed in keys if method in METHODS)
 
@@ -267,7 +268,7 @@ class _Runner:
         base, run = self.prepared(seed), self.run_folder(method, seed)
         values = merge(self._values(method), {"runtime": {"seed": seed}})
         values = merge(values, {"train": {"epoch_steps": self._epoch_steps(base.config)}})
-        if run.config.is_file() and not run.finished and not self._anew:
+        if run.begun and not run.finished and not self._anew:
             values = merge(read_yaml(run.config), of_the_machine(self.plan.values))
         return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
 
@@ -314,12 +315,12 @@ class _Runner:
 
     def _train_cell(self, method: str, seed: int, run: RunFolder) -> None:
         prepared = self.cell(method, seed)
-        if run.config.is_file():
+        if run.begun:
             now = to_yaml(with_absolute_paths(prepared.config, prepared.splits))
             write_text(run.config, now)  # perhaps of another device or precision than then
             result = resume_prepared(prepared, run, self.console)
         else:
-            result = fit_prepared(prepared, run.path, overwrite=True, console=self.console)
+            result = fit_prepared(prepared, run.path, overwrite=True, console=self.console, config=self.config)
         self._error_file(method, seed).unlink(missing_ok=True)
         one = result.metrics["test"]
         few = "–" if one.few is None else f"{100 * one.few:.1f}"
@@ -343,7 +344,7 @@ class _Runner:
                     trained[seed] = facts["train_images"]
                     told.append(facts)
                 elif (method, seed) not in failed:
-                    missing[method, seed] = "begun before" if run.config.is_file() else "not asked for"
+                    missing[method, seed] = "begun before" if run.begun else "not asked for"
         base = self.prepared(self.plan.seeds[0])
         return Comparison(
             cells=cells,

@@ -75,8 +75,6 @@ def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) ->
     Raises:
         RunError: training or test images were added, removed or renamed.
     """
-    if not run.facts.is_file():  # killed right after its start
-        return
     changed = []
     if json.loads(run.facts.read_text(encoding="utf-8"))["data_sha256"] != fingerprint:
         changed.append("training images")
@@ -89,7 +87,7 @@ def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) ->
     if changed:
         raise RunError(
             f"{run.path} is of other {' and '.join(changed)} than there are now: some were added, removed or renamed. "
-            "Restore them, choose another folder with --output, or begin anew with --overwrite."
+            "Restore them, or choose another folder with --output."
         )
 
 
@@ -101,10 +99,8 @@ def check_same_weights(run: RunFolder, weights: BackboneRecord) -> None:
     """
     if run.finished:
         before = read_info(run.pack).backbone.weight_hash
-    elif run.facts.is_file():
+    else:
         before = json.loads(run.facts.read_text(encoding="utf-8"))["backbone_sha256"]
-    else:  # killed right after its start
-        return
     if before != weights.weight_hash:
         raise RunError(
             f"{run.path} was trained on other weights (sha256 {before[:12]}) than those of {weights.name} now "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +12,11 @@ from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
 from lpt.data.wording import counted
 from lpt.doubtful import unused_fields
-from lpt.errors import ConfigError, DataError, RunError
-from lpt.files import remove_leftovers
+from lpt.errors import ConfigError, DataError
 from lpt.methods.recipes import METHODS, method_named
 from lpt.randomness import seed_of
 from lpt.run.prepare import gather_values
 
-PLAN = "plan.json"
 REFERENCE = "lpt"
 DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt-phase1", "lpt")
 HOLDOUT = 0.2
@@ -156,28 +153,6 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     note += f"; {len(small):,} classes are too small and are not tested." if len(small) else "."
     train = splits.train
     return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
-
-
-def stored_plan(folder: Path) -> dict[str, Any] | None:
-    """What an earlier command wrote down in a folder; None where nothing is there.
-
-    Raises:
-        RunError: what is there is no comparison, or a damaged one.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"--output: {folder} is a file; give a folder")
-    file = folder / PLAN
-    if not file.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise RunError(f"{folder} holds files and is no comparison of lpt; choose another with --output")
-        return None
-    remove_leftovers(folder)
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-        assert {"values", "holdout", "budget_minutes", "own", "machine", "share"} <= set(before)
-    except (ValueError, AssertionError, TypeError):
-        raise RunError(f"{file} is damaged or of another version of lpt; choose another folder with --output") from None
-    return dict(before)
 
 
 def stored_settings(path: Path) -> RunConfig:

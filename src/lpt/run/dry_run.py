@@ -26,8 +26,8 @@ from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import trained_phases
 from lpt.run.fit import console_of, default_output
+from lpt.run.inputs import check_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
-from lpt.training.folder import RunFolder
 from lpt.training.initial import TOKEN_IMAGES
 from lpt.training.linear_probe import evaluation_seconds, most_evaluations
 from lpt.training.loop import StepRecord, train_steps
@@ -110,7 +110,7 @@ def dry_run(
     """
     console = console or Console(quiet=True)
     if output is not None:
-        RunFolder.check_free(Path(output), overwrite=overwrite)
+        check_output(data, Path(output), overwrite, config, settings)
     prepared = prepare(data, preset=preset, method=method, config=config, settings=settings, console=console)
     console = console_of(console, prepared.processes)
     describe(prepared, console)

@@ -16,8 +16,8 @@ from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
-from lpt.errors import RunError
 from lpt.hardware import cores_here
+from lpt.owned import marker
 from lpt.pack import Pack, PackInfo, Versions, load_pack
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
@@ -31,6 +31,7 @@ from lpt.report.result import (
 )
 from lpt.report.tables import metrics_table
 from lpt.run.launched import launched
+from lpt.run.results_folder import EVALUATION, check_evaluation, clear
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class EvaluationRequest:
         split: which split to take if the source has several.
         data_settings: fields of the `data` section, such as the image root.
         output: folder for the files; None: the screen alone.
-        overwrite: replace an evaluation that is in `output`.
+        overwrite: replace the files of an evaluation that is in `output`.
         backbone, checkpoint, device: as for `Predictor`.
         batch_size: images in a forward pass.
     """
@@ -58,6 +59,14 @@ class EvaluationRequest:
     checkpoint: Path | None = None
     device: str = "auto"
     batch_size: int = 64
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The configuration of what is read from files beside the pack."""
+        return {
+            "data": {**self.data_settings, "source": self.data},
+            "backbone": {"name": self.backbone, "checkpoint": self.checkpoint},
+        }
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
 
     def opened() -> Opened:
         if output is not None:
-            _check_output(output, overwrite=request.overwrite)
+            check_evaluation(output, request.inputs, overwrite=request.overwrite)
         return open_pack_and_images(request)
 
     one = processes.agreed(opened)
@@ -142,23 +151,14 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
     print_notes(one.notes, one.skipped, console)
     _print(measured, split, console)
     if output is not None and processes.writes:
+        clear(output, EVALUATION)
+        facts = {**marker(EVALUATION.kind), **_facts(one.pack.path, info, request.data, len(one.skipped))}
+        write_metrics(output / EVALUATION.names[0], {split: measured}, facts)  # first: it says whose the others are
         write_measured(output, measured, tuple(info.class_names), info.method.pool_size)
         write_predictions(output / "predictions.csv", measured.predictions, one.images, scale, temperature)
-        write_metrics(
-            output / "metrics.json", {split: measured}, _facts(one.pack.path, info, request.data, len(one.skipped))
-        )
         write_skipped(output / "skipped_images.csv", one.skipped)
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
-
-
-def _check_output(output: Path, *, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise RunError(f"--output: {output} is a file; give a folder")
-    if (output / "config.yaml").exists():
-        raise RunError(f"--output: {output} is a run folder, whose own metrics.json stays; give another folder")
-    if (output / "metrics.json").exists() and not overwrite:
-        raise RunError(f"--output: {output} holds an evaluation already; add --overwrite, or give another folder")
 
 
 def _print(measured: Measured, split: str, console: Console) -> None:

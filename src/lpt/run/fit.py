@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.remembered import origin
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
-from lpt.files import remove_leftovers, write_json, write_text
+from lpt.files import remove_leftovers, write_text
 from lpt.hardware import PeakMemory, reproducible
 from lpt.model import Classifier
+from lpt.owned import Input
 from lpt.pack import Pack, Versions, load_pack
 from lpt.processes import Processes
 from lpt.report.progress import ConsoleListener
@@ -30,6 +31,7 @@ from lpt.report.result import write_skipped
 from lpt.report.tables import percent
 from lpt.run.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
+from lpt.run.inputs import check_output, config_file, inputs_of
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
 from lpt.run.tracking import TrackerListener
 from lpt.training.folder import RunFolder
@@ -72,7 +74,7 @@ def fit(
         method: a name of `lpt.methods.recipes.METHODS`; None: the configuration's, else `lpt`.
         config: a YAML file, or nested values.
         settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
-        overwrite: replace a run that is in `output`.
+        overwrite: remove the run that is in `output`; what no run wrote stays.
         console: where to report; None: silent.
 
     Raises:
@@ -80,20 +82,25 @@ def fit(
     """
     console = console or Console(quiet=True)
     if output is not None:
-        RunFolder.check_free(Path(output), overwrite=overwrite)  # before anything that takes long
+        check_output(data, Path(output), overwrite, config, settings)  # before anything that takes long
     prepared = prepare(data, preset=preset, method=method, config=config, settings=settings, console=console)
     console = console_of(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
     check_prefix_cache(prepared, console)
-    result = fit_prepared(prepared, None if output is None else Path(output), overwrite=overwrite, console=console)
+    folder, file = None if output is None else Path(output), config_file(config)
+    result = fit_prepared(prepared, folder, overwrite=overwrite, console=console, config=file)
     print_result(RunFolder(result.folder), result.pack, result.metrics, console)
     return result
 
 
-def fit_prepared(prepared: Prepared, output: Path | None, *, overwrite: bool, console: Console) -> FitResult:
-    """`fit` from where everything is checked; arguments as there."""
-    folder = prepared.processes.once(lambda: _new_folder(prepared, output, overwrite=overwrite))
+def fit_prepared(
+    prepared: Prepared, output: Path | None, *, overwrite: bool, console: Console, config: Path | None = None
+) -> FitResult:
+    """`fit` from where everything is checked; arguments as there, `config` being the file."""
+    folder = prepared.processes.once(lambda: _new_folder(prepared, output, overwrite=overwrite, config=config))
+    if prepared.processes.writes and (others := folder.others):
+        console.print(others, style="yellow", markup=False)
     return _run(prepared, folder, console)
 
 
@@ -145,13 +152,17 @@ def console_of(console: Console, processes: Processes) -> Console:
     return console if processes.writes else Console(quiet=True)
 
 
-def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool) -> RunFolder:
+def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, config: Path | None) -> RunFolder:
     """The folder of a run that starts, with what it starts from."""
     path = path or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
-    folder = RunFolder.create(path, overwrite=overwrite)
+    values = prepared.config.model_dump(mode="json")
+
+    def inputs() -> Iterable[Input]:
+        return inputs_of(values, config, prepared.splits)
+
+    folder = RunFolder.create(path, _facts(prepared), overwrite=overwrite, inputs=inputs)
     write_text(folder.config, to_yaml(with_absolute_paths(prepared.config, prepared.splits)))
-    write_json(folder.facts, _facts(prepared))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
 
@@ -162,8 +173,6 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
         remove_leftovers(place)
     check_disk(run.path, disk_needed(prepared))
     now = _facts(prepared)
-    if not run.facts.is_file():  # killed right after its start
-        write_json(run.facts, now)
     before = json.loads(run.facts.read_text(encoding="utf-8"))
     if before["data_sha256"] != now["data_sha256"]:
         raise RunError(

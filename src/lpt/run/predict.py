@@ -23,7 +23,7 @@ from lpt.predictor import Predictor
 from lpt.processes import Processes, several_started
 from lpt.report.progress import counted
 from lpt.run.launched import launched
-from lpt.run.rows import Classifier, decoded
+from lpt.run.rows import Classifier, decoded, is_table
 from lpt.run.shards import (
     SHARD_SIZE,
     Job,
@@ -64,7 +64,8 @@ def predict_files(
     Args:
         pack: the pack folder.
         images: files and folders.
-        output: a .csv or .jsonl file, which appears when complete; None: CSV on standard output.
+        output: a .csv or .jsonl file, which appears when complete, in place of one that an earlier call wrote; None:
+            CSV on standard output.
         top_k: classes for an image.
         prior: CSV file of class and share.
         skip_bad: leave out images that cannot be read, instead of stopping.
@@ -288,3 +289,8 @@ def _check_output(output: Path | None) -> None:
         raise ConfigError(f"--output {output}: the ending must be .csv or .jsonl")
     if output.is_dir():
         raise RunError(f"--output: {output} is a folder; give a file")
+    if output.is_file() and not is_table(output):
+        raise RunError(
+            f"--output: {output} is there, and is not a table that lpt predict wrote; give another file, or remove it "
+            "yourself"
+        )

@@ -86,7 +86,7 @@ def prepare(
     origin = "the settings" if config is None else "the configuration" if isinstance(config, Mapping) else str(config)
     named = {"preset": preset, "method": method}
     values = gather_values(data, named, config, settings, needs_source=not isinstance(data, Splits))
-    device = str(_section(values, "runtime").get("device", "auto"))
+    device = str(section(values, "runtime").get("device", "auto"))
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
     prepared = processes.agreed(lambda: _put_together(data, values, origin, device, processes, console))
     if read_images and prepared.config.data.bad_images == "stop":
@@ -222,7 +222,7 @@ def open_data(values: Mapping[str, Any]) -> Splits:
     Raises:
         ConfigError, DataError: as `prepare`.
     """
-    device = str(_section(dict(values), "runtime").get("device", "auto"))
+    device = str(section(values, "runtime").get("device", "auto"))
     config = with_preset(dict(values), inspect_machine(device), origin="the settings").config
     return open_splits(config.data, seed=config.runtime.seed)
 
@@ -258,7 +258,7 @@ def gather_values(
                 f"Take one of the two, or leave {_SETTINGS_OF[field]} out of the configuration."
             )
     values = merge(values, {field: value for field, value in named.items() if value is not None})
-    if needs_source and not _section(values, "data").get("source"):
+    if needs_source and not section(values, "data").get("source"):
         raise ConfigError(
             "no data was given. Accepted: a folder of class folders, a CSV or JSONL table, a `path label` list or "
             "hf:NAME. Example: lpt fit photos/"
@@ -266,7 +266,7 @@ def gather_values(
     return values
 
 
-def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A section of values that are not checked yet; empty when it is missing or no mapping."""
     section = values.get(name)
     return section if isinstance(section, dict) else {}

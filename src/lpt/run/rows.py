@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,15 @@ from PIL import Image
 
 from lpt.data.images import read_image
 from lpt.data.sources.readable import failure_reason
-from lpt.errors import DataError
+from lpt.errors import DataError, RunError
 from lpt.hardware import cores_here
 from lpt.predictor import Prediction, Predictor
 
 Picture = tuple[Path, Image.Image | DataError]
 """A file and what was read from it, or why it cannot be read."""
+
+_HEADER = re.compile(rb"image(,class_\d+,probability_\d+)+\r?\n")
+_LONGEST_LINE = 2**24
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,26 @@ def _readable(pictures: Iterable[Picture], names: deque[str], bad: list[str] | N
             raise image
         else:
             bad.append(f"{path}: {failure_reason(image)}")
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file starts as those do that `Classifier` writes, CSV or JSON lines, or is empty.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.readline(_LONGEST_LINE)
+    except OSError as error:
+        raise RunError(f"cannot read {file}: {error.strerror}; give another file with --output") from None
+    if not start or _HEADER.fullmatch(start):
+        return True
+    try:
+        fields = json.loads(start)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and list(fields) == ["image", "classes", "groups"]
 
 
 def _write_line(file: TextIO, found: Prediction) -> None:

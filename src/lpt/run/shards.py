@@ -126,6 +126,7 @@ class Parts:
 
         With `accept_bad` off, shards with images that cannot be read go too: predicting them names the image.
         """
+        self._check_own()
         by_path = {self.path(shard): shard for shard in shards}
         differing: set[str] = set()
         for path in self._files():
@@ -146,6 +147,15 @@ class Parts:
             again = "; parts whose images were changed or damaged are done again" if differing else ""
             return f"Going on: {done:,} of {total:,} images are done, in {self.folder}{again}"
         return f"Starting over: {why}" if differing else ""
+
+    def _check_own(self) -> None:
+        """Raise `RunError` if the folder holds files under the names of parts, and not one that is a part."""
+        files = self._files()
+        if files and not any(map(_read_head, files)):
+            raise RunError(
+                f"{files[0]} is not a part that lpt predict wrote; move it away, or give another --output: "
+                f"parts of {self.output.name} are kept in {self.folder}"
+            )
 
     def missing(self, shards: Iterable[Shard]) -> list[Shard]:
         """Shards that have no file."""

@@ -41,6 +41,7 @@ from lpt.report.shift import corruption_tables, data_shift_table, write_shift_cs
 from lpt.report.shift_plot import plot_shift
 from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
 from lpt.run.launched import launched
+from lpt.run.results_folder import SHIFT, drop_links
 from lpt.run.shift_cells import cell_settings, digest, kept_cells, write_cells
 
 DEFAULT_IMAGES = 1000
@@ -126,7 +127,8 @@ def evaluate_pack_shift(
     opened = processes.agreed(lambda: open_pack_and_images(asked))
     others = processes.agreed(lambda: _open_others(request, opened, asked.split))
     settings = cell_settings(opened)
-    cells = processes.once(lambda: kept_cells(output, settings, overwrite=asked.overwrite))
+    inputs = [replace(asked, data=data).inputs for data in (asked.data, *request.sources)]
+    cells = processes.once(lambda: kept_cells(output, settings, inputs, overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
     for other in others:
         print_notes([f"{other.pair.source}: {note}" for note in other.opened.notes], other.opened.skipped, console)
@@ -341,6 +343,7 @@ def _write(
     measured = {} if corruptions is None else {"corruptions": corruptions.to_dict()}
     skipped = [other.opened.skipped for other in others]
     sets = [{**one.to_dict(), "skipped_images": len(of)} for one, of in zip(result.data, skipped, strict=True)]
+    drop_links(output, SHIFT)
     write_json(output / "shift.json", {**facts, **measured, "data_sets": sets})
     write_skipped(output / "shift_skipped_images.csv", [line for of in (opened.skipped, *skipped) for line in of])
     write_shift_csv(output / "shift.csv", corruptions, result.data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from lpt.errors import RunError
 from lpt.evaluation.corruptions import VERSION
 from lpt.evaluation.metrics import Metrics
 from lpt.files import write_json
+from lpt.owned import marker
 from lpt.pack import sha256
 from lpt.run.evaluate import Opened
+from lpt.run.results_folder import SHIFT, check_inputs, check_owned, drop_links, first_precious
+from lpt.training.folder import SHIFT_NAMES
 
-CELLS_NAME = "shift_cells.json"
+CELLS_NAME = SHIFT_NAMES[0]
 _PACK_FIELDS = ("method", "preprocessing", "class_counts", "shots", "probabilities")
 """What measurements rest on beside a pack's tensors, which may be the same in packs that differ in these."""
 
@@ -39,35 +43,50 @@ def write_cells(output: Path, settings: dict[str, Any], cells: dict[str, Any]) -
     Raises:
         RunError: the file cannot be written.
     """
-    write_json(output / CELLS_NAME, {"settings": settings, "cells": cells})
+    drop_links(output, SHIFT)
+    write_json(output / CELLS_NAME, {**marker(SHIFT.kind), "settings": settings, "cells": cells})
 
 
-def kept_cells(output: Path | None, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+def kept_cells(
+    output: Path | None, settings: dict[str, Any], inputs: Sequence[Mapping[str, Any]], *, overwrite: bool
+) -> dict[str, Any]:
     """Measurements kept in a folder.
 
+    Args:
+        output: the folder.
+        settings: what they must agree in.
+        inputs: the configurations of what is read, as for `inputs_of`.
+        overwrite: measure all again, and replace what is there.
+
     Raises:
-        RunError: they are of another pack or made with other settings.
+        RunError: they are of another pack or made with other settings, or there are files that LPT did not write.
     """
-    if output is None:
+    if output is None or not check_owned(output, SHIFT):
         return {}
-    if output.exists() and not output.is_dir():
-        raise RunError(f"--output: {output} is a file; give a folder")
     path = output / CELLS_NAME
-    if overwrite or not path.exists():
+    if overwrite:
+        for each in inputs:
+            check_inputs(output, each)
         return {}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         cells = {str(key): Metrics.from_dict(value).to_dict() for key, value in kept["cells"].items()}
         before = dict(kept["settings"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be read ({error}): remove it, or add --overwrite to measure again") from None
+        again = _again(output, inputs)
+        raise RunError(f"{path} cannot be read ({error}): remove it, or give another folder{again}") from None
     other = [f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value]
     if other:
         raise RunError(
             f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(other)}. "
-            "Give another folder, or add --overwrite to measure again."
+            f"Give another folder{_again(output, inputs)}."
         )
     return cells
+
+
+def _again(output: Path, inputs: Sequence[Mapping[str, Any]]) -> str:
+    """What advises to overwrite, where that would not be refused."""
+    return "" if any(first_precious(output, each) for each in inputs) else ", or add --overwrite to measure again"
 
 
 def digest(images: LabelledImages) -> str:
