@@ -12,7 +12,7 @@ from lpt.errors import RunError
 from lpt.evaluation.corruptions import VERSION
 from lpt.evaluation.metrics import Metrics
 from lpt.files import write_json
-from lpt.pack import sha256
+from lpt.pack_files import sha256
 from lpt.run.evaluate import Opened
 
 CELLS_NAME = "shift_cells.json"
