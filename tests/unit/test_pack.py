@@ -548,3 +548,20 @@ def test_numbers_that_are_none_are_not_packed(model: LPT) -> None:
     state["head.weight"][0, 0] = float("nan")
     with pytest.raises(RunError, match=r"head\.weight holds 1 numbers that are not finite.*lower rate"):
         encode_tensors(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["method"].update(prompt_length=3),
+        lambda v: v["method"].update(adapter_size=10**6),
+        lambda v: (
+            v["method"].update(trainable_parameters=5, share_of_backbone=5 / v["backbone"]["parameters"]),
+        ),
+    ],
+)  # fmt: skip
+def test_sizes_are_compared_without_a_backbone(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """What `lpt inspect` prints of a pack is what its tensors are."""
+    edit(folder, change)
+    with pytest.raises(PackError, match=rf"{TENSORS_NAME} does not fit {JSON_NAME}"):
+        load_pack(folder)
