@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed_cases import RATIOS, Contest, Key, Sizes, build_vit
 from lpt.files import write_json
-from lpt.pack import Versions
+from lpt.pack_info import Versions
 
 ATEN = torch.ops.aten
 

@@ -42,7 +42,7 @@ from lpt.evaluation.metrics import measure
 from lpt.files import write_json
 from lpt.hardware import inspect_machine, reproducible
 from lpt.model import LPT, Encoded
-from lpt.pack import Versions
+from lpt.pack_info import Versions
 from lpt.run.prepare import Prepared, prepare
 from lpt.training.batches import Batch, Batches
 from lpt.training.initial import groups_from_shared

@@ -40,7 +40,7 @@ from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
 from lpt.files import write_json
 from lpt.hardware import inspect_machine, reproducible
-from lpt.pack import Versions
+from lpt.pack_info import Versions
 from lpt.randomness import global_generator_restored
 from lpt.run.prepare import Prepared, prepare
 from lpt.training.batches import Batch, Batches

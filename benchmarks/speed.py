@@ -41,7 +41,7 @@ from benchmarks.speed_cases import (
 from benchmarks.speed_profile import shares
 from lpt.files import write_json
 from lpt.hardware import inspect_machine
-from lpt.pack import Versions
+from lpt.pack_info import Versions
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MATRIX = Key("machine", "matrix products")

@@ -180,7 +180,7 @@ def write(folder: str, images: int, classes: int, files: int) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Hardware and versions."""
     from lpt.hardware import inspect_machine
-    from lpt.pack import Versions
+    from lpt.pack_info import Versions
 
     versions = Versions.here().model_dump() | {"python": platform.python_version()}
     return {"hardware": inspect_machine("cpu").describe(), "versions": versions}

@@ -17,19 +17,10 @@ from lpt.evaluation.calibration import fit_temperature
 from lpt.evaluation.evaluate import Predictions
 from lpt.model import LPT
 from lpt.model.pretrained import load_backbone
-from lpt.pack import (
-    FORMAT_VERSION,
-    Method,
-    PackInfo,
-    Probabilities,
-    Shots,
-    Versions,
-    encode_tensors,
-    load_pack,
-    make_reference,
-    sha256,
-    write_pack,
-)
+from lpt.pack import encode_tensors, load_pack, write_pack
+from lpt.pack_files import sha256
+from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
+from lpt.pack_reference import make_reference
 from lpt.report.card import model_card
 from lpt.report.result import measure_predictions, write_measured
 

@@ -16,18 +16,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lpt.architecture import Architecture
+from lpt.bounds import MOST_PIXELS, Areas, Aspects, CentralCrop, Interpolation, Scale
 from lpt.errors import ConfigError
 
 Auto = Literal["auto"]
-Size = Annotated[int, Field(ge=8)]
+Size = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 Positive = Annotated[int, Field(ge=1)]
 Sampling = Literal["instance", "balanced", "square_root", "effective_number"]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are checked also when assigned."""
+    """Base of all sections: unknown keys are refused, numbers are finite, values are checked also when assigned."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -70,26 +71,20 @@ class ImageConfig(Section):
     """From a picture to the network's input."""
 
     size: Auto | Size | tuple[Size, Size] = Field("auto", description="Input height and width, pixels.")
-    crop_area: tuple[float, float] = Field((0.08, 1.0), description="Area of the random training crop, share of image.")
-    crop_aspect: tuple[float, float] = Field((3 / 4, 4 / 3), description="Width/height of the random training crop.")
+    crop_area: Areas = Field((0.08, 1.0), description="Area of the random training crop, share of image.")
+    crop_aspect: Aspects = Field((3 / 4, 4 / 3), description="Width/height of the random training crop.")
     flip: bool = Field(True, description="Mirror training images at random. Off where left and right mean something.")
-    test_crop: float = Field(
-        0.875, gt=0, le=1, description="Side of the central test crop, share of the resized image."
-    )
+    test_crop: CentralCrop = Field(0.875, description="Side of the central test crop, share of the resized image.")
     test_views: Literal[1, 5] = Field(
         1,
         description="1: the centre; 5: the corners of the resized image too, scores averaged (5 times the cost).",
     )
-    interpolation: Literal["bilinear", "bicubic"] = Field("bicubic", description="How images are resized.")
+    interpolation: Interpolation = Field("bicubic", description="How images are resized.")
 
     @model_validator(mode="after")
     def _check(self) -> ImageConfig:
-        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError(f"crop_area must be (low, high) with 0 < low <= high <= 1; got {self.crop_area}")
         if self.test_views == 5 and self.test_crop == 1:
             raise ValueError("test_views 5 needs test_crop below 1: the five crops of the whole image are the same")
-        if not 0 < self.crop_aspect[0] <= self.crop_aspect[1]:
-            raise ValueError(f"crop_aspect must be (low, high) with 0 < low <= high; got {self.crop_aspect}")
         return self
 
 
@@ -120,19 +115,8 @@ class ModelConfig(Architecture, Section):
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
-        if self.top_k > self.pool_size:
-            raise ValueError(f"top_k ({self.top_k}) must not exceed pool_size ({self.pool_size})")
-        if self.query == "prefix" and self.shared_blocks == 0:
-            raise ValueError("query prefix needs shared_blocks of at least 1 (before block 1 all images look the same)")
         if self.head_init == "linear_probe" and self.head != "linear":
             raise ValueError("head_init linear_probe needs head: linear")
-        refused = {"lora_rank": self.lora_rank, "weights": self.weights != "none", "head": self.head != "cosine"}
-        asked = [f"{name} {getattr(self, name)}" for name, differs in refused.items() if differs]
-        if self.grouped and asked:
-            raise ValueError(
-                "prompts: grouped (LPT) has a cosine head, and no LoRA or weights of the backbone that train; got "
-                + ", ".join(asked)
-            )
         return self
 
 
@@ -142,7 +126,7 @@ class LossConfig(Section):
     name: Literal["a_gcl", "gcl", "cross_entropy", "focal", "logit_adjusted", "balanced_softmax", "ldam"] = Field(
         "a_gcl", description="a_gcl: LPT's asymmetric Gaussian clouded logit loss; the others as in their papers."
     )
-    scale: float = Field(20.0, gt=0, description="Factor s on the cosines; 1 for the logits of a linear head.")
+    scale: Scale = Field(20.0, description="Factor s on the cosines; 1 for the logits of a linear head.")
     margin: float = Field(0.1, ge=0, description="a_gcl: taken from the true class's cosine.")
     ldam_margin: float = Field(0.5, ge=0, description="ldam: the largest margin, of the rarest class.")
     noise: Auto | Annotated[float, Field(ge=0)] = Field(

@@ -7,115 +7,30 @@ There is no pickle anywhere. The folder appears under its name only when it is c
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import math
 import os
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
-import timm
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from pydantic import ValidationError
+from safetensors.torch import save
 from torch import Tensor
 
-from lpt.architecture import Architecture
-from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, PackError, RunError
 from lpt.files import write_bytes, write_text
-from lpt.model import LPT, Classifier, FrozenViT, build_model
-from lpt.model.pretrained import BackboneRecord, weight_hash
+from lpt.model import Classifier, FrozenViT, build_model
+from lpt.model.pretrained import weight_hash
+from lpt.model.shapes import Shape, backbone_shapes, shape_faults, trained_shapes
 from lpt.owned import PACK_FILES, PACK_NAMES, contents, remove_names
+from lpt.pack_files import number_fault, read_json, read_tensors
+from lpt.pack_info import FORMAT_VERSION, PackInfo, Versions, faults, uses_group_prompts
+from lpt.pack_reference import REFERENCE_TOLERANCE, largest_difference, reference_output
 
-FORMAT_VERSION = 1
 JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
 PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
-REFERENCE_CLASSES = 16
-REFERENCE_VARIANTS = 8
-REFERENCE_TOLERANCE = 2e-3
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Versions(_Section):
-    """Software that wrote the pack."""
-
-    lpt: str
-    timm: str
-    torch: str
-
-    @classmethod
-    def here(cls) -> Versions:
-        """The versions installed."""
-        return cls(lpt=version("lpt"), timm=timm.__version__, torch=torch.__version__)
-
-
-class Shots(_Section):
-    """Boundaries of the shot groups, in training images of a class."""
-
-    few_below: int
-    many_above: int
-
-
-class Method(Architecture):
-    """The method, what of it is trained, and the sizes of that."""
-
-    name: str
-    phases: list[int]
-    trainable_parameters: int
-    share_of_backbone: float
-
-
-class Probabilities(_Section):
-    """softmax(scale * score / temperature); `fitted_on` says what the temperature rests on.
-
-    `classes` says which class frequencies they are for: even ones, or those of the training images.
-    """
-
-    scale: float
-    temperature: float
-    fitted_on: str
-    classes: Literal["even", "training"] = "even"
-
-
-class Reference(_Section):
-    """Cosines (or logits) of a `reference_image` with some classes, in float32; loading recomputes them."""
-
-    variant: int
-    classes: list[int]
-    cosines: list[float]
-
-
-class PackInfo(_Section):
-    """What `pack.json` says."""
-
-    format_version: int
-    versions: Versions
-    backbone: BackboneRecord
-    preprocessing: Preprocessing
-    class_names: list[str]
-    class_counts: list[int]
-    shots: Shots
-    method: Method
-    probabilities: Probabilities
-    metrics: dict[str, Any]
-    training: dict[str, Any]
-    reference: Reference
-    tensors_sha256: str
-
-    @model_validator(mode="after")
-    def _check(self) -> PackInfo:
-        classes, reference = len(self.class_names), self.reference
-        if len(self.class_counts) != classes:
-            raise ValueError(f"there are {classes} class_names, but {len(self.class_counts)} class_counts")
-        if len(reference.classes) != len(reference.cosines) or not all(0 <= c < classes for c in reference.classes):
-            raise ValueError("reference.classes and reference.cosines do not belong together")
-        return self
 
 
 @dataclass(frozen=True)
@@ -139,8 +54,9 @@ class Pack:
         """
         self._check_backbone(backbone)
         try:
-            own = backbone.at_size(self.info.preprocessing.size)
-            model = build_model(self.info.method, own, len(self.info.class_names))
+            self._check_shapes(backbone)
+            sized = backbone.at_size(self.info.preprocessing.size)
+            model = build_model(self.info.method, sized, len(self.info.class_names))
             model.load_state_dict(self.tensors)
         except (ConfigError, RuntimeError) as error:
             raise PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {error}") from None
@@ -149,6 +65,14 @@ class Pack:
         if backbone.dtype == torch.float32:
             self._check_reference(model)
         return model
+
+    def _check_shapes(self, backbone: FrozenViT) -> None:
+        """Compare the tensors with those of the method on this backbone, before any of them is made again."""
+        method, classes = self.info.method, len(self.info.class_names)
+        of_backbone = backbone_shapes(method, backbone)
+        expected = trained_shapes(method, backbone.depth, backbone.width, classes, of_backbone)
+        if wrong := shape_faults({name: tuple(t.shape) for name, t in self.tensors.items()}, expected):
+            raise ConfigError(wrong)
 
     def _check_backbone(self, backbone: FrozenViT) -> None:
         wanted = self.info.backbone
@@ -164,19 +88,15 @@ class Pack:
                 "this one with lpt fit."
             )
 
-    def _reference_now(self, model: Classifier) -> Tensor:
-        stored = self.info.reference
-        return reference_cosines(model, stored.variant, stored.classes, group_prompts=uses_group_prompts(self.info))
-
     def _check_reference(self, model: Classifier) -> None:
-        now = self._reference_now(model)
-        stored = torch.tensor(self.info.reference.cosines)
-        worst = float((now - stored).abs().max())
+        stored = self.info.reference
+        now = reference_output(model, stored.variant, stored.classes, group_prompts=uses_group_prompts(self.info))
+        worst = largest_difference(stored, now)
         if worst <= REFERENCE_TOLERANCE:
             return
         here, there = Versions.here(), self.info.versions
         raise PackError(
-            f"the pack {self.path} gives other outputs here than where it was written: cosines of the reference image "
+            f"the pack {self.path} gives other outputs here than where it was written: scores of the reference image "
             f"differ by up to {worst:.4f} (accepted {REFERENCE_TOLERANCE}).\n"
             f"  written with: lpt {there.lpt}, timm {there.timm}, torch {there.torch}\n"
             f"  here:         lpt {here.lpt}, timm {here.timm}, torch {here.torch}\n"
@@ -184,56 +104,18 @@ class Pack:
         )
 
 
-def uses_group_prompts(info: PackInfo) -> bool:
-    """Whether the pack went through phase 2; without it, it classifies under the shared prompt alone."""
-    return 2 in info.method.phases
-
-
-def reference_image(size: tuple[int, int], variant: int) -> Tensor:
-    """One of several images made by a formula, the same everywhere, [1, 3, height, width], roughly normalised."""
-    height, width = size
-    rows = torch.linspace(0, 6.283185, height, dtype=torch.float64)[:, None]
-    columns = torch.linspace(0, 6.283185, width, dtype=torch.float64)[None]
-    waves = [torch.sin((1 + band) * rows + band + variant) * torch.cos((2 + band) * columns) for band in range(3)]
-    return torch.stack(waves)[None].float()
-
-
-@torch.no_grad()
-def reference_cosines(model: Classifier, variant: int, classes: list[int], *, group_prompts: bool) -> Tensor:
-    """Cosines of a reference image with these classes, float32 on the CPU, [len(classes)]."""
-    image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
-    cosines = model(image).cosines if group_prompts and isinstance(model, LPT) else model.forward_shared(image)
-    return cosines[0, classes].float().cpu()
-
-
-def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
-    """The stored output of a float32 model.
-
-    Of several images the one is taken whose picks are clearest: a near tie between the last group prompt picked and the
-    next could fall the other way on another machine.
-    """
-    count = model.head.weight.shape[0]
-    classes = torch.linspace(0, count - 1, min(REFERENCE_CLASSES, count)).long().tolist()
-    variant = 0
-    if group_prompts and isinstance(model, LPT):
-        lpt = model
-        variant = max(range(REFERENCE_VARIANTS), key=lambda one: _pick_gap(lpt, one))
-    values = reference_cosines(model, variant, classes, group_prompts=group_prompts)
-    return Reference(variant=variant, classes=classes, cosines=[round(value, 7) for value in values.tolist()])
-
-
-@torch.no_grad()
-def _pick_gap(model: LPT, variant: int) -> float:
-    """Difference between the cosines of the last picked key and of the next, for a reference image."""
-    if len(model.groups.keys) == model.top_k:
-        return 0.0
-    image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
-    cosines = model.groups.match(model.query(image), model.top_k + 1).cosines[0]
-    return float(cosines[-2] - cosines[-1])
-
-
 def encode_tensors(state: dict[str, Tensor]) -> bytes:
-    """The trained tensors as the bytes of a safetensors file: the same tensors give the same bytes."""
+    """The trained tensors as the bytes of a safetensors file: the same tensors give the same bytes.
+
+    Raises:
+        RunError: a number in them is not finite.
+    """
+    for name, tensor in state.items():
+        if fault := number_fault(tensor.detach()):
+            raise RunError(
+                f"the trained tensor {name} {fault}: it cannot be packed. Train again at a lower rate, or in full "
+                "precision (--set runtime.precision=fp32)."
+            )
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in sorted(state.items())}
     return save(tensors, metadata={"format": "lpt-prompt-pack"})
 
@@ -282,7 +164,8 @@ def load_pack(path: str | Path) -> Pack:
         PackError: it is not there, damaged, or of a format this version cannot read.
     """
     path, info = Path(path), read_info(path)
-    return Pack(info, _read_tensors(path / TENSORS_NAME, info.tensors_sha256), path)
+    tensors = read_tensors(path / TENSORS_NAME, info.tensors_sha256, lambda shapes: _shape_fault(info, shapes))
+    return Pack(info, tensors, path)
 
 
 def read_info(path: str | Path) -> PackInfo:
@@ -292,42 +175,38 @@ def read_info(path: str | Path) -> PackInfo:
         PackError: it is not there, damaged, or of a format this version cannot read.
     """
     path = Path(path)
-    if not (path / JSON_NAME).is_file():
+    file = path / JSON_NAME
+    if not os.path.lexists(file):
         raise PackError(f"{path} is not a prompt pack: it has no {JSON_NAME}. A run folder's pack is its folder pack/")
-    try:
-        values = json.loads((path / JSON_NAME).read_text(encoding="utf-8"))
-        format_version = values.get("format_version") if isinstance(values, dict) else None
-    except (OSError, ValueError) as error:
-        raise PackError(f"{path / JSON_NAME} is damaged: {error}. Copy the pack again.") from None
-    if format_version != FORMAT_VERSION:
+    content, values = read_json(file)
+    format_version = values.get("format_version") if isinstance(values, dict) else None
+    if type(format_version) is not int or format_version != FORMAT_VERSION:
         raise PackError(
-            f"{path}: pack format {format_version!r}; this lpt reads format {FORMAT_VERSION}. Install a newer lpt."
+            f"{path}: pack format {reprlib.repr(format_version)}; this lpt reads format {FORMAT_VERSION}. "
+            "Install a newer lpt."
         )
     try:
-        return PackInfo.model_validate(values)
+        return PackInfo.model_validate_json(content, strict=True)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, f['loc'])) or 'its fields'}: {f['msg']}" for f in error.errors(include_url=False)[:5]
+        raise PackError(f"{file} is damaged: {faults(error)}") from None
+
+
+def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:
+    """How tensors differ from the sizes in a description, as far as it can be told without the backbone."""
+    head, method = shapes.get("head.weight", ()), info.method
+    if len(head) != 2:
+        return f"does not fit {JSON_NAME}: it has no table head.weight of classes and numbers"
+    by_block = "shared.tokens" if method.prompts in ("grouped", "deep") else "adapters.down"
+    depth = (*shapes.get(by_block, ()), 0)[0]
+    prefixes = (*(("weights.",) if method.weights != "none" else ()), *(("lora.",) if method.lora_rank else ()))
+    of_backbone = {name: shape for name, shape in shapes.items() if name.startswith(prefixes)}
+    expected = trained_shapes(method, depth, head[1], len(info.class_names), of_backbone)
+    if wrong := shape_faults(shapes, expected):
+        return f"does not fit {JSON_NAME}: {wrong}"
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    if numbers != method.trainable_parameters:
+        return (
+            f"does not fit {JSON_NAME}: it holds {numbers:,} numbers, method.trainable_parameters says "
+            f"{method.trainable_parameters:,}"
         )
-        raise PackError(f"{path / JSON_NAME} is damaged: {faults}") from None
-
-
-def sha256(content: bytes) -> str:
-    """Hexadecimal sha256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PackError(f"cannot read {path}: {error.strerror}") from None
-    if sha256(content) != expected:
-        raise PackError(
-            f"{path} is damaged ({len(content)} bytes): its sha256 is {sha256(content)}, {JSON_NAME} says {expected}. "
-            "Copy the pack again."
-        )
-    try:
-        return load(content)
-    except SafetensorError as error:
-        raise PackError(f"{path} is damaged: {error}") from None
+    return ""

@@ -16,12 +16,13 @@ from lpt.data.images import as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
-from lpt.evaluation.evaluate import Predictions, classify, predict_split
+from lpt.evaluation.evaluate import Predictions, check_scores, classify, predict_split
 from lpt.hardware import inspect_machine
 from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
 from lpt.model.pretrained import load_backbone
-from lpt.pack import Pack, load_pack, uses_group_prompts
+from lpt.pack import Pack, load_pack
+from lpt.pack_info import uses_group_prompts
 
 PRECISIONS = ("auto", "fp32", "bf16")
 Picture = str | Path | Image.Image
@@ -136,6 +137,7 @@ class Predictor:
 
         Raises:
             DataError: an image cannot be read.
+            RunError: the scores of an image are not finite.
         """
         return list(self.iterate(images, pack=pack, top_k=top_k, batch_size=batch_size, prior=prior))
 
@@ -165,7 +167,9 @@ class Predictor:
         ready = self._named(pack)
         preprocessing = ready.pack.info.preprocessing
         grouped = uses_group_prompts(ready.pack.info)
-        return predict_split(ready.model, images, preprocessing, group_prompts=grouped, **options)  # type: ignore[arg-type]
+        return predict_split(
+            ready.model, images, preprocessing, group_prompts=grouped, of=_called(ready), **options  # type: ignore[arg-type]
+        )  # fmt: skip
 
     @torch.inference_mode()
     def scores(self, inputs: Tensor, *, pack: str | None = None) -> tuple[Tensor, Tensor | None]:
@@ -190,7 +194,10 @@ class Predictor:
         inputs = info.preprocessing.normalize(torch.stack([pixels for _, pixels in waiting]))
         name = next(key for key, value in self._ready.items() if value is ready)
         scores, groups = self.scores(inputs, pack=name)
-        table = probabilities_of(ready.pack, scores.cpu().numpy(), prior=prior)
+        given = scores.cpu().numpy()
+        check_scores(given, lambda row: waiting[row][0], of=_called(ready))
+        table = probabilities_of(ready.pack, given, prior=prior)
+        check_scores(table, lambda row: waiting[row][0], of=_called(ready))
         order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
         for row, (image_name, _) in enumerate(waiting):
             picked = () if groups is None else tuple(groups[row].tolist())
@@ -224,6 +231,10 @@ def probabilities_of(
     counts = np.asarray(pack.info.class_counts, dtype=np.float64)
     trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
     return adjust_prior(given, trained / trained.sum(), deployed / deployed.sum())
+
+
+def _called(ready: _Ready) -> str:
+    return f"the pack {ready.pack.path}"
 
 
 def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:

@@ -10,17 +10,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import lpt
 from lpt.cli.app import app
+from lpt.data.images import ArrayImages
+from lpt.data.manifest import LabelledImages, Splits
+from lpt.errors import ConfigError, DataError
 from lpt.run import disk, tracking
+from lpt.run.prepare import printable
 
 LPT = [sys.executable, "-c", "from lpt.cli import main; main()"]
 
@@ -470,3 +477,25 @@ def test_hugging_face_folder_that_is_none(world: World) -> None:
     assert code == 2
     assert "nowhere" in message
     assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(("field", "value"), [("std", [0, 1, 1]), ("mean", [float("nan"), 0, 0]), ("name", "")])
+def test_facts_beside_a_checkpoint_are_checked(tiny_backbone: Path, tmp_path: Path, field: str, value: Any) -> None:
+    """They go into the pack, which would refuse them after the training."""
+    facts = json.loads(tiny_backbone.with_suffix(".json").read_text()) | {field: value}
+    (tmp_path / "own.json").write_text(json.dumps(facts))
+    shutil.copy(tiny_backbone, tmp_path / "own.safetensors")
+    with pytest.raises(ConfigError, match=rf"own\.json, beside the checkpoint: {field}"):
+        lpt.load_backbone("own", checkpoint=tmp_path / "own.safetensors")
+
+
+def test_class_names_are_made_fit_for_a_pack_before_training() -> None:
+    """Control characters are escaped, names given twice refused."""
+    images = LabelledImages(
+        ArrayImages(np.zeros((2, 8, 8, 3), np.uint8)), np.arange(2), np.arange(2), ("a\x1b", "b\nc")
+    )
+    data = Splits(train=images, validation=None, test=None, counts_before_cut=images.class_counts)
+    assert printable(data).class_names == ("a\\x1b", "b\nc")
+    for names in (("a", "a"), ("a", "")):
+        with pytest.raises(DataError, match="class names must differ"):
+            printable(replace(data, train=replace(images, class_names=names)))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
 
 import lpt
 from lpt.data.longtail import ShotGroups
@@ -21,24 +23,10 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import PackError, RunError
 from lpt.evaluation.metrics import measure
 from lpt.model import LPT
-from lpt.pack import (
-    CARD_NAME,
-    FORMAT_VERSION,
-    JSON_NAME,
-    TENSORS_NAME,
-    Method,
-    Pack,
-    PackInfo,
-    Probabilities,
-    Shots,
-    Versions,
-    encode_tensors,
-    load_pack,
-    make_reference,
-    reference_image,
-    sha256,
-    write_pack,
-)
+from lpt.pack import CARD_NAME, JSON_NAME, TENSORS_NAME, Pack, encode_tensors, load_pack, read_info, write_pack
+from lpt.pack_files import sha256
+from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
+from lpt.pack_reference import make_reference, reference_image
 from lpt.report.card import model_card
 from lpt.report.pack import print_pack
 
@@ -60,6 +48,7 @@ def new_model(checkpoint: Path, size: tuple[int, int] = (32, 32), seed: int = 0)
 def describe(model: LPT, content: bytes, phases: list[int]) -> PackInfo:
     record = model.backbone.record
     assert record is not None
+    numbers = sum(tensor.numel() for tensor in model.state_dict().values())
     return PackInfo(
         format_version=FORMAT_VERSION,
         versions=Versions.here(),
@@ -77,7 +66,13 @@ def describe(model: LPT, content: bytes, phases: list[int]) -> PackInfo:
         class_names=NAMES,
         class_counts=[120, 40, 1],
         shots=Shots(few_below=20, many_above=100),
-        method=Method(name="lpt", phases=phases, **SIZES, trainable_parameters=1234, share_of_backbone=0.0123),
+        method=Method(
+            name="lpt",
+            phases=phases,
+            **SIZES,
+            trainable_parameters=numbers,
+            share_of_backbone=numbers / record.parameters,
+        ),
         probabilities=Probabilities(scale=20, temperature=1.5, fitted_on="20 validation images"),
         metrics={},
         training={"preset": "laptop"},
@@ -147,7 +142,7 @@ def test_the_card_has_the_numbers(model: LPT) -> None:
     info = describe(model, b"", [1, 2])
     metrics = measure([0, 0, 1, 2], [0, 1, 1, 2], info.class_counts, ShotGroups(20, 100))
     card = model_card(info, {"test": metrics}, 3 * 2**20)
-    facts = ["3.00 MiB", "1.2 %", "1,234", "apache-2.0", "`tiny`", "32x32", "20 validation images"]
+    facts = ["3.00 MiB", "2.2 %", "1,248", "apache-2.0", "`tiny`", "32x32", "20 validation images"]
     row, groups = "| test | 4 | 75.0 | 83.3 | 50.0 | 100.0 | 100.0 |", ShotGroups(20, 100).describe()
     for expected in (*facts, row, groups, f"lpt {lpt.__version__}"):
         assert expected in card
@@ -255,7 +250,10 @@ def test_json_that_is_none_is_named(folder: Path, content: bytes) -> None:
         load_pack(folder)
 
 
-@pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b'{"format_version": 99}', b'{"format_version": "1"}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"null", b"{}", b'{"format_version": 99}', b'{"format_version": "1"}', b'{"format_version": true}'],
+)
 def test_another_format_is_refused(folder: Path, content: bytes) -> None:
     """A pack of a later version is told to need a newer lpt, not read halfway."""
     (folder / JSON_NAME).write_bytes(content)
@@ -284,7 +282,7 @@ def test_edited_json_is_named_by_field(folder: Path, change: Callable[[dict[str,
         load_pack(folder)
 
 
-NOTHING: dict[str, Any] = {"variant": 0, "classes": [], "cosines": []}
+LITTLE: dict[str, Any] = {"variant": 0, "classes": [0], "cosines": [0.0]}
 
 
 @pytest.mark.parametrize(
@@ -292,11 +290,10 @@ NOTHING: dict[str, Any] = {"variant": 0, "classes": [], "cosines": []}
     [
         lambda v: v["method"].update(prompt_length=3),
         lambda v: v["method"].update(shared_blocks=2),
-        lambda v: v["method"].update(pool_size=9),
-        lambda v: v["method"].update(pool_size=1),
+        lambda v: (v["method"].update(pool_size=9), v["reference"].update(mixed=None, keys=None)),
         lambda v: v["method"].update(shared_blocks=40),
         lambda v: v["preprocessing"].update(size=[33, 32]),
-        lambda v: (v["class_names"].pop(), v["class_counts"].pop(), v.update(reference=NOTHING)),
+        lambda v: (v["class_names"].pop(), v["class_counts"].pop(), v.update(reference=LITTLE)),
     ],
 )
 def test_sizes_that_do_not_fit_the_tensors_are_refused(
@@ -379,3 +376,195 @@ def test_an_edited_number_of_picks_is_found(folder: Path, model: LPT, value: int
     edit(folder, lambda values: values["method"].update(top_k=value))
     with pytest.raises(PackError, match="gives other outputs here"):
         load_pack(folder).build(model.backbone)
+
+
+# --- values that are none ---------------------------------------------------------------------------------------------
+
+
+def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Set a value by its path."""
+
+    def change(values: Any) -> None:
+        for key in path[:-1]:
+            values = values[key]
+        values[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("probabilities.temperature", 0),
+        ("probabilities.temperature", -1),
+        ("probabilities.scale", 0),
+        ("probabilities.scale", 1e9),
+        ("probabilities.scale", True),
+        ("probabilities.scale", "20"),
+        ("preprocessing.std.1", 0),
+        ("preprocessing.test_crop", 0),
+        ("preprocessing.test_crop", 1.01),
+        ("preprocessing.interpolation", "lanczos"),
+        ("preprocessing.size.0", 10**9),
+        ("preprocessing.crop_area", [1.0, 0.3]),
+        ("preprocessing.crop_aspect", [0, 1]),
+        ("preprocessing.flip", 1),
+        ("class_names.1", ""),
+        ("class_names.1", "adder"),
+        ("class_names.1", "\x1b[2J"),
+        ("class_counts.0", -1),
+        ("class_counts", [0, 0, 0]),
+        ("shots.few_below", 102),
+        ("method.phases", [2, 1]),
+        ("method.phases", [3]),
+        ("method.top_k", 5),
+        ("method.prompts", "deep"),
+        ("method.trainable_parameters", 0),
+        ("method.share_of_backbone", 0.5),
+        ("backbone.parameters", 0),
+        ("backbone.weight_hash", "abc"),
+        ("tensors_sha256", "abc"),
+        ("reference.variant", 8),
+        ("reference.classes", []),
+        ("reference.classes", [0, 0, 2]),
+        ("reference.keys", [0.0]),
+        ("reference.mixed", None),
+        ("metrics", {"test": {"images": 3}}),
+    ],
+)
+def test_values_out_of_bounds_are_named(folder: Path, path: str, value: Any) -> None:
+    """The section at least, mostly the field by its dotted path, and never a traceback or a pack."""
+    keys = [int(key) if key.isdigit() else key for key in path.split(".")]
+    edit(folder, put(*keys, value=value))
+    section = path.split(".")[0]
+    with pytest.raises(PackError, match=rf"{JSON_NAME} is damaged: {section}"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: text.replace('"scale":', '"scale": 3, "scale":'), "'scale' is there more than once"),
+        (lambda text: text.replace('"scale": 20', '"scale": NaN'), "NaN is not a number"),
+        (lambda text: text.replace('"scale": 20', '"scale": -Infinity'), "Infinity is not a number"),
+        (lambda text: text.replace('"training": {', '"training": {"a": ' + "[" * 100_000), "nested too deeply"),
+        (lambda text: text.replace('"preset"', '"a": ' + "[" * 50 + "]" * 50 + ', "preset"'), "more than 20 deep"),
+        (lambda text: text.replace("[120", "[" + "9" * 5000), "digits"),
+        (lambda text: "\ufeff" + text, "BOM"),
+        (lambda text: text.replace("crane", "\\ud800"), "surrogate|hex escape"),
+        (lambda text: text + " " * 2**24, "larger than 16 MiB"),
+        (lambda text: text.replace("[120", "[" + "[]," * 300_000 + "1"), "lists and objects"),
+    ],
+)
+def test_json_that_is_not_strict_is_refused(folder: Path, damage: Callable[[str], str], reason: str) -> None:
+    """What parsers read differently, or need much memory or stack for, is no pack."""
+    edit(folder, lambda values: None)  # written on one line
+    text = (folder / JSON_NAME).read_text(encoding="utf-8")
+    assert damage(text) != text
+    (folder / JSON_NAME).write_text(damage(text), encoding="utf-8")
+    with pytest.raises(PackError, match=rf"{JSON_NAME} is damaged: .*({reason})"):
+        load_pack(folder)
+
+
+def test_ten_thousand_classes_fit(folder: Path) -> None:
+    """The bounds on pack.json leave room for many classes with long names."""
+    names = [f"class {number} " + "ü" * 100 for number in range(10_000)]
+    edit(folder, lambda values: values.update(class_names=names, class_counts=[5] * 10_000))
+    assert read_info(folder).class_names == names
+
+
+@pytest.mark.parametrize("name", [JSON_NAME, TENSORS_NAME])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "loop"])
+def test_what_is_no_file_is_refused_at_once(folder: Path, name: str, kind: str) -> None:
+    """A pipe that nobody writes to would be waited for; a device has no end."""
+    path = folder / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else name)
+    with pytest.raises(PackError, match=rf"{path}( is not a regular file|: Too many levels)"):
+        load_pack(folder)
+
+
+def test_a_huge_file_of_tensors_is_not_read_into_memory(folder: Path) -> None:
+    """Its header tells that it does not fit; a gibibyte of nothing is hashed in pieces."""
+    tracemalloc.start()
+    os.truncate(folder / TENSORS_NAME, 2**28)
+    with pytest.raises(PackError, match=r"is damaged \(268435456 bytes\).*sha256"):
+        load_pack(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> Pack:
+    """The pack with its tensors changed and their sha256 made to match."""
+    tensors = load_file(folder / TENSORS_NAME)
+    change(tensors)
+    content = save(tensors)
+    (folder / TENSORS_NAME).write_bytes(content)
+    edit(folder, lambda values: values.update(tensors_sha256=sha256(content)))
+    return load_pack(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_number_that_is_none_is_found_wherever_it_is(folder: Path, value: float) -> None:
+    """Also in a group prompt that the reference image does not pick."""
+    with pytest.raises(PackError, match=r"groups\.prompts holds"):
+        rewritten(folder, lambda tensors: tensors["groups.prompts"][3, -1, -1, -1:].fill_(value))
+
+
+@pytest.mark.parametrize("prompt", range(SIZES["pool_size"]))
+@pytest.mark.parametrize("name", ["groups.prompts", "groups.keys"])
+def test_the_reference_touches_every_prompt_and_key(folder: Path, model: LPT, name: str, prompt: int) -> None:
+    """A changed row of the pool is found, and so are two that changed places; an image picks only two of four."""
+
+    def swap(tensors: dict[str, Tensor]) -> None:
+        following = (prompt + (1 if name == "groups.prompts" else 2)) % SIZES["pool_size"]
+        tensors[name][[prompt, following]] = tensors[name][[following, prompt]]
+
+    for change in (swap, lambda tensors: tensors[name][prompt, ..., :16].add_(2)):
+        copy = folder.with_name(f"pack-{change.__name__.strip('<>')}")
+        pack = rewritten(Path(shutil.copytree(folder, copy)), change)
+        with pytest.raises(PackError, match="gives other outputs here"):
+            pack.build(model.backbone)
+
+
+def test_a_pack_from_before_the_pool_was_in_the_reference_loads(folder: Path, model: LPT) -> None:
+    """The new fields are optional."""
+    edit(folder, lambda values: (values["reference"].pop("mixed"), values["reference"].pop("keys")))
+    load_pack(folder).build(model.backbone)
+
+
+def test_a_head_row_without_length_is_a_class_of_cosine_zero(folder: Path, model: LPT) -> None:
+    """It has no direction and its cosine is 0, a number: the reference decides whether it was written so."""
+    with pytest.raises(PackError, match="gives other outputs here"):
+        rewritten(folder, lambda tensors: tensors["head.weight"][1].zero_()).build(model.backbone)
+
+
+def test_numbers_that_are_none_are_not_packed(model: LPT) -> None:
+    """Training that ended in them leaves no pack that looks like one."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["head.weight"][0, 0] = float("nan")
+    with pytest.raises(RunError, match=r"head\.weight holds 1 numbers that are not finite.*lower rate"):
+        encode_tensors(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["method"].update(prompt_length=3),
+        lambda v: v["method"].update(adapter_size=10**6),
+        lambda v: (
+            v["method"].update(trainable_parameters=5, share_of_backbone=5 / v["backbone"]["parameters"]),
+        ),
+    ],
+)  # fmt: skip
+def test_sizes_are_compared_without_a_backbone(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """What `lpt inspect` prints of a pack is what its tensors are."""
+    edit(folder, change)
+    with pytest.raises(PackError, match=rf"{TENSORS_NAME} does not fit {JSON_NAME}"):
+        load_pack(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 import lpt
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
-from lpt.errors import ConfigError, DataError, PackError
+from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.evaluation.calibration import probabilities
 from lpt.pack import Pack
 from lpt.predictor import Prediction, Predictor, probabilities_of
@@ -334,3 +335,18 @@ def test_a_split_is_measured_by_what_is_predicted(
     np.testing.assert_allclose(probabilities_of(packs[name], split.scores), table(got), atol=1e-5)
     expected = None if name == "phase1" else [list(p.groups) for p in got]
     assert (None if split.groups is None else split.groups.tolist()) == expected
+
+
+@pytest.mark.parametrize("name", list(PACKS))
+def test_scores_that_are_no_numbers_are_no_class(
+    packs: dict[str, Pack], images: LabelledImages, name: str, tiny_backbone: Path
+) -> None:
+    """One class of NaN would be the most probable of every image; pack and image are named instead."""
+    predictor = Predictor(lpt.load_backbone("tiny", checkpoint=tiny_backbone), packs[name])
+    with torch.no_grad():  # as no pack that loads can have it
+        predictor._ready[predictor.pack_names[0]].model.head.weight[1] = float("nan")
+    pictures = [Image.fromarray(np.zeros((30, 20, 3), dtype=np.uint8))] * 2
+    with pytest.raises(RunError, match=r"the pack .*not finite for 2 of 2 images, the first being 0 \(1 of 4 classes"):
+        predictor.predict(pictures)
+    with pytest.raises(RunError, match=rf"the pack .*the first being {re.escape(images.name(0))} "):
+        predictor.split(images, batch_size=4)

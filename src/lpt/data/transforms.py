@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tvf
 
+from lpt.bounds import Areas, Aspects, CentralCrop, Deviations, Interpolation, Means, Side
+
 
 class Crop(NamedTuple):
     """A part of an image in pixels, and whether it is mirrored left to right."""
@@ -31,21 +33,21 @@ class Preprocessing(BaseModel):
         size: input height and width, pixels.
         mean, std: per channel (red, green, blue), for values in 0..1.
         interpolation: how images are resized.
-        test_crop: side of the central crop as a share of the resized square, in (0, 1].
+        test_crop: side of the central crop as a share of the resized square, in [0.25, 1].
         test_views: 1, or 5: the corners of the resized square too, whose scores are averaged (five-crop ensembling).
         crop_area, crop_aspect, flip: the random training crop (share of the area, width/height) and mirror.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    test_crop: float
+    size: tuple[Side, Side]
+    mean: Means
+    std: Deviations
+    interpolation: Interpolation
+    test_crop: CentralCrop
     test_views: Literal[1, 5] = 1
-    crop_area: tuple[float, float]
-    crop_aspect: tuple[float, float]
+    crop_area: Areas
+    crop_aspect: Aspects
     flip: bool
 
     def train_transform(self) -> TrainTransform:

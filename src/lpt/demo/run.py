@@ -53,7 +53,7 @@ from lpt.files import write_json
 from lpt.hardware import Machine, inspect_machine
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
-from lpt.pack import Versions
+from lpt.pack_info import Versions
 from lpt.report.plots import plot_comparison
 from lpt.report.tables import metrics_table, percent
 from lpt.training.interrupt import Interrupted

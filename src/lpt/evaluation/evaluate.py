@@ -13,11 +13,13 @@ from torch import Tensor
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
+from lpt.errors import RunError
 from lpt.model import LPT, Classifier
 from lpt.model.backbone import KeyValue
 from lpt.processes import ALONE, Processes
 
 FloatArray = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 Progress = Callable[[int], None]
 
 
@@ -55,6 +57,29 @@ def classify(model: Classifier, inputs: Tensor, constants: list[KeyValue] | None
     return scores.float().unflatten(0, (-1, views)).mean(dim=1), groups
 
 
+def check_scores(scores: Floats, name_of: Callable[[int], str], *, of: str) -> None:
+    """Refuse scores or probabilities [n, C] of images that say nothing: NaN has a largest class too.
+
+    Args:
+        scores: the table.
+        name_of: the name of an image by its row.
+        of: what they come from.
+
+    Raises:
+        RunError: a number is not finite; the first such image is named.
+    """
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=1))
+    if finite.all():
+        return
+    row = int(np.argmin(finite))
+    raise RunError(
+        f"{of} gives scores that are not finite for {int((~finite).sum())} of {len(finite)} images, the first being "
+        f"{name_of(row)} ({int((~np.isfinite(scores[row])).sum())} of {scores.shape[1]} classes). They mean nothing. "
+        "Try --device cpu; if it does the same there, train again at a lower rate or in full precision "
+        "(--set runtime.precision=fp32)."
+    )
+
+
 @torch.inference_mode()
 def predict_split(
     model: Classifier,
@@ -66,6 +91,7 @@ def predict_split(
     workers: int = 0,
     progress: Progress = lambda done: None,
     processes: Processes = ALONE,
+    of: str = "the trained model",
 ) -> Predictions:
     """Run a model over all images of a split, in order, with the test transform.
 
@@ -77,6 +103,10 @@ def predict_split(
         batch_size, workers: how images are read.
         progress: called with the number of images of this process done after each batch.
         processes: those that share the images; each gets the predictions of all.
+        of: what an error calls the model.
+
+    Raises:
+        RunError: scores are not finite.
     """
     constants = model.shared_constants() if group_prompts and isinstance(model, LPT) else None
     labels, groups = [], []
@@ -89,6 +119,7 @@ def predict_split(
             rows = slice(done, done + len(batch.labels))
             given, picked = classify(model, inputs, constants)
             scores[rows] = given.cpu().numpy()
+            check_scores(scores[rows], lambda row, first=done: own.name(first + row), of=of)  # type: ignore[misc]
             if picked is not None:
                 groups.append(picked.cpu().numpy())
             labels.append(batch.labels.numpy())

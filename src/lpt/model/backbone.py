@@ -40,6 +40,9 @@ WORKING_NAMES = (
     "vit_base_patch16_224.mae",
 )
 
+MOST_ENLARGED = 16
+"""How many times the side of the images that the backbone was trained at an input may have."""
+
 # Layers that treat every token alone: only then may a block be run for the class token alone.
 _TOKEN_NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, LayerNorm, LayerNormFp32, RmsNorm, nn.RMSNorm)
 _TOKEN_MLPS: tuple[type[nn.Module], ...] = (Mlp, GluMlp, SwiGLU)
@@ -283,6 +286,12 @@ def _with_prompts(tokens: Tensor, prompts: Sequence[Tensor]) -> Tensor:
 
 def _check_size(vit: VisionTransformer, image_size: tuple[int, int]) -> None:
     unit = patch_pixels(vit)
+    native = vit.patch_embed.img_size
+    if any(side > MOST_ENLARGED * own for side, own in zip(image_size, native, strict=True)):
+        raise ConfigError(
+            f"image.size: {image_size[0]}x{image_size[1]} is more than {MOST_ENLARGED} times the "
+            f"{native[0]}x{native[1]} pixels that the backbone was trained at. Choose a smaller size"
+        )
     fits = [side >= step and side % step == 0 for side, step in zip(image_size, unit, strict=True)]
     if all(fits):
         return

@@ -181,6 +181,18 @@ class LPT(nn.Module):
         tokens = encoded.tokens.to(self.backbone.dtype)
         return self._classify(tokens, self._project(tokens), encoded.query, shared, feature_mask)
 
+    def classify_under(self, encoded: Encoded, group: Tensor, *, constants: list[KeyValue] | None = None) -> Tensor:
+        """Cosines under group prompts that are given instead of picked, [B, C].
+
+        Args:
+            encoded: from `encode`.
+            group: a group prompt for each image, [B, L-K, P, D].
+            constants: `shared_constants()`, when the caller keeps them.
+        """
+        shared = self.shared_constants() if constants is None else constants
+        tokens = encoded.tokens.to(self.backbone.dtype)
+        return self.head(self._suffix(tokens, self._project(tokens), shared, group))
+
     def shared_constants(self) -> list[KeyValue]:
         """Keys and values of the shared prompt in every block, each [H, P, d]."""
         tokens = self.shared.tokens

@@ -10,14 +10,13 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from lpt.bounds import Deviations, Interpolation, Means, Sha256, Side, Size, Text
 from lpt.errors import ConfigError
 from lpt.model.backbone import WORKING_NAMES, FrozenViT
-
-Triple = tuple[float, float, float]
 
 SHIPPED = {"lpt-demo-glyphs": Path(__file__).parent.parent / "demo" / "backbone" / "model.safetensors"}
 """Backbones that come with this package, by name."""
@@ -39,15 +38,23 @@ class BackboneRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    checkpoint: str | None
-    weight_hash: str
-    licence: str
-    parameters: int
-    native_size: tuple[int, int]
-    mean: Triple
-    std: Triple
-    interpolation: str
+    name: Text
+    checkpoint: Text | None
+    weight_hash: Sha256
+    licence: Text
+    parameters: Size
+    native_size: tuple[Side, Side]
+    mean: Means
+    std: Deviations
+    interpolation: Interpolation
+
+
+class _Facts(BaseModel):
+    """What a record takes from the file beside a checkpoint; the rest of that is not looked at."""
+
+    name: Text = "unnamed"
+    mean: Means
+    std: Deviations
 
 
 def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tuple[int, int] | None = None) -> FrozenViT:
@@ -147,6 +154,13 @@ def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     missing = [key for key in ("architecture", "mean", "std") if key not in facts]
     if missing:
         raise ConfigError(f"{path}, beside the checkpoint, lacks {', '.join(missing)}")
+    try:
+        _Facts.model_validate(facts)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(
+            f"{path}, beside the checkpoint: {'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        ) from None
     return dict(facts)
 
 

@@ -49,11 +49,14 @@ class GroupPrompts(nn.Module):
 
     def match(self, query: Tensor, top_k: int) -> Matching:
         """The k keys of largest cosine with each query, [B, D] -> two of [B, k]."""
+        best = self.cosines(query).topk(top_k, dim=-1)
+        return Matching(best.indices, best.values)
+
+    def cosines(self, query: Tensor) -> Tensor:
+        """Cosines of queries with all keys, [B, D] -> [B, M]; 0 with a key of no length."""
         with torch.autocast(query.device.type, enabled=False):
             query, keys = at_least_float32(query), at_least_float32(self.keys)
-            cosines = F.normalize(query, dim=-1) @ F.normalize(keys, dim=-1).T
-        best = cosines.topk(top_k, dim=-1)
-        return Matching(best.indices, best.values)
+            return F.normalize(query, dim=-1) @ F.normalize(keys, dim=-1).T
 
     def gather(self, groups: Tensor) -> Tensor:
         """The mean of the picked prompts, [B, k] -> [B, L-K, P, D]."""

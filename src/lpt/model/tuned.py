@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -60,7 +61,7 @@ class TunedViT(nn.Module):
             raise ConfigError(f"num_classes must be at least 2, got {num_classes}")
         if weights == "last_blocks" and not 1 <= last_blocks <= backbone.depth:
             raise ConfigError(f"last_blocks must lie in 1..{backbone.depth} for this backbone, got {last_blocks}")
-        chosen = _chosen_weights(backbone, weights, last_blocks)
+        chosen = chosen_weights(backbone, weights, last_blocks)
         self.changes_backbone = bool(chosen) or lora_rank > 0
         own = backbone.with_own(chosen | _vectors(backbone)) if self.changes_backbone else backbone
         self.backbone: FrozenViT
@@ -123,7 +124,7 @@ class _Named(nn.Module):
             self.register_parameter(name.replace(".", "/"), parameter)
 
 
-def _chosen_weights(backbone: FrozenViT, weights: Weights, last_blocks: int) -> set[str]:
+def chosen_weights(backbone: FrozenViT, weights: Weights, last_blocks: int) -> set[str]:
     """Names of the backbone's tensors that train."""
     names = [name for name, _ in backbone.vit.named_parameters()]
     if weights == "biases":
@@ -132,6 +133,12 @@ def _chosen_weights(backbone: FrozenViT, weights: Weights, last_blocks: int) -> 
         last = tuple(f"blocks.{layer}." for layer in range(backbone.depth - last_blocks, backbone.depth))
         return {name for name in names if name.startswith((*last, "norm."))}
     return set(names) if weights == "all" else set()
+
+
+def lora_targets(backbone: FrozenViT) -> dict[str, nn.Linear]:
+    """The layers of a backbone without LoRA that LoRA is put on, by name."""
+    layers = backbone.vit.named_modules()
+    return {name: layer for name, layer in layers if re.fullmatch(LORA_TARGETS, name) and isinstance(layer, nn.Linear)}
 
 
 def _vectors(backbone: FrozenViT) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.methods.recipes import METHODS
-from lpt.pack import Method, PackInfo
+from lpt.pack_info import Method, PackInfo
 
 
 def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) -> str:
@@ -54,8 +54,8 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
 def held_out(info: PackInfo) -> str:
     """How many of the training images were not learnt from: those that a share for validation took; empty if none."""
     try:
-        float(info.training["data"]["validation"])  # of other images, the source
-    except (KeyError, TypeError, ValueError):
+        float(info.trained_with("data", "validation"))  # of other images, the source
+    except (TypeError, ValueError):
         return ""
     held = info.metrics.get("validation", {}).get("images", 0)
     return f" ({held:,} of them held out for validation)" if held else ""

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.evaluation.metrics import Metrics
-from lpt.pack import Pack, PackInfo
+from lpt.pack import Pack
+from lpt.pack_info import PackInfo
 from lpt.report.card import frequencies, held_out, method_line, score_name
 from lpt.report.tables import metrics_table
 
@@ -92,13 +93,13 @@ def _training_images(info: PackInfo) -> str:
 
 
 def _training(info: PackInfo) -> str:
-    training = info.training
-    train = training.get("train", {})
-    epochs = " + ".join(str(train.get(phase, {}).get("epochs", "?")) for phase in ("phase1", "phase2"))
+    of = info.trained_with
+    taken = (of("train", phase, "epochs") for phase in ("phase1", "phase2"))
+    epochs = " + ".join("?" if number is None else str(number) for number in taken)
     return (
-        f"preset {training.get('preset')}, {epochs} epochs of {train.get('epoch_steps')} steps, "
-        f"batch size {train.get('batch_size')}, seed {training.get('runtime', {}).get('seed')}, "
-        f"data {training.get('data', {}).get('source') or 'given in Python'}"
+        f"preset {of('preset')}, {epochs} epochs of {of('train', 'epoch_steps')} steps, "
+        f"batch size {of('train', 'batch_size')}, seed {of('runtime', 'seed')}, "
+        f"data {of('data', 'source') or 'given in Python'}"
     )
 
 

@@ -18,7 +18,8 @@ from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.hardware import cores_here
 from lpt.owned import marker
-from lpt.pack import Pack, PackInfo, Versions, load_pack
+from lpt.pack import Pack, load_pack
+from lpt.pack_info import PackInfo, Versions
 from lpt.predictor import Predictor
 from lpt.report.progress import counted
 from lpt.report.result import (
@@ -109,8 +110,8 @@ def open_pack_and_images(request: EvaluationRequest) -> Opened:
 
 def _trained_on(pack: Pack, source: str, opened: OpenedImages) -> bool:
     """Whether images are, by source, split and their number in every class, those that a pack was trained on."""
-    trained = pack.info.training.get("data", {}).get("source")
-    same = trained is not None and (trained == source or Path(trained).resolve() == Path(source).resolve())
+    trained = pack.info.trained_with("data", "source")
+    same = isinstance(trained, str) and (trained == source or Path(trained).resolve() == Path(source).resolve())
     return same and opened.split == "train" and opened.images.class_counts.tolist() == pack.info.class_counts
 
 

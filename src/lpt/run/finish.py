@@ -18,20 +18,10 @@ from lpt.evaluation.metrics import Metrics
 from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
 from lpt.model.pretrained import load_backbone
-from lpt.pack import (
-    FORMAT_VERSION,
-    Method,
-    Pack,
-    PackInfo,
-    Probabilities,
-    Shots,
-    Versions,
-    encode_tensors,
-    load_pack,
-    make_reference,
-    sha256,
-    write_pack,
-)
+from lpt.pack import Pack, encode_tensors, load_pack, write_pack
+from lpt.pack_files import sha256
+from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
+from lpt.pack_reference import make_reference
 from lpt.report.card import model_card
 from lpt.report.progress import counted
 from lpt.report.result import (

@@ -24,7 +24,8 @@ from lpt.files import remove_leftovers, write_text
 from lpt.hardware import PeakMemory, reproducible
 from lpt.model import Classifier
 from lpt.owned import Input
-from lpt.pack import Pack, Versions, load_pack
+from lpt.pack import Pack, load_pack
+from lpt.pack_info import Versions
 from lpt.processes import Processes
 from lpt.report.progress import ConsoleListener
 from lpt.report.result import write_skipped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from lpt.bounds import escaped
 from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml
 from lpt.data.check import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
@@ -19,6 +21,7 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.remembered import RememberedImages, decoded_bytes, decodes, origin
 from lpt.data.sources import check_images, listing_root, open_splits
 from lpt.data.transforms import Preprocessing
+from lpt.data.wording import shorten
 from lpt.errors import ConfigError, DataError
 from lpt.hardware import Machine, inspect_machine
 from lpt.model import Classifier, FrozenViT, to_bfloat16
@@ -298,8 +301,18 @@ def _check_readable(train: LabelledImages, splits: Splits, processes: Processes)
 
 
 def printable(splits: Splits) -> Splits:
-    """The splits with class names that JSON and fonts can hold: bytes of a folder's name that are not UTF-8 escaped."""
-    names = tuple(name.encode("utf-8", "backslashreplace").decode("utf-8") for name in splits.class_names)
+    """The splits with class names that JSON, fonts and terminals can hold; what they cannot is escaped.
+
+    Raises:
+        DataError: a name is empty, or two are the same.
+    """
+    names = tuple(escaped(name) for name in splits.class_names)
+    if "" in names or len(set(names)) < len(names):
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        raise DataError(
+            f"class names must differ and none may be empty; given more than once: {shorten(twice) or 'none'}; "
+            f"empty: {names.count('')}. Rename these classes."
+        )
     if names == splits.class_names:
         return splits
 

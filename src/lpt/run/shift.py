@@ -33,7 +33,8 @@ from lpt.evaluation.shift import (
 )
 from lpt.files import write_json
 from lpt.hardware import cores_here
-from lpt.pack import Pack, Versions
+from lpt.pack import Pack
+from lpt.pack_info import Versions
 from lpt.processes import Processes
 from lpt.report.progress import progress_bar
 from lpt.report.result import measure_predictions, write_skipped

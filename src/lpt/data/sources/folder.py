@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lpt.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES, FileImages
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, split_name
 from lpt.data.wording import counted, shorten
@@ -71,7 +72,7 @@ def _read_classes(root: Path, folders: list[str], notes: list[str]) -> RawSplit:
         raise DataError(_nothing_found(root, folders, left))
     notes += _left_notes(root, left) + _loose_notes(root)
     codes = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
-    printable = tuple(folder.encode("utf-8", "backslashreplace").decode("utf-8") for folder in folders)
+    printable = tuple(escaped(folder) for folder in folders)
     return RawSplit(FileImages(root, paths), np.arange(len(paths)), codes, printable, "names", str(root))
 
 

@@ -1,0 +1,57 @@
+"""Kinds of values that configuration, packs and backbones share, each with what it accepts."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+MOST_PIXELS = 4096
+"""Longest side of an input, pixels."""
+LEAST_CROP = 0.25
+"""Smallest central crop, as a share of the side: the resized image is no more than four times as long."""
+_LAYOUT = "\t\n\r"
+
+
+def escaped(text: str) -> str:
+    r"""The text as UTF-8 and terminals can hold it: lone surrogates and control characters as `\udcXX` and `\x1b`."""
+    kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if kept.isprintable():
+        return kept
+    return "".join(c.encode("unicode_escape").decode() if _is_control(c) else c for c in kept)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in _LAYOUT
+
+
+def _plain(text: str) -> str:
+    if escaped(text) != text:
+        raise ValueError("text without control characters and lone surrogates is accepted")
+    return text
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("(low, high) with low <= high is accepted")
+    return pair
+
+
+Text = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_plain)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+Side = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Size = Annotated[int, Field(ge=1, le=10**12)]
+Interpolation = Literal["bilinear", "bicubic"]
+CentralCrop = Annotated[float, Field(ge=LEAST_CROP, le=1)]
+Area = Annotated[float, Field(gt=0, le=1)]
+Aspect = Annotated[float, Field(ge=0.01, le=100)]
+Areas = Annotated[tuple[Area, Area], AfterValidator(_ordered)]
+Aspects = Annotated[tuple[Aspect, Aspect], AfterValidator(_ordered)]
+Mean = Annotated[float, Field(ge=-1e4, le=1e4)]
+Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
+Means = tuple[Mean, Mean, Mean]
+Deviations = tuple[Deviation, Deviation, Deviation]

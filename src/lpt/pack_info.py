@@ -1,0 +1,239 @@
+"""What `pack.json` says, every field with what it accepts."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from importlib.metadata import version
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+import timm
+import torch
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from lpt.architecture import Architecture
+from lpt.bounds import Count, Finite, Scale, Sha256, Size, Text
+from lpt.data.transforms import Preprocessing
+from lpt.model.pretrained import BackboneRecord
+
+FORMAT_VERSION = 1
+REFERENCE_CLASSES = 16
+REFERENCE_VARIANTS = 8
+MOST_CLASSES = 1_000_000
+_FAULTS_SHOWN = 5
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"names that differ are accepted; {reprlib.repr(twice)} is there more than once")
+    return names
+
+
+def _ascending(numbers: list[int]) -> list[int]:
+    if any(number >= following for number, following in pairwise(numbers)):
+        raise ValueError("different numbers in ascending order are accepted")
+    return numbers
+
+
+ClassNames = Annotated[
+    list[Text], Field(fail_fast=True, min_length=2, max_length=MOST_CLASSES), AfterValidator(_distinct)
+]  # fmt: skip
+ClassCounts = Annotated[list[Count], Field(fail_fast=True, min_length=2, max_length=MOST_CLASSES)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Values = Annotated[list[Finite], Field(fail_fast=True, min_length=1, max_length=MOST_CLASSES)]
+Cosine = Annotated[float, Field(ge=-1.01, le=1.01)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Versions(_Section):
+    """Software that wrote the pack."""
+
+    lpt: Text
+    timm: Text
+    torch: Text
+
+    @classmethod
+    def here(cls) -> Versions:
+        """The versions installed."""
+        return cls(lpt=version("lpt"), timm=timm.__version__, torch=torch.__version__)
+
+
+class Shots(_Section):
+    """Boundaries of the shot groups, in training images of a class."""
+
+    few_below: Size
+    many_above: Size
+
+    @model_validator(mode="after")
+    def _check(self) -> Shots:
+        if self.few_below > self.many_above + 1:
+            raise ValueError(f"few_below ({self.few_below}) must not exceed many_above + 1 ({self.many_above + 1})")
+        return self
+
+
+class Method(Architecture):
+    """The method, what of it is trained, and the sizes of that."""
+
+    name: Text
+    phases: Annotated[list[Literal[1, 2]], Field(max_length=2), AfterValidator(_ascending)]
+    trainable_parameters: Size
+    share_of_backbone: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Method:
+        if 2 in self.phases and not self.grouped:
+            raise ValueError(f"phases: phase 2 is of grouped prompts alone; prompts are {self.prompts}")
+        return self
+
+
+class Probabilities(_Section):
+    """softmax(scale * score / temperature); `fitted_on` says what the temperature rests on.
+
+    `classes` says which class frequencies they are for: even ones, or those of the training images.
+    """
+
+    scale: Scale
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
+    fitted_on: Text
+    classes: Literal["even", "training"] = "even"
+
+
+class Reference(_Section):
+    """Scores of a `reference_image` with some classes, in float32; loading recomputes them.
+
+    Args:
+        variant: which image.
+        classes: indices of the classes.
+        cosines: their cosines, or logits of a linear head, as the model gives them.
+        mixed: the same under a weighted sum of all group prompts in place of those picked.
+        keys: cosines of the image's query with all keys. Both only where group prompts are used.
+    """
+
+    variant: Annotated[int, Field(ge=0, lt=REFERENCE_VARIANTS)]
+    classes: Annotated[
+        list[Annotated[int, Field(ge=0, lt=MOST_CLASSES)]],
+        Field(fail_fast=True, min_length=1),
+        AfterValidator(_ascending),
+    ]
+    cosines: Values
+    mixed: Values | None = None
+    keys: Annotated[list[Cosine], Field(fail_fast=True, min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Reference:
+        for name, values in (("cosines", self.cosines), ("mixed", self.mixed)):
+            if values is not None and len(values) != len(self.classes):
+                raise ValueError(f"there are {len(self.classes)} classes, but {len(values)} {name}")
+        if (self.mixed is None) != (self.keys is None):
+            raise ValueError("mixed and keys are given together or not at all")
+        return self
+
+
+class _Measures(BaseModel):
+    """What is known of the measures of a split; later versions may add some."""
+
+    images: Size
+    overall: Share
+    mean_per_class: Share
+    many: Share | None
+    medium: Share | None
+    few: Share | None
+    boundaries: Text
+    group_classes: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    top5: Share | None = None
+    nll: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    ece: Share | None = None
+    worst_decile: Share | None = None
+    macro_f1: Share | None = None
+    harmonic_mean: Share | None = None
+
+
+class PackInfo(_Section):
+    """What `pack.json` says."""
+
+    format_version: Literal[1]
+    versions: Versions
+    backbone: BackboneRecord
+    preprocessing: Preprocessing
+    class_names: ClassNames
+    class_counts: ClassCounts
+    shots: Shots
+    method: Method
+    probabilities: Probabilities
+    metrics: Annotated[dict[str, dict[str, Any]], Field(max_length=100)]
+    training: dict[str, Any]
+    reference: Reference
+    tensors_sha256: Sha256
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for split, values in metrics.items():
+            try:
+                _Measures.model_validate(values, strict=True)
+            except ValidationError as error:
+                raise ValueError(f"{reprlib.repr(split)}: {faults(error)}") from None
+        return metrics
+
+    @model_validator(mode="after")
+    def _check(self) -> PackInfo:
+        classes, reference, method = len(self.class_names), self.reference, self.method
+        if len(self.class_counts) != classes:
+            raise ValueError(f"there are {classes} class_names, but {len(self.class_counts)} class_counts")
+        if not any(self.class_counts):
+            raise ValueError("class_counts: at least one class with images is accepted")
+        if reference.classes[-1] >= classes:
+            raise ValueError(f"reference.classes: 0..{classes - 1} are accepted, got {reference.classes[-1]}")
+        if reference.keys is not None and (2 not in method.phases or len(reference.keys) != method.pool_size):
+            wanted = method.pool_size if 2 in method.phases else "no"
+            raise ValueError(f"reference.keys: {wanted} values are accepted, got {len(reference.keys)}")
+        share = method.trainable_parameters / self.backbone.parameters
+        if not math.isclose(method.share_of_backbone, share, rel_tol=1e-6):
+            raise ValueError(f"method.share_of_backbone: {share} is accepted, got {method.share_of_backbone}")
+        return self
+
+    def trained_with(self, *path: str) -> Any:
+        """A value of the training configuration by its path; None where there is none."""
+        value: Any = self.training
+        for part in path:
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+
+def uses_group_prompts(info: PackInfo) -> bool:
+    """Whether the pack went through phase 2; without it, it classifies under the shared prompt alone."""
+    return 2 in info.method.phases
+
+
+def faults(error: ValidationError) -> str:
+    """The first faults, each as dotted path, what is accepted, and the value."""
+    listed = error.errors(include_url=False, include_context=False)
+    shown = "; ".join(_fault(fault) for fault in listed[:_FAULTS_SHOWN])
+    return shown + (f"; and {len(listed) - _FAULTS_SHOWN} more" if len(listed) > _FAULTS_SHOWN else "")
+
+
+def _fault(fault: Any) -> str:
+    path = ".".join(_short(part) for part in fault["loc"])
+    accepted = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in ("missing", "json_invalid") or isinstance(fault["input"], dict | BaseModel):
+        return f"{path}: {accepted}" if path else accepted
+    return f"{path}: {accepted} (got {reprlib.repr(fault['input'])})"
+
+
+def _short(part: int | str) -> str:
+    text = str(part)
+    return text if len(text) <= 40 and text.isprintable() else reprlib.repr(text)

@@ -1,0 +1,108 @@
+"""The output that a pack stores of an image, so that loading can tell whether it still gives it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lpt.errors import RunError
+from lpt.model import LPT, Classifier
+from lpt.pack_info import REFERENCE_CLASSES, REFERENCE_VARIANTS, Reference
+
+REFERENCE_TOLERANCE = 2e-3
+_GOLDEN = 0.6180339887498949
+
+
+class ReferenceOutput(NamedTuple):
+    """What a model gives for a reference image; fields as in `Reference`."""
+
+    cosines: list[float]
+    mixed: list[float] | None = None
+    keys: list[float] | None = None
+
+
+def reference_image(size: tuple[int, int], variant: int) -> Tensor:
+    """One of several images made by a formula, the same everywhere, [1, 3, height, width], roughly normalised."""
+    height, width = size
+    rows = torch.linspace(0, 6.283185, height, dtype=torch.float64)[:, None]
+    columns = torch.linspace(0, 6.283185, width, dtype=torch.float64)[None]
+    waves = [torch.sin((1 + band) * rows + band + variant) * torch.cos((2 + band) * columns) for band in range(3)]
+    return torch.stack(waves)[None].float()
+
+
+@torch.no_grad()
+def reference_output(model: Classifier, variant: int, classes: list[int], *, group_prompts: bool) -> ReferenceOutput:
+    """What a model gives for a reference image.
+
+    An image picks few group prompts and says nothing of the others. So it is classified once more, from the same
+    first blocks and query, under a weighted sum of all group prompts, and compared with all keys.
+    """
+    image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
+    if not group_prompts or not isinstance(model, LPT):
+        scores = model.forward_shared(image)
+        return ReferenceOutput(_plain(scores[0, classes]))
+    shared = model.shared_constants()
+    encoded = model.encode(image, constants=shared)
+    picked = model.classify(encoded, constants=shared).cosines
+    mixed = model.classify_under(encoded, mixed_prompt(model)[None], constants=shared)
+    keys = model.groups.cosines(encoded.query)[0]
+    return ReferenceOutput(_plain(picked[0, classes]), _plain(mixed[0, classes]), _plain(keys))
+
+
+def mixed_prompt(model: LPT) -> Tensor:
+    """A weighted sum of all group prompts, [L-K, P, D].
+
+    The weights follow the golden ratio: all differ, neighbours by much, none is small, and their signs vary, so that
+    what all prompts have in common does not cover the rest. A change of any prompt shows, and so does another order.
+    """
+    prompts = model.groups.prompts
+    places = (torch.arange(1, len(prompts) + 1, dtype=torch.float64) * _GOLDEN) % 1 - 0.5
+    weights = places + places.sign() / 2
+    return torch.tensordot((weights / weights.norm()).to(prompts), prompts, dims=1)
+
+
+def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
+    """The stored output of a float32 model.
+
+    Of several images the one is taken whose picks are clearest: a near tie between the last group prompt picked and the
+    next could fall the other way on another machine.
+
+    Raises:
+        RunError: an output is not finite.
+    """
+    count = model.head.weight.shape[0]
+    classes = torch.linspace(0, count - 1, min(REFERENCE_CLASSES, count)).long().tolist()
+    variant = 0
+    if group_prompts and isinstance(model, LPT):
+        lpt = model
+        variant = max(range(REFERENCE_VARIANTS), key=lambda number: _pick_gap(lpt, number))
+    output = reference_output(model, variant, classes, group_prompts=group_prompts)
+    if not torch.tensor([*output.cosines, *(output.mixed or ()), *(output.keys or ())]).isfinite().all():
+        raise RunError(
+            "the trained model gives scores that are not finite for a reference image: it cannot be packed. Train "
+            "again at a lower rate, or in full precision (--set runtime.precision=fp32)."
+        )
+    return Reference(variant=variant, classes=classes, **output._asdict())
+
+
+def largest_difference(stored: Reference, now: ReferenceOutput) -> float:
+    """How far an output is from the stored one at most; what that does not have, from before it had it, is left out."""
+    pairs = [(stored.cosines, now.cosines), (stored.mixed, now.mixed), (stored.keys, now.keys)]
+    given = [torch.tensor([a, b], dtype=torch.float64) for a, b in pairs if a is not None and b is not None]
+    return float(torch.cat([(a - b).abs() for a, b in given]).max())
+
+
+def _plain(values: Tensor) -> list[float]:
+    return [round(value, 7) for value in values.float().cpu().tolist()]
+
+
+@torch.no_grad()
+def _pick_gap(model: LPT, variant: int) -> float:
+    """Difference between the cosines of the last picked key and of the next, for a reference image."""
+    if len(model.groups.keys) == model.top_k:
+        return 0.0
+    image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
+    cosines = model.groups.match(model.query(image), model.top_k + 1).cosines[0]
+    return float(cosines[-2] - cosines[-1])
