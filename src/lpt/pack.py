@@ -135,7 +135,7 @@ class Pack:
         Raises:
             PackError: the backbone's weights are not those the pack was trained on, or it gives other outputs.
         """
-        self._check_backbone(backbone)
+        self.check_backbone(backbone)
         try:
             own = backbone.at_size(self.info.preprocessing.size)
             model = build_model(self.info.method, own, len(self.info.class_names))
@@ -148,7 +148,12 @@ class Pack:
             self._check_reference(model)
         return model
 
-    def _check_backbone(self, backbone: FrozenViT) -> None:
+    def check_backbone(self, backbone: FrozenViT) -> None:
+        """Check that a backbone's weights are those the pack was trained on.
+
+        Raises:
+            PackError: they are others.
+        """
         wanted = self.info.backbone
         found = backbone.record
         given_name = type(backbone.vit).__name__ if found is None else found.name

@@ -87,7 +87,7 @@ def fit(
     warn_of_data(prepared, console)
     check_prefix_cache(prepared, console)
     result = fit_prepared(prepared, None if output is None else Path(output), overwrite=overwrite, console=console)
-    print_result(RunFolder(result.folder), result.pack, result.metrics, console)
+    print_result(RunFolder(result.folder), result.pack, result.metrics, prepared.config.backbone, console)
     return result
 
 
@@ -122,7 +122,7 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
     console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
     result = resume_prepared(prepared, run, console)
-    print_result(run, result.pack, result.metrics, console)
+    print_result(run, result.pack, result.metrics, prepared.config.backbone, console)
     return result
 
 
