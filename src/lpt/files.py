@@ -87,6 +87,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
 
 
+def last_part(path: str | Path) -> str:
+    """The name of a file or folder without the folders it lies in, also where it is given as `.`; nothing is opened."""
+    return Path(os.path.normpath(Path(path).absolute())).name or str(path)
+
+
 def remove_leftovers(folder: Path) -> int:
     """Remove the temporary files that killed writers left in a folder; how many there were."""
     leftovers = list(Path(folder).glob(f".*{TEMP_SUFFIX}"))

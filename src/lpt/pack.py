@@ -52,7 +52,7 @@ class Pack:
         Raises:
             PackError: the backbone's weights are not those the pack was trained on, or it gives other outputs.
         """
-        self._check_backbone(backbone)
+        self.check_backbone(backbone)
         try:
             self._check_shapes(backbone)
             sized = backbone.at_size(self.info.preprocessing.size)
@@ -74,7 +74,12 @@ class Pack:
         if wrong := shape_faults({name: tuple(t.shape) for name, t in self.tensors.items()}, expected):
             raise ConfigError(wrong)
 
-    def _check_backbone(self, backbone: FrozenViT) -> None:
+    def check_backbone(self, backbone: FrozenViT) -> None:
+        """Check that a backbone's weights are those the pack was trained on.
+
+        Raises:
+            PackError: they are others.
+        """
         wanted = self.info.backbone
         found = backbone.record
         given_name = type(backbone.vit).__name__ if found is None else found.name

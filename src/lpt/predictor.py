@@ -20,7 +20,7 @@ from lpt.evaluation.evaluate import Predictions, check_scores, classify, predict
 from lpt.hardware import inspect_machine
 from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
-from lpt.model.pretrained import load_backbone
+from lpt.model.consent import backbone_for
 from lpt.pack import Pack, load_pack
 from lpt.pack_info import uses_group_prompts
 
@@ -59,7 +59,8 @@ class Predictor:
     The keys and values of each pack's shared prompt are computed once, here (DESIGN section 3, item 2).
 
     Args:
-        backbone: a backbone from `lpt.load_backbone`, a timm name, or None to load the one the first pack names.
+        backbone: a backbone from `lpt.load_backbone`, its name, or None to load the one the first pack names. A pack
+            may name none but those shipped with lpt and those in timm's organisation on the hub.
         packs: a pack or its path, several of them (named by their folders), or packs by name.
         checkpoint: local backbone weights, when the backbone is given by name or None.
         device: auto, cpu, cuda or mps, for a backbone loaded here; one that is given stays where it is.
@@ -67,7 +68,8 @@ class Predictor:
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
-        ConfigError: the backbone cannot be had, or an argument is wrong.
+        ConfigError: the backbone cannot be had, the pack names one that only the user may name, or an argument is
+            wrong.
     """
 
     def __init__(
@@ -89,7 +91,10 @@ class Predictor:
             machine = inspect_machine(device)
             self.device = torch.device(machine.device)
             low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
-            backbone = _backbone_of(next(iter(loaded.values())), backbone, checkpoint)
+            first, file = next(iter(loaded.values())), None if checkpoint is None else Path(checkpoint)
+            backbone = backbone_for(first.info.backbone, first.path, name=backbone, checkpoint=file)
+        for pack in loaded.values():  # before anything is built on it
+            pack.check_backbone(backbone)
         self._dtype = torch.bfloat16 if low else backbone.dtype
         models = {name: pack.build(backbone) for name, pack in loaded.items()}  # verified in float32
         self._ready: dict[str, _Ready] = {}
@@ -265,15 +270,3 @@ def _loaded(pack: object) -> Pack:
     if isinstance(pack, str | Path):
         return load_pack(pack)
     raise ConfigError(f"packs: {type(pack).__name__} is not a pack, a path, a list or a mapping of these")
-
-
-def _backbone_of(pack: Pack, name: str | None, checkpoint: str | Path | None) -> FrozenViT:
-    record = pack.info.backbone
-    if checkpoint is None and name is None and record.checkpoint is not None:
-        if not Path(record.checkpoint).is_file():
-            raise ConfigError(
-                f"the pack {pack.path} was trained on local weights {record.checkpoint}, which are not here "
-                f"(sha256 over tensors {record.weight_hash}). Give them with --checkpoint FILE."
-            )
-        checkpoint = record.checkpoint
-    return load_backbone(name or record.name, checkpoint=None if checkpoint is None else Path(checkpoint))

@@ -65,7 +65,7 @@ def test_every_method_trains_packs_and_predicts(
 
     with (tmp_path / "run" / "predictions.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
-    predictor = lpt.Predictor(None, result.folder / "pack", precision="fp32")
+    predictor = lpt.Predictor(None, result.folder / "pack", checkpoint=tiny_backbone, precision="fp32")
     again = predictor.predict([Path(row["image"]) for row in rows])
     assert [one.classes[0] for one in again] == [row["predicted"] for row in rows]
     assert [one.probabilities[0] for one in again] == pytest.approx([float(r["probability"]) for r in rows], abs=2e-3)

@@ -65,7 +65,8 @@ def run(data: Splits, output: Path, checkpoint: Path, **changes: Any) -> lpt.Fit
     records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(record["loss"]) for record in records)
     assert len(records) == 2 * len(pack.info.method.phases)
-    (prediction,) = lpt.Predictor(None, pack, device="cpu", precision="fp32").predict([data.train.read(0)], top_k=3)
+    predictor = lpt.Predictor(None, pack, checkpoint=checkpoint, device="cpu", precision="fp32")
+    (prediction,) = predictor.predict([data.train.read(0)], top_k=3)
     assert len(prediction.classes) == min(3, len(data.class_names))
     assert 0 < sum(prediction.probabilities) <= 1 + 1e-6
     assert set(result.metrics) == {name for name in ("test", "validation") if getattr(data, name) is not None}
@@ -130,7 +131,7 @@ def test_phase_2_left_out(tiny_backbone: Path, tmp_path: Path) -> None:
     """The pack classifies under the shared prompt alone, and says so."""
     result = run(splits([9, 4], [3, 3]), tmp_path / "run", tiny_backbone, train__phase2__epochs=0)
     assert result.pack.info.method.phases == [1]
-    predictor = lpt.Predictor(None, result.pack, device="cpu", precision="fp32")
+    predictor = lpt.Predictor(None, result.pack, checkpoint=tiny_backbone, device="cpu", precision="fp32")
     assert predictor.predict([images([1, 1]).read(0)])[0].groups == ()
 
 

@@ -69,8 +69,8 @@ def launcher() -> Iterator[subprocess.Popen[str]]:
 class Work:
     """A job of 320 images in 40 shards, one of them in the second shard unreadable."""
 
-    def __init__(self, run: Path, photos: Path, folder: Path, launcher: subprocess.Popen[str]) -> None:
-        self.folder, self.launcher, self.pack = folder, launcher, run / "pack"
+    def __init__(self, run: Path, photos: Path, backbone: Path, folder: Path, launcher: subprocess.Popen[str]) -> None:
+        self.folder, self.launcher, self.pack, self.backbone = folder, launcher, run / "pack", backbone
         self.output, self.parts, self.said = folder / "found.csv", folder / "found.csv.parts", folder / "said.txt"
         self.photos = folder / "new"
         self.photos.mkdir()
@@ -79,7 +79,7 @@ class Work:
             shutil.copy(photos / "test" / name, self.photos / f"{number:03d}.jpg")
         self.bad = self.photos / f"{SIZE + 2:03d}.jpg"
         self.bad.write_bytes(b"broken")
-        options = ["--device", "cpu", "--batch-size", "4", "--top-k", "3"]
+        options = ["--checkpoint", str(backbone), "--device", "cpu", "--batch-size", "4", "--top-k", "3"]
         self.arguments = ["predict", str(run), str(self.photos), "--output", str(self.output), *options]
 
     def whole(self) -> bytes:
@@ -93,7 +93,7 @@ class Work:
             prior=None,
             skip_bad=True,
             backbone=None,
-            checkpoint=None,
+            checkpoint=self.backbone,
             device="cpu",
             batch_size=4,
             progress=Console(quiet=True),
@@ -135,8 +135,10 @@ class Work:
 
 
 @pytest.fixture
-def work(fitted_run: Path, photo_folder: Path, tmp_path: Path, launcher: subprocess.Popen[str]) -> Work:
-    return Work(fitted_run, photo_folder, tmp_path, launcher)
+def work(
+    fitted_run: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, launcher: subprocess.Popen[str]
+) -> Work:
+    return Work(fitted_run, photo_folder, tiny_backbone, tmp_path, launcher)
 
 
 def contains(new: dict[Path, int], old: dict[Path, int]) -> bool:

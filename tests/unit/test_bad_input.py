@@ -308,7 +308,9 @@ def test_unknown_backbone(world: World) -> None:
 def test_disk_that_fills_up(world: World, fitted_run: Path) -> None:
     """A write that fails in the middle names the file and leaves neither it nor a temporary one."""
     output = world.path / "result" / "found.csv"
-    code, _, message = program(["predict", fitted_run, world.photos, "--output", output], limit_kib=1)
+    code, _, message = program(
+        ["predict", "--checkpoint", world.backbone, fitted_run, world.photos, "--output", output], limit_kib=1
+    )
     assert code == 2
     assert str(output) in message
     assert "Traceback" not in message
@@ -369,7 +371,10 @@ PACK_CASES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
 def test_damaged_pack(case: str, world: World, fitted_run: Path) -> None:
     spoil, expected = PACK_CASES[case]
     spoil(fitted_run / "pack")
-    for arguments in (["inspect", fitted_run], ["predict", fitted_run, world.photos, "-o", world.path / "x.csv"]):
+    for arguments in (
+        ["inspect", fitted_run],
+        ["predict", "--checkpoint", world.backbone, fitted_run, world.photos, "-o", world.path / "x.csv"],
+    ):
         message = refused(world, arguments)
         for part in expected:
             assert part in message
@@ -377,7 +382,9 @@ def test_damaged_pack(case: str, world: World, fitted_run: Path) -> None:
 
 def test_pack_with_a_class_too_few(world: World, fitted_run: Path) -> None:
     edit(class_names=["dark", "grey"], class_counts=[8, 4])(fitted_run / "pack")
-    assert "pack.json" in refused(world, ["predict", fitted_run, world.photos, "-o", world.path / "x.csv"])
+    assert "pack.json" in refused(
+        world, ["predict", "--checkpoint", world.backbone, fitted_run, world.photos, "-o", world.path / "x.csv"]
+    )
 
 
 def test_other_backbone_weights(world: World, fitted_run: Path) -> None:
@@ -408,7 +415,18 @@ def test_backbone_file_that_is_gone(world: World, fitted_run: Path) -> None:
 
 def test_predict_what_is_no_image(world: World, fitted_run: Path) -> None:
     (world.path / "notes.txt").write_text("no picture")
-    message = refused(world, ["predict", fitted_run, world.path / "notes.txt", "-o", world.path / "found.csv"])
+    message = refused(
+        world,
+        [
+            "predict",
+            "--checkpoint",
+            world.backbone,
+            fitted_run,
+            world.path / "notes.txt",
+            "-o",
+            world.path / "found.csv",
+        ],
+    )
     assert "notes.txt" in message
 
 
@@ -416,7 +434,9 @@ def test_predict_stops_late_and_leaves_nothing(world: World, fitted_run: Path) -
     Image.new("RGB", (8, 8)).save(world.path / "a.png")
     (world.path / "b.png").write_bytes(b"\x89PNG broken")
     images = [*[world.path / "a.png"] * 40, world.path / "b.png"]
-    assert "b.png" in refused(world, ["predict", fitted_run, *images, "-o", world.path / "found.jsonl"])
+    assert "b.png" in refused(
+        world, ["predict", "--checkpoint", world.backbone, fitted_run, *images, "-o", world.path / "found.jsonl"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -432,7 +452,7 @@ def test_predict_stops_late_and_leaves_nothing(world: World, fitted_run: Path) -
 def test_predict_arguments(world: World, fitted_run: Path, arguments: list[str], expected: str) -> None:
     (world.path / "empty").mkdir()
     (world.path / "folder.csv").mkdir()
-    assert expected in refused(world, ["predict", fitted_run, *arguments])
+    assert expected in refused(world, ["predict", "--checkpoint", world.backbone, fitted_run, *arguments])
 
 
 @pytest.mark.parametrize(
@@ -450,21 +470,26 @@ def test_predict_arguments(world: World, fitted_run: Path, arguments: list[str],
 )
 def test_bad_prior(world: World, fitted_run: Path, rows: str, expected: list[str]) -> None:
     (world.path / "prior.csv").write_text(rows)
-    message = refused(world, ["predict", fitted_run, world.photos, "--prior", world.path / "prior.csv"])
+    message = refused(
+        world,
+        ["predict", "--checkpoint", world.backbone, fitted_run, world.photos, "--prior", world.path / "prior.csv"],
+    )
     for part in ["prior.csv", *expected]:
         assert part in message
 
 
 def test_evaluate_unknown_class(world: World, fitted_run: Path) -> None:
     (world.photos / "test" / "light").rename(world.photos / "test" / "violet")
-    assert "violet" in refused(world, ["evaluate", fitted_run, world.photos / "test"])
+    assert "violet" in refused(world, ["evaluate", "--checkpoint", world.backbone, fitted_run, world.photos / "test"])
 
 
 def test_evaluate_does_not_replace(world: World, fitted_run: Path) -> None:
-    assert "run folder" in refused(world, ["evaluate", fitted_run, world.photos, "-o", fitted_run])
+    assert "run folder" in refused(
+        world, ["evaluate", "--checkpoint", world.backbone, fitted_run, world.photos, "-o", fitted_run]
+    )
     (world.path / "old").mkdir()
     (world.path / "old" / "metrics.json").write_text("{}")
-    again = ["evaluate", fitted_run, world.photos, "-o", world.path / "old"]
+    again = ["evaluate", "--checkpoint", world.backbone, fitted_run, world.photos, "-o", world.path / "old"]
     assert "remove it yourself" in refused(world, [*again, "--overwrite"])
     (world.path / "old" / "metrics.json").write_text('{"kind": "lpt-evaluation", "format_version": 1}')
     assert "--overwrite" in refused(world, again)

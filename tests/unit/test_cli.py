@@ -175,8 +175,10 @@ def test_dry_run_sees_what_reading_takes(
     assert each["class means for the head"] < delay < each["test"]
 
 
-def test_evaluate(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
-    output = run("evaluate", fitted_run, photo_folder, "--output", tmp_path / "result").output
+def test_evaluate(fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path) -> None:
+    output = run(
+        "evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder, "--output", tmp_path / "result"
+    ).output
     assert "Tested: 6 images" in output
     mine = json.loads((tmp_path / "result" / "metrics.json").read_text())["test"]
     theirs = json.loads((fitted_run / "metrics.json").read_text())["test"]
@@ -185,31 +187,37 @@ def test_evaluate(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "result" / "per_class.csv").read_text() == (fitted_run / "per_class.csv").read_text()
 
 
-def test_evaluating_on_the_training_images_is_told(fitted_run: Path, photo_folder: Path) -> None:
+def test_evaluating_on_the_training_images_is_told(fitted_run: Path, tiny_backbone: Path, photo_folder: Path) -> None:
     """A test split is none of them, even one with as many images of every class."""
     told = "trained on these very images"
-    assert told in run("evaluate", fitted_run, photo_folder, "--split", "train").output.replace("\n", " ")
+    assert told in run(
+        "evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder, "--split", "train"
+    ).output.replace("\n", " ")
     described = fitted_run / "pack" / "pack.json"
     values = json.loads(described.read_text()) | {"class_counts": [2, 2, 2]}  # those of the test split
     described.write_text(json.dumps(values))
-    assert told not in run("evaluate", fitted_run, photo_folder).output.replace("\n", " ")
+    assert told not in run("evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder).output.replace(
+        "\n", " "
+    )
 
 
-def test_evaluate_matches_classes_by_name(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+def test_evaluate_matches_classes_by_name(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
     """A table of one class only, in a split of another kind, still meets the right class of the pack."""
     table = tmp_path / "one.csv"
     rows = [f"{photo_folder}/test/light/{number}.jpg,light" for number in (0, 1)]
     table.write_text("\n".join(["image,label", *rows]))
-    run("evaluate", fitted_run / "pack", table, "--output", tmp_path / "result")
+    run("evaluate", "--checkpoint", tiny_backbone, fitted_run / "pack", table, "--output", tmp_path / "result")
     tested = {
         row["class"]: row["test_images"] for row in csv.DictReader((tmp_path / "result" / "per_class.csv").open())
     }
     assert tested == {"dark": "0", "grey": "0", "light": "2"}
 
 
-def test_predict_to_standard_output(fitted_run: Path, photo_folder: Path) -> None:
+def test_predict_to_standard_output(fitted_run: Path, tiny_backbone: Path, photo_folder: Path) -> None:
     """The CSV is all there is on standard output."""
-    done = program("predict", fitted_run, photo_folder / "test", "--top-k", 2)
+    done = program("predict", "--checkpoint", tiny_backbone, fitted_run, photo_folder / "test", "--top-k", 2)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert list(rows[0]) == ["image", "class_1", "probability_1", "class_2", "probability_2"]
@@ -217,14 +225,25 @@ def test_predict_to_standard_output(fitted_run: Path, photo_folder: Path) -> Non
     assert all(float(row["probability_1"]) >= float(row["probability_2"]) for row in rows)
 
 
-def test_predict_files_and_folders_with_bad_ones(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+def test_predict_files_and_folders_with_bad_ones(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
     images = Path(shutil.copytree(photo_folder / "test", tmp_path / "new"))
     (images / "dark" / "0.jpg").write_bytes(b"broken")
     (images / "notes.txt").write_text("is passed over in a folder")
     (images / ".cache").mkdir()
     Image.new("RGB", (8, 8)).save(images / ".cache" / "hidden.png")
     output = tmp_path / "found.jsonl"
-    arguments = ["predict", fitted_run, images, photo_folder / "train" / "grey" / "0.jpg", "--output", output]
+    arguments = [
+        "predict",
+        "--checkpoint",
+        tiny_backbone,
+        fitted_run,
+        images,
+        photo_folder / "train" / "grey" / "0.jpg",
+        "--output",
+        output,
+    ]
     result = run(*arguments, "--bad-images", "skip", "--top-k", 9, "--batch-size", 2)
     assert "Left out: 1 of 7" in result.output
     assert "dark/0.jpg" in result.output
@@ -236,11 +255,21 @@ def test_predict_files_and_folders_with_bad_ones(fitted_run: Path, photo_folder:
     assert len(lines[0]["groups"]) == 2
 
 
-def test_predict_with_a_prior(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+def test_predict_with_a_prior(fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path) -> None:
     """Where only one class can occur, it is the answer."""
     (tmp_path / "prior.csv").write_text("class,share\nlight,3\n")
     output = tmp_path / "found.csv"
-    run("predict", fitted_run, photo_folder / "test", "--prior", tmp_path / "prior.csv", "--output", output)
+    run(
+        "predict",
+        "--checkpoint",
+        tiny_backbone,
+        fitted_run,
+        photo_folder / "test",
+        "--prior",
+        tmp_path / "prior.csv",
+        "--output",
+        output,
+    )
     found = [(row["class_1"], float(row["probability_1"])) for row in csv.DictReader(output.open())]
     assert found == [("light", 1.0)] * 6
 
@@ -294,9 +323,9 @@ def test_ctrl_c_saves_and_resume_goes_on(photo_folder: Path, tiny_backbone: Path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_ctrl_c_elsewhere(fitted_run: Path, photo_folder: Path) -> None:
+def test_ctrl_c_elsewhere(fitted_run: Path, tiny_backbone: Path, photo_folder: Path) -> None:
     """Ctrl-C in a command that saves nothing ends with 130, without a traceback."""
-    arguments = ["predict", fitted_run, *[photo_folder] * 3000]
+    arguments = ["predict", "--checkpoint", tiny_backbone, fitted_run, *[photo_folder] * 3000]
     pipe = subprocess.PIPE
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (tests run in the background ignore it)
     command = [*PROGRAM, *map(str, arguments)]

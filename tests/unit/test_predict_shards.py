@@ -47,20 +47,24 @@ def photos(photo_folder: Path, tmp_path: Path) -> Path:
 class Job:
     """`predict_files` on the photographs into `output`, and what it said."""
 
-    def __init__(self, run: Path, photos: Path, output: Path) -> None:
-        self.pack, self.photos, self.output = run / "pack", photos, output
+    def __init__(self, run: Path, photos: Path, output: Path, backbone: Path) -> None:
+        self.pack, self.photos, self.output, self.backbone = run / "pack", photos, output, backbone
         self.parts = output.with_name(output.name + ".parts")
 
     def run(self, **options: Any) -> str:
         said = io.StringIO()
         predict_files(
-            self.pack, [self.photos], self.output, **{**OPTIONS, **options}, progress=Console(file=said, width=1000)
+            self.pack,
+            [self.photos],
+            self.output,
+            **{**OPTIONS, "checkpoint": self.backbone, **options},
+            progress=Console(file=said, width=1000),
         )
         return said.getvalue()
 
     def whole(self, **options: Any) -> bytes:
         """What a job that nothing disturbed writes."""
-        other = Job(self.pack.parent, self.photos, self.output.with_name("whole" + self.output.suffix))
+        other = Job(self.pack.parent, self.photos, self.output.with_name("whole" + self.output.suffix), self.backbone)
         other.run(**options)
         assert not other.parts.exists()
         return other.output.read_bytes()
@@ -99,8 +103,8 @@ class Job:
 
 
 @pytest.fixture
-def job(fitted_run: Path, photos: Path, tmp_path: Path) -> Job:
-    return Job(fitted_run, photos, tmp_path / "found.csv")
+def job(fitted_run: Path, photos: Path, tiny_backbone: Path, tmp_path: Path) -> Job:
+    return Job(fitted_run, photos, tmp_path / "found.csv", tiny_backbone)
 
 
 # --- shards -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -66,8 +65,8 @@ def packs(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture(scope="module")
-def predictor(packs: dict[str, Pack]) -> Predictor:
-    return Predictor(None, packs, device="cpu", precision="fp32")
+def predictor(packs: dict[str, Pack], tiny_backbone: Path) -> Predictor:
+    return Predictor(None, packs, checkpoint=tiny_backbone, device="cpu", precision="fp32")
 
 
 def table(predictions: list[Prediction]) -> np.ndarray:
@@ -220,12 +219,12 @@ def test_a_prior_without_sense_is_refused(prior: dict[str, float], packs: dict[s
 
 
 def test_packs_share_a_backbone_without_disturbing_each_other(
-    packs: dict[str, Pack], predictor: Predictor, images: LabelledImages
+    packs: dict[str, Pack], tiny_backbone: Path, predictor: Predictor, images: LabelledImages
 ) -> None:
     """Each of several packs, also of another input size, predicts what it does alone."""
     assert predictor.pack_names == ("both", "wide", "phase1")
     for name, pack in packs.items():
-        alone = Predictor(None, pack, device="cpu", precision="fp32")
+        alone = Predictor(None, pack, checkpoint=tiny_backbone, device="cpu", precision="fp32")
         assert alone.pack_names == (name,)
         expected = table(alone.predict(pictures(images), top_k=4))
         np.testing.assert_allclose(table(predictor.predict(pictures(images), pack=name, top_k=4)), expected, atol=1e-6)
@@ -273,14 +272,12 @@ def test_another_backbone_is_refused(packs: dict[str, Pack]) -> None:
         Predictor("lpt-demo-glyphs", packs["both"], device="cpu")
 
 
-def test_missing_local_weights_are_named(packs: dict[str, Pack], tmp_path: Path) -> None:
-    """A pack that came without its backbone's file says which one is needed, by path and hash."""
-    info = copy.deepcopy(packs["both"].info)
-    gone = info.model_copy(
-        update={"backbone": info.backbone.model_copy(update={"checkpoint": str(tmp_path / "gone.pt")})}
-    )
-    with pytest.raises(ConfigError, match=rf"gone.pt.*{info.backbone.weight_hash}[\s\S]*--checkpoint"):
-        Predictor(None, Pack(gone, packs["both"].tensors, packs["both"].path))
+def test_local_weights_are_asked_for(packs: dict[str, Pack]) -> None:
+    """A pack that was trained on a local file says which one is needed, by its name and hash, and how to give it."""
+    info = packs["both"].info.backbone
+    assert info.checkpoint == "tiny.safetensors"
+    with pytest.raises(ConfigError, match=rf"'tiny.safetensors'[\s\S]*--checkpoint FILE[\s\S]*{info.weight_hash}"):
+        Predictor(None, packs["both"])
 
 
 def test_a_given_backbone_is_left_as_it_is(packs: dict[str, Pack], tiny_backbone: Path) -> None:
@@ -308,10 +305,10 @@ def test_constants_live_in_the_predictor_alone(packs: dict[str, Pack], tiny_back
 
 
 def test_bfloat16_predicts_nearly_the_same(
-    packs: dict[str, Pack], images: LabelledImages, predictor: Predictor
+    packs: dict[str, Pack], tiny_backbone: Path, images: LabelledImages, predictor: Predictor
 ) -> None:
     """Low precision is a matter of speed: probabilities stay close for packs of every size on the one backbone."""
-    low = Predictor(None, packs, device="cpu", precision="bf16")
+    low = Predictor(None, packs, checkpoint=tiny_backbone, device="cpu", precision="bf16")
     assert (low.dtype, predictor.dtype) == (torch.bfloat16, torch.float32)
     for name in ("phase1",):  # without picks, which may tip over between two groups that match equally well
         one, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))

@@ -266,8 +266,10 @@ def test_request() -> None:
     assert parse_shift(["corruptions"], seed=1).seed == parse_shift(["a"], images=9, seed=1).seed == 1
 
 
-def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
-    base = ["evaluate", fitted_run, photo_folder]
+def test_wrong_requests_say_what_to_write(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    base = ["evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder]
     assert "'frog' is not known. Kinds: gaussian_noise" in fails(*base, "--shift", "corruptions:frog")
     assert "got 6" in fails(*base, "--shift", "corruptions", "--severities", "1,6")
     assert "'high'" in fails(*base, "--shift", "corruptions", "--severities", "high")
@@ -289,13 +291,25 @@ def test_wrong_requests_say_what_to_write(fitted_run: Path, photo_folder: Path, 
 # --- the whole command
 
 
-def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_shift(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Corruptions and another set in one go; a second time, and with more kinds, only what is new is measured."""
     sketches = Path(shutil.copytree(photo_folder / "test", tmp_path / "sketches"))
     (sketches / "dark").rename(sketches / "DARK")
     (sketches / "light").rename(sketches / "fox")
     folder = tmp_path / "result"
-    base = ["evaluate", fitted_run, photo_folder, "--output", folder, "--severities", "1,5"]
+    base = [
+        "evaluate",
+        "--checkpoint",
+        tiny_backbone,
+        fitted_run,
+        photo_folder,
+        "--output",
+        folder,
+        "--severities",
+        "1,5",
+    ]
     both = ["--shift", "corruptions:fog,jpeg", "--shift", sketches]
     output = run(*base, *both).output
     for part in ("5 passes over all 6 images", "mean", "relative drop", "Left out: 2 images of 1 class", "DARK = dark"):
@@ -345,14 +359,16 @@ def test_evaluate_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path, mo
     assert (folder / "shift.csv").read_bytes() == before
 
 
-def test_images_of_another_set_that_were_skipped_are_told(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+def test_images_of_another_set_that_were_skipped_are_told(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
     photos, sketches = (Path(shutil.copytree(photo_folder, tmp_path / name)) for name in ("photos", "sketches"))
     (photos / "test" / "dark" / "0.jpg").write_bytes(b"broken")
     for name in ("grey/0.jpg", "light/1.jpg"):
         (sketches / "test" / name).write_bytes(b"broken")
     (sketches / "others").mkdir()
     folder = tmp_path / "result"
-    base = ["evaluate", fitted_run, photos, "--output", folder, "--bad-images", "skip"]
+    base = ["evaluate", "--checkpoint", tiny_backbone, fitted_run, photos, "--output", folder, "--bad-images", "skip"]
     output = run(*base, "--shift", sketches).output.replace("\n", "")
     assert f"{sketches}: Left out: 2 test images that cannot be read." in output
     assert "since they are not splits" in output
@@ -363,15 +379,35 @@ def test_images_of_another_set_that_were_skipped_are_told(fitted_run: Path, phot
     assert [Path(name).relative_to(tmp_path).as_posix() for name in listed] == [
         "photos/test/dark/0.jpg", "sketches/test/grey/0.jpg", "sketches/test/light/1.jpg",
     ]  # fmt: skip
-    run("evaluate", fitted_run, photos, "--output", tmp_path / "plain", "--bad-images", "skip")
+    run(
+        "evaluate",
+        "--checkpoint",
+        tiny_backbone,
+        fitted_run,
+        photos,
+        "--output",
+        tmp_path / "plain",
+        "--bad-images",
+        "skip",
+    )
     assert "dark/0.jpg" in (tmp_path / "plain" / "skipped_images.csv").read_text()
 
 
 def test_an_interrupted_measurement_goes_on(
-    fitted_run: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "result"
-    arguments = ["evaluate", fitted_run, photo_folder, "--output", folder, "--shift", "corruptions:rain"]
+    arguments = [
+        "evaluate",
+        "--checkpoint",
+        tiny_backbone,
+        fitted_run,
+        photo_folder,
+        "--output",
+        folder,
+        "--shift",
+        "corruptions:rain",
+    ]
     predict = run_shift._Passes._measured
     count = 0
 

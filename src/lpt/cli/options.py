@@ -67,7 +67,12 @@ BadImagesChoice = Annotated[
     ),
 ]
 Backbone = Annotated[
-    str | None, typer.Option(metavar="NAME", help="timm name of the Vision Transformer.", rich_help_panel=_MODEL)
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="timm name of the Vision Transformer, hf-hub:OWNER/NAME or local-dir:FOLDER.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Checkpoint = Annotated[
     Path | None,

@@ -16,7 +16,9 @@ from torch import nn
 
 from lpt.bounds import Deviations, Interpolation, Means, Sha256, Side, Size, Text
 from lpt.errors import ConfigError
+from lpt.files import last_part
 from lpt.model.backbone import WORKING_NAMES, FrozenViT
+from lpt.model.weights import FOLDER_SCHEME, HUB_SCHEMES, fill, folder_file, hub_file
 
 SHIPPED = {"lpt-demo-glyphs": Path(__file__).parent.parent / "demo" / "backbone" / "model.safetensors"}
 """Backbones that come with this package, by name."""
@@ -27,7 +29,7 @@ class BackboneRecord(BaseModel):
 
     Args:
         name: timm model name, or the name a checkpoint's architecture file gives.
-        checkpoint: path of local weights, when they did not come from the hub.
+        checkpoint: local weights, when they did not come from the hub: their path, in a pack their name alone.
         weight_hash: sha256 over the tensors by name as loaded: before positions are resampled, without the head.
         licence: of the weights, as far as timm or the architecture file says.
         parameters: number of weights without the head.
@@ -48,6 +50,13 @@ class BackboneRecord(BaseModel):
     std: Deviations
     interpolation: Interpolation
 
+    def without_folders(self) -> BackboneRecord:
+        """What a pack says: the names of local files and folders, not where they lie on this machine."""
+        scheme, colon, place = self.name.partition(":")
+        name = f"{scheme}:{last_part(place)}" if colon and scheme == FOLDER_SCHEME else self.name
+        checkpoint = None if self.checkpoint is None else last_part(self.checkpoint)
+        return self.model_copy(update={"name": name, "checkpoint": checkpoint})
+
 
 class _Facts(BaseModel):
     """What a record takes from the file beside a checkpoint; the rest of that is not looked at."""
@@ -60,42 +69,59 @@ class _Facts(BaseModel):
 def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tuple[int, int] | None = None) -> FrozenViT:
     """A frozen backbone at an input size; its `record` says what identifies it.
 
+    Weights are read from safetensors, NumPy archives or PyTorch files of tensors alone: no code of a file is ever run.
+
     Args:
-        name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); or
-            the name of a backbone shipped with this package.
+        name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); of any
+            repository of the hub as `hf-hub:OWNER/NAME`, of a folder as `local-dir:FOLDER`; or the name of a backbone
+            shipped with this package.
         checkpoint: local weights to use instead. With a file `<stem>.json` beside it that holds
             `architecture` (arguments of timm's VisionTransformer), `name` need not be one of timm's.
         image_size: input height and width, pixels; None keeps the size of the weights. Position embeddings are
             resampled as timm does.
 
     Raises:
-        ConfigError: the name is unknown, the weights cannot be had, the model is one LPT is not right for, or the
-            size does not fit its patches.
+        ConfigError: the name is unknown, the weights cannot be had or do not fill the model, the model is one LPT is
+            not right for, or the size does not fit its patches.
     """
     if checkpoint is not None and not checkpoint.is_file():
         raise ConfigError(f"backbone.checkpoint: there is no file {checkpoint}")
-    weights = SHIPPED.get(name) if checkpoint is None else checkpoint
-    architecture = _architecture_file(weights)
-    if architecture is not None and weights is not None:
-        vit, facts = _from_architecture(architecture, weights)
+    file = SHIPPED.get(name) if checkpoint is None else checkpoint
+    architecture = architecture_file(file)
+    if architecture is not None:
+        vit, facts = _from_architecture(architecture, file), architecture
         name = str(facts.get("name", name))
     else:
-        vit, facts = _from_timm(name, checkpoint)
-    frozen = FrozenViT(vit)
-    frozen.record = BackboneRecord(
-        name=name,
-        checkpoint=None if checkpoint is None else str(checkpoint.resolve()),
-        weight_hash=weight_hash(vit),
-        licence=str(facts.get("license") or facts.get("licence") or "unknown"),
-        parameters=sum(parameter.numel() for key, parameter in vit.named_parameters() if not key.startswith("head.")),
-        native_size=frozen.image_size,
-        mean=facts["mean"],
-        std=facts["std"],
-        interpolation=facts.get("interpolation")
-        if facts.get("interpolation") in ("bilinear", "bicubic")
-        else "bicubic",
-    )
+        vit = _from_timm(name)
+        facts = vit.pretrained_cfg
+    frozen = FrozenViT(vit)  # refuses a model that LPT is not right for before its weights are fetched
+    where = "backbone.name" if checkpoint is None else "backbone.checkpoint"
+    fill(vit, _weights_of(name, vit) if file is None else file, where)
+    frozen.record = _record(frozen, name, checkpoint, facts)
     return frozen if image_size is None else frozen.at_size(image_size)
+
+
+def _record(frozen: FrozenViT, name: str, checkpoint: Path | None, facts: dict[str, Any]) -> BackboneRecord:
+    interpolation = facts.get("interpolation")
+    parameters = frozen.vit.named_parameters()
+    try:
+        return BackboneRecord(
+            name=name,
+            checkpoint=None if checkpoint is None else str(checkpoint.resolve()),
+            weight_hash=weight_hash(frozen.vit),
+            licence=str(facts.get("license") or facts.get("licence") or "unknown"),
+            parameters=sum(parameter.numel() for key, parameter in parameters if not key.startswith("head.")),
+            native_size=frozen.image_size,
+            mean=facts["mean"],
+            std=facts["std"],
+            interpolation=interpolation if interpolation in ("bilinear", "bicubic") else "bicubic",
+        )
+    except (KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"what describes the backbone {name} (its config.json, or the JSON file beside its weights) is not right: "
+            f"{reason}. Mean and standard deviation of the input are three numbers each."
+        ) from None
 
 
 def weight_hash(vit: nn.Module) -> str:
@@ -115,35 +141,53 @@ def cached_backbones() -> list[str]:
     return sorted(path.name.removeprefix(prefix) for path in Path(HF_HUB_CACHE).glob(prefix + "*"))
 
 
-def _from_timm(name: str, checkpoint: Path | None) -> tuple[VisionTransformer, dict[str, Any]]:
-    if not timm.is_model(name.removeprefix("hf-hub:").split("/")[-1]):
+def _from_timm(name: str) -> VisionTransformer:
+    """A timm model without its weights."""
+    scheme, colon, _ = name.partition(":")
+    if colon and scheme not in (*HUB_SCHEMES, FOLDER_SCHEME):
+        raise ConfigError(
+            f"backbone.name: {name!r} is of no kind that lpt knows. Accepted: a timm name, hf-hub:OWNER/NAME or "
+            f"local-dir:FOLDER"
+        )
+    if not colon and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.')[0][:12]}*", module="vision_transformer")[:5]
         raise ConfigError(
             f"backbone.name: timm {timm.__version__} knows no model {name!r}. Near it: {', '.join(near) or 'nothing'}. "
             f"Names that work: {', '.join(WORKING_NAMES)}"
         )
-    overlay = {} if checkpoint is None else {"pretrained_cfg_overlay": {"file": str(checkpoint)}}
     try:
-        vit = timm.create_model(name, pretrained=True, num_classes=0, **overlay)
-    except Exception as error:  # timm, the hub and the file formats raise many kinds
-        raise ConfigError(_why_not_loaded(name, checkpoint, error)) from error
-    return vit, vit.pretrained_cfg
+        return timm.create_model(name, pretrained=False, num_classes=0)
+    except Exception as error:  # timm and the hub raise many kinds
+        raise ConfigError(_why_not_had(name, error)) from error
 
 
-def _why_not_loaded(name: str, checkpoint: Path | None, error: Exception) -> str:
+def _weights_of(name: str, vit: VisionTransformer) -> Path:
+    """The file with the weights of a timm name, `hf-hub:` repository or `local-dir:` folder."""
+    scheme, colon, place = name.partition(":")
+    repository = place if colon and scheme in HUB_SCHEMES else vit.pretrained_cfg.get("hf_hub_id")
+    try:
+        if colon and scheme == FOLDER_SCHEME:
+            return folder_file(Path(place))
+        if repository:
+            return hub_file(vit, str(repository))
+    except Exception as error:  # the hub raises many kinds
+        raise ConfigError(_why_not_had(name, error)) from error
+    url = vit.pretrained_cfg.get("url")
+    advice = f"Download {url} and give it with --checkpoint FILE" if url else "Give weights with --checkpoint FILE"
+    raise ConfigError(f"backbone.name: the hub has no weights of {name}. {advice}, or choose another backbone.")
+
+
+def _why_not_had(name: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
-    if checkpoint is not None:
-        return f"backbone.checkpoint: {checkpoint} does not load as {name}: {type(error).__name__}: {reason}"
-    cached = cached_backbones()
     return (
         f"backbone.name: the weights of {name} cannot be had: {type(error).__name__}: {reason}\n"
-        f"In the local cache {HF_HUB_CACHE}: {', '.join(cached) or 'no timm model'}.\n"
+        f"In the local cache {HF_HUB_CACHE}: {', '.join(cached_backbones()) or 'no timm model'}.\n"
         "Next: choose one of these, connect to the hub once (without HF_HUB_OFFLINE=1), point HF_HUB_CACHE to a filled "
         "cache, or give local weights with --checkpoint FILE."
     )
 
 
-def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
+def architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     """What the file beside a checkpoint says of its architecture, if there is one."""
     if checkpoint is None or not (path := checkpoint.with_suffix(".json")).is_file():
         return None
@@ -151,7 +195,7 @@ def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}, beside the checkpoint, is not readable JSON: {error}") from None
-    missing = [key for key in ("architecture", "mean", "std") if key not in facts]
+    missing = [key for key in ("architecture", "mean", "std") if not isinstance(facts, dict) or key not in facts]
     if missing:
         raise ConfigError(f"{path}, beside the checkpoint, lacks {', '.join(missing)}")
     try:
@@ -164,15 +208,12 @@ def _architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
     return dict(facts)
 
 
-def _from_architecture(facts: dict[str, Any], checkpoint: Path) -> tuple[VisionTransformer, dict[str, Any]]:
+def _from_architecture(facts: dict[str, Any], checkpoint: Path | None) -> VisionTransformer:
     try:
-        vit = VisionTransformer(**{**facts["architecture"], "num_classes": 0})
-        weights = timm.models.load_state_dict(str(checkpoint), use_ema=False, weights_only=True)
-        vit.load_state_dict({key: value for key, value in weights.items() if not key.startswith("head.")})
+        return VisionTransformer(**{**facts["architecture"], "num_classes": 0})
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"backbone.checkpoint: {checkpoint} does not fit the architecture in the JSON file beside it: "
-            f"{type(error).__name__}: {reason}"
+            f"backbone.checkpoint: the architecture in the JSON file beside {checkpoint} is not one of timm's "
+            f"VisionTransformer: {type(error).__name__}: {reason}"
         ) from error
-    return vit, facts

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.methods.recipes import METHODS
+from lpt.model.consent import needed_options
 from lpt.pack_info import Method, PackInfo
 
 
@@ -40,15 +44,23 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         "## Use",
         "",
         "```sh",
-        "lpt predict THIS_FOLDER photo.jpg",
+        shlex.join(["lpt", "predict", "THIS_FOLDER", "photo.jpg", *needed_options(backbone)]),
         "```",
         "",
         "```python",
         "import lpt",
-        'lpt.Predictor(None, "THIS_FOLDER").predict(["photo.jpg"])',
+        f'lpt.Predictor({_arguments(needed_options(backbone))}).predict(["photo.jpg"])',
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _arguments(options: list[str]) -> str:
+    """Arguments of `Predictor` that say what these options of the command line say."""
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    name = json.dumps(given["--backbone"]) if "--backbone" in given else "None"
+    weights = f", checkpoint={json.dumps(given['--checkpoint'])}" if "--checkpoint" in given else ""
+    return f'{name}, "THIS_FOLDER"{weights}'
 
 
 def held_out(info: PackInfo) -> str:

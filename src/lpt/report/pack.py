@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 from rich import box
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.text import Text
 
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.evaluation.metrics import Metrics
+from lpt.model.consent import needed_options
 from lpt.pack import Pack
 from lpt.pack_info import PackInfo
 from lpt.report.card import frequencies, held_out, method_line, score_name
@@ -40,6 +43,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
     method, backbone, image = info.method, info.backbone, info.preprocessing
     mirrored = "mirrored" if image.flip else "never mirrored"
     height, width = image.size
+    options = needed_options(backbone)
     return [
         ("pack", str(pack.path)),
         ("written with", f"lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}"),
@@ -54,7 +58,9 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         ("backbone", f"{backbone.name}, licence {backbone.licence}"),
         (
             "its weights",
-            f"sha256 {backbone.weight_hash}" + (f", from {backbone.checkpoint}" if backbone.checkpoint else ""),
+            f"sha256 {backbone.weight_hash}"
+            + (f", from {backbone.checkpoint}" if backbone.checkpoint else "")
+            + (f"; give it with {shlex.join(options)}" if options else ""),
         ),
         (
             "input",

@@ -368,11 +368,12 @@ class _Runner:
     def _inference(self, method: str) -> InferenceCost | None:
         """What an image costs a method, beside the plain backbone."""
         runs = [run for run in sorted(self.folder.glob(f"runs/{method}/seed*")) if RunFolder(run).finished]
-        runtime = self.prepared(self.plan.seeds[0]).config.runtime
+        config = self.prepared(self.plan.seeds[0]).config
+        kept = self.folder / "inference.json"
         try:
             with self.console.status(f"measuring inference: {METHODS[method].title}"):
                 packs = [run / "pack" for run in runs]
-                return kept_inference_cost(self.folder / "inference.json", method, packs, runtime)
+                return kept_inference_cost(kept, method, packs, config.backbone, config.runtime)
         except LptError as error:
             told = f"  the inference time of {METHODS[method].title} is left out: {error}"
             self.console.print(told, style="yellow", markup=False)

@@ -32,6 +32,7 @@ from lpt.report.result import (
 )
 from lpt.report.tables import metrics_table
 from lpt.run.launched import launched
+from lpt.run.portable import portable_source
 from lpt.run.results_folder import EVALUATION, check_evaluation, clear
 
 
@@ -110,8 +111,8 @@ def open_pack_and_images(request: EvaluationRequest) -> Opened:
 
 def _trained_on(pack: Pack, source: str, opened: OpenedImages) -> bool:
     """Whether images are, by source, split and their number in every class, those that a pack was trained on."""
-    trained = pack.info.trained_with("data", "source")
-    same = isinstance(trained, str) and (trained == source or Path(trained).resolve() == Path(source).resolve())
+    trained = pack.info.trained_with("data", "source")  # its name alone, where it is a file or folder
+    same = isinstance(trained, str) and portable_source(trained) == portable_source(source)
     return same and opened.split == "train" and opened.images.class_counts.tolist() == pack.info.class_counts
 
 

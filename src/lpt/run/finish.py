@@ -11,12 +11,14 @@ from typing import Any
 from rich.console import Console
 
 from lpt.architecture import Architecture
+from lpt.config import BackboneConfig
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.calibration import fit_temperature
 from lpt.evaluation.evaluate import Predictions, predict_split
 from lpt.evaluation.metrics import Metrics
 from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
+from lpt.model.consent import needed_options
 from lpt.model.pretrained import load_backbone
 from lpt.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.pack_files import sha256
@@ -33,6 +35,7 @@ from lpt.report.result import (
     write_predictions,
 )
 from lpt.report.tables import metrics_table
+from lpt.run.portable import portable_settings
 from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder
 from lpt.training.phase_data import images_at_once, phase_plan
@@ -157,8 +160,10 @@ def run_facts(
     }
 
 
-def print_result(folder: RunFolder, pack: Pack, measured: dict[str, Metrics], console: Console) -> None:
-    """The table at the end, and where everything is."""
+def print_result(
+    folder: RunFolder, pack: Pack, measured: dict[str, Metrics], backbone: BackboneConfig, console: Console
+) -> None:
+    """The table at the end, and where everything is; the backbone is the one the run was given."""
     if measured:
         console.print(metrics_table(measured))
     else:
@@ -170,7 +175,9 @@ def print_result(folder: RunFolder, pack: Pack, measured: dict[str, Metrics], co
         markup=False,
     )
     console.print(f"Plots, metrics.json, per_class.csv, log.jsonl: {folder.path}", markup=False)
-    console.print(f"Next: lpt predict {shlex.quote(str(folder.pack))} IMAGE_OR_FOLDER", markup=False)
+    options = needed_options(pack.info.backbone, name=backbone.name, checkpoint=backbone.checkpoint)
+    command = ["lpt", "predict", str(folder.pack), "IMAGE_OR_FOLDER", *options]
+    console.print(f"Next: {shlex.join(command)}", markup=False)
 
 
 def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
@@ -189,7 +196,7 @@ def _pack_info(
     info = PackInfo(
         format_version=FORMAT_VERSION,
         versions=Versions.here(),
-        backbone=record,
+        backbone=record.without_folders(),
         preprocessing=prepared.preprocessing,
         class_names=list(prepared.splits.class_names),
         class_counts=prepared.splits.counts_before_cut.tolist(),
@@ -203,7 +210,7 @@ def _pack_info(
         ),
         probabilities=setting,
         metrics={name: one.to_dict() for name, one in metrics.items()},
-        training=config.model_dump(mode="json"),
+        training=portable_settings(config, prepared.splits),
         reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
         tensors_sha256=sha256(content),
     )

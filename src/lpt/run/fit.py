@@ -91,7 +91,7 @@ def fit(
     check_prefix_cache(prepared, console)
     folder, file = None if output is None else Path(output), config_file(config)
     result = fit_prepared(prepared, folder, overwrite=overwrite, console=console, config=file)
-    print_result(RunFolder(result.folder), result.pack, result.metrics, console)
+    print_result(RunFolder(result.folder), result.pack, result.metrics, prepared.config.backbone, console)
     return result
 
 
@@ -130,7 +130,7 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
     console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
     result = resume_prepared(prepared, run, console)
-    print_result(run, result.pack, result.metrics, console)
+    print_result(run, result.pack, result.metrics, prepared.config.backbone, console)
     return result
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import torch
 
-from lpt.config import RuntimeConfig
+from lpt.config import BackboneConfig, RuntimeConfig
 from lpt.files import write_json
 from lpt.hardware import reproducible
+from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.pack import TENSORS_NAME, load_pack, read_info
 from lpt.predictor import Predictor
@@ -35,13 +36,16 @@ def inference_seconds(image_seconds: float) -> float:
     return 2 * (ROUNDS + 1) * BATCH * image_seconds
 
 
-def kept_inference_cost(file: Path, method: str, packs: Sequence[Path], runtime: RuntimeConfig) -> InferenceCost | None:
+def kept_inference_cost(
+    file: Path, method: str, packs: Sequence[Path], backbone: BackboneConfig, runtime: RuntimeConfig
+) -> InferenceCost | None:
     """What an image costs a method, of any of its packs; measured once and kept in a file.
 
     Args:
         file: JSON of what is kept, by method.
         method: its name.
         packs: those it has trained.
+        backbone: what they were trained on, as the user gives it.
         runtime: device, precision and threads to measure with.
 
     Returns:
@@ -54,26 +58,27 @@ def kept_inference_cost(file: Path, method: str, packs: Sequence[Path], runtime:
         if not there:
             return None
         pack = load_pack(known[there[0]])
-        predictor = Predictor(None, pack, device=str(runtime.device), precision=str(runtime.precision))
-        cost = inference_cost(predictor, threads=int(runtime.threads))
+        how = {"device": str(runtime.device), "precision": str(runtime.precision)}
+        predictor = Predictor(backbone.name, pack, checkpoint=backbone.checkpoint, **how)
+        plain = load_backbone(backbone.name, checkpoint=backbone.checkpoint, image_size=pack.info.preprocessing.size)
+        cost = inference_cost(predictor, plain, threads=int(runtime.threads))
         kept[method] = {"pack": there[0], **cost._asdict()}
         write_json(file, kept)
     return InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
 
 
 @torch.inference_mode()
-def inference_cost(predictor: Predictor, *, threads: int) -> InferenceCost:
+def inference_cost(predictor: Predictor, plain: FrozenViT, *, threads: int) -> InferenceCost:
     """Medians over several rounds of a batch through the pack, through its backbone alone, and of their ratio.
 
     Both are timed in turns, in the same precision, so that a busy machine slows both.
 
     Args:
         predictor: with one pack.
+        plain: its backbone once more, of the pack's input size, which nothing was built on.
         threads: CPU threads.
     """
     info = predictor.pack().info
-    checkpoint = None if info.backbone.checkpoint is None else Path(info.backbone.checkpoint)
-    plain = load_backbone(info.backbone.name, checkpoint=checkpoint, image_size=info.preprocessing.size)
     plain.to(device=predictor.device, dtype=predictor.dtype)
     views = info.preprocessing.test_views
     images = torch.randn(BATCH, 3, *info.preprocessing.size, device=predictor.device)

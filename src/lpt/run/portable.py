@@ -1,0 +1,37 @@
+"""The settings of a run as its pack tells them: the same wherever it was run, and nothing of the author's folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lpt.config import RunConfig
+from lpt.data.manifest import Splits
+from lpt.files import last_part
+from lpt.model.weights import FOLDER_SCHEME
+from lpt.run.prepare import with_absolute_paths
+
+
+def portable_settings(config: RunConfig, splits: Splits) -> dict[str, Any]:
+    """The configuration with the last part of every path; the same for a run and for its resumption."""
+    config = with_absolute_paths(config, splits)
+    data, backbone = config.data, config.backbone
+    data.source, data.test = portable_source(data.source), portable_source(data.test)
+    if isinstance(data.validation, str):
+        data.validation = portable_source(data.validation)
+    data.image_root = data.image_root and Path(last_part(data.image_root))
+    backbone.checkpoint = backbone.checkpoint and Path(last_part(backbone.checkpoint))
+    scheme, colon, folder = backbone.name.partition(":")
+    if colon and scheme == FOLDER_SCHEME:
+        backbone.name = f"{scheme}:{last_part(folder)}"
+    return config.model_dump(mode="json")
+
+
+def portable_source(source: str | None) -> str | None:
+    """A source of images with the last part of its path, if it is one; `hf:FOLDER:column:column` keeps the rest."""
+    if source is None:
+        return None
+    prefix = "hf:" if source.startswith("hf:") else ""
+    path, colon, columns = source.removeprefix(prefix).partition(":") if prefix else (source, "", "")
+    local = not prefix or Path(path).is_absolute() or Path(path).exists()
+    return f"{prefix}{last_part(path) if local else path}{colon}{columns}"
