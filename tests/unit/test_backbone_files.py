@@ -156,7 +156,7 @@ REFUSED = [
 
 def record_of(name: str, checkpoint: str | None = None) -> BackboneRecord:
     triple = (0.5, 0.5, 0.5)
-    return BackboneRecord(
+    return BackboneRecord.model_construct(  # of names too that a pack cannot hold
         name=name, checkpoint=checkpoint, weight_hash="0" * 64, licence="", parameters=1, native_size=(8, 8),
         mean=triple, std=triple, interpolation="bicubic",
     )  # fmt: skip

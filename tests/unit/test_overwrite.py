@@ -427,9 +427,11 @@ def test_a_comparison_is_thrown_away_but_nothing_else(photo_folder: Path, tiny_b
 # --- evaluate, predict, doctor ----------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_replaces_only_an_evaluation(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+def test_an_evaluation_replaces_only_an_evaluation(
+    fitted_run: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
     results, mine = tmp_path / "results", tmp_path / "mine.csv"
-    base = ("evaluate", fitted_run, photo_folder, "-o", results)
+    base = ("evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder, "-o", results)
     results.mkdir()
     (results / "predictions.csv").write_text("mine")
     for more in ((), ("--overwrite",)):
@@ -450,7 +452,7 @@ def test_an_evaluation_replaces_only_an_evaluation(fitted_run: Path, photo_folde
     photos = Path(shutil.copytree(photo_folder, results / "photos"))
     before = everything(results)
     for more in ((), ("--overwrite",)):
-        code, message = command("evaluate", fitted_run, photos, "-o", results, *more)
+        code, message = command("evaluate", "--checkpoint", tiny_backbone, fitted_run, photos, "-o", results, *more)
         assert (code, "add --overwrite" in message) == (2, False)
     (results / "metrics.json").write_text("{}")
     before = everything(results)
@@ -458,10 +460,12 @@ def test_an_evaluation_replaces_only_an_evaluation(fitted_run: Path, photo_folde
     assert everything(results) == before
 
 
-def test_a_shift_replaces_only_a_shift(fitted_run: Path, photo_folder: Path, tmp_path: Path) -> None:
+def test_a_shift_replaces_only_a_shift(
+    fitted_run: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
     results, mine = tmp_path / "results", tmp_path / "mine.png"
     results.mkdir()
-    base = ("evaluate", fitted_run, photo_folder, "--shift", photo_folder / "test", "-o")
+    base = ("evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder, "--shift", photo_folder / "test", "-o")
     (results / "shift.csv").write_text("mine")
     for more in ((), ("--overwrite",)):
         assert command(*base, results, *more)[0] == 2
@@ -478,10 +482,10 @@ def test_a_shift_replaces_only_a_shift(fitted_run: Path, photo_folder: Path, tmp
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_predictions_replace_only_predictions(
-    ending: str, fitted_run: Path, photo_folder: Path, tmp_path: Path
+    ending: str, fitted_run: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / f"out.{ending}"
-    base = ("predict", fitted_run, photo_folder / "test", "-o", output)
+    base = ("predict", "--checkpoint", tiny_backbone, fitted_run, photo_folder / "test", "-o", output)
     output.write_text("")  # as mktemp makes it
     assert command(*base)[0] == 0
     first = output.read_bytes()

@@ -39,12 +39,11 @@ def check_evaluation(output: Path, inputs: Mapping[str, Any], *, overwrite: bool
         inputs: the configuration of what it reads, as for `inputs_of`.
         overwrite: replace an evaluation that is there.
     """
-    there = check_owned(output, EVALUATION)
     if (output / "config.yaml").exists() or RunFolder(output).is_run:
         raise RunError(f"--output: {output} is a run folder, whose own metrics.json stays; give another folder")
     if is_marked(output / compare_folder.PLAN, compare_folder.KIND):
         raise RunError(f"--output: {output} is the folder of a comparison, whose tables stay; give another folder")
-    if not there:
+    if not check_owned(output, EVALUATION):
         return
     if overwrite:
         check_inputs(output, inputs)
