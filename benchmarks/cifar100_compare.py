@@ -39,11 +39,11 @@ from benchmarks.cifar100_cuts import CIFAR100, LARGEST, open_cifar
 from benchmarks.comparison_cells import RESULTS, run_comparison
 from lpt.data.manifest import Splits
 from lpt.evaluation.metrics import Metrics
-from lpt.files import write_text
-from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
 from lpt.presets import epoch_steps, with_preset
 from lpt.run.compare_plan import DEFAULT_METHODS
+from lpt.system.files import write_text
+from lpt.system.hardware import inspect_machine
 
 PRECISION = "of trials: fp32 unless said; of a comparison: as it was begun, or what suits the machine"
 FIELDS = (

@@ -24,9 +24,9 @@ from benchmarks.performance_tables import MEASURES, RESULTS
 from lpt.config import read_yaml, validate
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
-from lpt.files import write_json
-from lpt.hardware import inspect_machine
 from lpt.predictor import Predictor
+from lpt.system.files import write_json
+from lpt.system.hardware import inspect_machine
 
 STRENGTHS = (-1.0, -0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 

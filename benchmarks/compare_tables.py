@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.cifar100_compare import WITHOUT_ADAPTERS, rows_in
 from benchmarks.cifar100_cuts import LARGEST
 from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, rows_of
-from lpt.data.wording import counted
 from lpt.methods.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
+from lpt.system.text import counted
 
 Row = dict[str, Any]
 PICTURES = {

@@ -17,7 +17,7 @@ from lpt.config import DataConfig
 from lpt.data.sources import open_images
 from lpt.evaluation.corruptions import CORRUPTIONS, corrupt
 from lpt.evaluation.corruptions.fields import cloud_field
-from lpt.files import write_bytes
+from lpt.system.files import write_bytes
 
 TILE, GAP, LABEL, PER_ROW = 96, 4, 18, 2
 SHOWN = (1, 3, 5)

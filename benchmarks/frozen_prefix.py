@@ -39,11 +39,11 @@ from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
-from lpt.files import write_json
-from lpt.hardware import inspect_machine, reproducible
 from lpt.model import LPT, Encoded
 from lpt.pack_info import Versions
 from lpt.run.prepare import Prepared, prepare
+from lpt.system.files import write_json
+from lpt.system.hardware import inspect_machine, reproducible
 from lpt.training.batches import Batch, Batches
 from lpt.training.initial import groups_from_shared
 from lpt.training.loop import train_steps

@@ -38,11 +38,11 @@ from torch import Tensor
 from benchmarks.cifar100_cuts import CIFAR100
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
-from lpt.files import write_json
-from lpt.hardware import inspect_machine, reproducible
 from lpt.pack_info import Versions
-from lpt.randomness import global_generator_restored
 from lpt.run.prepare import Prepared, prepare
+from lpt.system.files import write_json
+from lpt.system.hardware import inspect_machine, reproducible
+from lpt.system.randomness import global_generator_restored
 from lpt.training.batches import Batch, Batches
 from lpt.training.loop import train_steps
 from lpt.training.phase_data import phase_batches, phase_plan

@@ -39,9 +39,9 @@ from benchmarks.speed_cases import (
     build_vit,
 )
 from benchmarks.speed_profile import shares
-from lpt.files import write_json
-from lpt.hardware import inspect_machine
 from lpt.pack_info import Versions
+from lpt.system.files import write_json
+from lpt.system.hardware import inspect_machine
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MATRIX = Key("machine", "matrix products")

@@ -179,8 +179,8 @@ def write(folder: str, images: int, classes: int, files: int) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Hardware and versions."""
-    from lpt.hardware import inspect_machine
     from lpt.pack_info import Versions
+    from lpt.system.hardware import inspect_machine
 
     versions = Versions.here().model_dump() | {"python": platform.python_version()}
     return {"hardware": inspect_machine("cpu").describe(), "versions": versions}

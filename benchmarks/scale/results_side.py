@@ -96,7 +96,6 @@ def vit_b_tensors(classes: int, prompt_length: int = 10) -> dict[str, Any]:
 
 def _info(model: LPT, content: bytes, counts: list[int]) -> PackInfo:
     record = model.backbone.record
-    assert record is not None
     numbers = sum(tensor.numel() for tensor in model.state_dict().values())
     return PackInfo(
         format_version=FORMAT_VERSION,

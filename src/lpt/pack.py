@@ -20,14 +20,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lpt.errors import ConfigError, PackError, RunError
-from lpt.files import write_bytes, write_text
 from lpt.model import Classifier, FrozenViT, build_model
-from lpt.model.pretrained import weight_hash
 from lpt.model.shapes import Shape, backbone_shapes, shape_faults, trained_shapes
-from lpt.owned import PACK_FILES, PACK_NAMES, contents, remove_names
 from lpt.pack_files import number_fault, read_json, read_tensors
 from lpt.pack_info import FORMAT_VERSION, PackInfo, Versions, faults, uses_group_prompts
 from lpt.pack_reference import REFERENCE_TOLERANCE, largest_difference, reference_output
+from lpt.system.files import write_bytes, write_text
+from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
 
 JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
 PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
@@ -81,14 +80,11 @@ class Pack:
             PackError: they are others.
         """
         wanted = self.info.backbone
-        found = backbone.record
-        given_name = type(backbone.vit).__name__ if found is None else found.name
-        given_hash = weight_hash(backbone.vit) if found is None else found.weight_hash
-        if given_hash != wanted.weight_hash:
+        if backbone.weight_hash != wanted.weight_hash:
             raise PackError(
                 f"the pack {self.path} belongs to other backbone weights.\n"
                 f"  trained on: {wanted.name}, sha256 {wanted.weight_hash}\n"
-                f"  given:      {given_name}, sha256 {given_hash}\n"
+                f"  given:      {backbone.name}, sha256 {backbone.weight_hash}\n"
                 "Next: give the backbone it was trained on (--backbone NAME or --checkpoint FILE), or train a pack on "
                 "this one with lpt fit."
             )

@@ -23,7 +23,7 @@ from pydantic import (
 from lpt.architecture import Architecture
 from lpt.bounds import Count, Finite, Scale, Sha256, Size, Text
 from lpt.data.transforms import Preprocessing
-from lpt.model.pretrained import BackboneRecord
+from lpt.model.record import BackboneRecord
 
 FORMAT_VERSION = 1
 REFERENCE_CLASSES = 16

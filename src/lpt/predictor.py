@@ -17,12 +17,12 @@ from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.evaluate import Predictions, check_scores, classify, predict_split
-from lpt.hardware import inspect_machine
 from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
 from lpt.model.consent import backbone_for
 from lpt.pack import Pack, load_pack
 from lpt.pack_info import uses_group_prompts
+from lpt.system.hardware import inspect_machine
 
 PRECISIONS = ("auto", "fp32", "bf16")
 Picture = str | Path | Image.Image

@@ -15,8 +15,8 @@ from lpt.data.longtail import imbalance_factor
 from lpt.data.manifest import IntArray
 from lpt.doubtful import LOSS_FIELDS, doubled_balance, unused_settings
 from lpt.errors import ConfigError
-from lpt.hardware import Machine
 from lpt.methods.recipes import method_named
+from lpt.system.hardware import Machine
 
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""

@@ -22,14 +22,15 @@ import lpt
 from lpt.cli.app import app
 from lpt.config import RunConfig, read_yaml
 from lpt.errors import ConfigError, DataError, PackError, RunError
-from lpt.hardware import Machine
 from lpt.methods.recipes import METHODS
-from lpt.model.pretrained import load_backbone, weight_hash
+from lpt.model.pretrained import load_backbone
+from lpt.model.record import weight_hash
 from lpt.presets import with_preset
 from lpt.run.compare import _Runner, compare
 from lpt.run.compare_plan import cell_changes
+from lpt.system.hardware import Machine
+from lpt.system.interrupt import Interrupted
 from lpt.training.folder import RunFolder
-from lpt.training.interrupt import Interrupted
 from lpt.training.phases import Trainer
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)

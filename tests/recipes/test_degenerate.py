@@ -15,7 +15,7 @@ import lpt
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import RunError
-from lpt.owned import marker
+from lpt.system.owned import marker
 
 SETTINGS: dict[str, Any] = {
     "train.phase1.epochs": 1,

@@ -14,9 +14,9 @@ from rich.console import Console
 import lpt
 from lpt.config import parse_assignments
 from lpt.doubtful import unused_fields
-from lpt.hardware import Machine
 from lpt.pack import Pack
 from lpt.presets import with_preset
+from lpt.system.hardware import Machine
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)
 OTHERWISE = {

@@ -16,7 +16,7 @@ from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages
 from lpt.model import LPT, FrozenViT
-from lpt.processes import Processes
+from lpt.system.processes import Processes
 from lpt.training.batches import Batch, ImageBatch
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.phases import build_objective
@@ -66,7 +66,7 @@ def main() -> None:
             objective, optimizer, iter(batches), plan, processes, first_step=0, after_step=record
         )  # fmt: skip
     everything = processes.gather(consumed)
-    if processes.writes:
+    if processes.is_main:
         torch.save({"losses": losses, "state": model.state_dict(), "consumed": everything}, sys.argv[1])
 
 

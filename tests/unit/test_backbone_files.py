@@ -24,7 +24,8 @@ import lpt
 from lpt.errors import ConfigError, PackError
 from lpt.model import consent
 from lpt.model.consent import needed_options, why_refused
-from lpt.model.pretrained import BackboneRecord, load_backbone
+from lpt.model.pretrained import load_backbone
+from lpt.model.record import BackboneRecord
 from lpt.pack import load_pack
 from lpt.predictor import Predictor
 

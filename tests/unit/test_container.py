@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lpt import container
-from lpt.data.sources import usable_cores
-from lpt.hardware import host_memory, host_memory_total
+from lpt.system import limits as container
+from lpt.system.hardware import host_memory, host_memory_total
+from lpt.system.limits import usable_cores
 
 GIB = 2**30
 ODD = ["max", "max 100000", "", "0 0", "-1 100000", "200000", "200000 0", "many 100000", "1.5 2", "²0 ²", "\0"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpt import files
 from lpt.errors import RunError
+from lpt.system import files
 
 
 def names(folder: Path) -> list[str]:
@@ -108,7 +108,7 @@ def test_file_size_limit_leaves_the_old_file_and_no_temporary_one(tmp_path: Path
 import sys
 from pathlib import Path
 from lpt.errors import RunError
-from lpt.files import write_bytes
+from lpt.system.files import write_bytes
 try:
     write_bytes(Path(sys.argv[1]), bytes(1 << 20))
 except RunError as error:
@@ -162,7 +162,7 @@ def test_a_kill_leaves_the_old_file_and_a_leftover_that_can_be_removed(tmp_path:
     code = """
 import sys, time
 from pathlib import Path
-from lpt.files import atomic_path
+from lpt.system.files import atomic_path
 with atomic_path(Path(sys.argv[1])) as temp:
     temp.write_text("half")
     print("writing", flush=True)

@@ -18,7 +18,7 @@ from lpt.data.remembered import RememberedImages, decoded_bytes
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
-from lpt.randomness import global_generator_restored, seed_of
+from lpt.system.randomness import global_generator_restored, seed_of
 
 HEIGHT, WIDTH = 20, 24
 

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 import lpt
 from lpt.cli.app import app
 from lpt.errors import LptError, RunError
-from lpt.owned import Input, contents, first_inside
 from lpt.run.compare import compare
 from lpt.run.compare_folder import NAMES as COMPARISON_NAMES
+from lpt.system.owned import Input, contents, first_inside
 from lpt.training.folder import RUN_NAMES, RunFolder
 
 MARK = '{"kind": "lpt-run", "format_version": 1}'
@@ -341,7 +341,7 @@ def test_what_is_in_the_way_is_told_before_anything_goes(fitted_run: Path, tmp_p
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import lpt.owned
+import lpt.system.owned
 from lpt.training.folder import RunFolder
 left, real = int(sys.argv[2]), {name: getattr(os, name) for name in ("unlink", "rmdir", "mkdir", "replace")}
 def counting(name):

@@ -25,8 +25,8 @@ from lpt.data.remembered import RememberedImages, remember
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.sources import open_splits
 from lpt.data.transforms import Preprocessing
-from lpt.processes import ALONE
 from lpt.run import prepare
+from lpt.system.processes import ALONE
 
 PREPROCESSING = Preprocessing(
     size=(16, 16),

@@ -20,11 +20,11 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.errors import ConfigError, DataError, RunError
-from lpt.processes import ALONE, Processes
 from lpt.run import predict as module
 from lpt.run.predict import predict_files
 from lpt.run.shards import Parts, Rows, Shard, cut, own, work_through
-from lpt.training.interrupt import Interrupted, StopRequest
+from lpt.system.interrupt import Interrupted, StopRequest
+from lpt.system.processes import ALONE, Processes
 
 OPTIONS: dict[str, Any] = {
     "top_k": 2,

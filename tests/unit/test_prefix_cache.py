@@ -17,7 +17,7 @@ from lpt.data.manifest import LabelledImages
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.errors import RunError
 from lpt.model import LPT, Encoded, FrozenViT
-from lpt.processes import Processes
+from lpt.system.processes import Processes
 from lpt.training.prefix_cache import Draws, PrefixCache, Shape, kept_batches
 from oracle import small_vit
 from samples import PREPROCESSING

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml, to_yaml, validate
 from lpt.errors import ConfigError
-from lpt.hardware import Machine, inspect_machine
 from lpt.presets import PRESETS, Resolved, choose_preset, resolve_auto, with_preset
+from lpt.system.hardware import Machine, inspect_machine
 
 CPU = Machine("cpu", "a processor", 4, True, 8 * 2**30, 8 * 2**30)
 CARD = Machine("cuda", "a card", 16, True, 80 * 2**30, 64 * 2**30)

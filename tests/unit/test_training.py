@@ -21,8 +21,8 @@ from lpt.errors import RunError
 from lpt.losses import draw_cloud
 from lpt.model import LPT, FrozenViT
 from lpt.model.adapters import Adapters
-from lpt.processes import ALONE
-from lpt.randomness import torch_generator
+from lpt.system.processes import ALONE
+from lpt.system.randomness import torch_generator
 from lpt.training.batches import ImageBatch
 from lpt.training.checkpoint import (
     FILE_NAME,

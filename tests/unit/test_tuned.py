@@ -14,7 +14,7 @@ from lpt.config import PhaseConfig
 from lpt.errors import ConfigError
 from lpt.model import LPT, FrozenViT, TunedViT, build_model, to_bfloat16
 from lpt.model.adapters import Adapters
-from lpt.model.pretrained import weight_hash
+from lpt.model.record import weight_hash
 from lpt.training.schedule import build_optimizer
 from oracle import randomise, small_vit
 

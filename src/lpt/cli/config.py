@@ -43,8 +43,8 @@ def config(
 
 def _print_preset(name: str) -> None:
     from lpt.config import to_yaml
-    from lpt.hardware import inspect_machine
     from lpt.presets import with_preset
+    from lpt.system.hardware import inspect_machine
 
     resolved = with_preset({"preset": name}, inspect_machine(), origin="the preset")
     for reason in resolved.reasons:

@@ -50,8 +50,8 @@ def doctor(
     from lpt.data.check import examine
     from lpt.data.longtail import ShotGroups
     from lpt.data.sources import open_splits
-    from lpt.files import write_json
     from lpt.report.doctor import print_findings
+    from lpt.system.files import write_json
 
     values = {
         "source": data,
@@ -85,8 +85,8 @@ def doctor(
 
 def _check_outputs(plot: Path | None, json: Path | None) -> None:
     """Raise `RunError` if a file would be replaced that `lpt doctor` did not write."""
-    from lpt.owned import is_marked
     from lpt.report.style import is_plot
+    from lpt.system.owned import is_marked
 
     outputs = (
         ("--plot", plot, "a plot of lpt", is_plot),
@@ -107,7 +107,7 @@ def as_dict(findings: Findings) -> dict[str, Any]:
     """Findings as plain values."""
     from dataclasses import asdict
 
-    from lpt.owned import marker
+    from lpt.system.owned import marker
 
     return {
         **marker(KIND),

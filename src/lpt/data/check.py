@@ -15,8 +15,8 @@ from lpt.data.images import InspectableSource
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import IntArray, LabelledImages, Splits
 from lpt.data.sources.readable import failure_reason, scan
-from lpt.data.wording import counted
 from lpt.errors import DataError
+from lpt.system.text import counted
 
 _EXAMPLES = 5
 _PLACES = 3

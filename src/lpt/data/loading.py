@@ -16,7 +16,7 @@ from lpt.data.remembered import pixels, remember
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
-from lpt.randomness import global_generator_restored, seed_of
+from lpt.system.randomness import global_generator_restored, seed_of
 
 Delivered = TypeVar("Delivered")
 

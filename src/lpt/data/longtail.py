@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lpt.data.manifest import IntArray
 from lpt.errors import ConfigError, DataError
-from lpt.randomness import permutation
+from lpt.system.randomness import permutation
 
 _CUT, _VALIDATION, _HOLD_OUT = 1, 2, 3
 """What a random choice is for: each has draws of its own."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lpt.config import Sampling
 from lpt.data.manifest import IntArray
 from lpt.errors import ConfigError, DataError
-from lpt.randomness import permutation, seed_of
+from lpt.system.randomness import permutation, seed_of
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -49,14 +49,14 @@ from lpt.demo.rows import (
 )
 from lpt.errors import RunError
 from lpt.evaluation.metrics import ACCURACIES
-from lpt.files import write_json
-from lpt.hardware import Machine, inspect_machine
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.pack_info import Versions
 from lpt.report.plots import plot_comparison
 from lpt.report.tables import metrics_table, percent
-from lpt.training.interrupt import Interrupted
+from lpt.system.files import write_json
+from lpt.system.hardware import Machine, inspect_machine
+from lpt.system.interrupt import Interrupted
 
 BACKBONE = "lpt-demo-glyphs"
 DEFAULT_OUTPUT = Path("lpt-demo")
@@ -189,7 +189,6 @@ def _labelled(digits: DigitSplit, split: str) -> LabelledImages:
 
 def _introduce(console: Console, frozen: FrozenViT, machine: Machine, budget: DemoBudget, seeds: int) -> None:
     splits, record = digit_splits(0), frozen.record
-    assert record is not None
     assert splits.test is not None
     counts = ", ".join(str(count) for count in splits.train.class_counts)
     lines = {
@@ -254,7 +253,6 @@ def _facts(
 ) -> dict[str, Any]:
     """Everything that demo.json says."""
     splits = digit_splits(0)
-    assert frozen.record is not None
     assert splits.test is not None
     summary = {
         name: {

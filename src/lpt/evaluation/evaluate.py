@@ -16,7 +16,7 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.model import LPT, Classifier
 from lpt.model.backbone import KeyValue
-from lpt.processes import ALONE, Processes
+from lpt.system.processes import ALONE, Processes
 
 FloatArray = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]
@@ -113,7 +113,7 @@ def predict_split(
     done = 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
     scores: FloatArray = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
-    with processes.apart():
+    with processes.local():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
             rows = slice(done, done + len(batch.labels))
@@ -126,7 +126,7 @@ def predict_split(
             done += len(batch.labels)
             progress(done)
     return Predictions(
-        scores if processes.count == 1 else np.concatenate(processes.gather([scores])),
+        scores if processes.world_size == 1 else np.concatenate(processes.gather([scores])),
         np.concatenate(processes.gather(labels)).astype(np.int64),
         np.concatenate(processes.gather(groups)) if group_prompts else None,
     )

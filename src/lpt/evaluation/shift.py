@@ -20,12 +20,12 @@ import numpy.typing as npt
 from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.data.remembered import RememberedImages
-from lpt.data.wording import shorten
 from lpt.errors import ConfigError, DataError
 from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
 from lpt.evaluation.corruptions import find_kinds as _find_kinds
 from lpt.evaluation.corruptions import find_severities as _find_severities
 from lpt.evaluation.metrics import ACCURACIES, Metrics
+from lpt.system.text import shorten
 
 Measure = Callable[[str, LabelledImages], Metrics]
 """(what it is called, images) -> metrics. The name stands for the images: a caller may keep results by it."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lpt.data.sampling import effective_numbers
 from lpt.errors import ConfigError
-from lpt.model.prompts import at_least_float32
+from lpt.system.precision import at_least_float32
 
 
 class LongTailedLoss(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from lpt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from lpt.model.pretrained import BackboneRecord
+from lpt.model.record import BackboneRecord, weight_hash
 
 WORKING_NAMES = (
     "vit_base_patch16_224.augreg_in21k",
@@ -72,12 +70,13 @@ class FrozenViT(nn.Module):
     Args:
         vit: a `timm.models.vision_transformer.VisionTransformer` with plain blocks, a class token, `token` pooling
             and a final norm.
+        record: what identifies its weights; None for a model that was not loaded by `lpt.load_backbone`.
 
     Raises:
         ConfigError: the model differs from that in a way LPT would get wrong; the difference is named.
     """
 
-    def __init__(self, vit: VisionTransformer) -> None:
+    def __init__(self, vit: VisionTransformer, record: BackboneRecord | None = None) -> None:
         super().__init__()
         faults = unsupported(vit)
         if faults:
@@ -88,7 +87,7 @@ class FrozenViT(nn.Module):
                 "such as " + ", ".join(WORKING_NAMES)
             )
         self.vit = vit
-        self.record: BackboneRecord | None = None
+        self._record = record
         self._origin = (self,)  # a tuple, so that it is no submodule
         self.width: int = vit.embed_dim
         self.depth: int = len(vit.blocks)
@@ -104,6 +103,30 @@ class FrozenViT(nn.Module):
         """Stays frozen."""
         del requires_grad
         return self
+
+    @property
+    def name(self) -> str:
+        """Name in its record; without one, the class of its model."""
+        return type(self.vit).__name__ if self._record is None else self._record.name
+
+    @property
+    def weight_hash(self) -> str:
+        """sha256 over its weights, from its record where it has one."""
+        return weight_hash(self.vit) if self._record is None else self._record.weight_hash
+
+    @property
+    def record(self) -> BackboneRecord:
+        """What identifies its weights.
+
+        Raises:
+            ConfigError: it was built from a model whose origin is not known.
+        """
+        if self._record is None:
+            raise ConfigError(
+                f"this {type(self.vit).__name__} has no record of where its weights come from, which a run and a pack "
+                "need. Load it with lpt.load_backbone(name), or give FrozenViT a record."
+            )
+        return self._record
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -156,8 +179,7 @@ class FrozenViT(nn.Module):
         vit = copy.deepcopy(origin.vit, {key: tensor for key, tensor in shared.items() if key not in own})
         vit.to(device=self.device, dtype=self.dtype)  # what is not shared did not follow when this one was moved
         vit.set_input_size(img_size=image_size)
-        resized = FrozenViT(vit)
-        resized.record = origin.record
+        resized = FrozenViT(vit, origin._record)
         resized._origin = (origin,)
         return resized
 
@@ -167,9 +189,7 @@ class FrozenViT(nn.Module):
         What a method trains of the backbone itself lies there, so that the backbone stays as it is.
         """
         shared = {id(t): t for name, t in self.vit.state_dict(keep_vars=True).items() if name not in names}
-        own = FrozenViT(copy.deepcopy(self.vit, shared))
-        own.record = self.record
-        return own
+        return FrozenViT(copy.deepcopy(self.vit, shared), self._record)
 
     def embed(self, images: Tensor) -> Tensor:
         """Image tokens before the first block: [B, 3, height, width] -> [B, N, D], class token first."""

@@ -14,7 +14,8 @@ from timm.models import get_pretrained_cfg
 
 from lpt.errors import ConfigError
 from lpt.model.backbone import FrozenViT
-from lpt.model.pretrained import SHIPPED, BackboneRecord, architecture_file, load_backbone
+from lpt.model.pretrained import SHIPPED, architecture_file, load_backbone
+from lpt.model.record import BackboneRecord
 
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*(?:\.[a-z0-9_]+)?", re.ASCII)
 _TIMMS_OWN = re.compile(r"timm/[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.model.prompts import INIT_STD, at_least_float32
+from lpt.model.prompts import INIT_STD
+from lpt.system.precision import at_least_float32
 
 
 class CosineHead(nn.Module):

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from huggingface_hub.constants import HF_HUB_CACHE
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
 
-from lpt.bounds import Deviations, Interpolation, Means, Sha256, Side, Size, Text
+from lpt.bounds import Deviations, Means, Text
 from lpt.errors import ConfigError
-from lpt.files import last_part
 from lpt.model.backbone import WORKING_NAMES, FrozenViT
-from lpt.model.weights import FOLDER_SCHEME, HUB_SCHEMES, fill, folder_file, hub_file
+from lpt.model.record import FOLDER_SCHEME, HUB_SCHEMES, BackboneRecord, weight_hash
+from lpt.model.weights import fill, folder_file, hub_file
 
 SHIPPED = {"lpt-demo-glyphs": Path(__file__).parent.parent / "demo" / "backbone" / "model.safetensors"}
 """Backbones that come with this package, by name."""
-
-
-class BackboneRecord(BaseModel):
-    """What identifies a backbone; stored in the pack.
-
-    Args:
-        name: timm model name, or the name a checkpoint's architecture file gives.
-        checkpoint: local weights, when they did not come from the hub: their path, in a pack their name alone.
-        weight_hash: sha256 over the tensors by name as loaded: before positions are resampled, without the head.
-        licence: of the weights, as far as timm or the architecture file says.
-        parameters: number of weights without the head.
-        native_size: height and width the weights were trained at, pixels.
-        mean, std: normalisation of the input.
-        interpolation: resizing the weights were trained with.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Text
-    checkpoint: Text | None
-    weight_hash: Sha256
-    licence: Text
-    parameters: Size
-    native_size: tuple[Side, Side]
-    mean: Means
-    std: Deviations
-    interpolation: Interpolation
-
-    def without_folders(self) -> BackboneRecord:
-        """What a pack says: the names of local files and folders, not where they lie on this machine."""
-        scheme, colon, place = self.name.partition(":")
-        name = f"{scheme}:{last_part(place)}" if colon and scheme == FOLDER_SCHEME else self.name
-        checkpoint = None if self.checkpoint is None else last_part(self.checkpoint)
-        return self.model_copy(update={"name": name, "checkpoint": checkpoint})
 
 
 class _Facts(BaseModel):
@@ -97,7 +60,7 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
     frozen = FrozenViT(vit)  # refuses a model that LPT is not right for before its weights are fetched
     where = "backbone.name" if checkpoint is None else "backbone.checkpoint"
     fill(vit, _weights_of(name, vit) if file is None else file, where)
-    frozen.record = _record(frozen, name, checkpoint, facts)
+    frozen = FrozenViT(vit, _record(frozen, name, checkpoint, facts))
     return frozen if image_size is None else frozen.at_size(image_size)
 
 
@@ -122,17 +85,6 @@ def _record(frozen: FrozenViT, name: str, checkpoint: Path | None, facts: dict[s
             f"what describes the backbone {name} (its config.json, or the JSON file beside its weights) is not right: "
             f"{reason}. Mean and standard deviation of the input are three numbers each."
         ) from None
-
-
-def weight_hash(vit: nn.Module) -> str:
-    """sha256 over a backbone's tensors in order of their names: name, dtype, shape and bytes; without its head."""
-    digest = hashlib.sha256()
-    for key, tensor in sorted(vit.state_dict().items()):
-        if key.startswith("head."):
-            continue
-        digest.update(f"{key}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def cached_backbones() -> list[str]:

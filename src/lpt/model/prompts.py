@@ -8,12 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lpt.system.precision import at_least_float32
+
 INIT_STD = 0.02
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or as it is when it is wider: matching, head and loss are never computed in less."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 class Matching(NamedTuple):

@@ -28,8 +28,6 @@ from torch import Tensor
 
 from lpt.errors import ConfigError
 
-HUB_SCHEMES, FOLDER_SCHEME = ("hf-hub", "hf_hub"), "local-dir"
-
 _HUB_NAMES = (
     "model.safetensors",
     "pytorch_model.bin",

@@ -21,9 +21,9 @@ from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
 from lpt.evaluation.metrics import Metrics, class_accuracies
 from lpt.evaluation.paired import SeedPair, paired_differences
-from lpt.files import write_json, write_text
 from lpt.report.comparison_plots import Rows, plot_cost, plot_groups, plot_methods_by_count
 from lpt.report.comparison_tables import comparison_tables, markdown
+from lpt.system.files import write_json, write_text
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lpt.data.longtail import CLASS_SIZE
-from lpt.data.wording import counted
 from lpt.report.tables import MISSING
+from lpt.system.text import counted
 
 ACCURACIES = {
     "overall": "overall",

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lpt.data.findings import Finding, Findings, Severity, SizeFacts
-from lpt.data.wording import counted
+from lpt.system.text import counted
 
 _MARKS: dict[Severity, tuple[str, str]] = {
     "error": ("✗ error", "bold red"),

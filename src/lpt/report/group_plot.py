@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter
 
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
-from lpt.data.wording import counted
 from lpt.report.style import (
     FAINT,
     GROUP_COLOURS,
@@ -26,6 +25,7 @@ from lpt.report.style import (
     short,
     spread,
 )
+from lpt.system.text import counted
 
 FloatArray = npt.NDArray[np.float64]
 

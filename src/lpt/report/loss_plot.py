@@ -11,7 +11,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lpt.data.wording import counted
 from lpt.report.style import (
     BLUE,
     GREY,
@@ -26,6 +25,7 @@ from lpt.report.style import (
     say_empty,
     spread,
 )
+from lpt.system.text import counted
 
 FloatArray = npt.NDArray[np.float64]
 Steps = Sequence[Mapping[str, Any]]

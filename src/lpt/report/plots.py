@@ -15,7 +15,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lpt.data.longtail import CLASS_SIZE, ShotGroups
 from lpt.data.manifest import IntArray
-from lpt.data.wording import counted
 from lpt.report.group_plot import plot_group_use
 from lpt.report.loss_plot import plot_losses
 from lpt.report.style import (
@@ -33,6 +32,7 @@ from lpt.report.style import (
     say_empty,
     short,
 )
+from lpt.system.text import counted
 
 __all__ = ["plot_accuracy_by_count", "plot_comparison", "plot_distribution", "plot_group_use", "plot_losses"]
 

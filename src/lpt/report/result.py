@@ -17,9 +17,9 @@ from lpt.data.manifest import IntArray, LabelledImages
 from lpt.evaluation.calibration import probabilities
 from lpt.evaluation.evaluate import Predictions
 from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_scores
-from lpt.files import write_json, write_text
 from lpt.report.plots import plot_accuracy_by_count, plot_group_use, plot_losses
 from lpt.report.tables import write_per_class
+from lpt.system.files import write_json, write_text
 
 _ROWS = 4096
 

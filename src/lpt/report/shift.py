@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lpt.data.longtail import CLASS_SIZE
-from lpt.data.wording import counted, shorten
 from lpt.evaluation.corruptions import CORRUPTIONS
 from lpt.evaluation.metrics import ACCURACIES, Metrics
 from lpt.evaluation.shift import CorruptionShift, DataShift, relative_drop
-from lpt.files import write_text
 from lpt.report.tables import COLUMNS, percent
+from lpt.system.files import write_text
+from lpt.system.text import counted, shorten
 
 CSV_HEADER = (
     "shift", "family", "kind", "severity", "images", *ACCURACIES, *(f"relative_drop_{name}" for name in ACCURACIES),

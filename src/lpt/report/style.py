@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from lpt.files import write_bytes
+from lpt.system.files import write_bytes
 
 INK, GREY, FAINT, PAPER = "#1f2a33", "#74808a", "#e3e7ea", "#ffffff"
 BLUE, SKY, VERMILION = "#0b5394", "#4da3d4", "#d4551c"

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import ClassResult, Metrics
-from lpt.files import write_text
+from lpt.system.files import write_text
 
 MISSING = "–"
 COLUMNS = {

@@ -22,12 +22,8 @@ from lpt.config import RunConfig, merge, read_yaml, to_yaml
 from lpt.data.manifest import Splits
 from lpt.doubtful import doubled_balance, unused_settings
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.files import write_text
-from lpt.hardware import inspect_machine
 from lpt.methods.recipes import METHODS
-from lpt.owned import Input
 from lpt.presets import suit_to_counts, with_preset
-from lpt.processes import several_started
 from lpt.report.comparison import Comparison, print_comparison, write_comparison
 from lpt.run.compare_budget import share_of_steps
 from lpt.run.compare_cells import check_same_images, check_same_weights, comparison_facts, read_cell
@@ -51,8 +47,12 @@ from lpt.run.fit import data_fingerprint, fit_prepared, resume_prepared
 from lpt.run.inference_cost import InferenceCost, kept_inference_cost
 from lpt.run.inputs import config_file, inputs_of
 from lpt.run.prepare import Prepared, describe, open_data, prepare, printable, warn_of_data, with_absolute_paths
+from lpt.system.files import write_text
+from lpt.system.hardware import inspect_machine
+from lpt.system.interrupt import Interrupted
+from lpt.system.owned import Input
+from lpt.system.processes import several_started
 from lpt.training.folder import RunFolder
-from lpt.training.interrupt import Interrupted
 from lpt.training.loop import lacks_memory
 
 Key = tuple[str, int]
@@ -185,7 +185,6 @@ class _Runner:
                 raise type(error)(f"{method}: {error}") from None
             self._warn_of_own(method, cell.config)
         weights = self.prepared(self.plan.seeds[0]).backbone.record
-        assert weights is not None
         for method, seed in self._begun():
             run = self.run_folder(method, seed)
             check_same_weights(run, weights)

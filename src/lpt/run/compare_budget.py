@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from lpt.errors import ConfigError
-from lpt.run.dry_run import duration, estimate_run
+from lpt.run.dry_run import estimate_run
 from lpt.run.inference_cost import inference_seconds
 from lpt.run.prepare import Prepared
+from lpt.system.text import duration
 
 
 def share_of_steps(

@@ -18,7 +18,7 @@ from lpt.config import leaves, read_yaml
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics
-from lpt.model.pretrained import BackboneRecord
+from lpt.model.record import BackboneRecord
 from lpt.pack import read_info
 from lpt.report.comparison import Cell, Cost
 from lpt.run.inference_cost import InferenceCost
@@ -120,7 +120,6 @@ def comparison_facts(
         cells: facts of each finished cell, for draws, machine, precision, versions and dates.
     """
     record, config = base.backbone.record, base.config
-    assert record is not None
     height, width = base.preprocessing.size
     single = [f"{method}: {path}={value}" for method, values in own.items() for path, value in leaves(values)]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lpt.errors import RunError
-from lpt.files import remove_leftovers, write_json
 from lpt.methods.recipes import METHODS
-from lpt.owned import (
+from lpt.report.comparison import WRITTEN
+from lpt.system.files import remove_leftovers, write_json
+from lpt.system.owned import (
     Contents,
     Names,
     contents,
@@ -22,7 +23,6 @@ from lpt.owned import (
     marker_fields,
     remove,
 )
-from lpt.report.comparison import WRITTEN
 from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
 
 PLAN = "plan.json"

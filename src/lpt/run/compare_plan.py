@@ -10,12 +10,12 @@ from typing import Any
 from lpt.config import RunConfig, leaves, merge, parse_assignments, read_yaml, validate
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
-from lpt.data.wording import counted
 from lpt.doubtful import unused_fields
 from lpt.errors import ConfigError, DataError
 from lpt.methods.recipes import METHODS, method_named
-from lpt.randomness import seed_of
 from lpt.run.prepare import gather_values
+from lpt.system.randomness import seed_of
+from lpt.system.text import counted
 
 REFERENCE = "lpt"
 DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt-phase1", "lpt")

@@ -21,13 +21,14 @@ from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.data.remembered import RememberedImages, remember
 from lpt.evaluation.evaluate import predict_split
-from lpt.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import trained_phases
 from lpt.run.fit import console_of, default_output
 from lpt.run.inputs import check_output
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
+from lpt.system.hardware import PeakMemory, host_memory_total, reproducible
+from lpt.system.text import duration, size_of
 from lpt.training.initial import TOKEN_IMAGES
 from lpt.training.linear_probe import evaluation_seconds, most_evaluations
 from lpt.training.loop import StepRecord, train_steps
@@ -281,25 +282,3 @@ def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console:
         markup=False,
     )
     console.print("Nothing was written. The times hold for a machine that is as busy as it was just now.")
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} days {hours % 24} h"
-
-
-def size_of(count: int) -> str:
-    """Bytes as `1.5 MiB`."""
-    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        units.pop(0)
-    return f"{size:.0f} {units[0]}" if units[0] == "bytes" else f"{size:.1f} {units[0]}"

@@ -16,8 +16,6 @@ from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
-from lpt.hardware import cores_here
-from lpt.owned import marker
 from lpt.pack import Pack, load_pack
 from lpt.pack_info import PackInfo, Versions
 from lpt.predictor import Predictor
@@ -31,9 +29,11 @@ from lpt.report.result import (
     write_skipped,
 )
 from lpt.report.tables import metrics_table
-from lpt.run.launched import launched
 from lpt.run.portable import portable_source
 from lpt.run.results_folder import EVALUATION, check_evaluation, clear
+from lpt.system.hardware import cores_here
+from lpt.system.owned import marker
+from lpt.system.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,14 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
         console: for the table.
         progress: for the bar.
     """
-    processes, output, split = launched(request.device), request.output, request.split
+    processes, output, split = Processes.launched(request.device), request.output, request.split
 
     def opened() -> Opened:
         if output is not None:
             check_evaluation(output, request.inputs, overwrite=request.overwrite)
         return open_pack_and_images(request)
 
-    one = processes.agreed(opened)
+    one = processes.on_all(opened)
     images, info = one.images, one.pack.info
     with counted(progress, "measuring", len(processes.share(len(images)))) as done:
         workers = 0 if len(images) < 1000 else min(cores_here() - 1, 4)
@@ -152,7 +152,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
     measured = measure_predictions(predictions, counts, groups, scale=scale, temperature=temperature)
     print_notes(one.notes, one.skipped, console)
     _print(measured, split, console)
-    if output is not None and processes.writes:
+    if output is not None and processes.is_main:
         clear(output, EVALUATION)
         facts = {**marker(EVALUATION.kind), **_facts(one.pack.path, info, request.data, len(one.skipped))}
         write_metrics(output / EVALUATION.names[0], {split: measured}, facts)  # first: it says whose the others are

@@ -190,7 +190,6 @@ def _pack_info(
     prepared: Prepared, model: Classifier, content: bytes, metrics: dict[str, Metrics], setting: Probabilities
 ) -> PackInfo:
     config, record = prepared.config, prepared.backbone.record
-    assert record is not None
     trainable = sum(tensor.numel() for tensor in model.state_dict().values())
     phases = trained_phases(prepared)
     info = PackInfo(
@@ -220,7 +219,6 @@ def _pack_info(
 def _float32_twin(prepared: Prepared, model: Classifier) -> Classifier:
     """The model on a freshly loaded float32 backbone on the CPU: what a reader of the pack will have."""
     record = prepared.backbone.record
-    assert record is not None
     checkpoint = None if record.checkpoint is None else Path(record.checkpoint)
     backbone = load_backbone(record.name, checkpoint=checkpoint, image_size=prepared.preprocessing.size)
     twin = build_model(prepared.config.model, backbone, len(model.head.weight))

@@ -20,13 +20,9 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.remembered import origin
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
-from lpt.files import remove_leftovers, write_text
-from lpt.hardware import PeakMemory, reproducible
 from lpt.model import Classifier
-from lpt.owned import Input
 from lpt.pack import Pack, load_pack
 from lpt.pack_info import Versions
-from lpt.processes import Processes
 from lpt.report.progress import ConsoleListener
 from lpt.report.result import write_skipped
 from lpt.report.tables import percent
@@ -35,8 +31,12 @@ from lpt.run.finish import measure_run, predict_images, print_result, stored_met
 from lpt.run.inputs import check_output, config_file, inputs_of
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
 from lpt.run.tracking import TrackerListener
+from lpt.system.files import remove_leftovers, write_text
+from lpt.system.hardware import PeakMemory, reproducible
+from lpt.system.interrupt import stop_on_signal
+from lpt.system.owned import Input
+from lpt.system.processes import Processes
 from lpt.training.folder import RunFolder
-from lpt.training.interrupt import stop_on_signal
 from lpt.training.phases import Listener, Listeners, Trainer
 
 
@@ -99,8 +99,8 @@ def fit_prepared(
     prepared: Prepared, output: Path | None, *, overwrite: bool, console: Console, config: Path | None = None
 ) -> FitResult:
     """`fit` from where everything is checked; arguments as there, `config` being the file."""
-    folder = prepared.processes.once(lambda: _new_folder(prepared, output, overwrite=overwrite, config=config))
-    if prepared.processes.writes and (others := folder.others):
+    folder = prepared.processes.on_main(lambda: _new_folder(prepared, output, overwrite=overwrite, config=config))
+    if prepared.processes.is_main and (others := folder.others):
         console.print(others, style="yellow", markup=False)
     return _run(prepared, folder, console)
 
@@ -136,7 +136,7 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
 
 def resume_prepared(prepared: Prepared, run: RunFolder, console: Console) -> FitResult:
     """`resume` from where everything is checked."""
-    prepared.processes.once(lambda: _check_unchanged(prepared, run, console))
+    prepared.processes.on_main(lambda: _check_unchanged(prepared, run, console))
     return _run(prepared, run, console)
 
 
@@ -150,7 +150,7 @@ def default_output(config: RunConfig) -> Path:
 
 def console_of(console: Console, processes: Processes) -> Console:
     """The console of the process that reports; the others say nothing."""
-    return console if processes.writes else Console(quiet=True)
+    return console if processes.is_main else Console(quiet=True)
 
 
 def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, config: Path | None) -> RunFolder:
@@ -197,7 +197,7 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     """Train from the last checkpoint, then measure, pack and report."""
     config, processes = prepared.config, prepared.processes
     tracked = TrackerListener(config, folder.path) if config.runtime.log_with else None
-    threads = min(int(config.runtime.threads), prepared.machine.cores if processes.count > 1 else sys.maxsize)
+    threads = min(int(config.runtime.threads), prepared.machine.cores if processes.world_size > 1 else sys.maxsize)
     with reproducible(threads):
         model = prepared.new_model()
         shown = ConsoleListener(console, _validator(prepared, model))
@@ -205,7 +205,7 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
         with PeakMemory() as memory, stop_on_signal() as stop, shown:
             Trainer(model, prepared.train, config, prepared.preprocessing, folder, listener, stop, processes).run()
         measured, setting = measure_run(prepared, model, console)
-    pack = processes.once(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
+    pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {name: one.metrics for name, one in measured.items()}
     if tracked is not None:
         tracked.result(metrics)
@@ -245,7 +245,6 @@ def data_fingerprint(train: LabelledImages) -> str:
 
 def _facts(prepared: Prepared) -> dict[str, Any]:
     """What run.json says: fingerprints of data and backbone, versions, machine."""
-    assert prepared.backbone.record is not None
     return {
         "data_sha256": data_fingerprint(prepared.splits.train),
         "backbone_sha256": prepared.backbone.record.weight_hash,

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 
 from lpt.config import BackboneConfig, RuntimeConfig
-from lpt.files import write_json
-from lpt.hardware import reproducible
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.pack import TENSORS_NAME, load_pack, read_info
 from lpt.predictor import Predictor
+from lpt.system.files import write_json
+from lpt.system.hardware import reproducible
 
 BATCH = 32
 ROUNDS = 7

@@ -18,8 +18,8 @@ from lpt.data.sources.huggingface import PREFIX, parse_spec
 from lpt.data.sources.opening import read_source
 from lpt.errors import DataError
 from lpt.model.pretrained import SHIPPED
-from lpt.owned import Input
 from lpt.run.prepare import Data, Settings, gather_values, section
+from lpt.system.owned import Input
 from lpt.training.folder import RunFolder
 
 

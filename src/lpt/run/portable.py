@@ -7,9 +7,9 @@ from typing import Any
 
 from lpt.config import RunConfig
 from lpt.data.manifest import Splits
-from lpt.files import last_part
-from lpt.model.weights import FOLDER_SCHEME
+from lpt.model.record import FOLDER_SCHEME
 from lpt.run.prepare import with_absolute_paths
+from lpt.system.files import last_part
 
 
 def portable_settings(config: RunConfig, splits: Splits) -> dict[str, Any]:

@@ -20,9 +20,7 @@ from lpt.data.images import IMAGE_SUFFIXES
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.pack import load_pack
 from lpt.predictor import Predictor
-from lpt.processes import Processes, several_started
 from lpt.report.progress import counted
-from lpt.run.launched import launched
 from lpt.run.rows import Classifier, decoded, is_table
 from lpt.run.shards import (
     SHARD_SIZE,
@@ -36,7 +34,8 @@ from lpt.run.shards import (
     own,
     work_through,
 )
-from lpt.training.interrupt import Interrupted, stop_on_signal
+from lpt.system.interrupt import Interrupted, stop_on_signal
+from lpt.system.processes import Processes, several_started
 
 JSON_LINES = (".jsonl", ".ndjson")
 
@@ -77,7 +76,7 @@ def predict_files(
     _check_output(output)
     if output is None and several_started():
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
-    processes = launched(device)
+    processes = Processes.launched(device)
 
     def prepare() -> tuple[Classifier, Job]:
         loaded = load_pack(pack)
@@ -98,8 +97,8 @@ def predict_files(
     if output is None:
         paths = find_images(images)
         return _to_standard_output(prepare()[0], paths, progress)
-    shards = processes.once(lambda: _find_shards(images, output, shard_size))
-    classifier, job = processes.agreed(prepare)
+    shards = processes.on_main(lambda: _find_shards(images, output, shard_size))
+    classifier, job = processes.on_all(prepare)
     return _to_file(classifier, shards, Parts(output, job), processes, progress)
 
 
@@ -114,10 +113,10 @@ def _to_standard_output(classifier: Classifier, paths: list[Path], progress: Con
 
 def _to_file(classifier: Classifier, shards: list[Shard], parts: Parts, processes: Processes, progress: Console) -> int:
     """Predict the shards that are not done, then put all together; the number of rows."""
-    said = processes.once(lambda: parts.sort_out(shards, accept_bad=classifier.skip_bad))
-    if said and processes.writes:
+    said = processes.on_main(lambda: parts.sort_out(shards, accept_bad=classifier.skip_bad))
+    if said and processes.is_main:
         progress.print(said, markup=False)
-    waiting = processes.once(lambda: parts.missing(shards))
+    waiting = processes.on_main(lambda: parts.missing(shards))
     total, left = images_of(shards), images_of(waiting)
     paths = [path for shard in own(waiting, processes) for path in shard.paths]
 
@@ -134,13 +133,13 @@ def _to_file(classifier: Classifier, shards: list[Shard], parts: Parts, processe
         try:
             work_through(waiting, work, parts, processes, stop=stop, done=lambda images: show(total - left + images))
         except LptError as error:
-            kept = _kept(shards, parts) if processes.writes else ""
+            kept = _kept(shards, parts) if processes.is_main else ""
             if isinstance(error, Interrupted):
                 raise Interrupted(f"interrupted; {kept or 'no file is left, the same command starts over'}") from None
             if kept:
                 progress.print(kept, markup=False)
             raise
-        return processes.once(lambda: _finish(classifier, shards, parts, progress))
+        return processes.on_main(lambda: _finish(classifier, shards, parts, progress))
 
 
 def _kept(shards: list[Shard], parts: Parts) -> str:

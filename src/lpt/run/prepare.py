@@ -21,14 +21,14 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.remembered import RememberedImages, decoded_bytes, decodes, origin
 from lpt.data.sources import check_images, listing_root, open_splits
 from lpt.data.transforms import Preprocessing
-from lpt.data.wording import shorten
 from lpt.errors import ConfigError, DataError
-from lpt.hardware import Machine, inspect_machine
 from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
 from lpt.presets import resolve_auto, with_preset
-from lpt.processes import Processes
 from lpt.run.tracking import check_trackers
+from lpt.system.hardware import Machine, inspect_machine
+from lpt.system.processes import Processes
+from lpt.system.text import shorten
 from lpt.training.initial import new_model
 from lpt.training.phase_data import prefix_cache_size
 
@@ -91,7 +91,7 @@ def prepare(
     values = gather_values(data, named, config, settings, needs_source=not isinstance(data, Splits))
     device = str(section(values, "runtime").get("device", "auto"))
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
-    prepared = processes.agreed(lambda: _put_together(data, values, origin, device, processes, console))
+    prepared = processes.on_all(lambda: _put_together(data, values, origin, device, processes, console))
     if read_images and prepared.config.data.bad_images == "stop":
         _check_readable(prepared.train, prepared.splits, processes)
     return prepared
@@ -105,10 +105,10 @@ def _put_together(
     chosen = with_preset(values, machine, origin=origin)
     resolved = chosen.config
     check_trackers(resolved)
-    if processes.count > resolved.train.batch_size:
+    if processes.world_size > resolved.train.batch_size:
         raise ConfigError(
-            f"train.batch_size: {resolved.train.batch_size} images cannot be shared by {processes.count} processes; "
-            "start fewer, or set a larger batch"
+            f"train.batch_size: {resolved.train.batch_size} images cannot be shared by {processes.world_size} "
+            "processes; start fewer, or set a larger batch"
         )
     splits = printable(data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed))
     _check_splits(splits)
@@ -125,7 +125,7 @@ def _put_together(
         remembered_bytes=decoded_bytes(splits.train),
         kept_bytes=lambda config: prefix_cache_size(splits.train, backbone.at_size(_size(config)), config).bytes,
         decoded=decodes(splits.train.source),
-        processes=processes.count,
+        processes=processes.world_size,
     )
     size = _size(auto.config)
     backbone = backbone.at_size(size)
@@ -168,7 +168,6 @@ def describe(prepared: Prepared, console: Console) -> None:
     for note in prepared.splits.notes:
         console.print(f"  [yellow]{escape(note)}[/yellow]")
     record = prepared.backbone.record
-    assert record is not None
     height, width = prepared.preprocessing.size
     console.print(
         f"[bold]Backbone[/bold]: {escape(record.name)} ({record.parameters / 1e6:.1f} M parameters, frozen, "
@@ -179,7 +178,7 @@ def describe(prepared: Prepared, console: Console) -> None:
 
 def warn_of_data(prepared: Prepared, console: Console) -> None:
     """Print in short what `lpt doctor` finds that would spoil the result; images are not decoded for it."""
-    if not prepared.processes.writes:
+    if not prepared.processes.is_main:
         return
     size = min(prepared.preprocessing.size)
     compare = len(prepared.splits.train) <= COMPARED_AT_START
@@ -334,7 +333,6 @@ def _remembered(images: LabelledImages) -> LabelledImages:
 
 
 def _preprocessing(config: RunConfig, backbone: FrozenViT, size: tuple[int, int]) -> Preprocessing:
-    assert backbone.record is not None
     image = config.image
     return Preprocessing(
         size=size,

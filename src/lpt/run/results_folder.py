@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lpt.errors import RunError
-from lpt.owned import Input, first_inside, is_marked
 from lpt.run import compare_folder
 from lpt.run.inputs import inputs_of
+from lpt.system.owned import Input, first_inside, is_marked
 from lpt.training.folder import SHIFT_KIND, SHIFT_NAMES, RunFolder
 
 

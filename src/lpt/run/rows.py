@@ -17,8 +17,8 @@ from PIL import Image
 from lpt.data.images import read_image
 from lpt.data.sources.readable import failure_reason
 from lpt.errors import DataError, RunError
-from lpt.hardware import cores_here
 from lpt.predictor import Prediction, Predictor
+from lpt.system.hardware import cores_here
 
 Picture = tuple[Path, Image.Image | DataError]
 """A file and what was read from it, or why it cannot be read."""

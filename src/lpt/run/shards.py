@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lpt.errors import LptError, RunError
-from lpt.files import atomic_path, remove_leftovers, write_bytes
-from lpt.processes import Processes
-from lpt.training.interrupt import Interrupted, StopRequest
+from lpt.system.files import atomic_path, remove_leftovers, write_bytes
+from lpt.system.interrupt import Interrupted, StopRequest
+from lpt.system.processes import Processes
 
 SHARD_SIZE = 1024
 """Images of a shard: what an interruption loses at most, for each process. A multiple of usual batch sizes."""
@@ -237,7 +237,7 @@ def images_of(shards: Iterable[Shard]) -> int:
 
 def own(waiting: Sequence[Shard], processes: Processes) -> Sequence[Shard]:
     """The shards that this process predicts: one in each round, in this order."""
-    return waiting[processes.index :: processes.count]
+    return waiting[processes.rank :: processes.world_size]
 
 
 def work_through(
@@ -274,7 +274,7 @@ def work_through(
         done(count + images)
 
     mine = iter(own(waiting, processes))
-    for first in range(0, len(waiting), processes.count):
+    for first in range(0, len(waiting), processes.world_size):
         error: LptError | None = None
         try:
             within(0)
@@ -283,7 +283,7 @@ def work_through(
         except LptError as fault:
             error = fault
         raise_first(processes.gather([error]))
-        count += images_of(waiting[first : first + processes.count])
+        count += images_of(waiting[first : first + processes.world_size])
         done(count)
 
 

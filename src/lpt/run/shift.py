@@ -31,19 +31,18 @@ from lpt.evaluation.shift import (
     pair_sets,
     pass_names,
 )
-from lpt.files import write_json
-from lpt.hardware import cores_here
 from lpt.pack import Pack
 from lpt.pack_info import Versions
-from lpt.processes import Processes
 from lpt.report.progress import progress_bar
 from lpt.report.result import measure_predictions, write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
 from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
-from lpt.run.launched import launched
 from lpt.run.results_folder import SHIFT, drop_links
 from lpt.run.shift_cells import cell_settings, digest, kept_cells, write_cells
+from lpt.system.files import write_json
+from lpt.system.hardware import cores_here
+from lpt.system.processes import Processes
 
 DEFAULT_IMAGES = 1000
 _CHOSEN = "chosen by the seed, the same share of every class"
@@ -124,12 +123,12 @@ def evaluate_pack_shift(
         RunError: the folder holds measurements of another pack or in another precision.
         DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
     """
-    processes, output = launched(asked.device), asked.output
-    opened = processes.agreed(lambda: open_pack_and_images(asked))
-    others = processes.agreed(lambda: _open_others(request, opened, asked.split))
+    processes, output = Processes.launched(asked.device), asked.output
+    opened = processes.on_all(lambda: open_pack_and_images(asked))
+    others = processes.on_all(lambda: _open_others(request, opened, asked.split))
     settings = cell_settings(opened)
     inputs = [replace(asked, data=data).inputs for data in (asked.data, *request.sources)]
-    cells = processes.once(lambda: kept_cells(output, settings, inputs, overwrite=asked.overwrite))
+    cells = processes.on_main(lambda: kept_cells(output, settings, inputs, overwrite=asked.overwrite))
     print_notes(opened.notes, opened.skipped, console)
     for other in others:
         print_notes([f"{other.pair.source}: {note}" for note in other.opened.notes], other.opened.skipped, console)
@@ -145,7 +144,7 @@ def evaluate_pack_shift(
     if passes.kept:
         console.print(f"{passes.kept} of {passes.count} measurements were there already.", markup=False)
     if output is not None:
-        processes.once(lambda: _write(output, result, opened, others, asked, request))
+        processes.on_main(lambda: _write(output, result, opened, others, asked, request))
         console.print(f"shift.json, shift.csv and shift.png: {output}", markup=False)
     return result
 
@@ -189,7 +188,7 @@ class _Passes:
         """
 
         def measured(name: str, images: LabelledImages) -> Metrics:
-            of_images = known_as or self._processes.agreed(lambda: digest(images))
+            of_images = known_as or self._processes.on_all(lambda: digest(images))
             self.count += 1
             key = f"{name} {of_images}"
             own = images.subset(np.array(self._processes.share(len(images)), dtype=np.int64))
@@ -201,7 +200,7 @@ class _Passes:
             metrics = self._measured(images, own)
             self._end(len(own))
             self._cells[key] = metrics.to_dict()
-            self._processes.once(self._keep)
+            self._processes.on_main(self._keep)
             return metrics
 
         return measured

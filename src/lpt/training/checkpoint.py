@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lpt.errors import RunError
-from lpt.files import write_bytes
+from lpt.system.files import write_bytes
 
 FILE_NAME = "latest.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lpt.errors import RunError
-from lpt.files import write_json, write_text
-from lpt.owned import (
+from lpt.system.files import write_json, write_text
+from lpt.system.owned import (
     PACK_NAMES,
     Input,
     Names,

@@ -16,8 +16,13 @@ from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, Classifier, FrozenViT, build_model
 from lpt.model.head import LinearHead
-from lpt.processes import ALONE, Processes
-from lpt.randomness import global_generator_restored, permutation, seed_of, torch_generator
+from lpt.system.processes import ALONE, Processes
+from lpt.system.randomness import (
+    global_generator_restored,
+    permutation,
+    seed_of,
+    torch_generator,
+)
 from lpt.training.linear_probe import linear_probe
 
 FloatArray = npt.NDArray[np.float32]
@@ -193,7 +198,7 @@ def split_features(
     """
     features, done = [], 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-    with processes.apart():
+    with processes.local():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             features.append(encode(_inputs(batch, backbone, preprocessing)).float().cpu().numpy())
             done += len(batch.labels)

@@ -23,7 +23,7 @@ from torch import Tensor
 from lpt.data.longtail import class_counts, stratified_validation
 from lpt.data.manifest import IntArray
 from lpt.losses import LogitAdjusted
-from lpt.randomness import seed_of
+from lpt.system.randomness import seed_of
 
 FloatArray = npt.NDArray[np.float32]
 Scaling = Literal["standardise", "unit"]

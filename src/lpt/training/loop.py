@@ -12,10 +12,10 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from lpt.config import LossConfig, PhaseConfig
 from lpt.errors import RunError
 from lpt.losses import draw_cloud
-from lpt.processes import ALONE, Processes
-from lpt.randomness import torch_generator
+from lpt.system.interrupt import StopRequest
+from lpt.system.processes import ALONE, Processes
+from lpt.system.randomness import torch_generator
 from lpt.training.batches import Batch, Batches, to_device
-from lpt.training.interrupt import StopRequest
 from lpt.training.objective import Chunk, PhaseObjective, dropout_mask, instance_weight
 from lpt.training.schedule import learning_rate
 
@@ -107,7 +107,7 @@ def train_steps(
             group["lr"] = rate * group.get("factor", 1.0)
         objective.reweight(step >= plan.loss.reweight_from * plan.steps)
         eta = instance_weight(plan.loss.instance_weight, epoch, plan.settings.epochs)
-        with processes.apart():
+        with processes.local():
             streams = next(batches)
             sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, processes)
         stopping = _add_up(parameters, sums, stop is not None and stop.requested, processes)
@@ -179,7 +179,7 @@ def lacks_memory(error: RuntimeError) -> bool:
 
 def _add_up(parameters: list[torch.nn.Parameter], sums: dict[str, float], stop: bool, processes: Processes) -> bool:
     """Sum gradients and logged values over all processes, in place; whether a stop was asked for in any of them."""
-    if processes.count == 1:
+    if processes.world_size == 1:
         return stop
     for parameter in parameters:
         if parameter.grad is None:  # this process had no image of the step

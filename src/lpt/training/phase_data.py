@@ -16,7 +16,7 @@ from lpt.data.manifest import LabelledImages
 from lpt.data.sampling import Sampler, new_sampler
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, FrozenViT
-from lpt.processes import ALONE, Processes
+from lpt.system.processes import ALONE, Processes
 from lpt.training.batches import Batches, ImageBatch
 from lpt.training.loop import PhasePlan
 from lpt.training.prefix_cache import Draws, PrefixCache, Shape
@@ -131,12 +131,11 @@ def filled_prefix_cache(
     Raises:
         RunError: the file cannot be written.
     """
-    record = model.backbone.record
     frozen = sha256()
     for tensor in (tensor for part in model.shared_parts for tensor in part.parameters()):
         frozen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    weights = (frozen.hexdigest(), record and record.weight_hash)
-    with processes.apart():
+    weights = (frozen.hexdigest(), model.backbone.weight_hash)
+    with processes.local():
         cache = PrefixCache(
             phase_draws(images, config, plan, processes).distinct(len(images), plan.steps),
             len(images) * config.prefix_cache.views,

@@ -28,7 +28,8 @@ from lpt.losses import (
     inverse_frequency_weights,
 )
 from lpt.model import LPT, Classifier, TunedViT
-from lpt.processes import Processes
+from lpt.system.interrupt import Interrupted, StopRequest
+from lpt.system.processes import Processes
 from lpt.training.batches import Batches
 from lpt.training.checkpoint import (
     Position,
@@ -49,7 +50,6 @@ from lpt.training.initial import (
     split_features,
     token_centres,
 )
-from lpt.training.interrupt import Interrupted, StopRequest
 from lpt.training.loop import PhasePlan, StepRecord, train_steps
 from lpt.training.objective import PhaseObjective
 from lpt.training.phase_data import (
@@ -156,12 +156,12 @@ class Trainer:
             if phase == 2 and first_step == 0:
                 self._timed("keys", self._start_groups)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})
-        if self.processes.writes:
+        if self.processes.is_main:
             self.folder.remove_prefix_caches()
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
         """Put the checkpoint's tensors into the model and rewind the log to it; no position if there is none."""
-        saved = self.processes.once(self._saved)
+        saved = self.processes.on_main(self._saved)
         if saved is None:
             return None, {}
         position, tensors, optimizer_state = saved
@@ -183,7 +183,7 @@ class Trainer:
         """Do a part of training outside of its steps and note what it took."""
         begun = time.perf_counter()
         result = work()
-        if self.processes.writes:
+        if self.processes.is_main:
             self.folder.note_seconds(part, time.perf_counter() - begun)
         return result
 
@@ -206,7 +206,7 @@ class Trainer:
             )
             return token_centres(tokens, length, self.config.runtime.seed)
 
-        shared.tokens.data.copy_(self.processes.once(centres))
+        shared.tokens.data.copy_(self.processes.on_main(centres))
 
     def _start_head(self) -> None:
         start = self.config.model.head_init
@@ -263,7 +263,7 @@ class Trainer:
                 cache = self._timed("prefix cache", lambda: self._prefix_cache(plan))
             batches = self._batches(plan, first_step, cache)
             self.listener.phase_begins(plan, first_step)
-            log = files.enter_context(self.folder.log.open("a", encoding="utf-8")) if self.processes.writes else None
+            log = files.enter_context(self.folder.log.open("a", encoding="utf-8")) if self.processes.is_main else None
             saved_at = time.monotonic()
 
             def after_step(record: StepRecord, stopping: bool) -> None:
@@ -315,7 +315,7 @@ class Trainer:
             plan,
             self.preprocessing,
             self.processes,
-            file=self.folder.prefix_cache(self.processes.index) if on_disk else None,
+            file=self.folder.prefix_cache(self.processes.rank) if on_disk else None,
             show=lambda total: self._progress("prefix cache", total),
         )
 

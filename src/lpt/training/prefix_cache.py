@@ -24,9 +24,9 @@ from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
-from lpt.files import write_text
 from lpt.model import LPT, Encoded
-from lpt.randomness import seed_of
+from lpt.system.files import write_text
+from lpt.system.randomness import seed_of
 from lpt.training.batches import Batch, to_device
 
 

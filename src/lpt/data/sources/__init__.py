@@ -5,7 +5,8 @@ its reader, which hands over a `raw.RawData`; `opening` turns that into the `Spl
 """
 
 from lpt.data.sources.opening import FORMS, OpenedImages, listing_root, open_images, open_splits, validation_fraction
-from lpt.data.sources.readable import check_images, missing_files, usable_cores
+from lpt.data.sources.readable import check_images, missing_files
+from lpt.system.limits import usable_cores
 
 __all__ = [
     "FORMS",

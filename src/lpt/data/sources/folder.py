@@ -13,8 +13,8 @@ import numpy as np
 from lpt.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES, FileImages
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, split_name
-from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
+from lpt.system.text import counted, shorten
 
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 

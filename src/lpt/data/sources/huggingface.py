@@ -17,8 +17,8 @@ from lpt.data.images import ColumnImages
 from lpt.data.manifest import IntArray
 from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, describe_columns, find_column
 from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
-from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
+from lpt.system.text import counted, shorten
 
 PREFIX = "hf:"
 

@@ -20,8 +20,8 @@ from lpt.data.sources.pathlist import read_path_list
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
 from lpt.data.sources.readable import check_images, missing_files
 from lpt.data.sources.table import read_table
-from lpt.data.wording import counted, shorten
 from lpt.errors import DataError
+from lpt.system.text import counted, shorten
 
 FORMS = (
     "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
-from lpt.data.wording import shorten
 from lpt.errors import DataError
+from lpt.system.text import shorten
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

@@ -11,10 +11,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lpt.container import core_limit
 from lpt.data.images import FileImages, ImageError
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import DataError
+from lpt.system.limits import usable_cores
 
 BadImage = tuple[int, str, str]
 """Position in the split, name, and reason of an image that cannot be read."""
@@ -101,12 +101,6 @@ def scan(count: int, look: Callable[[int], Seen], workers: int | None, title: st
 def failure_reason(error: DataError) -> str:
     """Why an image cannot be read, without its name where that can be told apart."""
     return error.reason if isinstance(error, ImageError) else str(error)
-
-
-def usable_cores() -> int:
-    """CPU cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, core_limit() or cores)
 
 
 def _listing(folder: str) -> frozenset[str]:

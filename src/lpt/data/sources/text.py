@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from lpt.data.images import FileImages
-from lpt.data.wording import counted
 from lpt.errors import DataError
+from lpt.system.text import counted
 
 _SHOWN_FAULTS = 5
 _SAMPLED_PATHS = 50

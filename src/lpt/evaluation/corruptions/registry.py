@@ -13,7 +13,7 @@ from lpt.data.manifest import ImageSource
 from lpt.errors import ConfigError
 from lpt.evaluation.corruptions import blur, colour, digital, noise, weather
 from lpt.evaluation.corruptions.fields import Pixels
-from lpt.randomness import seed_of
+from lpt.system.randomness import seed_of
 
 FAMILIES = ("noise", "blur", "weather", "digital", "colour")
 SEVERITIES = (1, 2, 3, 4, 5)

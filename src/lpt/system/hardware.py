@@ -14,9 +14,8 @@ from typing import Self
 import psutil
 import torch
 
-from lpt.container import memory_left, memory_limit
-from lpt.data.sources import usable_cores
 from lpt.errors import ConfigError
+from lpt.system.limits import memory_left, memory_limit, usable_cores
 
 DEVICES = ("cpu", "cuda", "mps")
 

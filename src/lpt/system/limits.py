@@ -1,11 +1,13 @@
-"""What a container may use of the machine, as the kernel's control groups (version 2) say it.
+"""What this process may use of the machine: cores and memory, a container's limits included.
 
-Such limits show neither in the number of cores nor in the free memory of the machine.
+A container's limits are read from the kernel's control groups, version 2. They show neither in the
+number of cores nor in the free memory of the machine.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -54,3 +56,9 @@ def _text(name: str) -> str:
 def _whole(text: str) -> bool:
     """Whether a text is a positive whole number, which `max` is not."""
     return text.isascii() and text.isdigit() and int(text) > 0
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, core_limit() or cores)

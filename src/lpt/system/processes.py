@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
 from lpt.errors import LptError, RunError
+from lpt.system.hardware import cores_here
 
 _PATIENCE = timedelta(hours=6)
 """How long a process waits for another: one may read images or write a pack meanwhile. One that died is noticed."""
@@ -32,12 +33,12 @@ class Processes:
     """This process among those of a run.
 
     Args:
-        index: its number, 0-based; process 0 writes and reports.
-        count: how many there are.
+        rank: its number, 0-based; rank 0 writes and reports.
+        world_size: number of processes.
     """
 
-    index: int = 0
-    count: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     @classmethod
     def started(cls, *, on_cpu: bool) -> Processes:
@@ -50,36 +51,51 @@ class Processes:
             state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
         return cls(state.process_index, state.num_processes)
 
+    @classmethod
+    def launched(cls, device: str) -> Processes:
+        """Connect the processes of a command that uses a finished pack; `ALONE` without a launcher.
+
+        Each gets its card and its part of the cores. They only exchange results and words, so they are connected
+        through gloo on cards too: it notices at once when a process dies.
+        """
+        if not several_started():
+            return ALONE
+        processes = cls.started(on_cpu=True)
+        torch.set_num_threads(cores_here())  # torchrun's default is 1
+        if device in ("auto", "cuda") and torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        return processes
+
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes files and reports."""
-        return self.index == 0
+        return self.rank == 0
 
     def share(self, size: int) -> range:
         """This process's part of 0..size-1: contiguous, equal to within one, in the order of the processes."""
-        return range(self.index * size // self.count, (self.index + 1) * size // self.count)
+        return range(self.rank * size // self.world_size, (self.rank + 1) * size // self.world_size)
 
     def gather(self, items: Sequence[Item]) -> list[Item]:
         """The items of all processes, in the order of the processes."""
-        if self.count == 1:
+        if self.world_size == 1:
             return list(items)
         with _loss_is_told():
             return list(gather_object(list(items)))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, the same bits on each."""
-        if self.count == 1:
+        if self.world_size == 1:
             return tensor
         with _loss_is_told():
             total: Tensor = reduce(tensor, reduction="sum")
         return total
 
-    def once(self, act: Callable[[], Item]) -> Item:
+    def on_main(self, act: Callable[[], Item]) -> Item:
         """What `act` returns on process 0, where alone it runs; its `LptError` is raised on all."""
-        if self.count == 1:
+        if self.world_size == 1:
             return act()
         outcome: list[object] = [None, None]
-        if self.writes:
+        if self.is_main:
             try:
                 outcome[0] = act()
             except LptError as error:
@@ -90,7 +106,7 @@ class Processes:
             raise outcome[1]
         return outcome[0]  # type: ignore[return-value]
 
-    def agreed(self, act: Callable[[], Item]) -> Item:
+    def on_all(self, act: Callable[[], Item]) -> Item:
         """What `act` gives here; it may not exchange anything. When it fails in some process, all raise its error."""
         given, error = list[Item](), None
         try:
@@ -103,7 +119,7 @@ class Processes:
         return given[0]
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
+    def local(self) -> Iterator[None]:
         """Work of this process alone: an error in it is this one's to say, the others only notice that it is gone."""
         try:
             yield

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from lpt.errors import RunError
-from lpt.files import TEMP_SUFFIX
+from lpt.system.files import TEMP_SUFFIX
 
 Names: TypeAlias = "Mapping[str, Names | None]"
 """Patterns of the names in a folder: None for a file, the names inside for a folder."""
