@@ -13,7 +13,7 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
 (LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe's values in
-`lpt.methods.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; whence those of
+`lpt.config.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; whence those of
 methods without such rows are, docs/trials.md says.
 `mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv), `adapter-trials`
 where adapters beside the prompts pay (ADAPTER_TRIALS, docs/results/compare_adapter_trials.csv).
@@ -37,10 +37,11 @@ from rich.console import Console
 import lpt
 from benchmarks.cifar100_cuts import CIFAR100, LARGEST, open_cifar
 from benchmarks.comparison_cells import RESULTS, run_comparison
+from lpt.commands.fit.auto import epoch_steps
+from lpt.config.presets import with_preset
+from lpt.config.recipes import METHODS
 from lpt.data.manifest import Splits
 from lpt.evaluation.metrics import Metrics
-from lpt.methods.recipes import METHODS
-from lpt.presets import epoch_steps, with_preset
 from lpt.run.compare_plan import DEFAULT_METHODS
 from lpt.system.files import write_text
 from lpt.system.hardware import inspect_machine
@@ -253,7 +254,7 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
 def _recipe(method: str) -> str:
     """Stands for what the preset and the method's recipe are now: a run of another one is not gone on with."""
     values = {"preset": "laptop", "method": method}
-    config = with_preset(values, inspect_machine("cpu"), origin="the preset").config
+    config = with_preset(values, inspect_machine("cpu").device, origin="the preset").config
     return f"{zlib.crc32(config.model_dump_json().encode()):08x}"
 
 

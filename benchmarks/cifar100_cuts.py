@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lpt.config import DataConfig
+from lpt.config.schema import DataConfig
 from lpt.data.longtail import ShotGroups, hold_out_per_class, long_tailed_indices
 from lpt.data.manifest import Splits
 from lpt.data.sources import open_splits

@@ -21,7 +21,8 @@ import numpy as np
 
 from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
 from benchmarks.performance_tables import MEASURES, RESULTS
-from lpt.config import read_yaml, validate
+from lpt.config.schema import validate
+from lpt.config.values import read_yaml
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
 from lpt.predictor import Predictor

@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.cifar100_compare import WITHOUT_ADAPTERS, rows_in
 from benchmarks.cifar100_cuts import LARGEST
 from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, rows_of
-from lpt.methods.recipes import METHODS
+from lpt.config.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
-from lpt.system.text import counted
+from lpt.system.text import plural
 
 Row = dict[str, Any]
 PICTURES = {
@@ -318,7 +318,7 @@ def _adapter(row: dict[str, str]) -> str:
     """What stands beside the MLPs in a row of `adapter-trials`."""
     if row["settings"] == WITHOUT_ADAPTERS:
         return "none"
-    return counted(int(row["settings"].partition("model.adapter_size=")[2].split()[0]), "number")
+    return plural(int(row["settings"].partition("model.adapter_size=")[2].split()[0]), "number")
 
 
 def ablations(name: str) -> Callable[[], str]:

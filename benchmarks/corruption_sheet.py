@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lpt.config import DataConfig
+from lpt.config.schema import DataConfig
 from lpt.data.sources import open_images
 from lpt.evaluation.corruptions import CORRUPTIONS, corrupt
 from lpt.evaluation.corruptions.fields import cloud_field

@@ -25,12 +25,12 @@ def from_file(name: str, table: Callable[[Result], list[str]]) -> Callable[[], s
         if not path.exists():
             return MISSING
         result: Result = json.loads(path.read_text(encoding="utf-8"))
-        return "\n".join([*table(result), "", origin(result, path.name)])
+        return "\n".join([*table(result), "", source_of(result, path.name)])
 
     return made
 
 
-def origin(result: Result, file: str) -> str:
+def source_of(result: Result, file: str) -> str:
     """Command, hardware, versions, date and the raw file."""
     versions = result["versions"]
     hardware = f"{result['hardware']}; " if "hardware" in result else ""
@@ -169,7 +169,7 @@ def ratios(results: Iterable[str], targets: dict[str, str]) -> Callable[[], str]
                 cells.append([name, *["not measured"] * 6])
                 continue
             result: Result = json.loads(path.read_text(encoding="utf-8"))
-            commands.append(origin(result, path.name))
+            commands.append(source_of(result, path.name))
             for one in result["ratios"]:
                 low, high = one["range"]
                 counted = f"{one['counted']:.2f}" if "counted" in one else ""

@@ -27,10 +27,10 @@ import lpt
 from benchmarks.cifar100_compare import add_row, rows_in
 from benchmarks.cifar100_cuts import CIFAR100, open_cifar
 from benchmarks.comparison_cells import RESULTS
+from lpt.commands.fit.auto import epoch_steps
 from lpt.data.manifest import Splits
 from lpt.model import LPT, LPTOutput
 from lpt.model.backbone import KeyValue, QueryKeyValue
-from lpt.presets import epoch_steps
 from lpt.training.initial import head_from_class_means
 from lpt.training.phases import Trainer
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import compare_tables, performance_tables
 from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, Result, spread
-from lpt.methods.recipes import METHODS
+from lpt.config.recipes import METHODS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (

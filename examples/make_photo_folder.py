@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lpt.config import DataConfig
+from lpt.config.schema import DataConfig
 from lpt.data.longtail import long_tailed_counts
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import open_splits

@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.scale.measure import watched
 from benchmarks.scale.simulated import class_counts
 from lpt.cli.app import app
-from lpt.config import DataConfig
+from lpt.config.schema import DataConfig
 from lpt.data.images import read_image
 from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
 from lpt.data.sources import open_splits

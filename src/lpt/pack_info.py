@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from lpt.architecture import Architecture
-from lpt.bounds import Count, Finite, Scale, Sha256, Size, Text
+from lpt.config.architecture import Architecture
+from lpt.config.bounds import Count, Finite, Scale, Sha256, Size, Text
 from lpt.data.transforms import Preprocessing
 from lpt.model.record import BackboneRecord
 

@@ -20,12 +20,13 @@ from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
-from lpt.config import RunConfig, read_yaml
+from lpt.config.presets import with_preset
+from lpt.config.recipes import METHODS
+from lpt.config.schema import RunConfig
+from lpt.config.values import read_yaml
 from lpt.errors import ConfigError, DataError, PackError, RunError
-from lpt.methods.recipes import METHODS
 from lpt.model.pretrained import load_backbone
 from lpt.model.record import weight_hash
-from lpt.presets import with_preset
 from lpt.run.compare import _Runner, compare
 from lpt.run.compare_plan import cell_changes
 from lpt.system.hardware import Machine
@@ -77,8 +78,8 @@ def test_every_method_trains_packs_and_predicts(
 @pytest.mark.parametrize("method", sorted(set(METHODS) - SOLVED))
 @pytest.mark.parametrize("preset", ["laptop", "paper"])
 def test_every_trained_method_draws_as_many_images(method: str, preset: str) -> None:
-    config = with_preset({"preset": preset, "method": method}, CPU, origin="test").config
-    reference = with_preset({"preset": preset}, CPU, origin="test").config
+    config = with_preset({"preset": preset, "method": method}, CPU.device, origin="test").config
+    reference = with_preset({"preset": preset}, CPU.device, origin="test").config
     assert config.step_draws == reference.step_draws
     epochs = [one.train.phase1.epochs + one.train.phase2.epochs for one in (config, reference)]
     assert epochs[0] == epochs[1]
@@ -86,7 +87,7 @@ def test_every_trained_method_draws_as_many_images(method: str, preset: str) -> 
 
 def test_lift_has_its_published_rate_under_the_published_preset() -> None:
     """0.01 for a batch of 128; a rate for batches of 256 grows with the batch."""
-    phase = with_preset({"preset": "paper", "method": "lift"}, CPU, origin="test").config.train.phase1
+    phase = with_preset({"preset": "paper", "method": "lift"}, CPU.device, origin="test").config.train.phase1
     assert phase.optimizer == "sgd"
     assert phase.lr == pytest.approx(0.01 * 256 / 128)
 
@@ -517,9 +518,9 @@ def test_a_configuration_is_of_one_method(photo_folder: Path, tiny_backbone: Pat
 def test_phase_1_alone_is_lpts(tmp_path: Path) -> None:
     """What the user says of prompts, loss and sampling holds for phase 1 alone too, and so do the draws."""
     values = {"model": {"prompt_length": 7, "adapter_size": 3}, "loss": {"scale": 15.0, "instance_weight": 0.0}}
-    base = with_preset({"preset": "laptop", **values}, CPU, origin="test").config
+    base = with_preset({"preset": "laptop", **values}, CPU.device, origin="test").config
     own = METHODS["lpt-phase1"].values(base)
-    config = with_preset({"preset": "laptop", **own, "method": "lpt-phase1"}, CPU, origin="test").config
+    config = with_preset({"preset": "laptop", **own, "method": "lpt-phase1"}, CPU.device, origin="test").config
     assert (config.model.prompts, config.model.prompt_length, config.loss.scale) == ("deep", 7, 15.0)
     assert config.model.adapter_size == 3
     assert config.streams == base.streams == ("balanced",)

@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 import lpt
-from lpt.config import parse_assignments
-from lpt.doubtful import unused_fields
+from lpt.config.lint import unused_fields
+from lpt.config.presets import with_preset
+from lpt.config.values import parse_assignments
 from lpt.pack import Pack
-from lpt.presets import with_preset
 from lpt.system.hardware import Machine
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)
@@ -106,7 +106,7 @@ def test_what_is_called_unused_changes_nothing_and_is_told(
 ) -> None:
     """All such fields at once, set otherwise: the same pack bit for bit, and one warning for each."""
     values = {"preset": "laptop", "method": method, **parse_assignments(list(settings))}
-    config = with_preset(values, CPU, origin="test").config
+    config = with_preset(values, CPU.device, origin="test").config
     unused = unused_fields(config)
     assert set(unused) <= set(OTHERWISE)
     before, said = fitted(method, settings, tmp_path / "before", photo_folder, tiny_backbone)
@@ -136,16 +136,16 @@ def test_running_a_saved_configuration_again_warns_of_nothing(
 
 def test_a_value_that_says_what_holds_anyway_is_not_warned_of() -> None:
     values = {"preset": "laptop", "method": "lift", "model": {"pool_size": 20}}
-    assert with_preset(values, CPU, origin="test").warnings == ()
+    assert with_preset(values, CPU.device, origin="test").warnings == ()
     values["model"] = {"pool_size": 30}
-    assert with_preset(values, CPU, origin="test").warnings == (
+    assert with_preset(values, CPU.device, origin="test").warnings == (
         "model.pool_size: 30 has no effect: model.prompts is none, and only LPT's grouped prompts use it",
     )
 
 
 def test_a_solved_probe_has_neither_weights_nor_draws() -> None:
     values = {"loss": {"reweighting": "inverse_frequency"}, "train": {"sampling": "balanced"}}
-    warnings = with_preset({"preset": "laptop", "method": "linear-probe", **values}, CPU, origin="test").warnings
+    warnings = with_preset({"preset": "laptop", "method": "linear-probe", **values}, CPU.device, origin="test").warnings
     for warning, path in zip(
         warnings, ("loss.reweighting: inverse_frequency", "train.sampling: balanced"), strict=True
     ):
@@ -165,5 +165,5 @@ def test_a_solved_probe_has_neither_weights_nor_draws() -> None:
     ],
 )
 def test_classes_evened_out_twice_are_warned_of(method: str, values: dict[str, Any], warned: str | None) -> None:
-    warnings = with_preset({"preset": "laptop", "method": method, **values}, CPU, origin="test").warnings
+    warnings = with_preset({"preset": "laptop", "method": method, **values}, CPU.device, origin="test").warnings
     assert warned in warnings[0] if warned else warnings == ()

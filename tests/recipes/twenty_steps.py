@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import torch
 
-from lpt.config import LossConfig, PhaseConfig, RunConfig
+from lpt.config.schema import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages

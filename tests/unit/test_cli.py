@@ -291,7 +291,8 @@ def test_config_lists_every_field() -> None:
 
 @pytest.mark.parametrize("name", ["laptop", "paper"])
 def test_preset_printed_can_be_used(name: str, tmp_path: Path) -> None:
-    from lpt.config import read_yaml, validate
+    from lpt.config.schema import validate
+    from lpt.config.values import read_yaml
 
     path = tmp_path / "my.yaml"
     path.write_text(run("config", "--preset", name).output)

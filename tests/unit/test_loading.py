@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from lpt.data.cache import CachedImages, decoded_bytes
 from lpt.data.images import ArrayImages, ImageError
 from lpt.data.loading import StreamBatch, evaluation_batches, train_batches
 from lpt.data.manifest import LabelledImages
-from lpt.data.remembered import RememberedImages, decoded_bytes
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
@@ -184,7 +184,7 @@ def test_remembered_images_honour_their_limit() -> None:
     """Within the limit an image is decoded once, beyond it again and again; the pixels are the same either way."""
     pixels = np.random.default_rng(1).integers(0, 256, (5, 10, 10, 3), dtype=np.uint8)
     source = _Counted(pixels)
-    kept = RememberedImages(source, limit_bytes=2 * 300 + 299)
+    kept = CachedImages(source, limit_bytes=2 * 300 + 299)
     for _ in range(3):
         for row in range(5):
             np.testing.assert_array_equal(np.asarray(kept.read(row)), pixels[row])
@@ -194,7 +194,7 @@ def test_remembered_images_honour_their_limit() -> None:
 
 def test_remembered_images_change_no_batch(images: LabelledImages) -> None:
     """Keeping images in memory is a matter of speed alone: augmentation never touches the kept picture."""
-    kept = LabelledImages(RememberedImages(images.source), images.rows, images.labels, images.class_names)
+    kept = LabelledImages(CachedImages(images.source), images.rows, images.labels, images.class_names)
     for one, other in zip(batches(images), batches(kept), strict=True):
         assert_same(one, other)
 

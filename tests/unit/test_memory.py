@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_training import plan_of, small_model, stream_batches, training_images
 
-from lpt.config import RunConfig
+from lpt.config.schema import RunConfig
 from lpt.errors import RunError
 from lpt.model import LPT
 from lpt.training.loop import PhasePlan, StepRecord, train_steps

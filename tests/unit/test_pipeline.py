@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lpt.config import DataConfig
-from lpt.data import remembered
+from lpt.config.schema import DataConfig
+from lpt.data import cache as remembered
+from lpt.data.cache import CachedImages, remember
 from lpt.data.device_crops import resampled_crops
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch, evaluation_batches, train_batches, view_batches
 from lpt.data.manifest import ImageSource, LabelledImages, Splits
-from lpt.data.remembered import RememberedImages, remember
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.sources import open_splits
 from lpt.data.transforms import Preprocessing
@@ -81,7 +81,7 @@ class Together:
 
 
 def kept(images: LabelledImages, limit: int = 2**20) -> LabelledImages:
-    return LabelledImages(RememberedImages(images.source, limit), images.rows, images.labels, images.class_names)
+    return LabelledImages(CachedImages(images.source, limit), images.rows, images.labels, images.class_names)
 
 
 def train(images: LabelledImages, **changes: Any) -> list[dict[str, StreamBatch]]:
@@ -165,7 +165,7 @@ def test_workers_keep_nothing_themselves(tmp_path: Path) -> None:
     images = kept(files(tmp_path), limit=3 * 20 * 24 * 3)
     assert not remember(images)
     source = images.source
-    assert isinstance(source, RememberedImages)
+    assert isinstance(source, CachedImages)
     block = source._block.pixels.copy()
     assert_same(train(images, workers=2), train(arrays()))
     views = list(
@@ -190,7 +190,7 @@ def test_images_are_remembered_as_they_are_checked(make: Callable[[Path], Labell
     images = kept(make(tmp_path))
     splits = Splits(make(tmp_path), None, None, images.class_counts)
     prepare._check_readable(images, splits, ALONE)
-    assert isinstance(images.source, RememberedImages)
+    assert isinstance(images.source, CachedImages)
     for index, row in enumerate(images.rows):
         held = images.source.kept(int(row))
         assert held is not None

@@ -13,9 +13,17 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml, to_yaml, validate
+from lpt.commands.fit.auto import resolve_auto
+from lpt.config.presets import PRESETS, Resolved, choose_preset, with_preset
+from lpt.config.schema import RunConfig, validate
+from lpt.config.values import (
+    assignments_of,
+    merge,
+    parse_assignments,
+    read_yaml,
+    to_yaml,
+)
 from lpt.errors import ConfigError
-from lpt.presets import PRESETS, Resolved, choose_preset, resolve_auto, with_preset
 from lpt.system.hardware import Machine, inspect_machine
 
 CPU = Machine("cpu", "a processor", 4, True, 8 * 2**30, 8 * 2**30)
@@ -30,11 +38,11 @@ def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> R
         blocks=12,
         native_size=(224, 224),
         activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
-        remembered_bytes=30 * 2**20,
+        cached_bytes=30 * 2**20,
         kept_bytes=lambda config: 0,
         decoded=True,
     )
-    chosen = with_preset(values, machine, origin="test")
+    chosen = with_preset(values, machine.device, origin="test")
     return resolve_auto(chosen.config, machine, **{**options, **changes})
 
 
@@ -161,8 +169,10 @@ def test_a_users_value_beats_the_preset(preset: str) -> None:
         changed = words.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
         wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
         values: dict[str, Any] = parse_assignments([f"{path[1:]}={yaml.safe_dump(wanted, default_flow_style=True)}"])
-        result: Any = with_preset({"preset": preset, **values}, CPU, origin="test").config.model_dump(mode="json")
-        others = leaves(with_preset({"preset": preset}, CPU, origin="test").config.model_dump(mode="json"))
+        result: Any = with_preset({"preset": preset, **values}, CPU.device, origin="test").config.model_dump(
+            mode="json"
+        )
+        others = leaves(with_preset({"preset": preset}, CPU.device, origin="test").config.model_dump(mode="json"))
         got = leaves(result)
         assert got[path] == wanted
         assert {key for key in got if got[key] != others[key]} == {path}
@@ -173,21 +183,21 @@ def test_presets_are_complete_and_say_what_they_are() -> None:
     for name, preset in PRESETS.items():
         assert f"--preset {name}" in (preset.__doc__ or "")
         before = preset()
-        with_preset({"preset": name, "train": {"phase1": {"epochs": 3}}}, CPU, origin="test")
+        with_preset({"preset": name, "train": {"phase1": {"epochs": 3}}}, CPU.device, origin="test")
         assert preset() == before
 
 
 def test_auto_takes_the_preset_the_machine_can_afford() -> None:
     """A card takes the published setting, anything else the small one; each with its reason."""
     for machine, name in ((CARD, "paper"), (CPU, "laptop"), (MAC, "laptop")):
-        chosen, reasons = choose_preset("auto", machine)
+        chosen, reasons = choose_preset("auto", machine.device)
         assert chosen == name
         assert len(reasons) == 1
         assert name in reasons[0]
-        assert with_preset({}, machine, origin="test").config.preset == name
-    assert choose_preset("laptop", CARD) == ("laptop", [])
+        assert with_preset({}, machine.device, origin="test").config.preset == name
+    assert choose_preset("laptop", CARD.device) == ("laptop", [])
     with pytest.raises(ConfigError, match=r"'desktop'.*laptop, paper"):
-        choose_preset("desktop", CPU)
+        choose_preset("desktop", CPU.device)
 
 
 # --- auto -------------------------------------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ def test_auto_takes_the_preset_the_machine_can_afford() -> None:
 def test_every_auto_is_resolved_with_a_reason(machine: Machine, preset: str, size: Any) -> None:
     """Nothing is left at `auto`, each choice is told with why, and what is saved runs again as it is."""
     values = {"preset": preset, "image": {"size": size}, "prefix_cache": {"views": 2}}
-    before = leaves(with_preset(values, machine, origin="test").config.model_dump(mode="json"))
+    before = leaves(with_preset(values, machine.device, origin="test").config.model_dump(mode="json"))
     result = resolve(values, machine)
     after = leaves(result.config.model_dump(mode="json"))
     open_fields = [path for path, value in before.items() if value == "auto"]
@@ -240,7 +250,7 @@ def test_memory_bounds_the_micro_batch_and_the_cache() -> None:
     assert tight.config.train.micro_batch * per_image <= 0.6 * 2**26
     assert resolve({"preset": "laptop"}, Machine("cpu", "x", 1, False, 0, 0)).config.train.micro_batch == 1
     assert roomy.config.data.cache is True
-    assert resolve({"preset": "laptop"}, remembered_bytes=2**31).config.data.cache is False
+    assert resolve({"preset": "laptop"}, cached_bytes=2**31).config.data.cache is False
 
 
 @pytest.mark.parametrize(
@@ -256,9 +266,9 @@ def test_readers_are_started_where_reading_holds_up(machine: Machine, cached: bo
     ("cores", "values", "changes", "workers", "reason"),
     [
         (4, {}, {}, 0, "images are in memory"),
-        (4, {}, {"remembered_bytes": 2**31}, 3, "reading must not hold up the model"),
-        (4, {"cache": True}, {"remembered_bytes": 2**31}, 3, "reading must not hold up the model"),
-        (1, {}, {"remembered_bytes": 2**31}, 0, "the only core trains and reads in turn"),
+        (4, {}, {"cached_bytes": 2**31}, 3, "reading must not hold up the model"),
+        (4, {"cache": True}, {"cached_bytes": 2**31}, 3, "reading must not hold up the model"),
+        (1, {}, {"cached_bytes": 2**31}, 0, "the only core trains and reads in turn"),
         (4, {"cache": False}, {"decoded": False}, 0, "images are in memory"),
     ],
 )

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from lpt.config import LossConfig, PhaseConfig
+from lpt.config.schema import LossConfig, PhaseConfig
 from lpt.report.progress import ConsoleListener
 from lpt.training.loop import PhasePlan, StepRecord
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpt.data import sampling
+from lpt.data.longtail import effective_numbers
 from lpt.data.sampling import (
     ClassBalanced,
     ClassWeighted,
     InstanceBalanced,
     Sampler,
     effective_number_chances,
-    effective_numbers,
     new_sampler,
     square_root_chances,
 )

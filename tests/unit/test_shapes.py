@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lpt.architecture import Architecture
-from lpt.config import RunConfig
-from lpt.methods.recipes import METHODS
+from lpt.config.architecture import Architecture
+from lpt.config.recipes import METHODS
+from lpt.config.schema import RunConfig
 from lpt.model import FrozenViT, build_model
 from lpt.model.shapes import backbone_shapes, shape_faults, trained_shapes
 from oracle import small_vit

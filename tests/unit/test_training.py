@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lpt.config import LossConfig, PhaseConfig, RunConfig
+from lpt.config.schema import LossConfig, PhaseConfig, RunConfig
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch
 from lpt.data.manifest import LabelledImages

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lpt.architecture import Architecture
-from lpt.config import PhaseConfig
+from lpt.config.architecture import Architecture
+from lpt.config.schema import PhaseConfig
 from lpt.errors import ConfigError
 from lpt.model import LPT, FrozenViT, TunedViT, build_model, to_bfloat16
 from lpt.model.adapters import Adapters

@@ -72,7 +72,7 @@ def compare(
 
     **Example:** lpt compare photos/ --methods linear-probe-la,lift,lpt --budget 30
     """
-    from lpt.methods.recipes import METHODS
+    from lpt.config.recipes import METHODS
     from lpt.run.compare import compare as run_comparison
     from lpt.run.compare_plan import DEFAULT_METHODS
 

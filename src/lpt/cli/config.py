@@ -11,7 +11,7 @@ from lpt.cli.screen import output_console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lpt.config import Section
+    from lpt.config.schema import Section
 
 
 def config(
@@ -26,7 +26,7 @@ def config(
     if preset is not None:
         _print_preset(preset)
         return
-    from lpt.config import RunConfig
+    from lpt.config.schema import RunConfig
 
     console = output_console()
     for name, field in RunConfig.model_fields.items():
@@ -42,11 +42,11 @@ def config(
 
 
 def _print_preset(name: str) -> None:
-    from lpt.config import to_yaml
-    from lpt.presets import with_preset
+    from lpt.config.presets import with_preset
+    from lpt.config.values import to_yaml
     from lpt.system.hardware import inspect_machine
 
-    resolved = with_preset({"preset": name}, inspect_machine(), origin="the preset")
+    resolved = with_preset({"preset": name}, inspect_machine().device, origin="the preset")
     for reason in resolved.reasons:
         typer.echo(f"# {reason}")
     typer.echo(to_yaml(resolved.config), nl=False)

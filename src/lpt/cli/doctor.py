@@ -12,7 +12,7 @@ from lpt.cli.screen import output_console
 from lpt.errors import RunError
 
 if TYPE_CHECKING:
-    from lpt.data.findings import Findings
+    from lpt.data.doctor.findings import Findings
 
 NOT_USABLE = 1
 KIND = "lpt-findings"
@@ -46,8 +46,8 @@ def doctor(
 
     **Example:** lpt doctor photos/ --test more_photos/ --json findings.json
     """
-    from lpt.config import validate
-    from lpt.data.check import examine
+    from lpt.config.schema import validate
+    from lpt.data.doctor.examine import examine
     from lpt.data.longtail import ShotGroups
     from lpt.data.sources import open_splits
     from lpt.report.doctor import print_findings

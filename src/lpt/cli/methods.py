@@ -10,7 +10,7 @@ from lpt.cli.screen import output_console
 
 def methods() -> None:
     """List the methods that lpt fit --method trains and lpt compare compares."""
-    from lpt.methods.recipes import METHODS
+    from lpt.config.recipes import METHODS
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     table.add_column("name", no_wrap=True, style="bold")

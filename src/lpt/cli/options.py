@@ -88,7 +88,7 @@ BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a fo
 
 def assignments(given: dict[str, Any]) -> list[str]:
     """Options by the field they set, as `--set` writes them; those that were not given are left out."""
-    from lpt.config import assignments_of
+    from lpt.config.values import assignments_of
 
     return assignments_of({path: value for path, value in given.items() if value is not None})
 

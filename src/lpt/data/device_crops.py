@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lpt.data.cache import CachedImages, remember
 from lpt.data.manifest import LabelledImages
-from lpt.data.remembered import RememberedImages, remember
 from lpt.data.transforms import Preprocessing
 
 _LARGEST_AREA = 2.0
@@ -29,12 +29,7 @@ def suits_device_crops(images: LabelledImages, preprocessing: Preprocessing, dev
     Training must not run on a CPU; the images must all be kept in memory (what is missing is decoded now) and be at
     most twice as large as the network's input.
     """
-    if (
-        device.type == "cpu"
-        or not len(images)
-        or not isinstance(images.source, RememberedImages)
-        or not remember(images)
-    ):
+    if device.type == "cpu" or not len(images) or not isinstance(images.source, CachedImages) or not remember(images):
         return False
     sizes = images.source.sizes(images.rows)
     height, width = sizes.max(axis=0).tolist()

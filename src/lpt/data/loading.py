@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lpt.data.cache import pixels, remember
 from lpt.data.device_crops import stacked_whole
 from lpt.data.manifest import IntArray, LabelledImages
-from lpt.data.remembered import pixels, remember
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError

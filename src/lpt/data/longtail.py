@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import ConfigError, DataError
 from lpt.system.randomness import permutation
 
@@ -246,3 +246,29 @@ def stratified_subset(labels: IntArray, size: int, seed: int) -> IntArray:
 def _of_class(labels: IntArray, label: int, number: int, seed: int) -> IntArray:
     positions = np.flatnonzero(labels == label)
     return positions[permutation(len(positions), "shift subset", seed, label)[:number]].astype(np.int64)
+
+
+def effective_numbers(counts: npt.ArrayLike, beta: float) -> FloatArray:
+    """Effective number of images of each class (Cui et al., CVPR 2019, proposition 1).
+
+        E_c = (1 - beta ** n_c) / (1 - beta)
+
+    Args:
+        counts: training images of each class, [C].
+        beta: 0 gives 1 for every class with images, 1 (the limit) their number n_c.
+
+    Returns:
+        The effective numbers, [C]; 0 for a class without images.
+
+    Raises:
+        ConfigError: beta is not in [0, 1].
+    """
+    if not 0 <= beta <= 1:
+        raise ConfigError(f"beta must lie in [0, 1], got {beta}")
+    numbers = np.asarray(counts, dtype=np.float64)
+    if beta == 1:
+        return numbers.copy()
+    if beta < 0.5:
+        return (1 - beta**numbers) / (1 - beta)
+    # Near beta = 1 the same form would lose up to half of the digits.
+    return np.expm1(numbers * math.log1p(beta - 1)) / (beta - 1)

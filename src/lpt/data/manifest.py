@@ -17,6 +17,8 @@ from PIL import Image
 from lpt.errors import DataError
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
 
 
 class ImageSource(Protocol):

@@ -12,12 +12,11 @@ from typing import Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lpt.config import Sampling
-from lpt.data.manifest import IntArray
+from lpt.config.schema import Sampling
+from lpt.data.longtail import effective_numbers
+from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import ConfigError, DataError
 from lpt.system.randomness import permutation, seed_of
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Sampler(Protocol):
@@ -146,32 +145,6 @@ class ClassWeighted:
         drawn = np.searchsorted(self._bounds, class_number, side="right")
         places = (image_number * self._sizes[drawn]).astype(np.int64)
         return self._by_class[self._starts[drawn] + places].astype(np.int64, copy=False)
-
-
-def effective_numbers(counts: npt.ArrayLike, beta: float) -> FloatArray:
-    """Effective number of images of each class (Cui et al., CVPR 2019, proposition 1).
-
-        E_c = (1 - beta ** n_c) / (1 - beta)
-
-    Args:
-        counts: training images of each class, [C].
-        beta: 0 gives 1 for every class with images, 1 (the limit) their number n_c.
-
-    Returns:
-        The effective numbers, [C]; 0 for a class without images.
-
-    Raises:
-        ConfigError: beta is not in [0, 1].
-    """
-    if not 0 <= beta <= 1:
-        raise ConfigError(f"beta must lie in [0, 1], got {beta}")
-    numbers = np.asarray(counts, dtype=np.float64)
-    if beta == 1:
-        return numbers.copy()
-    if beta < 0.5:
-        return (1 - beta**numbers) / (1 - beta)
-    # Near beta = 1 the same form would lose up to half of the digits.
-    return np.expm1(numbers * math.log1p(beta - 1)) / (beta - 1)
 
 
 def square_root_chances(counts: npt.ArrayLike) -> FloatArray:

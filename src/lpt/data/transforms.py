@@ -13,7 +13,15 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tvf
 
-from lpt.bounds import Areas, Aspects, CentralCrop, Deviations, Interpolation, Means, Side
+from lpt.config.bounds import (
+    Areas,
+    Aspects,
+    CentralCrop,
+    Deviations,
+    Interpolation,
+    Means,
+    Side,
+)
 
 
 class Crop(NamedTuple):

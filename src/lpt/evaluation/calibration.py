@@ -7,9 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from lpt.data.manifest import FloatArray
 from lpt.errors import DataError
 
-FloatArray = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0

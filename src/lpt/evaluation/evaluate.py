@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from lpt.data.loading import evaluation_batches
-from lpt.data.manifest import IntArray, LabelledImages
+from lpt.data.manifest import Float32Array, IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.model import LPT, Classifier
 from lpt.model.backbone import KeyValue
 from lpt.system.processes import ALONE, Processes
 
-FloatArray = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]
 Progress = Callable[[int], None]
 
@@ -33,7 +32,7 @@ class Predictions:
         groups: picked group prompts, [n, k]; None after phase 1 alone.
     """
 
-    scores: FloatArray
+    scores: Float32Array
     labels: IntArray
     groups: IntArray | None
 
@@ -112,7 +111,7 @@ def predict_split(
     labels, groups = [], []
     done = 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-    scores: FloatArray = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
+    scores: Float32Array = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
     with processes.local():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))

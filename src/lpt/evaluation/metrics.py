@@ -16,11 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import DataError
 from lpt.evaluation.calibration import probabilities as softmax
-
-FloatArray = npt.NDArray[np.float64]
 
 ACCURACIES = ("overall", "mean_per_class", "many", "medium", "few")
 """Fields of `Metrics` that are accuracies of the whole or of a shot group."""

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lpt.data.cache import CachedImages
 from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
-from lpt.data.remembered import RememberedImages
 from lpt.errors import ConfigError, DataError
 from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
 from lpt.evaluation.corruptions import find_kinds as _find_kinds
@@ -227,7 +227,7 @@ def evaluate_shift(
     kinds, severities = _find_kinds(kinds), _find_severities(severities)
     positions = np.arange(len(images), dtype=np.int64) if subset is None else subset
     reduced: ImageSource = images if shorter_side is None else ReducedImages(images, shorter_side)
-    source = RememberedImages(reduced)  # decoded once, not for each corruption
+    source = CachedImages(reduced)  # decoded once, not for each corruption
 
     def seen(through: ImageSource) -> LabelledImages:
         return LabelledImages(through, positions, images.labels[positions], images.class_names)

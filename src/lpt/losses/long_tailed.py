@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lpt.data.sampling import effective_numbers
+from lpt.data.longtail import effective_numbers
 from lpt.errors import ConfigError
 from lpt.system.precision import at_least_float32
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lpt.architecture import Architecture
+from lpt.config.architecture import Architecture
 from lpt.model.adapters import Adapters
 from lpt.model.backbone import FrozenViT
 from lpt.model.lpt import LPT

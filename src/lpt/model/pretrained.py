@@ -11,7 +11,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import BaseModel, ValidationError
 from timm.models.vision_transformer import VisionTransformer
 
-from lpt.bounds import Deviations, Means, Text
+from lpt.config.bounds import Deviations, Means, Text
 from lpt.errors import ConfigError
 from lpt.model.backbone import WORKING_NAMES, FrozenViT
 from lpt.model.record import FOLDER_SCHEME, HUB_SCHEMES, BackboneRecord, weight_hash

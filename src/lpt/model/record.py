@@ -8,7 +8,15 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from lpt.bounds import Deviations, Interpolation, Means, Sha256, Side, Size, Text
+from lpt.config.bounds import (
+    Deviations,
+    Interpolation,
+    Means,
+    Sha256,
+    Side,
+    Size,
+    Text,
+)
 from lpt.system.files import last_part
 
 

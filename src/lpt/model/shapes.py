@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from lpt.architecture import Architecture
+from lpt.config.architecture import Architecture
 from lpt.model.backbone import FrozenViT
 from lpt.model.tuned import chosen_weights, lora_targets
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 
+from lpt.config.recipes import METHODS
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
-from lpt.methods.recipes import METHODS
 from lpt.model.consent import needed_options
 from lpt.pack_info import Method, PackInfo
 

@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import FloatArray, IntArray
 from lpt.evaluation.metrics import Metrics, class_accuracies
 from lpt.evaluation.paired import SeedPair, paired_differences
 from lpt.report.comparison_plots import Rows, plot_cost, plot_groups, plot_methods_by_count
 from lpt.report.comparison_tables import comparison_tables, markdown
 from lpt.system.files import write_json, write_text
-
-FloatArray = npt.NDArray[np.float64]
 
 MEASURES = (
     "overall", "mean_per_class", "many", "medium", "few", "worst_decile", "macro_f1", "harmonic_mean", "ece",

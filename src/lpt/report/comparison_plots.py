@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lpt.data.longtail import CLASS_SIZE, ShotGroups
+from lpt.data.manifest import FloatArray
 from lpt.report.label_places import Label, place_labels
 from lpt.report.plots import log_counts, running_mean
 from lpt.report.style import (
@@ -40,7 +41,6 @@ from lpt.report.style import (
     spread,
 )
 
-FloatArray = npt.NDArray[np.float64]
 Drawn = dict[int, tuple[FloatArray, FloatArray]]
 
 STRONGEST = (VERMILION, "#c99700", SKY)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lpt.data.longtail import CLASS_SIZE
 from lpt.report.tables import MISSING
-from lpt.system.text import counted
+from lpt.system.text import plural
 
 ACCURACIES = {
     "overall": "overall",
@@ -201,9 +201,9 @@ def _introduction(summary: Row) -> list[str]:
     tested = _range(summary["test_images"]) if summary["test_images"] else "no"
     finished, wanted = len(summary["cells"]), len(summary["cells"]) + len(summary["missing"])
     return [
-        f"{counted(len(summary['methods']), 'method')} on {counted(summary['classes'], 'class')}: {images} training "
+        f"{plural(len(summary['methods']), 'method')} on {plural(summary['classes'], 'class')}: {images} training "
         f"images, {tested} test images, {_named_seeds(summary['seeds'])}. "
-        f"{finished} of {counted(wanted, 'run')} finished."
+        f"{finished} of {plural(wanted, 'run')} finished."
     ]
 
 

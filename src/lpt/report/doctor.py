@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lpt.data.findings import Finding, Findings, Severity, SizeFacts
-from lpt.system.text import counted
+from lpt.data.doctor.findings import Finding, Findings, Severity, SizeFacts
+from lpt.system.text import plural
 
 _MARKS: dict[Severity, tuple[str, str]] = {
     "error": ("✗ error", "bold red"),
@@ -104,7 +104,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
 
 def _verdict(findings: Findings) -> Text:
     errors, warnings = findings.count("error"), findings.count("warning")
-    tally = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    tally = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     if errors:
         return Text(f"Not usable as it is: {tally}.", style="bold red")
     looked = "" if findings.decoded else " Only headers were looked at, and no duplicates were searched for."

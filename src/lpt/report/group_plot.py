@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import FloatArray, IntArray
 from lpt.report.style import (
     FAINT,
     GROUP_COLOURS,
@@ -25,9 +25,7 @@ from lpt.report.style import (
     short,
     spread,
 )
-from lpt.system.text import counted
-
-FloatArray = npt.NDArray[np.float64]
+from lpt.system.text import plural
 
 _HEAT_ROWS = 480
 """Classes shown one by one in the heat map; more are averaged in runs of neighbours by count."""
@@ -118,7 +116,7 @@ def _draw_total_use(axes: Axes, rows: FloatArray) -> None:
     axes.set_yticks([])
     axes.tick_params(length=0, labelbottom=False)
     unused = int((mean == 0).sum())
-    text = f"{counted(len(rows), 'class')}, {counted(len(mean), 'prompt')}, {unused or 'none'} unused"
+    text = f"{plural(len(rows), 'class')}, {plural(len(mean), 'prompt')}, {unused or 'none'} unused"
     averaged = f"; each line is the mean of {len(rows) / _HEAT_ROWS:.0f} classes" if len(rows) >= 2 * _HEAT_ROWS else ""
     headline(axes, "Which classes pick which group prompt", f"{text}; bars: mean over all classes{averaged}")
 
@@ -133,7 +131,7 @@ def _draw_group_strip(axes: Axes, group: IntArray, groups: ShotGroups) -> None:
         of = np.flatnonzero(group == index)
         if len(of):
             axes.fill_between([0.2, 1], of[0], of[-1] + 1, color=colour, linewidth=0)
-            text = f"{groups.names[index]}\n{counted(len(of), 'class')}"
+            text = f"{groups.names[index]}\n{plural(len(of), 'class')}"
             labels.append((float(of[0] + of[-1] + 1) / 2, text))
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     rows = len(group)

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from lpt.data.manifest import FloatArray
 from lpt.report.style import DPI
-
-FloatArray = npt.NDArray[np.float64]
 
 _SIZE = 8.5
 _POINT = 6.0

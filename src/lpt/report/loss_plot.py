@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lpt.data.manifest import FloatArray
 from lpt.report.style import (
     BLUE,
     GREY,
@@ -25,9 +25,8 @@ from lpt.report.style import (
     say_empty,
     spread,
 )
-from lpt.system.text import counted
+from lpt.system.text import plural
 
-FloatArray = npt.NDArray[np.float64]
 Steps = Sequence[Mapping[str, Any]]
 
 
@@ -133,7 +132,7 @@ def _mark_phases(panels: Sequence[Axes], steps: Steps) -> None:
     for start, end in zip(first, [*first, len(steps)][1:], strict=True):
         epochs = len({step["epoch"] for step in steps[start:end]})
         panels[0].annotate(
-            f"phase {phases[start]}: {counted(epochs, 'epoch')}", (end + 0.5, 1), (-6, -6), va="top", ha="right",
+            f"phase {phases[start]}: {plural(epochs, 'epoch')}", (end + 0.5, 1), (-6, -6), va="top", ha="right",
             xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9, color=GREY,
         )  # fmt: skip
     panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lpt.data.longtail import CLASS_SIZE, ShotGroups
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import FloatArray, IntArray
 from lpt.report.group_plot import plot_group_use
 from lpt.report.loss_plot import plot_losses
 from lpt.report.style import (
@@ -32,11 +32,10 @@ from lpt.report.style import (
     say_empty,
     short,
 )
-from lpt.system.text import counted
+from lpt.system.text import plural
 
 __all__ = ["plot_accuracy_by_count", "plot_comparison", "plot_distribution", "plot_group_use", "plot_losses"]
 
-FloatArray = npt.NDArray[np.float64]
 _CROWDED = 300
 """From so many classes on, points are small and moved a little apart."""
 
@@ -63,7 +62,7 @@ def plot_accuracy_by_count(
     axes = figure.subplots()
     plain_axes(axes)
     note = ", points moved a little apart" if len(x) > _CROWDED else ""
-    classes = counted(len(x), "class")
+    classes = plural(len(x), "class")
     headline(axes, "Accuracy by class size", f"{classes} with test images; {groups.describe()}{note}", above=24)
     axes.set_ylim(-4, 104)
     if len(x):
@@ -135,7 +134,7 @@ def plot_distribution(path: Path, train_counts: npt.ArrayLike, groups: ShotGroup
         of = np.flatnonzero(group == index)
         if len(of):
             axes.stairs(counts[of], edges[of[0] : of[-1] + 2], baseline=0.5, fill=True, color=colour, linewidth=0)
-            text = f"{counted(len(of), 'class')}\n{counted(int(counts[of].sum()), 'image')}"
+            text = f"{plural(len(of), 'class')}\n{plural(int(counts[of].sum()), 'image')}"
             labels.append(((of[0] + of[-1] + 1) / 2 / len(counts), f"{groups.names[index]}\n{text}", colour))
     label_above(axes, labels, gap=0.14)
     axes.set_yscale("log")

@@ -38,7 +38,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 @contextmanager
-def counted(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+def image_bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar over a known number of images; yields what to call with the number done."""
     with progress_bar(console) as bar:
         task = bar.add_task(what, total=total, info="images")

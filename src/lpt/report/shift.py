@@ -19,7 +19,7 @@ from lpt.evaluation.metrics import ACCURACIES, Metrics
 from lpt.evaluation.shift import CorruptionShift, DataShift, relative_drop
 from lpt.report.tables import COLUMNS, percent
 from lpt.system.files import write_text
-from lpt.system.text import counted, shorten
+from lpt.system.text import plural, shorten
 
 CSV_HEADER = (
     "shift", "family", "kind", "severity", "images", *ACCURACIES, *(f"relative_drop_{name}" for name in ACCURACIES),
@@ -53,16 +53,16 @@ def matching_notes(result: DataShift) -> list[str]:
         lines.append("DATA has no image of these classes: there is nothing to compare with.")
     if matching.by_spelling:
         pairs = shorten([f"{theirs} = {ours}" for theirs, ours in matching.by_spelling])
-        lines.append(f"Matched by spelling: {counted(len(matching.by_spelling), 'class')}: {pairs}.")
+        lines.append(f"Matched by spelling: {plural(len(matching.by_spelling), 'class')}: {pairs}.")
     if matching.left_out:
-        images, classes = counted(matching.left_out_images, "image"), counted(len(matching.left_out), "class")
+        images, classes = plural(matching.left_out_images, "image"), plural(len(matching.left_out), "class")
         lines.append(f"Left out: {images} of {classes} the pack does not know: {shorten(matching.left_out)}.")
     if matching.uncompared:
-        images, classes = counted(matching.uncompared_images, "image"), counted(len(matching.uncompared), "class")
+        images, classes = plural(matching.uncompared_images, "image"), plural(len(matching.uncompared), "class")
         lines.append(f"Left out: {images} of {classes} that DATA has no image of: {shorten(matching.uncompared)}.")
     if matching.absent:
         lines.append(
-            f"Without images: {counted(len(matching.absent), 'class')} of the pack: {shorten(matching.absent)}."
+            f"Without images: {plural(len(matching.absent), 'class')} of the pack: {shorten(matching.absent)}."
         )
     return lines
 
@@ -123,7 +123,7 @@ def _kinds_table(result: CorruptionShift) -> Table:
 
 
 def _severity_table(result: CorruptionShift) -> Table:
-    table = _table(f"Means over {counted(len(result.kinds), 'kind')} of corruption, in %", "severity")
+    table = _table(f"Means over {plural(len(result.kinds), 'kind')} of corruption, in %", "severity")
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row("clean", *(percent([getattr(result.clean, name)]) for name in ACCURACIES))

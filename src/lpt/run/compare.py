@@ -18,12 +18,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.config import RunConfig, merge, read_yaml, to_yaml
+from lpt.commands.fit.auto import suit_to_counts
+from lpt.config.lint import doubled_balance, unused_settings
+from lpt.config.presets import with_preset
+from lpt.config.recipes import METHODS
+from lpt.config.schema import RunConfig
+from lpt.config.values import merge, read_yaml, to_yaml
 from lpt.data.manifest import Splits
-from lpt.doubtful import doubled_balance, unused_settings
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.methods.recipes import METHODS
-from lpt.presets import suit_to_counts, with_preset
 from lpt.report.comparison import Comparison, print_comparison, write_comparison
 from lpt.run.compare_budget import share_of_steps
 from lpt.run.compare_cells import check_same_images, check_same_weights, comparison_facts, read_cell
@@ -77,7 +79,7 @@ def compare(
     Args:
         data: where the images are, as for `lpt.fit`; or what opens the splits of a seed.
         output: folder of the comparison; one that is there is gone on with. None: `comparison`.
-        methods: names from `lpt.methods.recipes.METHODS`.
+        methods: names from `lpt.config.recipes.METHODS`.
         seeds: a cell is trained for each.
         budget: minutes that the whole may take, by a few real steps of each method: steps are cut to it. None: all
             steps of the preset.
@@ -217,7 +219,7 @@ class _Runner:
     def _over_preset(self, values: dict[str, Any]) -> RunConfig:
         """Values over their preset's; fields may still be `auto`."""
         device = str((values.get("runtime") or {}).get("device", "auto"))
-        return with_preset(values, inspect_machine(device), origin="the settings").config
+        return with_preset(values, inspect_machine(device).device, origin="the settings").config
 
     def _values(self, method: str, *, own: bool = True) -> dict[str, Any]:
         """What a method is trained with; without `own` as if nothing were said of it alone."""

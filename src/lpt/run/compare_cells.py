@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lpt.config import leaves, read_yaml
+from lpt.config.values import leaves, read_yaml
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lpt.config.recipes import METHODS
 from lpt.errors import RunError
-from lpt.methods.recipes import METHODS
 from lpt.report.comparison import WRITTEN
 from lpt.system.files import remove_leftovers, write_json
 from lpt.system.owned import (

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lpt.config import RunConfig, leaves, merge, parse_assignments, read_yaml, validate
+from lpt.config.lint import unused_fields
+from lpt.config.recipes import METHODS, method_named
+from lpt.config.schema import RunConfig, validate
+from lpt.config.values import leaves, merge, parse_assignments, read_yaml
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
-from lpt.doubtful import unused_fields
 from lpt.errors import ConfigError, DataError
-from lpt.methods.recipes import METHODS, method_named
 from lpt.run.prepare import gather_values
 from lpt.system.randomness import seed_of
-from lpt.system.text import counted
+from lpt.system.text import plural
 
 REFERENCE = "lpt"
 DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt-phase1", "lpt")
@@ -144,7 +145,7 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     except DataError:
         raise DataError(
             f"there are no test images, and every class is too small to hold {100 * holdout:g} % of it out: the "
-            f"largest has {counted(int(splits.train.class_counts.max()), 'image')}. Give test images with --test, or a "
+            f"largest has {plural(int(splits.train.class_counts.max()), 'image')}. Give test images with --test, or a "
             "larger share with --holdout"
         ) from None
     note = (

@@ -17,9 +17,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lpt.data.cache import CachedImages, remember
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
-from lpt.data.remembered import RememberedImages, remember
 from lpt.evaluation.evaluate import predict_split
 from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
@@ -206,7 +206,7 @@ def _solving(prepared: Prepared) -> tuple[Part]:
 def _held_out_seconds(prepared: Prepared, model: Classifier, image_seconds: float) -> float:
     """Seconds to predict a validation or test image; these are decoded each time, also where train is in memory."""
     held_out = prepared.splits.test or prepared.splits.validation
-    if not held_out or not isinstance(prepared.train.source, RememberedImages):
+    if not held_out or not isinstance(prepared.train.source, CachedImages):
         return image_seconds
     return _image_seconds(prepared, model, held_out)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lpt.config import DataConfig, validate
+from lpt.config.schema import DataConfig, validate
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import OpenedImages, open_images
@@ -19,7 +19,7 @@ from lpt.data.sources.raw import SplitName
 from lpt.pack import Pack, load_pack
 from lpt.pack_info import PackInfo, Versions
 from lpt.predictor import Predictor
-from lpt.report.progress import counted
+from lpt.report.progress import image_bar
 from lpt.report.result import (
     Measured,
     measure_predictions,
@@ -141,7 +141,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
 
     one = processes.on_all(opened)
     images, info = one.images, one.pack.info
-    with counted(progress, "measuring", len(processes.share(len(images)))) as done:
+    with image_bar(progress, "measuring", len(processes.share(len(images)))) as done:
         workers = 0 if len(images) < 1000 else min(cores_here() - 1, 4)
         predictions = one.predictor.split(
             images, batch_size=request.batch_size, workers=workers, progress=done, processes=processes

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from lpt.architecture import Architecture
-from lpt.config import BackboneConfig
+from lpt.config.architecture import Architecture
+from lpt.config.schema import BackboneConfig
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.calibration import fit_temperature
 from lpt.evaluation.evaluate import Predictions, predict_split
@@ -25,7 +25,7 @@ from lpt.pack_files import sha256
 from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
 from lpt.pack_reference import make_reference
 from lpt.report.card import model_card
-from lpt.report.progress import counted
+from lpt.report.progress import image_bar
 from lpt.report.result import (
     Measured,
     measure_predictions,
@@ -54,7 +54,7 @@ def predict_images(
     prepared: Prepared, model: Classifier, images: LabelledImages, *, grouped: bool, console: Console
 ) -> Predictions:
     """A model's predictions for a split, with a bar; all views of an image are in the same pass."""
-    with counted(console, "measuring", len(images)) as progress:
+    with image_bar(console, "measuring", len(images)) as progress:
         return predict_split(
             model,
             images,

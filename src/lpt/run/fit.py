@@ -14,10 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
-from lpt.config import RunConfig, read_yaml, to_yaml
+from lpt.config.schema import RunConfig
+from lpt.config.values import read_yaml, to_yaml
+from lpt.data.cache import source_of
 from lpt.data.images import FileImages
 from lpt.data.manifest import LabelledImages, Splits
-from lpt.data.remembered import origin
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.model import Classifier
@@ -72,7 +73,7 @@ def fit(
         data: where the images are, in any form of `data.source`, or splits opened before. None: the configuration says.
         output: run folder to make; None: `runs/<data>-<date and time>`.
         preset: `laptop`, `paper` or `auto` (what suits the machine); None: the configuration's, else `auto`.
-        method: a name of `lpt.methods.recipes.METHODS`; None: the configuration's, else `lpt`.
+        method: a name of `lpt.config.recipes.METHODS`; None: the configuration's, else `lpt`.
         config: a YAML file, or nested values.
         settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
         overwrite: remove the run that is in `output`; what no run wrote stays.
@@ -233,7 +234,7 @@ def data_fingerprint(train: LabelledImages) -> str:
     digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
     digest.update(train.labels.tobytes())
     digest.update(train.rows.tobytes())
-    source = origin(train.source)
+    source = source_of(train.source)
     for index, row in enumerate(train.rows.tolist()):
         if isinstance(source, FileImages):
             name, size = source.name(row), source.stored_bytes(row)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from lpt.config import BackboneConfig, RuntimeConfig
+from lpt.config.schema import BackboneConfig, RuntimeConfig
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.pack import TENSORS_NAME, load_pack, read_info

@@ -10,10 +10,10 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import ValidationError
 
-from lpt.config import DataConfig
+from lpt.config.schema import DataConfig
+from lpt.data.cache import source_of
 from lpt.data.images import ColumnImages, FileImages, ImageError
 from lpt.data.manifest import ImageSource, Splits
-from lpt.data.remembered import origin
 from lpt.data.sources.huggingface import PREFIX, parse_spec
 from lpt.data.sources.opening import read_source
 from lpt.errors import DataError
@@ -93,7 +93,7 @@ def _files(source: ImageSource) -> Iterator[Path]:
 
 def _opened(splits: Splits) -> list[ImageSource]:
     found = (images.source for images in (splits.train, splits.validation, splits.test) if images is not None)
-    return list({id(source): source for source in map(origin, found)}.values())
+    return list({id(source): source for source in map(source_of, found)}.values())
 
 
 def _listed(data: Mapping[str, Any], specs: Iterable[str]) -> Iterator[ImageSource]:

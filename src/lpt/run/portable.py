@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lpt.config import RunConfig
+from lpt.config.schema import RunConfig
 from lpt.data.manifest import Splits
 from lpt.model.record import FOLDER_SCHEME
 from lpt.run.prepare import with_absolute_paths

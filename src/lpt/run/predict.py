@@ -20,7 +20,7 @@ from lpt.data.images import IMAGE_SUFFIXES
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.pack import load_pack
 from lpt.predictor import Predictor
-from lpt.report.progress import counted
+from lpt.report.progress import image_bar
 from lpt.run.rows import Classifier, decoded, is_table
 from lpt.run.shards import (
     SHARD_SIZE,
@@ -104,7 +104,7 @@ def predict_files(
 
 def _to_standard_output(classifier: Classifier, paths: list[Path], progress: Console) -> int:
     bad: list[str] = []
-    with counted(progress, "predicting", len(paths)) as done, contextlib.closing(decoded(paths)) as pictures:
+    with image_bar(progress, "predicting", len(paths)) as done, contextlib.closing(decoded(paths)) as pictures:
         sys.stdout.write(classifier.header())
         rows = classifier.classify(pictures, sys.stdout, bad, done)
     _report(rows, bad, None, progress)
@@ -127,7 +127,7 @@ def _to_file(classifier: Classifier, shards: list[Shard], parts: Parts, processe
 
     with (
         stop_on_signal() as stop,
-        counted(progress, "predicting", total) as show,
+        image_bar(progress, "predicting", total) as show,
         contextlib.closing(decoded(paths)) as pictures,
     ):
         try:

@@ -13,18 +13,20 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.bounds import escaped
-from lpt.config import RunConfig, assignments_of, merge, parse_assignments, read_yaml
-from lpt.data.check import examine
+from lpt.commands.fit.auto import resolve_auto
+from lpt.config.bounds import escaped
+from lpt.config.presets import with_preset
+from lpt.config.schema import RunConfig
+from lpt.config.values import assignments_of, merge, parse_assignments, read_yaml
+from lpt.data.cache import CachedImages, decoded_bytes, decodes, source_of
+from lpt.data.doctor.examine import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import LabelledImages, Splits
-from lpt.data.remembered import RememberedImages, decoded_bytes, decodes, origin
 from lpt.data.sources import check_images, listing_root, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
-from lpt.presets import resolve_auto, with_preset
 from lpt.run.tracking import check_trackers
 from lpt.system.hardware import Machine, inspect_machine
 from lpt.system.processes import Processes
@@ -102,7 +104,7 @@ def _put_together(
 ) -> Prepared:
     """What each process does by itself: resolve the configuration, open the data, load the backbone."""
     machine = inspect_machine(device)
-    chosen = with_preset(values, machine, origin=origin)
+    chosen = with_preset(values, machine.device, origin=origin)
     resolved = chosen.config
     check_trackers(resolved)
     if processes.world_size > resolved.train.batch_size:
@@ -122,7 +124,7 @@ def _put_together(
         blocks=backbone.depth,
         native_size=backbone.image_size,
         activation_bytes=backbone.training_bytes,
-        remembered_bytes=decoded_bytes(splits.train),
+        cached_bytes=decoded_bytes(splits.train),
         kept_bytes=lambda config: prefix_cache_size(splits.train, backbone.at_size(_size(config)), config).bytes,
         decoded=decodes(splits.train.source),
         processes=processes.world_size,
@@ -198,7 +200,7 @@ def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunC
     config = config.model_copy(deep=True)
     data, backbone = config.data, config.backbone
     if splits is not None:
-        train = replace(splits.train, source=origin(splits.train.source))  # kept in memory or not
+        train = replace(splits.train, source=source_of(splits.train.source))  # kept in memory or not
         splits = replace(splits, train=train)
         data.image_root = data.image_root or listing_root(data, splits)
     data.source, data.test = _absolute(data.source), _absolute(data.test)
@@ -225,7 +227,7 @@ def open_data(values: Mapping[str, Any]) -> Splits:
         ConfigError, DataError: as `prepare`.
     """
     device = str(section(values, "runtime").get("device", "auto"))
-    config = with_preset(dict(values), inspect_machine(device), origin="the settings").config
+    config = with_preset(dict(values), inspect_machine(device).device, origin="the settings").config
     return open_splits(config.data, seed=config.runtime.seed)
 
 
@@ -286,7 +288,7 @@ def _check_readable(train: LabelledImages, splits: Splits, processes: Processes)
     """Decode all images once, each in one process; what is remembered anyway is remembered then."""
     bad = []
     for name, images in (("training", train), ("validation", splits.validation), ("test", splits.test)):
-        if images is not None and decodes(origin(images.source)):
+        if images is not None and decodes(source_of(images.source)):
             own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
             bad += check_images(own, title=f"Reading {name} images")
     bad = processes.gather(bad)
@@ -327,9 +329,9 @@ def printable(splits: Splits) -> Splits:
 
 
 def _remembered(images: LabelledImages) -> LabelledImages:
-    if isinstance(images.source, RememberedImages):
+    if isinstance(images.source, CachedImages):
         return images
-    return LabelledImages(RememberedImages(images.source), images.rows, images.labels, images.class_names)
+    return LabelledImages(CachedImages(images.source), images.rows, images.labels, images.class_names)
 
 
 def _preprocessing(config: RunConfig, backbone: FrozenViT, size: tuple[int, int]) -> Preprocessing:

@@ -15,7 +15,7 @@ from typing import TextIO
 from PIL import Image
 
 from lpt.data.images import read_image
-from lpt.data.sources.readable import failure_reason
+from lpt.data.scan import failure_reason
 from lpt.errors import DataError, RunError
 from lpt.predictor import Prediction, Predictor
 from lpt.system.hardware import cores_here

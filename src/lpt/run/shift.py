@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
+from lpt.data.cache import remember
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
-from lpt.data.remembered import remember
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.errors import ConfigError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator, PartialState
 
-from lpt.config import RunConfig
+from lpt.config.schema import RunConfig
 from lpt.errors import ConfigError
 from lpt.evaluation.metrics import Metrics
 from lpt.training.loop import PhasePlan, StepRecord

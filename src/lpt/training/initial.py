@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lpt.architecture import Architecture
+from lpt.config.architecture import Architecture
 from lpt.data.loading import StreamBatch, evaluation_batches
-from lpt.data.manifest import IntArray, LabelledImages
+from lpt.data.manifest import Float32Array, IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.model import LPT, Classifier, FrozenViT, build_model
 from lpt.model.head import LinearHead
@@ -25,7 +24,6 @@ from lpt.system.randomness import (
 )
 from lpt.training.linear_probe import linear_probe
 
-FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int], None]
 KMEANS_ROUNDS = 50
 TOKEN_IMAGES, TOKENS_PER_IMAGE = 256, 32
@@ -39,7 +37,7 @@ def new_model(architecture: Architecture, backbone: FrozenViT, num_classes: int,
         return build_model(architecture, backbone, num_classes)
 
 
-def class_means(features: FloatArray, labels: IntArray, num_classes: int) -> tuple[Tensor, Tensor]:
+def class_means(features: Float32Array, labels: IntArray, num_classes: int) -> tuple[Tensor, Tensor]:
     """Mean unit feature of each class, at unit length, [n, D], [n] -> [C, D], and which classes have images, [C]."""
     unit = F.normalize(torch.from_numpy(features), dim=-1)
     target = torch.from_numpy(labels)
@@ -49,7 +47,7 @@ def class_means(features: FloatArray, labels: IntArray, num_classes: int) -> tup
 
 
 @torch.no_grad()
-def head_from_class_means(model: Classifier, features: FloatArray, labels: IntArray) -> None:
+def head_from_class_means(model: Classifier, features: Float32Array, labels: IntArray) -> None:
     """Start the head at the class means of frozen features; classes without images keep their random rows."""
     means, present = class_means(features, labels, len(model.head.weight))
     rows = present.nonzero()[:, 0].to(model.head.weight.device)
@@ -57,7 +55,7 @@ def head_from_class_means(model: Classifier, features: FloatArray, labels: IntAr
 
 
 @torch.no_grad()
-def head_from_probe(model: Classifier, features: FloatArray, labels: IntArray, *, tau: float, seed: int) -> None:
+def head_from_probe(model: Classifier, features: Float32Array, labels: IntArray, *, tau: float, seed: int) -> None:
     """Start a linear head at a linear probe on frozen features, solved to convergence (LP-FT: Kumar et al., ICLR 2022).
 
     Args:
@@ -73,7 +71,7 @@ def head_from_probe(model: Classifier, features: FloatArray, labels: IntArray, *
 
 
 @torch.no_grad()
-def keys_from_queries(model: LPT, queries: FloatArray, seed: int) -> None:
+def keys_from_queries(model: LPT, queries: Float32Array, seed: int) -> None:
     """Start the keys at spherical k-means centres of the training queries (k-means++ seeding), at unit length."""
     unit = F.normalize(torch.from_numpy(queries), dim=-1)
     centres = _kmeans(unit, len(model.groups.keys), torch_generator(seed, "keys"), unit_length=True)
@@ -188,7 +186,7 @@ def split_features(
     workers: int = 0,
     progress: Progress = lambda done: None,
     processes: Processes = ALONE,
-) -> FloatArray:
+) -> Float32Array:
     """Features of all images of a split, in order, with the test transform (its central view), [n, D].
 
     Args:

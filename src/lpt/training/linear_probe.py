@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lpt.data.longtail import class_counts, stratified_validation
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import Float32Array, IntArray
 from lpt.losses import LogitAdjusted
 from lpt.system.randomness import seed_of
 
-FloatArray = npt.NDArray[np.float32]
 Scaling = Literal["standardise", "unit"]
 
 WEIGHT_DECAYS = tuple(10.0**power for power in (0, -0.5, -1, -1.5, -2, -2.5, -3, -4, -5))
@@ -61,7 +59,7 @@ class LinearProbe:
         """Trained numbers."""
         return self.weight.numel() + self.bias.numel()
 
-    def logits(self, features: FloatArray) -> FloatArray:
+    def logits(self, features: Float32Array) -> Float32Array:
         """Logits of features as the backbone gives them, [n, D] -> [n, C]."""
         return (self._scaled(features) @ self.weight.T + self.bias).float().numpy()
 
@@ -70,13 +68,13 @@ class LinearProbe:
         weight = self.weight * self.factor
         return weight.float(), (self.bias - weight @ self.shift).float()
 
-    def _scaled(self, features: FloatArray) -> Tensor:
+    def _scaled(self, features: Float32Array) -> Tensor:
         x = torch.from_numpy(features).double()
         return F.normalize(x, dim=-1) if self.unit else (x - self.shift) * self.factor
 
 
 def linear_probe(
-    features: FloatArray,
+    features: Float32Array,
     labels: IntArray,
     num_classes: int,
     *,
@@ -105,7 +103,7 @@ def linear_probe(
 
 
 def choose_weight_decay(
-    features: FloatArray,
+    features: Float32Array,
     labels: IntArray,
     num_classes: int,
     *,
@@ -127,7 +125,7 @@ def choose_weight_decay(
 
 
 def _fit(
-    features: FloatArray, labels: IntArray, num_classes: int, tau: float, scaling: Scaling, decays: Sequence[float]
+    features: Float32Array, labels: IntArray, num_classes: int, tau: float, scaling: Scaling, decays: Sequence[float]
 ) -> list[LinearProbe]:
     """A probe for each weight decay, each starting from the solution of the one before."""
     x, target = torch.from_numpy(features).double(), torch.from_numpy(labels)
@@ -191,7 +189,7 @@ def evaluation_seconds(images: int, width: int, classes: int) -> float:
     return (time.perf_counter() - begun) * images / tried
 
 
-def _balanced_nll(probe: LinearProbe, features: FloatArray, labels: IntArray) -> float:
+def _balanced_nll(probe: LinearProbe, features: Float32Array, labels: IntArray) -> float:
     """Negative log-likelihood, averaged within each class and then over classes."""
     target = torch.from_numpy(labels)
     each = torch.cat([

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from lpt.config import LossConfig, PhaseConfig
+from lpt.config.schema import LossConfig, PhaseConfig
 from lpt.errors import RunError
 from lpt.losses import draw_cloud
 from lpt.system.interrupt import StopRequest

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from lpt.config import RunConfig
+from lpt.config.schema import RunConfig
 from lpt.data.device_crops import suits_device_crops
 from lpt.data.loading import train_batches
 from lpt.data.manifest import LabelledImages

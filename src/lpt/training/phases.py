@@ -11,8 +11,8 @@ from typing import TextIO, TypeVar
 
 from torch import Tensor
 
-from lpt.config import LossConfig, RunConfig
-from lpt.data.manifest import LabelledImages
+from lpt.config.schema import LossConfig, RunConfig
+from lpt.data.manifest import Float32Array, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import (
@@ -41,7 +41,6 @@ from lpt.training.checkpoint import (
 from lpt.training.folder import RunFolder
 from lpt.training.initial import (
     TOKEN_IMAGES,
-    FloatArray,
     block_tokens,
     groups_from_shared,
     head_from_class_means,
@@ -229,7 +228,7 @@ class Trainer:
         if settings.key_init == "kmeans":
             keys_from_queries(model, self._features(model.query, "keys"), self.config.runtime.seed)
 
-    def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> FloatArray:
+    def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> Float32Array:
         return split_features(
             encode,
             self.model.backbone,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lpt.config import PhaseConfig
+from lpt.config.schema import PhaseConfig
 
 REFERENCE_BATCH = 256
 MOMENTUM = 0.9

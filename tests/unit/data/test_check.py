@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lpt.config import DataConfig
-from lpt.data.check import examine
-from lpt.data.duplicates import Place, find_duplicates, listed_again
-from lpt.data.findings import Finding, Findings
+from lpt.config.schema import DataConfig
+from lpt.data.doctor.duplicates import Place, find_duplicates, listed_again
+from lpt.data.doctor.examine import examine
+from lpt.data.doctor.findings import Finding, Findings
 from lpt.data.images import ArrayImages
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages, Splits

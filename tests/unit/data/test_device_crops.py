@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
+from lpt.data.cache import CachedImages
 from lpt.data.device_crops import resampled_crops, stacked_whole, suits_device_crops
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages
-from lpt.data.remembered import RememberedImages
 from lpt.data.transforms import Preprocessing
 
 NO_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -99,7 +99,7 @@ def remembered(*shapes: tuple[int, int], limit: int = 2**20) -> LabelledImages:
         def read(self, row: int) -> Image.Image:
             return Image.fromarray(noise(shapes[row], 0, 256, row))
 
-    source = RememberedImages(Mixed(np.zeros((len(shapes), 1, 1), dtype=np.uint8)), limit)
+    source = CachedImages(Mixed(np.zeros((len(shapes), 1, 1), dtype=np.uint8)), limit)
     return LabelledImages(source, np.arange(len(shapes)), np.zeros(len(shapes), dtype=np.int64), ("a",))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpt.config import DataConfig, RunConfig
+from lpt.config.schema import DataConfig, RunConfig
 from lpt.data.images import ImageError
 from lpt.data.manifest import Splits
 from lpt.data.sources import check_images, missing_files, open_images, open_splits

@@ -4,8 +4,8 @@ A folder of class folders, a CSV, TSV or JSONL table, a `path label` list, or a 
 its reader, which hands over a `raw.RawData`; `opening` turns that into the `Splits` of a run.
 """
 
+from lpt.data.scan import check_images, missing_files
 from lpt.data.sources.opening import FORMS, OpenedImages, listing_root, open_images, open_splits, validation_fraction
-from lpt.data.sources.readable import check_images, missing_files
 from lpt.system.limits import usable_cores
 
 __all__ = [

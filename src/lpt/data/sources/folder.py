@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lpt.bounds import escaped
+from lpt.config.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES, FileImages
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, split_name
 from lpt.errors import DataError
-from lpt.system.text import counted, shorten
+from lpt.system.text import plural, shorten
 
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
@@ -33,7 +33,7 @@ def read_folder(root: Path) -> RawData:
 
     Folders called train, val, test and the like are splits if `train` holds class folders itself; otherwise every
     folder is a class and all images are for training. Hidden files are passed over, files that are not images are
-    counted in a note, and so are images outside of class folders; a class folder without images stays a class. A split
+    plural in a note, and so are images outside of class folders; a class folder without images stays a class. A split
     without a labelled image is noted as one that cannot be used.
 
     Raises:
@@ -98,11 +98,11 @@ def _images_in(root: Path, folder: str, left: _Left) -> list[str]:
 def _left_notes(root: Path, left: _Left) -> list[str]:
     notes = []
     if left.endings:
-        files = counted(left.endings.total(), "file")
+        files = plural(left.endings.total(), "file")
         kinds = ", ".join(f"{count} {ending}" for ending, count in left.endings.most_common(5))
         notes.append(f"Left out of {root}: {files} with another ending than images have ({kinds}).")
     if left.empty:
-        folders = counted(len(left.empty), "class folder")
+        folders = plural(len(left.empty), "class folder")
         notes.append(f"{folders} of {root} without an image, kept as classes: {shorten(left.empty)}.")
     if left.inner_folders:
         notes.append(f"Folders inside class folders of {root} were not looked into: {shorten(left.inner_folders)}.")
@@ -112,7 +112,7 @@ def _left_notes(root: Path, left: _Left) -> list[str]:
 def _loose_notes(root: Path) -> list[str]:
     loose = sum(ending in IMAGE_SUFFIXES for ending in _loose_endings(root))
     return (
-        [f"Left out of {root}: {counted(loose, 'image')} directly in it, outside of any class folder."] if loose else []
+        [f"Left out of {root}: {plural(loose, 'image')} directly in it, outside of any class folder."] if loose else []
     )
 
 

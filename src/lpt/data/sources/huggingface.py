@@ -18,7 +18,7 @@ from lpt.data.manifest import IntArray
 from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, describe_columns, find_column
 from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
 from lpt.errors import DataError
-from lpt.system.text import counted, shorten
+from lpt.system.text import plural, shorten
 
 PREFIX = "hf:"
 
@@ -145,12 +145,12 @@ def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str
     rows = np.flatnonzero(labels >= 0).astype(np.int64)
     if not len(rows):
         raise DataError(
-            f"{origin}: column {label!r} gives none of its {counted(len(labels), 'image')} a label; another column is "
+            f"{origin}: column {label!r} gives none of its {plural(len(labels), 'image')} a label; another column is "
             "chosen with --label-column."
         )
     if len(rows) < len(labels):
         notes.append(
-            f"{origin}: {len(labels) - len(rows):,} of {counted(len(labels), 'image')} without a label, not used."
+            f"{origin}: {len(labels) - len(rows):,} of {plural(len(labels), 'image')} without a label, not used."
         )
     return RawSplit(_images(table, image, origin), rows, labels[rows], names, kind, f"hf:{origin}")  # type: ignore[arg-type]
 

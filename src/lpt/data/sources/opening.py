@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lpt.config import DataConfig
+from lpt.config.schema import DataConfig
 from lpt.data.images import FileImages
 from lpt.data.longtail import long_tailed_indices, stratified_validation
 from lpt.data.manifest import LabelledImages, Splits
+from lpt.data.scan import check_images, missing_files
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import read_path_list
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
-from lpt.data.sources.readable import check_images, missing_files
 from lpt.data.sources.table import read_table
 from lpt.errors import DataError
-from lpt.system.text import counted, shorten
+from lpt.system.text import plural, shorten
 
 FORMS = (
     "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
@@ -228,11 +228,11 @@ def _readable(images: LabelledImages, split: str, origin: str, config: DataConfi
     images = images.subset(np.setdiff1d(np.arange(len(images)), [index for index, _, _ in bad]))
     if not len(images):
         raise DataError(
-            f"{origin}: none of its {counted(len(bad) + len(absent), 'image')} can be read: {bad[0][1]}: {bad[0][2]}"
+            f"{origin}: none of its {plural(len(bad) + len(absent), 'image')} can be read: {bad[0][1]}: {bad[0][2]}"
         )
     if bad or absent:
         record.skipped += absent + [(name, reason) for _, name, reason in bad]
-        record.notes.append(f"Left out: {counted(len(bad) + len(absent), f'{split} image')} that cannot be read.")
+        record.notes.append(f"Left out: {plural(len(bad) + len(absent), f'{split} image')} that cannot be read.")
     return images
 
 
@@ -240,7 +240,7 @@ def _missing_message(images: LabelledImages, missing: list[int], origin: str) ->
     named = "\n".join(f"  {images.name(index)}" for index in missing[:5])
     more = f"\n  and {len(missing) - 5} more" if len(missing) > 5 else ""
     root = images.source.root if isinstance(images.source, FileImages) else ""
-    total = counted(len(images), "image")
+    total = plural(len(images), "image")
     return (
         f"{origin}: {len(missing):,} of its {total} cannot be found:\n{named}{more}\n"
         f"Relative paths start from {root}; another folder is given with --image-root (data.image_root). To leave out "
@@ -267,7 +267,7 @@ def _cut_validation(
     notes.append(f"Cut {len(held):,} of {len(train):,} training images for validation ({fraction:g} of each class).")
     if len(too_small):
         names = [train.class_names[c] for c in too_small]
-        notes.append(f"Too small for that, all images stay in train: {counted(len(names), 'class')}: {shorten(names)}.")
+        notes.append(f"Too small for that, all images stay in train: {plural(len(names), 'class')}: {shorten(names)}.")
     return train.subset(left), train.subset(held)
 
 
@@ -281,7 +281,7 @@ def _note_absent_classes(train: LabelledImages, splits: Mapping[SplitName, Label
         unseen = np.flatnonzero(empty & (splits[name].class_counts > 0))
         if len(unseen):
             names = [train.class_names[c] for c in unseen]
-            notes.append(f"{counted(len(names), 'class')} with {name} images but none for training: {shorten(names)}.")
+            notes.append(f"{plural(len(names), 'class')} with {name} images but none for training: {shorten(names)}.")
     if empty.any():
         names = [train.class_names[c] for c in np.flatnonzero(empty)]
-        notes.append(f"{len(names):,} of {counted(len(empty), 'class')} without a training image: {shorten(names)}.")
+        notes.append(f"{len(names):,} of {plural(len(empty), 'class')} without a training image: {shorten(names)}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lpt.data.images import FileImages
 from lpt.errors import DataError
-from lpt.system.text import counted
+from lpt.system.text import plural
 
 _SHOWN_FAULTS = 5
 _SAMPLED_PATHS = 50
@@ -46,7 +46,7 @@ class Faults:
         self._count = 0
 
     def add(self, line: int, text: str) -> None:
-        """Note what is wrong in a line (counted from 1)."""
+        """Note what is wrong in a line (plural from 1)."""
         self._count += 1
         if len(self._lines) < _SHOWN_FAULTS:
             self._lines.append(f"  line {line}: {text}")
@@ -60,7 +60,7 @@ class Faults:
         if self._count:
             more = [f"  and {self._count - _SHOWN_FAULTS} more"] if self._count > _SHOWN_FAULTS else []
             lines = "\n".join(self._lines + more)
-            raise DataError(f"{self._path}: {counted(self._count, 'faulty line')}:\n{lines}\n{advice}")
+            raise DataError(f"{self._path}: {plural(self._count, 'faulty line')}:\n{lines}\n{advice}")
 
 
 def listed_images(listing: Path, paths: list[str], image_root: Path | None, notes: list[str]) -> FileImages:

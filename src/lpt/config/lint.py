@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lpt.config import RunConfig, leaves
+from lpt.config.schema import RunConfig
+from lpt.config.values import leaves
 
 PHASE_2_ONLY = (
     *(f"model.{name}" for name in ("top_k", "query", "key_init", "group_init")),

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from lpt.data.images import FileImages, InspectableSource
 from lpt.data.manifest import LabelledImages
-from lpt.data.sources.readable import scan
+from lpt.data.scan import scan
 from lpt.errors import DataError
 
 _PIECE_BYTES = 4096

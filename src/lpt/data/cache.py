@@ -20,7 +20,7 @@ from PIL import Image
 
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
-from lpt.data.sources.readable import scan
+from lpt.data.scan import scan
 from lpt.errors import DataError
 
 CACHE_LIMIT_BYTES = 2**30
@@ -28,7 +28,7 @@ CACHE_LIMIT_BYTES = 2**30
 Pixels = npt.NDArray[np.uint8]
 
 
-class RememberedImages:
+class CachedImages:
     """A source that keeps decoded images, for small sets drawn many times.
 
     The pixels lie in one block of shared memory of at most `limit_bytes`; once one has no room left, nothing more is
@@ -119,9 +119,9 @@ class RememberedImages:
             self._starts[row] = start  # last: other threads look at it without the lock
 
 
-def origin(source: ImageSource) -> ImageSource:
+def source_of(source: ImageSource) -> ImageSource:
     """Where images come from, whether or not they are remembered."""
-    return source.source if isinstance(source, RememberedImages) else source
+    return source.source if isinstance(source, CachedImages) else source
 
 
 def decodes(source: ImageSource) -> bool:
@@ -132,7 +132,7 @@ def decodes(source: ImageSource) -> bool:
 def pixels(images: LabelledImages, index: int) -> Pixels:
     """The image at a position of a split, [height, width, 3], not to be written to."""
     source, row = images.source, int(images.rows[index])
-    if isinstance(source, RememberedImages):
+    if isinstance(source, CachedImages):
         kept = source.kept(row)
         if kept is not None:
             return kept
@@ -141,7 +141,7 @@ def pixels(images: LabelledImages, index: int) -> Pixels:
 
 def remember(images: LabelledImages) -> bool:
     """Decode now what is to be kept of a split, before workers start; whether all of it is kept in memory."""
-    return isinstance(images.source, RememberedImages) and images.source.remember(images.rows)
+    return isinstance(images.source, CachedImages) and images.source.remember(images.rows)
 
 
 class _Block:

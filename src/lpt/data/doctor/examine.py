@@ -9,14 +9,21 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from lpt.data.duplicates import Place, find_duplicates, listed_again
-from lpt.data.findings import SEVERITIES, Finding, Findings, Severity, SizeFacts, SplitFacts
+from lpt.data.doctor.duplicates import Place, find_duplicates, listed_again
+from lpt.data.doctor.findings import (
+    SEVERITIES,
+    Finding,
+    Findings,
+    Severity,
+    SizeFacts,
+    SplitFacts,
+)
 from lpt.data.images import InspectableSource
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import IntArray, LabelledImages, Splits
-from lpt.data.sources.readable import failure_reason, scan
+from lpt.data.scan import failure_reason, scan
 from lpt.errors import DataError
-from lpt.system.text import counted
+from lpt.system.text import plural
 
 _EXAMPLES = 5
 _PLACES = 3
@@ -127,8 +134,7 @@ def _unreadable(bad: Sequence[tuple[str, str]], skipped: Sequence[tuple[str, str
     if bad:
         yield Finding(
             "error",
-            f"{counted(len(bad), 'image')} that cannot be read"
-            + ("." if decode else " (only headers were looked at)."),
+            f"{plural(len(bad), 'image')} that cannot be read" + ("." if decode else " (only headers were looked at)."),
             "A run stops there.",
             "Replace or remove them, or leave them out with --bad-images skip.",
             _first([f"{name}: {reason}" for name, reason in bad]),
@@ -136,7 +142,7 @@ def _unreadable(bad: Sequence[tuple[str, str]], skipped: Sequence[tuple[str, str
     if skipped:
         yield Finding(
             "warning",
-            f"{counted(len(skipped), 'image')} that cannot be read, left out.",
+            f"{plural(len(skipped), 'image')} that cannot be read, left out.",
             "Their classes have fewer images than it seems.",
             "Replace them if they matter.",
             _first([f"{name}: {reason}" for name, reason in skipped]),
@@ -215,7 +221,7 @@ def _twice_findings(
         others = sum(len(group) - 1 for group in leaks)
         yield Finding(
             "warning",
-            f"{counted(others, 'validation or test image')} {words.leak}.",
+            f"{plural(others, 'validation or test image')} {words.leak}.",
             "The measured accuracy will be better than the real one.",
             "Remove them from one side.",
             _first([_described(parts, group) for group in leaks[:_EXAMPLES]], len(leaks)),
@@ -223,7 +229,7 @@ def _twice_findings(
     if contradictions:
         yield Finding(
             "warning",
-            f"{counted(len(contradictions), 'training image')} {words.contradiction}.",
+            f"{plural(len(contradictions), 'training image')} {words.contradiction}.",
             "The classes teach each other's images; rare classes suffer most.",
             "Keep the right one of each.",
             _first([_described(parts, group) for group in contradictions[:_EXAMPLES]], len(contradictions)),
@@ -232,7 +238,7 @@ def _twice_findings(
         extra = sum(len(group) - 1 for group in repeats)
         yield Finding(
             words.severity,
-            f"{counted(extra, 'training image')} {words.repeat}.",
+            f"{plural(extra, 'training image')} {words.repeat}.",
             "Their classes look larger than they are; a validation split cut from train may hold copies.",
             words.repeat_advice,
             _first([_described(parts, group) for group in repeats[:_EXAMPLES]], len(repeats)),
@@ -263,14 +269,14 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if filled < 2:
         yield Finding(
             "error",
-            f"Training images of {counted(filled, 'class')} only.",
+            f"Training images of {plural(filled, 'class')} only.",
             "There is nothing to tell apart.",
             "Give images of at least two classes.",
         )
     if unseen := _names_where(names, (counts == 0) & (held > 0)):
         yield Finding(
             "warning",
-            f"{counted(len(unseen), 'class')} tested but without a training image.",
+            f"{plural(len(unseen), 'class')} tested but without a training image.",
             "Every image of theirs will be classified wrongly.",
             "Add training images, or check whether the class is spelt differently in the two splits.",
             _first(unseen),
@@ -278,7 +284,7 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if empty := _names_where(names, (counts == 0) & (held == 0)):
         yield Finding(
             "info",
-            f"{counted(len(empty), 'class')} without any image.",
+            f"{plural(len(empty), 'class')} without any image.",
             "They keep their place in the list of classes and are never predicted on purpose.",
             "Nothing, if that is meant: class indices stay as they are.",
             _first(empty),
@@ -286,7 +292,7 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if single := _names_where(names, counts == 1):
         yield Finding(
             "info",
-            f"{counted(len(single), 'class')} with a single training image.",
+            f"{plural(len(single), 'class')} with a single training image.",
             "What is learnt of them hangs on that one picture.",
             "A second and third image help more here than a hundred in a large class.",
             _first(single),
@@ -294,7 +300,7 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
     if 0 < counts.sum() < _FEW_IMAGES:
         yield Finding(
             "warning",
-            f"Only {counted(int(counts.sum()), 'training image')}.",
+            f"Only {plural(int(counts.sum()), 'training image')}.",
             "The result will vary a lot with the seed.",
             "Compare several seeds before you trust a number.",
         )
@@ -308,7 +314,7 @@ def _name_findings(names: Sequence[str]) -> Iterable[Finding]:
     if pairs:
         yield Finding(
             "warning",
-            f"{counted(len(pairs), 'group')} of class names that differ only in case, spaces or dashes.",
+            f"{plural(len(pairs), 'group')} of class names that differ only in case, spaces or dashes.",
             "If they mean the same, its images compete with each other.",
             "Merge them, or rename them if they are different things.",
             _first(pairs),
@@ -349,7 +355,7 @@ def _measuring_findings(splits: Splits) -> Iterable[Finding]:
     if untested := _names_where(splits.class_names, (tested == 0) & (splits.counts_before_cut > 0)):
         yield Finding(
             "info",
-            f"{counted(len(untested), 'class')} without a test image.",
+            f"{plural(len(untested), 'class')} without a test image.",
             "Their accuracy is not measured and no mean contains it.",
             "Add test images of them.",
             _first(untested),

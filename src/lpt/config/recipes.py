@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lpt.config import RunConfig
+from lpt.config.schema import RunConfig
 from lpt.errors import ConfigError
 
 Values = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lpt.bounds import Finite
+from lpt.config.bounds import Finite
 
 MOST = 1_000_000
 """Largest size that can be asked for."""

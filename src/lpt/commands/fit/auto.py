@@ -1,108 +1,34 @@
-"""Named recipes, and what `auto` becomes for given data and hardware.
+"""What `auto` becomes for given data and hardware.
 
-Values come from the preset, then from the user's YAML and `--set`, then what is left at `auto` is resolved here. Each
-choice is told with its reason.
+Each choice is told with its reason.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from lpt.config import RunConfig, merge, validate
+from lpt.config.lint import LOSS_FIELDS
+from lpt.config.presets import Resolved
+from lpt.config.schema import RunConfig
 from lpt.data.longtail import imbalance_factor
 from lpt.data.manifest import IntArray
-from lpt.doubtful import LOSS_FIELDS, doubled_balance, unused_settings
-from lpt.errors import ConfigError
-from lpt.methods.recipes import method_named
 from lpt.system.hardware import Machine
 
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
+
+
 PUBLISHED_NOISE = 0.5
+
+
 PUBLISHED_IMBALANCE = 100.0
 """The strength of A-GCL's cloud, and the imbalance factor (n_max / n_min) from which on `auto` takes it."""
+
+
 LEAST_EPOCH_STEPS = 100
 """Fewest steps of an epoch of such a preset: a small set needs its steps all the same (docs/trials.md: emoji)."""
-
-
-def paper() -> dict[str, Any]:
-    """The published setting: ViT-B/16 (ImageNet-21k) at 224, 90 epochs a phase, SGD (Dong et al., ICLR 2023).
-
-    Command: lpt fit DATA --preset paper
-    Expected: CIFAR-100-LT IR 100 89.1 overall, as published; not measured here (it needs a GPU).
-    """
-    return {
-        "backbone": {"name": "vit_base_patch16_224.augreg_in21k"},
-        "image": {"size": 224, "crop_area": [0.08, 1.0], "test_crop": 0.875},
-    }
-
-
-def laptop() -> dict[str, Any]:
-    """A small budget on a CPU: ViT-Ti/16 at 128, AdamW, starts from the data, adapters of one number, 12 passes.
-
-    A set of fewer than 6,400 images is passed over more often: an epoch has 100 steps at least.
-
-    Command: lpt fit DATA --preset laptop
-    Expected: CIFAR-100-LT as docs/results.md says, in about ten minutes on 2 CPU cores with bfloat16. Settings were
-    chosen on training images held out of CIFAR-100, the least steps on those of an emoji set, never on test images
-    (docs/trials.md says how).
-    """
-    phase = {"optimizer": "adamw", "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
-    return {
-        "backbone": {"name": "vit_tiny_patch16_224.augreg_in21k_ft_in1k"},
-        "image": {"size": 128, "crop_area": [0.3, 1.0], "test_crop": 0.875},
-        "model": {
-            "head_init": "class_means", "prompt_init": "tokens", "group_init": "shared",
-            "adapter_size": 1, "adapter_norm": True, "adapter_scale": None,
-        },
-        "loss": {"noise": "auto"},
-        "train": {
-            "batch_size": 32,
-            "phase1": {**phase, "epochs": 8, "lr": 2.4e-2},
-            "phase2": {**phase, "epochs": 4, "lr": 3e-3},
-        },
-    }  # fmt: skip
-
-
-PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": paper}
-
-
-class Resolved(NamedTuple):
-    """A configuration, why `auto` became what it is, and which values are doubtful, a sentence each."""
-
-    config: RunConfig
-    reasons: list[str]
-    warnings: tuple[str, ...] = ()
-
-
-def choose_preset(config_preset: str, machine: Machine) -> tuple[str, list[str]]:
-    """The name of the preset to use.
-
-    Raises:
-        ConfigError: there is no such preset.
-    """
-    if config_preset in PRESETS:
-        return config_preset, []
-    if config_preset != "auto":
-        raise ConfigError(f"preset: no preset {config_preset!r}. Accepted: auto, {', '.join(PRESETS)}")
-    if machine.device == "cuda":
-        return "paper", ["preset paper: there is a CUDA card, on which the published setting is affordable"]
-    return "laptop", [f"preset laptop: on {machine.device} the published setting would take days"]
-
-
-def with_preset(values: dict[str, Any], machine: Machine, *, origin: str) -> Resolved:
-    """The user's values on top of the method's, these on the preset's, checked; fields may still be `auto`."""
-    name, reasons = choose_preset(str(values.get("preset", "auto")), machine)
-    method = method_named(str(values.get("method", "lpt")))
-    recipe = {"preset": name, "method": method.name}
-    scale = PRESETS[name]()
-    base = merge(scale, method.values(validate({**scale, "preset": name}, origin=f"the preset {name}")))
-    config = validate(merge(merge(base, values), recipe), origin=origin)
-    without = validate(merge(base, recipe), origin=f"the method {method.name}")
-    doubtful = unused_settings(values, without, config) + doubled_balance(config)
-    return Resolved(config, reasons, tuple(doubtful))
 
 
 def resolve_auto(
@@ -114,7 +40,7 @@ def resolve_auto(
     blocks: int,
     native_size: tuple[int, int],
     activation_bytes: Callable[[tuple[int, int], int], int],
-    remembered_bytes: int,
+    cached_bytes: int,
     kept_bytes: Callable[[RunConfig], int],
     decoded: bool,
     processes: int = 1,
@@ -129,7 +55,7 @@ def resolve_auto(
         blocks: blocks L of the backbone.
         native_size: input size the backbone was trained at, pixels.
         activation_bytes: memory that training takes for one image, as a function of input size and bytes per number.
-        remembered_bytes: memory that all decoded training images would take.
+        cached_bytes: memory that all decoded training images would take.
         kept_bytes: most memory that the prefix cache of an otherwise resolved configuration takes.
         decoded: whether images are decoded as they are read (worth several readers where memory does not hold them).
         processes: how many share a batch.
@@ -146,8 +72,8 @@ def resolve_auto(
     choose(runtime, "precision", "bf16" if machine.fast_bf16 else "fp32", "what the hardware multiplies fastest")
     choose(runtime, "threads", machine.cores, "the cores that are there for this process")
     choose(image, "size", native_size, "the size the backbone was trained at")
-    fits = remembered_bytes <= 2**30
-    choose(data, "cache", fits, f"decoded images take about {remembered_bytes / 2**20:.0f} MiB (limit 1024 MiB)")
+    fits = cached_bytes <= 2**30
+    choose(data, "cache", fits, f"decoded images take about {cached_bytes / 2**20:.0f} MiB (limit 1024 MiB)")
     in_memory = not decoded or (bool(data.cache) and fits)
     readers = 0 if in_memory else min(machine.cores - 1, 8)
     if machine.device != "cpu":
