@@ -14,7 +14,8 @@ from benchmarks.scale.simulated import TEST_IMAGES_OF_A_CLASS, class_counts, cla
 from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
 from lpt.evaluation.calibration import fit_temperature
-from lpt.evaluation.evaluate import Predictions
+from lpt.evaluation.measured import measure_predictions
+from lpt.evaluation.predictions import Predictions
 from lpt.model import LPT
 from lpt.model.pretrained import load_backbone
 from lpt.pack import encode_tensors, load_pack, write_pack
@@ -22,7 +23,7 @@ from lpt.pack_files import sha256
 from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
 from lpt.pack_reference import make_reference
 from lpt.report.card import model_card
-from lpt.report.result import measure_predictions, write_measured
+from lpt.report.run_files import write_measured
 
 POOL_SIZE, PICKED, SCALE = 20, 2, 20.0
 VIT_B = {"width": 768, "depth": 12}

@@ -16,7 +16,7 @@ from lpt.data.images import as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
-from lpt.evaluation.evaluate import Predictions, check_scores, classify, predict_split
+from lpt.evaluation.predictions import Predictions, check_scores, classify, predict_split
 from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
 from lpt.model.consent import backbone_for
@@ -168,7 +168,7 @@ class Predictor:
             yield from self._classify(ready, waiting, top_k, prior)
 
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
-        """Cosines of all images of a split; options as in `lpt.evaluation.evaluate.predict_split`."""
+        """Cosines of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
         ready = self._named(pack)
         preprocessing = ready.pack.info.preprocessing
         grouped = uses_group_prompts(ready.pack.info)

@@ -17,16 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.data.longtail import ShotGroups, long_tailed_counts
+from lpt.evaluation.comparison import Cell, Comparison, Cost, class_means, summarise
 from lpt.evaluation.metrics import measure_scores
-from lpt.report.comparison import (
-    Cell,
-    Comparison,
-    Cost,
-    class_means,
-    print_comparison,
-    summarise,
-    write_comparison,
-)
+from lpt.report.comparison import print_comparison, write_comparison
 from lpt.report.comparison_plots import Rows
 from lpt.report.comparison_tables import ACCURACIES, cost_text, difference_text, in_short, with_std
 from lpt.report.label_places import Label, place_labels

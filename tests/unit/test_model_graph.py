@@ -16,7 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lpt.errors import ConfigError
-from lpt.evaluation.evaluate import classify
+from lpt.evaluation.predictions import classify
 from lpt.model import LPT, FrozenViT
 from oracle import (
     PARAMETERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lpt.evaluation.evaluate import Predictions
+from lpt.evaluation.predictions import Predictions
 from lpt.run.finish import LEAST_FOR_TEMPERATURE, fitted_probabilities
 
 

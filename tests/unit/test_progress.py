@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from lpt.config.schema import LossConfig, PhaseConfig
-from lpt.report.progress import ConsoleListener
+from lpt.report.progress import ConsoleCallback
 from lpt.training.loop import PhasePlan, StepRecord
 
 PLAN = PhasePlan(1, PhaseConfig(epochs=2), LossConfig(), epoch_steps=2, batch_size=4, micro_batch=4, seed=0)
@@ -19,12 +19,12 @@ def record(step: int, loss: float) -> StepRecord:
 
 def test_an_epoch_line_gives_the_mean_loss_of_that_epoch_and_the_rate() -> None:
     console = Console(file=io.StringIO(), width=120)
-    with ConsoleListener(console, validate=lambda phase: f"validation after phase {phase}") as listener:
-        listener.phase_begins(PLAN, 0)
+    with ConsoleCallback(console, validate=lambda phase: f"validation after phase {phase}") as callback:
+        callback.on_phase_begin(PLAN, 0)
         for step, loss in enumerate((4.0, 2.0, 1.5, 1.0)):
-            listener.step_done(record(step, loss))
+            callback.on_step_end(record(step, loss))
             if step % 2:
-                listener.epoch_done(1, step // 2)
+                callback.on_epoch_end(1, step // 2)
     lines = console.file.getvalue().splitlines()
     assert lines[1:] == [
         "  epoch 0: loss 3.000, 16 images/s; validation after phase 1",

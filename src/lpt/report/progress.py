@@ -17,8 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lpt.training.callbacks import Callback
 from lpt.training.loop import PhasePlan, StepRecord
-from lpt.training.phases import Listener
 
 
 def progress_bar(console: Console) -> Progress:
@@ -45,7 +45,7 @@ def image_bar(console: Console, what: str, total: int) -> Iterator[Callable[[int
         yield lambda done: bar.update(task, completed=done)
 
 
-class ConsoleListener(Listener):
+class ConsoleCallback(Callback):
     """Shows phases and steps on a console.
 
     Args:
@@ -70,12 +70,12 @@ class ConsoleListener(Listener):
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def preparing(self, what: str, total: int) -> Callable[[int], None]:
+    def on_prepare(self, what: str, total: int) -> Callable[[int], None]:
         """A bar for a pass over images."""
         task = self._start(what, total, 0)
         return lambda done: self._bar.update(task, completed=done, info="images")
 
-    def phase_begins(self, plan: PhasePlan, first_step: int) -> None:
+    def on_phase_begin(self, plan: PhasePlan, first_step: int) -> None:
         """A bar for the phase, and a line that stays."""
         self._plan = plan
         settings = plan.settings
@@ -87,7 +87,7 @@ class ConsoleListener(Listener):
         )
         self._start(f"phase {plan.phase}", plan.steps, first_step)
 
-    def step_done(self, record: StepRecord) -> None:
+    def on_step_end(self, record: StepRecord) -> None:
         """Advance the bar; the loss shown is the mean of this epoch's steps (of a resumed run: of those since)."""
         if self._task is None or self._plan is None:
             return
@@ -97,7 +97,7 @@ class ConsoleListener(Listener):
         self._info = f"loss {self._loss_sum / self._losses:.3f}, {self._rate:.0f} images/s"
         self._bar.update(self._task, completed=record.step + 1, info=self._info)
 
-    def epoch_done(self, phase: int, epoch: int) -> None:
+    def on_epoch_end(self, phase: int, epoch: int) -> None:
         """Print the validation of an epoch; where no bar is seen also how training goes."""
         said = [] if self._console.is_terminal else [self._info]
         said += [] if self._validate is None else [self._validate(phase)]

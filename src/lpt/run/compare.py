@@ -26,7 +26,8 @@ from lpt.config.schema import RunConfig
 from lpt.config.values import merge, read_yaml, to_yaml
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.report.comparison import Comparison, print_comparison, write_comparison
+from lpt.evaluation.comparison import Comparison
+from lpt.report.comparison import print_comparison, write_comparison
 from lpt.run.compare_budget import share_of_steps
 from lpt.run.compare_cells import check_same_images, check_same_weights, comparison_facts, read_cell
 from lpt.run.compare_folder import check_overwritable, stored_plan, throw_away, why_kept, write_plan

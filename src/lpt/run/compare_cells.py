@@ -17,10 +17,10 @@ import numpy as np
 from lpt.config.values import leaves, read_yaml
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
+from lpt.evaluation.comparison import Cell, Cost
 from lpt.evaluation.metrics import Metrics
 from lpt.model.record import BackboneRecord
 from lpt.pack import read_info
-from lpt.report.comparison import Cell, Cost
 from lpt.run.inference_cost import InferenceCost
 from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder

@@ -20,7 +20,7 @@ from rich.table import Table
 from lpt.data.cache import CachedImages, remember
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
-from lpt.evaluation.evaluate import predict_split
+from lpt.evaluation.predictions import predict_split
 from lpt.model import LPT, Classifier
 from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
 from lpt.run.finish import trained_phases

@@ -14,8 +14,9 @@ from lpt.config.architecture import Architecture
 from lpt.config.schema import BackboneConfig
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.calibration import fit_temperature
-from lpt.evaluation.evaluate import Predictions, predict_split
+from lpt.evaluation.measured import Measured, measure_predictions
 from lpt.evaluation.metrics import Metrics
+from lpt.evaluation.predictions import Predictions, predict_split
 from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
 from lpt.model.consent import needed_options
@@ -26,9 +27,7 @@ from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots
 from lpt.pack_reference import make_reference
 from lpt.report.card import model_card
 from lpt.report.progress import image_bar
-from lpt.report.result import (
-    Measured,
-    measure_predictions,
+from lpt.report.run_files import (
     write_losses,
     write_measured,
     write_metrics,

@@ -24,21 +24,22 @@ from lpt.evaluation.metrics import Metrics, measure
 from lpt.model import Classifier
 from lpt.pack import Pack, load_pack
 from lpt.pack_info import Versions
-from lpt.report.progress import ConsoleListener
-from lpt.report.result import write_skipped
+from lpt.report.progress import ConsoleCallback
+from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent
 from lpt.run.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
 from lpt.run.inputs import check_output, config_file, inputs_of
 from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
-from lpt.run.tracking import TrackerListener
+from lpt.run.tracking import TrackerCallback
 from lpt.system.files import remove_leftovers, write_text
 from lpt.system.hardware import PeakMemory, reproducible
 from lpt.system.interrupt import stop_on_signal
 from lpt.system.owned import Input
 from lpt.system.processes import Processes
+from lpt.training.callbacks import Callback, Callbacks
 from lpt.training.folder import RunFolder
-from lpt.training.phases import Listener, Listeners, Trainer
+from lpt.training.phases import Trainer
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,14 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
 def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
     """Train from the last checkpoint, then measure, pack and report."""
     config, processes = prepared.config, prepared.processes
-    tracked = TrackerListener(config, folder.path) if config.runtime.log_with else None
+    tracked = TrackerCallback(config, folder.path) if config.runtime.log_with else None
     threads = min(int(config.runtime.threads), prepared.machine.cores if processes.world_size > 1 else sys.maxsize)
     with reproducible(threads):
         model = prepared.new_model()
-        shown = ConsoleListener(console, _validator(prepared, model))
-        listener: Listener = shown if tracked is None else Listeners([shown, tracked])
+        shown = ConsoleCallback(console, _validator(prepared, model))
+        callback: Callback = shown if tracked is None else Callbacks([shown, tracked])
         with PeakMemory() as memory, stop_on_signal() as stop, shown:
-            Trainer(model, prepared.train, config, prepared.preprocessing, folder, listener, stop, processes).run()
+            Trainer(model, prepared.train, config, prepared.preprocessing, folder, callback, stop, processes).run()
         measured, setting = measure_run(prepared, model, console)
     pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {name: one.metrics for name, one in measured.items()}

@@ -20,6 +20,7 @@ from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.errors import ConfigError
 from lpt.evaluation.corruptions import SEVERITIES, CorruptedImages, find_kinds, find_severities
+from lpt.evaluation.measured import measure_predictions
 from lpt.evaluation.metrics import Metrics
 from lpt.evaluation.shift import (
     CorruptionShift,
@@ -34,7 +35,7 @@ from lpt.evaluation.shift import (
 from lpt.pack import Pack
 from lpt.pack_info import Versions
 from lpt.report.progress import progress_bar
-from lpt.report.result import measure_predictions, write_skipped
+from lpt.report.run_files import write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
 from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes

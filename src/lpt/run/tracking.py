@@ -11,9 +11,9 @@ from accelerate import Accelerator, PartialState
 from lpt.config.schema import RunConfig
 from lpt.errors import ConfigError
 from lpt.evaluation.metrics import Metrics
-from lpt.training.loop import PhasePlan, StepRecord
+from lpt.training.callbacks import Callback
+from lpt.training.loop import StepRecord
 from lpt.training.phase_data import phase_plan
-from lpt.training.phases import Listener
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
@@ -42,7 +42,7 @@ def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
-class TrackerListener(Listener):
+class TrackerCallback(Callback):
     """Sends every step, and the result, to the trackers. Steps of phase 2 count on from those of phase 1."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
@@ -50,10 +50,7 @@ class TrackerListener(Listener):
         self._offset = {1: 0, 2: phase_plan(config, 1).steps}
         self._last = 0
 
-    def phase_begins(self, plan: PhasePlan, first_step: int) -> None:
-        """Nothing to send."""
-
-    def step_done(self, record: StepRecord) -> None:
+    def on_step_end(self, record: StepRecord) -> None:
         """Send a step's numbers."""
         self._last = self._offset[record.phase] + record.step
         values = {f"train/{key}": value for key, value in asdict(record).items() if key != "step" and value is not None}

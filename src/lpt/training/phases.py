@@ -5,32 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TextIO, TypeVar
 
 from torch import Tensor
 
-from lpt.config.schema import LossConfig, RunConfig
+from lpt.config.schema import RunConfig
 from lpt.data.manifest import Float32Array, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
 from lpt.losses import (
-    GCL,
-    LDAM,
-    AsymmetricGCL,
-    BalancedSoftmax,
-    CrossEntropy,
-    Focal,
-    LogitAdjusted,
     LongTailedLoss,
-    effective_number_weights,
-    inverse_frequency_weights,
 )
+from lpt.losses.build import new_loss, probe_tau
 from lpt.model import LPT, Classifier, TunedViT
 from lpt.system.interrupt import Interrupted, StopRequest
 from lpt.system.processes import Processes
 from lpt.training.batches import Batches
+from lpt.training.callbacks import Callback
 from lpt.training.checkpoint import (
     Position,
     load_checkpoint,
@@ -65,50 +58,6 @@ PHASES = (1, 2)
 T = TypeVar("T")
 
 
-class Listener:
-    """What training tells on its way; every method may be left as it is."""
-
-    def phase_begins(self, plan: PhasePlan, first_step: int) -> None:
-        """A phase starts or goes on at a step."""
-
-    def step_done(self, record: StepRecord) -> None:
-        """A step is done and logged."""
-
-    def epoch_done(self, phase: int, epoch: int) -> None:
-        """The last step of an epoch is done."""
-
-    def preparing(self, what: str, total: int) -> Callable[[int], None]:
-        """A pass over images starts; the result is called with the number done."""
-        del what, total
-        return lambda done: None
-
-
-class Listeners(Listener):
-    """Several listeners as one; a preparing pass is shown by the first."""
-
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = listeners
-
-    def phase_begins(self, plan: PhasePlan, first_step: int) -> None:
-        """Tell all."""
-        for listener in self._listeners:
-            listener.phase_begins(plan, first_step)
-
-    def step_done(self, record: StepRecord) -> None:
-        """Tell all."""
-        for listener in self._listeners:
-            listener.step_done(record)
-
-    def epoch_done(self, phase: int, epoch: int) -> None:
-        """Tell all."""
-        for listener in self._listeners:
-            listener.epoch_done(phase, epoch)
-
-    def preparing(self, what: str, total: int) -> Callable[[int], None]:
-        """Tell the first."""
-        return self._listeners[0].preparing(what, total)
-
-
 @dataclass(frozen=True)
 class Trainer:
     """Trains a model through its phases, saving checkpoints and going on from one that is there.
@@ -119,7 +68,7 @@ class Trainer:
         config: resolved.
         preprocessing: as the pack will record it.
         folder: where the log and checkpoints go.
-        listener: told of progress.
+        callback: told of progress.
         stop: looked at after every step.
         processes: those that train together; all hold the same model, the first one writes.
     """
@@ -129,7 +78,7 @@ class Trainer:
     config: RunConfig
     preprocessing: Preprocessing
     folder: RunFolder
-    listener: Listener
+    callback: Callback
     stop: StopRequest
     processes: Processes
 
@@ -242,7 +191,7 @@ class Trainer:
 
     def _progress(self, purpose: str, total: int) -> Callable[[int], None]:
         """What shows progress outside of steps and stops when that is asked for."""
-        show = self.listener.preparing(purpose, total)
+        show = self.callback.on_prepare(purpose, total)
 
         def progress(done: int) -> None:
             show(done)
@@ -261,7 +210,7 @@ class Trainer:
             if plan.phase == 2 and self.config.prefix_cache.views:
                 cache = self._timed("prefix cache", lambda: self._prefix_cache(plan))
             batches = self._batches(plan, first_step, cache)
-            self.listener.phase_begins(plan, first_step)
+            self.callback.on_phase_begin(plan, first_step)
             log = files.enter_context(self.folder.log.open("a", encoding="utf-8")) if self.processes.is_main else None
             saved_at = time.monotonic()
 
@@ -276,9 +225,9 @@ class Trainer:
                         position = Position(plan.phase, done, record.micro_batch)
                         save_checkpoint(self.folder.checkpoints, self.model, state, position)
                         saved_at = time.monotonic()
-                self.listener.step_done(record)
+                self.callback.on_step_end(record)
                 if done % plan.epoch_steps == 0:
-                    self.listener.epoch_done(plan.phase, record.epoch)
+                    self.callback.on_epoch_end(plan.phase, record.epoch)
                 if stopping and not (done == plan.steps and plan.phase == PHASES[-1]):
                     raise Interrupted(
                         f"stopped in phase {plan.phase} after step {record.step}; "
@@ -326,38 +275,6 @@ def build_objective(model: Classifier, images: LabelledImages, config: RunConfig
     objective = PhaseObjective(model, phase, losses, loss.similarity_weight)
     objective.losses.to(model.head.weight)  # its device, in its precision (MPS has no float64)
     return objective
-
-
-def new_loss(settings: LossConfig, counts: list[int], stream: str) -> LongTailedLoss:
-    """The classification loss of a stream."""
-    s, weights, noise = settings, None, float(settings.noise)
-    if s.reweighting == "inverse_frequency":
-        weights = inverse_frequency_weights(counts)
-    elif s.reweighting == "effective_number":
-        weights = effective_number_weights(counts, s.effective_beta)
-    match s.name:
-        case "a_gcl":
-            gammas = s.gamma_balanced if stream == "balanced" else s.gamma_instance
-            return AsymmetricGCL(
-                counts, *gammas, s.scale, s.margin, noise, s.label_smoothing, class_weights=weights
-            )  # fmt: skip
-        case "gcl":
-            return GCL(counts, s.scale, noise, s.label_smoothing, class_weights=weights)
-        case "focal":
-            return Focal(counts, s.scale, s.focal_gamma, class_weights=weights)
-        case "ldam":
-            return LDAM(counts, s.scale, s.ldam_margin, class_weights=weights)
-        case "cross_entropy":
-            return CrossEntropy(counts, s.scale, s.label_smoothing, class_weights=weights)
-        case "balanced_softmax":
-            return BalancedSoftmax(counts, s.scale, s.label_smoothing, class_weights=weights)
-        case "logit_adjusted":
-            return LogitAdjusted(counts, s.tau, s.scale, s.label_smoothing, class_weights=weights)
-
-
-def probe_tau(settings: LossConfig) -> float:
-    """Strength of the logit adjustment of the probe that a head starts at: that of the loss, 0 for other losses."""
-    return {"logit_adjusted": settings.tau, "balanced_softmax": 1.0}.get(settings.name, 0.0)
 
 
 def _log(file: TextIO, record: StepRecord) -> None:

@@ -5,50 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray, LabelledImages
+from lpt.data.manifest import LabelledImages
 from lpt.evaluation.calibration import probabilities
-from lpt.evaluation.evaluate import Predictions
-from lpt.evaluation.metrics import Metrics, class_accuracies, class_results, measure_scores
+from lpt.evaluation.measured import Measured, group_use
+from lpt.evaluation.metrics import class_accuracies, class_results
+from lpt.evaluation.predictions import Predictions
 from lpt.report.plots import plot_accuracy_by_count, plot_group_use, plot_losses
 from lpt.report.tables import write_per_class
 from lpt.system.files import write_json, write_text
 
 _ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Predictions of a split with the metrics they give.
-
-    Args:
-        metrics: all measures.
-        predictions: scores, labels, groups.
-        train_counts: training images of each class, [C].
-        groups: boundaries of the shot groups.
-    """
-
-    metrics: Metrics
-    predictions: Predictions
-    train_counts: IntArray
-    groups: ShotGroups
-
-
-def measure_predictions(
-    predictions: Predictions, train_counts: IntArray, groups: ShotGroups, *, scale: float, temperature: float
-) -> Measured:
-    """Metrics of predictions, with probabilities softmax(scale * cosine / temperature)."""
-    metrics = measure_scores(
-        predictions.labels, predictions.scores, train_counts, groups, scale=scale, temperature=temperature
-    )
-    return Measured(metrics, predictions, train_counts, groups)
 
 
 def write_measured(folder: Path, measured: Measured, class_names: tuple[str, ...], pool_size: int) -> None:
@@ -89,13 +58,6 @@ def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("image", "reason"), *skipped])
     write_text(path, text.getvalue())
-
-
-def group_use(picked: IntArray, labels: IntArray, num_classes: int, pool_size: int) -> npt.NDArray[np.float64]:
-    """How often images of each class pick each group prompt, as a share of the class's picks, [n, k], [n] -> [C, M]."""
-    cells = (labels[:, None] * pool_size + picked).ravel()
-    use = np.bincount(cells, minlength=num_classes * pool_size).reshape(num_classes, pool_size).astype(np.float64)
-    return use / np.maximum(use.sum(axis=1, keepdims=True), 1)
 
 
 def write_losses(folder: Path, records: list[dict[str, Any]]) -> None:
