@@ -25,7 +25,7 @@ from lpt.config.schema import validate
 from lpt.config.values import read_yaml
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
-from lpt.predictor import Predictor
+from lpt.packs.predictor import Predictor
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine
 

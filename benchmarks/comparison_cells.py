@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lpt.pack import TENSORS_NAME
+from lpt.packs.pack import TENSORS_NAME
 from lpt.run.compare import compare
 from lpt.training.folder import RunFolder
 

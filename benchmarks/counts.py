@@ -26,7 +26,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed_cases import RATIOS, Contest, Key, Sizes, build_vit
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
 from lpt.system.files import write_json
 
 ATEN = torch.ops.aten

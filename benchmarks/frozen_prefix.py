@@ -40,7 +40,7 @@ from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
 from lpt.model import LPT, Encoded
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
 from lpt.run.prepare import Prepared, prepare
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine, reproducible

@@ -38,7 +38,7 @@ from torch import Tensor
 from benchmarks.cifar100_cuts import CIFAR100
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
 from lpt.run.prepare import Prepared, prepare
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine, reproducible

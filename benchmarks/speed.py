@@ -39,7 +39,7 @@ from benchmarks.speed_cases import (
     build_vit,
 )
 from benchmarks.speed_profile import shares
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine
 

@@ -179,7 +179,7 @@ def write(folder: str, images: int, classes: int, files: int) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Hardware and versions."""
-    from lpt.pack_info import Versions
+    from lpt.packs.info import Versions
     from lpt.system.hardware import inspect_machine
 
     versions = Versions.here().model_dump() | {"python": platform.python_version()}

@@ -18,10 +18,17 @@ from lpt.evaluation.measured import measure_predictions
 from lpt.evaluation.predictions import Predictions
 from lpt.model import LPT
 from lpt.model.pretrained import load_backbone
-from lpt.pack import encode_tensors, load_pack, write_pack
-from lpt.pack_files import sha256
-from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
-from lpt.pack_reference import make_reference
+from lpt.packs.files import sha256
+from lpt.packs.info import (
+    FORMAT_VERSION,
+    Method,
+    PackInfo,
+    Probabilities,
+    Shots,
+    Versions,
+)
+from lpt.packs.pack import encode_tensors, load_pack, write_pack
+from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
 from lpt.report.run_files import write_measured
 

@@ -16,8 +16,8 @@ from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
 
 if TYPE_CHECKING:
     from lpt.model.pretrained import load_backbone
-    from lpt.pack import Pack, load_pack
-    from lpt.predictor import Prediction, Predictor
+    from lpt.packs.pack import Pack, load_pack
+    from lpt.packs.predictor import Prediction, Predictor
     from lpt.run.fit import FitResult, fit, resume
 
 __version__ = "0.1.0"
@@ -40,12 +40,12 @@ __all__ = [
 
 _HOME = {
     "FitResult": "lpt.run.fit",
-    "Pack": "lpt.pack",
-    "Prediction": "lpt.predictor",
-    "Predictor": "lpt.predictor",
+    "Pack": "lpt.packs.pack",
+    "Prediction": "lpt.packs.predictor",
+    "Predictor": "lpt.packs.predictor",
     "fit": "lpt.run.fit",
     "load_backbone": "lpt.model.pretrained",
-    "load_pack": "lpt.pack",
+    "load_pack": "lpt.packs.pack",
     "resume": "lpt.run.fit",
 }
 _MODULES = ("data", "evaluation", "losses", "methods", "model", "pack", "predictor", "report", "training")

@@ -15,7 +15,7 @@ import lpt
 from lpt.config.lint import unused_fields
 from lpt.config.presets import with_preset
 from lpt.config.values import parse_assignments
-from lpt.pack import Pack
+from lpt.packs.pack import Pack
 from lpt.system.hardware import Machine
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)

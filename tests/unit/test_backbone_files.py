@@ -26,8 +26,8 @@ from lpt.model import consent
 from lpt.model.consent import needed_options, why_refused
 from lpt.model.pretrained import load_backbone
 from lpt.model.record import BackboneRecord
-from lpt.pack import load_pack
-from lpt.predictor import Predictor
+from lpt.packs.pack import load_pack
+from lpt.packs.predictor import Predictor
 
 LPT = [sys.executable, "-m", "lpt"]
 TINY_NAME, TINY_WIDTH = "vit_tiny_patch16_224", 192
@@ -217,7 +217,7 @@ def test_the_hash_is_checked_before_anything_is_built(
     values = json.loads((other / "pack.json").read_text())
     values["backbone"]["weight_hash"] = "0" * 64
     (other / "pack.json").write_text(json.dumps(values))
-    monkeypatch.setattr("lpt.pack.build_model", lambda *_, **__: pytest.fail("something was built"))
+    monkeypatch.setattr("lpt.packs.pack.build_model", lambda *_, **__: pytest.fail("something was built"))
     with pytest.raises(PackError, match="other backbone weights"):
         Predictor(None, [tmp_path / "first", other], checkpoint=tiny_backbone)
 

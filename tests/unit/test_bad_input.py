@@ -244,7 +244,7 @@ def test_faults_of_files_are_told(
         raise OSError(fault, os.strerror(fault), "some/file")
 
     monkeypatch.setattr("lpt.run.fit.prepare", fail)  # first: its module imports load_pack
-    monkeypatch.setattr("lpt.pack.load_pack", fail)
+    monkeypatch.setattr("lpt.packs.pack.load_pack", fail)
     arguments = fit_arguments(world) if command == "fit" else [command, world.photos]
     assert f"Error: some/file: {os.strerror(fault)}. {expected}" in refused(world, arguments)
 

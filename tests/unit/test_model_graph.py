@@ -16,8 +16,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from lpt.errors import ConfigError
-from lpt.evaluation.predictions import classify
 from lpt.model import LPT, FrozenViT
+from lpt.model.inference import classify
 from oracle import (
     PARAMETERS,
     Textbook,

@@ -23,10 +23,26 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import PackError, RunError
 from lpt.evaluation.metrics import measure
 from lpt.model import LPT
-from lpt.pack import CARD_NAME, JSON_NAME, TENSORS_NAME, Pack, encode_tensors, load_pack, read_info, write_pack
-from lpt.pack_files import sha256
-from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
-from lpt.pack_reference import make_reference, reference_image
+from lpt.packs.files import sha256
+from lpt.packs.info import (
+    FORMAT_VERSION,
+    Method,
+    PackInfo,
+    Probabilities,
+    Shots,
+    Versions,
+)
+from lpt.packs.pack import (
+    CARD_NAME,
+    JSON_NAME,
+    TENSORS_NAME,
+    Pack,
+    encode_tensors,
+    load_pack,
+    read_info,
+    write_pack,
+)
+from lpt.packs.reference import make_reference, reference_image
 from lpt.report.card import model_card
 from lpt.report.pack import print_pack
 

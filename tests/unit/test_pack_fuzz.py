@@ -24,8 +24,8 @@ from torch import Tensor
 import lpt
 from lpt.errors import ConfigError, PackError
 from lpt.model import FrozenViT
-from lpt.pack import JSON_NAME, TENSORS_NAME
-from lpt.pack_files import sha256
+from lpt.packs.files import sha256
+from lpt.packs.pack import JSON_NAME, TENSORS_NAME
 from lpt.report.pack import print_pack
 
 MOST_MORE_MEMORY = 256 * 2**20

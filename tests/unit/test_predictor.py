@@ -16,8 +16,8 @@ from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.evaluation.calibration import probabilities
-from lpt.pack import Pack
-from lpt.predictor import Prediction, Predictor, probabilities_of
+from lpt.packs.pack import Pack
+from lpt.packs.predictor import Prediction, Predictor, probabilities_of
 
 NAMES = ("ant", "bee", "cat", "dog")
 PACKS: dict[str, dict[str, Any]] = {

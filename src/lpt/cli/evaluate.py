@@ -89,7 +89,7 @@ def evaluate(
         "bad_images": bad_images,
     }
     request = EvaluationRequest(
-        pack=options.find_pack(pack),
+        pack=pack,
         data=data,
         split=split,
         data_settings=values,

@@ -19,10 +19,10 @@ def inspect(
 
     **Example:** lpt inspect runs/photos
     """
-    from lpt.pack import load_pack
+    from lpt.packs.pack import load_pack
     from lpt.report.pack import print_pack
 
-    loaded = load_pack(options.find_pack(pack))
+    loaded = load_pack(pack)
     if json:
         sizes = {"path": str(loaded.path), "stored_bytes": loaded.stored_bytes}
         typer.echo(json_module.dumps({**loaded.info.model_dump(mode="json"), **sizes}, indent=2, ensure_ascii=False))

@@ -114,9 +114,3 @@ def parse_validation(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def find_pack(path: Path) -> Path:
-    """The pack itself, or that of a run folder. What is neither is left for `load_pack` to refuse."""
-    inside = path / "pack"
-    return inside if not (path / "pack.json").exists() and inside.is_dir() else path

@@ -56,7 +56,7 @@ def predict(
     from lpt.run.predict import predict_files
 
     predict_files(
-        options.find_pack(pack),
+        pack,
         images,
         output,
         top_k=top_k,

@@ -51,7 +51,7 @@ from lpt.errors import RunError
 from lpt.evaluation.metrics import ACCURACIES
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
 from lpt.report.plots import plot_comparison
 from lpt.report.tables import metrics_table, percent
 from lpt.system.files import write_json

@@ -9,7 +9,7 @@ from lpt.config.recipes import METHODS
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import needed_options
-from lpt.pack_info import Method, PackInfo
+from lpt.packs.info import Method, PackInfo
 
 
 def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) -> str:

@@ -13,8 +13,8 @@ from rich.text import Text
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import needed_options
-from lpt.pack import Pack
-from lpt.pack_info import PackInfo
+from lpt.packs.info import PackInfo
+from lpt.packs.pack import Pack
 from lpt.report.card import frequencies, held_out, method_line, score_name
 from lpt.report.tables import metrics_table
 

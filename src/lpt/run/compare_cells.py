@@ -20,7 +20,7 @@ from lpt.errors import RunError
 from lpt.evaluation.comparison import Cell, Cost
 from lpt.evaluation.metrics import Metrics
 from lpt.model.record import BackboneRecord
-from lpt.pack import read_info
+from lpt.packs.pack import read_info
 from lpt.run.inference_cost import InferenceCost
 from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder

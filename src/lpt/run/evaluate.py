@@ -17,9 +17,9 @@ from lpt.data.manifest import LabelledImages
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured, measure_predictions
-from lpt.pack import Pack, load_pack
-from lpt.pack_info import PackInfo, Versions
-from lpt.predictor import Predictor
+from lpt.packs.info import PackInfo, Versions
+from lpt.packs.pack import Pack, load_pack
+from lpt.packs.predictor import Predictor
 from lpt.report.progress import image_bar
 from lpt.report.run_files import (
     write_measured,

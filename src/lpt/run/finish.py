@@ -21,10 +21,17 @@ from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
 from lpt.model.consent import needed_options
 from lpt.model.pretrained import load_backbone
-from lpt.pack import Pack, encode_tensors, load_pack, write_pack
-from lpt.pack_files import sha256
-from lpt.pack_info import FORMAT_VERSION, Method, PackInfo, Probabilities, Shots, Versions
-from lpt.pack_reference import make_reference
+from lpt.packs.files import sha256
+from lpt.packs.info import (
+    FORMAT_VERSION,
+    Method,
+    PackInfo,
+    Probabilities,
+    Shots,
+    Versions,
+)
+from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
+from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
 from lpt.report.progress import image_bar
 from lpt.report.run_files import (

@@ -22,8 +22,8 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.model import Classifier
-from lpt.pack import Pack, load_pack
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
+from lpt.packs.pack import Pack, load_pack
 from lpt.report.progress import ConsoleCallback
 from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent

@@ -14,8 +14,8 @@ import torch
 from lpt.config.schema import BackboneConfig, RuntimeConfig
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
-from lpt.pack import TENSORS_NAME, load_pack, read_info
-from lpt.predictor import Predictor
+from lpt.packs.pack import TENSORS_NAME, load_pack, read_info
+from lpt.packs.predictor import Predictor
 from lpt.system.files import write_json
 from lpt.system.hardware import reproducible
 

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from lpt.data.images import IMAGE_SUFFIXES
 from lpt.errors import ConfigError, DataError, LptError, RunError
-from lpt.pack import load_pack
-from lpt.predictor import Predictor
+from lpt.packs.pack import load_pack
+from lpt.packs.predictor import Predictor
 from lpt.report.progress import image_bar
 from lpt.run.rows import Classifier, decoded, is_table
 from lpt.run.shards import (

@@ -17,7 +17,7 @@ from PIL import Image
 from lpt.data.images import read_image
 from lpt.data.scan import failure_reason
 from lpt.errors import DataError, RunError
-from lpt.predictor import Prediction, Predictor
+from lpt.packs.predictor import Prediction, Predictor
 from lpt.system.hardware import cores_here
 
 Picture = tuple[Path, Image.Image | DataError]

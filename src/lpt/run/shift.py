@@ -32,8 +32,8 @@ from lpt.evaluation.shift import (
     pair_sets,
     pass_names,
 )
-from lpt.pack import Pack
-from lpt.pack_info import Versions
+from lpt.packs.info import Versions
+from lpt.packs.pack import Pack
 from lpt.report.progress import progress_bar
 from lpt.report.run_files import write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv

@@ -12,7 +12,7 @@ from lpt.data.manifest import LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.corruptions import VERSION
 from lpt.evaluation.metrics import Metrics
-from lpt.pack_files import sha256
+from lpt.packs.files import sha256
 from lpt.run.evaluate import Opened
 from lpt.run.results_folder import SHIFT, check_inputs, check_owned, drop_links, first_precious
 from lpt.system.files import write_json

@@ -16,12 +16,13 @@ from lpt.data.images import as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
-from lpt.evaluation.predictions import Predictions, check_scores, classify, predict_split
+from lpt.evaluation.predictions import Predictions, check_scores, predict_split
 from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
 from lpt.model.backbone import KeyValue
 from lpt.model.consent import backbone_for
-from lpt.pack import Pack, load_pack
-from lpt.pack_info import uses_group_prompts
+from lpt.model.inference import classify
+from lpt.packs.info import uses_group_prompts
+from lpt.packs.pack import Pack, load_pack
 from lpt.system.hardware import inspect_machine
 
 PRECISIONS = ("auto", "fp32", "bf16")

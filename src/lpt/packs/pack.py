@@ -22,9 +22,9 @@ from torch import Tensor
 from lpt.errors import ConfigError, PackError, RunError
 from lpt.model import Classifier, FrozenViT, build_model
 from lpt.model.shapes import Shape, backbone_shapes, shape_faults, trained_shapes
-from lpt.pack_files import number_fault, read_json, read_tensors
-from lpt.pack_info import FORMAT_VERSION, PackInfo, Versions, faults, uses_group_prompts
-from lpt.pack_reference import REFERENCE_TOLERANCE, largest_difference, reference_output
+from lpt.packs.files import number_fault, read_json, read_tensors
+from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults, uses_group_prompts
+from lpt.packs.reference import REFERENCE_TOLERANCE, largest_difference, reference_output
 from lpt.system.files import write_bytes, write_text
 from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
 
@@ -159,12 +159,13 @@ def _carry_over(former: Path, path: Path) -> None:
 
 
 def load_pack(path: str | Path) -> Pack:
-    """Read and verify a pack folder.
+    """Read and verify a pack: its folder, or the run folder that holds it.
 
     Raises:
         PackError: it is not there, damaged, or of a format this version cannot read.
     """
-    path, info = Path(path), read_info(path)
+    path = find_pack(Path(path))
+    info = read_info(path)
     tensors = read_tensors(path / TENSORS_NAME, info.tensors_sha256, lambda shapes: _shape_fault(info, shapes))
     return Pack(info, tensors, path)
 
@@ -175,7 +176,7 @@ def read_info(path: str | Path) -> PackInfo:
     Raises:
         PackError: it is not there, damaged, or of a format this version cannot read.
     """
-    path = Path(path)
+    path = find_pack(Path(path))
     file = path / JSON_NAME
     if not os.path.lexists(file):
         raise PackError(f"{path} is not a prompt pack: it has no {JSON_NAME}. A run folder's pack is its folder pack/")
@@ -211,3 +212,9 @@ def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:
             f"{method.trainable_parameters:,}"
         )
     return ""
+
+
+def find_pack(path: Path) -> Path:
+    """Return the pack itself, or that of a run folder. What is neither is left for `load_pack` to refuse."""
+    inside = path / "pack"
+    return inside if not (path / "pack.json").exists() and inside.is_dir() else path

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lpt.errors import RunError
 from lpt.model import LPT, Classifier
-from lpt.pack_info import REFERENCE_CLASSES, REFERENCE_VARIANTS, Reference
+from lpt.packs.info import REFERENCE_CLASSES, REFERENCE_VARIANTS, Reference
 
 REFERENCE_TOLERANCE = 2e-3
 _GOLDEN = 0.6180339887498949
