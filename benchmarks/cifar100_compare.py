@@ -37,12 +37,12 @@ from rich.console import Console
 import lpt
 from benchmarks.cifar100_cuts import CIFAR100, LARGEST, open_cifar
 from benchmarks.comparison_cells import RESULTS, run_comparison
+from lpt.commands.compare.plan import DEFAULT_METHODS
 from lpt.commands.fit.auto import epoch_steps
 from lpt.config.presets import with_preset
 from lpt.config.recipes import METHODS
 from lpt.data.manifest import Splits
 from lpt.evaluation.metrics import Metrics
-from lpt.run.compare_plan import DEFAULT_METHODS
 from lpt.system.files import write_text
 from lpt.system.hardware import inspect_machine
 

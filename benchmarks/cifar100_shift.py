@@ -19,9 +19,9 @@ from rich.console import Console
 
 from benchmarks.cifar100_cuts import CIFAR100
 from benchmarks.comparison_cells import RESULTS, copy_results, has_weights
-from lpt.run.compare_plan import DEFAULT_METHODS
-from lpt.run.evaluate import EvaluationRequest
-from lpt.run.shift import ShiftRequest, evaluate_pack_shift, parse_shift
+from lpt.commands.compare.plan import DEFAULT_METHODS
+from lpt.commands.evaluate.evaluate import EvaluationRequest
+from lpt.commands.evaluate.shift import ShiftRequest, evaluate_pack_shift, parse_shift
 
 
 def measure_pack(pack: Path, data: str, request: ShiftRequest, output: Path, target: Path, console: Console) -> None:

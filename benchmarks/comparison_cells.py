@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lpt.commands.compare.compare import compare
 from lpt.packs.pack import TENSORS_NAME
-from lpt.run.compare import compare
 from lpt.training.folder import RunFolder
 
 RESULTS = Path("docs/results")
@@ -28,7 +28,7 @@ def run_comparison(data: Any, folder: Path, target: Path, **options: Any) -> Non
     """`lpt compare`, with its tables, plots and finished cells copied to the results; cells also when it is stopped.
 
     Args:
-        data: what `lpt.run.compare.compare` takes.
+        data: what `lpt.commands.compare.compare.compare` takes.
         folder: of the runs.
         target: of the results; the cells that are there are not trained again.
         options: further arguments of `compare`.

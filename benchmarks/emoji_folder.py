@@ -33,10 +33,10 @@ from rich.console import Console
 from benchmarks.cifar100_compare import PRECISION, in_precision, measure
 from benchmarks.cifar100_shift import measure_pack
 from benchmarks.comparison_cells import RESULTS, has_weights, run_comparison
+from lpt.commands.compare.plan import DEFAULT_METHODS, with_test_images
+from lpt.commands.evaluate.shift import parse_shift
+from lpt.commands.fit.prepare import open_data
 from lpt.data.manifest import Splits
-from lpt.run.compare_plan import DEFAULT_METHODS, with_test_images
-from lpt.run.prepare import open_data
-from lpt.run.shift import parse_shift
 
 REGISTRY = "https://registry.npmjs.org/emoji-datasource-{name}/-/emoji-datasource-{name}-16.0.0.tgz"
 FOUNDRIES = {"google": "noto", "twitter": "twemoji"}

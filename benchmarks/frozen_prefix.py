@@ -36,12 +36,12 @@ from torch import Tensor
 
 import lpt
 from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
+from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
 from lpt.model import LPT, Encoded
 from lpt.packs.info import Versions
-from lpt.run.prepare import Prepared, prepare
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine, reproducible
 from lpt.training.batches import Batch, Batches

@@ -36,10 +36,10 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.cifar100_cuts import CIFAR100
+from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
 from lpt.packs.info import Versions
-from lpt.run.prepare import Prepared, prepare
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine, reproducible
 from lpt.system.randomness import global_generator_restored

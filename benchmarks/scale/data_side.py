@@ -16,11 +16,11 @@ from rich.console import Console
 from benchmarks.scale.measure import watched
 from benchmarks.scale.simulated import class_counts
 from lpt.cli.app import app
+from lpt.commands.fit import fit, prepare
 from lpt.config.schema import DataConfig
 from lpt.data.images import read_image
 from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
 from lpt.data.sources import open_splits
-from lpt.run import fit, prepare
 
 IMAGES_OF_A_CLASS = 4
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
 
 if TYPE_CHECKING:
+    from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.predictor import Prediction, Predictor
-    from lpt.run.fit import FitResult, fit, resume
 
 __version__ = "0.1.0"
 
@@ -39,14 +39,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "FitResult": "lpt.run.fit",
+    "FitResult": "lpt.commands.fit.fit",
     "Pack": "lpt.packs.pack",
     "Prediction": "lpt.packs.predictor",
     "Predictor": "lpt.packs.predictor",
-    "fit": "lpt.run.fit",
+    "fit": "lpt.commands.fit.fit",
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",
-    "resume": "lpt.run.fit",
+    "resume": "lpt.commands.fit.fit",
 }
 _MODULES = ("data", "evaluation", "losses", "methods", "model", "pack", "predictor", "report", "training")
 

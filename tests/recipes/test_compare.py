@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
+from lpt.commands.compare.compare import _Runner, compare
+from lpt.commands.compare.plan import cell_changes
 from lpt.config.presets import with_preset
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
@@ -27,8 +29,6 @@ from lpt.config.values import read_yaml
 from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.model.pretrained import load_backbone
 from lpt.model.record import weight_hash
-from lpt.run.compare import _Runner, compare
-from lpt.run.compare_plan import cell_changes
 from lpt.system.hardware import Machine
 from lpt.system.interrupt import Interrupted
 from lpt.training.folder import RunFolder
@@ -383,7 +383,9 @@ def test_the_same_weights_elsewhere_and_no_others(
     moved = Path(shutil.copytree(tiny_backbone.parent, elsewhere)) / tiny_backbone.name
     (output / "inference.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("lpt.run.inference_cost.load_pack", raises(PackError("trained on local weights, not here")))
+        patch.setattr(
+            "lpt.commands.compare.inference_cost.load_pack", raises(PackError("trained on local weights, not here"))
+        )
         said = io.StringIO()
         grown = run(
             photo_folder, moved, output, methods=["class-means"], seeds=[0, 1], console=Console(file=said, width=200)
@@ -547,7 +549,7 @@ def test_a_stopped_fine_tuning_ends_at_the_same_bytes(
     options: dict[str, Any] = dict(preset="laptop", method="fine-tuning-la", settings=own)
     whole = lpt.fit(photo_folder, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr("lpt.run.fit.stop_on_signal", lambda: contextlib.nullcontext(StopsSoon(7)))
+        patch.setattr("lpt.commands.fit.fit.stop_on_signal", lambda: contextlib.nullcontext(StopsSoon(7)))
         with pytest.raises(Interrupted):
             lpt.fit(photo_folder, tmp_path / "stopped", **options)
     folder = RunFolder(tmp_path / "stopped")

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lpt.run.predict import predict_files
+from lpt.commands.predict.predict import predict_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, signals, and cores given to a process")
 IMAGES, SIZE = 320, 8
 SHARDS = IMAGES // SIZE
 SMALL_SHARDS = f"""
 import functools
-import lpt.run.predict as module
+import lpt.commands.predict.predict as module
 module.predict_files = functools.partial(module.predict_files, shard_size={SIZE})
 from lpt.cli import main
 """

@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
+from lpt.commands.fit import disk, tracking
+from lpt.commands.fit.prepare import printable
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import ConfigError, DataError
-from lpt.run import disk, tracking
-from lpt.run.prepare import printable
 
 LPT = [sys.executable, "-c", "from lpt.cli import main; main()"]
 
@@ -243,7 +243,7 @@ def test_faults_of_files_are_told(
     def fail(*arguments: object, **options: object) -> None:
         raise OSError(fault, os.strerror(fault), "some/file")
 
-    monkeypatch.setattr("lpt.run.fit.prepare", fail)  # first: its module imports load_pack
+    monkeypatch.setattr("lpt.commands.fit.fit.prepare", fail)  # first: its module imports load_pack
     monkeypatch.setattr("lpt.packs.pack.load_pack", fail)
     arguments = fit_arguments(world) if command == "fit" else [command, world.photos]
     assert f"Error: some/file: {os.strerror(fault)}. {expected}" in refused(world, arguments)

@@ -19,9 +19,9 @@ from typer.testing import CliRunner, Result
 
 from lpt import __version__
 from lpt.cli.app import app
+from lpt.commands.fit import estimate as dry_run
+from lpt.commands.fit.prepare import prepare
 from lpt.data.images import FileImages
-from lpt.run import dry_run
-from lpt.run.prepare import prepare
 
 COMMANDS = ("doctor", "fit", "evaluate", "predict", "inspect", "config", "demo")
 SETTINGS = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
+from lpt.commands.compare.compare import compare
+from lpt.commands.compare.store import NAMES as COMPARISON_NAMES
 from lpt.errors import LptError, RunError
-from lpt.run.compare import compare
-from lpt.run.compare_folder import NAMES as COMPARISON_NAMES
 from lpt.system.owned import Input, contents, first_inside
 from lpt.training.folder import RUN_NAMES, RunFolder
 

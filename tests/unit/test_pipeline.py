@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lpt.commands.fit import prepare
 from lpt.config.schema import DataConfig
 from lpt.data import cache as remembered
 from lpt.data.cache import CachedImages, remember
@@ -25,7 +26,6 @@ from lpt.data.manifest import ImageSource, LabelledImages, Splits
 from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.data.sources import open_splits
 from lpt.data.transforms import Preprocessing
-from lpt.run import prepare
 from lpt.system.processes import ALONE
 
 PREPROCESSING = Preprocessing(

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from lpt.commands.predict import predict as module
+from lpt.commands.predict.predict import predict_files
+from lpt.commands.predict.shards import Parts, Rows, Shard, cut, own, work_through
 from lpt.errors import ConfigError, DataError, RunError
-from lpt.run import predict as module
-from lpt.run.predict import predict_files
-from lpt.run.shards import Parts, Rows, Shard, cut, own, work_through
 from lpt.system.interrupt import Interrupted, StopRequest
 from lpt.system.processes import ALONE, Processes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lpt.commands.fit.measure import LEAST_FOR_TEMPERATURE, fitted_probabilities
 from lpt.evaluation.predictions import Predictions
-from lpt.run.finish import LEAST_FOR_TEMPERATURE, fitted_probabilities
 
 
 def predictions(count: int, mistakes: int) -> Predictions:

@@ -15,6 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from lpt.cli.app import app
+from lpt.commands.evaluate import shift as run_shift
+from lpt.commands.evaluate.shift import parse_shift
 from lpt.data.images import ArrayImages
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import LabelledImages
@@ -33,8 +35,6 @@ from lpt.evaluation.shift import (
 from lpt.report import shift_plot
 from lpt.report.shift import matching_notes
 from lpt.report.shift_plot import plot_shift
-from lpt.run import shift as run_shift
-from lpt.run.shift import parse_shift
 
 COUNTS = (200, 50, 5)
 NAMES = ("dark", "grey", "light")

@@ -72,9 +72,9 @@ def compare(
 
     **Example:** lpt compare photos/ --methods linear-probe-la,lift,lpt --budget 30
     """
+    from lpt.commands.compare.compare import compare as run_comparison
+    from lpt.commands.compare.plan import DEFAULT_METHODS
     from lpt.config.recipes import METHODS
-    from lpt.run.compare import compare as run_comparison
-    from lpt.run.compare_plan import DEFAULT_METHODS
 
     given = {
         "data.test": test,

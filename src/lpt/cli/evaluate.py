@@ -80,7 +80,7 @@ def evaluate(
 
     **Domain shift:** lpt evaluate runs/photos more_photos/ --shift corruptions --shift sketches/ --output results/shift
     """
-    from lpt.run.evaluate import EvaluationRequest, evaluate_pack
+    from lpt.commands.evaluate.evaluate import EvaluationRequest, evaluate_pack
 
     values = {
         "image_root": image_root,
@@ -101,7 +101,7 @@ def evaluate(
         batch_size=batch_size,
     )
     if shift:
-        from lpt.run.shift import evaluate_pack_shift, parse_shift
+        from lpt.commands.evaluate.shift import evaluate_pack_shift, parse_shift
 
         shifts = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
         evaluate_pack_shift(request, shifts, console=output_console(), progress=error_console())

@@ -79,7 +79,7 @@ def fit(
     console = output_console(quiet=quiet)
     if resume is not None:
         _refuse_beside_resume(ctx)
-        from lpt.run.fit import resume as resume_run
+        from lpt.commands.fit.fit import resume as resume_run
 
         resume_run(resume, console=console)
         return
@@ -100,11 +100,11 @@ def fit(
     settings = [*options.assignments(given), *(set_ or [])]
     how: dict[str, Any] = dict(preset=preset, method=method, config=config, settings=settings)
     if dry_run:
-        from lpt.run.dry_run import dry_run as try_out
+        from lpt.commands.fit.estimate import dry_run as try_out
 
         try_out(data, output, **how, overwrite=overwrite, console=console)
         return
-    from lpt.run.fit import fit as fit_run
+    from lpt.commands.fit.fit import fit as fit_run
 
     fit_run(data, output, **how, overwrite=overwrite, console=console)
 

@@ -53,7 +53,7 @@ def predict(
 
     **Example:** torchrun --nproc_per_node 8 -m lpt predict runs/photos archive/ --output archive.jsonl
     """
-    from lpt.run.predict import predict_files
+    from lpt.commands.predict.predict import predict_files
 
     predict_files(
         pack,

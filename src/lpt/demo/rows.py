@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpt.commands.fit.fit import fit
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import Splits
 from lpt.evaluation.metrics import Metrics
-from lpt.run.fit import fit
 
 PROBE, TUNING, LPT = "linear probe", "full fine-tuning", "LPT (both phases)"
 METHOD = {PROBE: "linear-probe-la", TUNING: "fine-tuning-la", LPT: "lpt"}

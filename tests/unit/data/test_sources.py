@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lpt.commands.fit.prepare import with_absolute_paths
 from lpt.config.schema import DataConfig, RunConfig
 from lpt.data.images import ImageError
 from lpt.data.manifest import Splits
@@ -20,7 +21,6 @@ from lpt.data.sources import check_images, missing_files, open_images, open_spli
 from lpt.data.sources.huggingface import parse_spec
 from lpt.data.sources.raw import encode_labels
 from lpt.errors import DataError
-from lpt.run.prepare import with_absolute_paths
 
 Make = Callable[..., Path]
 

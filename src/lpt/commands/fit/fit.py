@@ -14,6 +14,19 @@ from typing import Any
 
 from rich.console import Console
 
+from lpt.commands.fit.disk import check_disk, check_prefix_cache, disk_needed
+from lpt.commands.fit.measure import measure_run, predict_images
+from lpt.commands.fit.packaging import print_result, stored_metrics, write_result
+from lpt.commands.fit.prepare import (
+    Prepared,
+    describe,
+    prepare,
+    warn_of_data,
+    with_absolute_paths,
+)
+from lpt.commands.fit.request import Data, Settings
+from lpt.commands.fit.tracking import TrackerCallback
+from lpt.commands.inputs import check_output, config_file, inputs_of
 from lpt.config.schema import RunConfig
 from lpt.config.values import read_yaml, to_yaml
 from lpt.data.cache import source_of
@@ -27,11 +40,6 @@ from lpt.packs.pack import Pack, load_pack
 from lpt.report.progress import ConsoleCallback
 from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent
-from lpt.run.disk import check_disk, check_prefix_cache, disk_needed
-from lpt.run.finish import measure_run, predict_images, print_result, stored_metrics, write_result
-from lpt.run.inputs import check_output, config_file, inputs_of
-from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data, with_absolute_paths
-from lpt.run.tracking import TrackerCallback
 from lpt.system.files import remove_leftovers, write_text
 from lpt.system.hardware import PeakMemory, reproducible
 from lpt.system.interrupt import stop_on_signal

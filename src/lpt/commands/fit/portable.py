@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lpt.commands.fit.prepare import with_absolute_paths
 from lpt.config.schema import RunConfig
 from lpt.data.manifest import Splits
 from lpt.model.record import FOLDER_SCHEME
-from lpt.run.prepare import with_absolute_paths
 from lpt.system.files import last_part
 
 

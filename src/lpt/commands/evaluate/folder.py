@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lpt.commands.compare import store as compare_folder
+from lpt.commands.inputs import inputs_of
 from lpt.errors import RunError
-from lpt.run import compare_folder
-from lpt.run.inputs import inputs_of
 from lpt.system.owned import Input, first_inside, is_marked
 from lpt.training.folder import SHIFT_KIND, SHIFT_NAMES, RunFolder
 

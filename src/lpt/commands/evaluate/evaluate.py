@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, clear
+from lpt.commands.fit.portable import portable_source
 from lpt.config.schema import DataConfig, validate
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
@@ -28,8 +30,6 @@ from lpt.report.run_files import (
     write_skipped,
 )
 from lpt.report.tables import metrics_table
-from lpt.run.portable import portable_source
-from lpt.run.results_folder import EVALUATION, check_evaluation, clear
 from lpt.system.hardware import cores_here
 from lpt.system.owned import marker
 from lpt.system.processes import Processes

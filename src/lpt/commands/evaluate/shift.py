@@ -13,6 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
+from lpt.commands.evaluate.evaluate import (
+    EvaluationRequest,
+    Opened,
+    open_pack_and_images,
+    print_notes,
+)
+from lpt.commands.evaluate.folder import SHIFT, drop_links
+from lpt.commands.evaluate.kept import cell_settings, digest, kept_cells, write_cells
 from lpt.data.cache import remember
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
@@ -38,9 +46,6 @@ from lpt.report.progress import progress_bar
 from lpt.report.run_files import write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
-from lpt.run.evaluate import EvaluationRequest, Opened, open_pack_and_images, print_notes
-from lpt.run.results_folder import SHIFT, drop_links
-from lpt.run.shift_cells import cell_settings, digest, kept_cells, write_cells
 from lpt.system.files import write_json
 from lpt.system.hardware import cores_here
 from lpt.system.processes import Processes

@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lpt.commands.evaluate.evaluate import Opened
+from lpt.commands.evaluate.folder import (
+    SHIFT,
+    check_inputs,
+    check_owned,
+    drop_links,
+    first_precious,
+)
 from lpt.data.manifest import LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.corruptions import VERSION
 from lpt.evaluation.metrics import Metrics
 from lpt.packs.files import sha256
-from lpt.run.evaluate import Opened
-from lpt.run.results_folder import SHIFT, check_inputs, check_owned, drop_links, first_precious
 from lpt.system.files import write_json
 from lpt.system.owned import marker
 from lpt.training.folder import SHIFT_NAMES

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lpt.commands.fit.request import gather_values
 from lpt.config.lint import unused_fields
 from lpt.config.recipes import METHODS, method_named
 from lpt.config.schema import RunConfig, validate
@@ -14,7 +15,6 @@ from lpt.config.values import leaves, merge, parse_assignments, read_yaml
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, DataError
-from lpt.run.prepare import gather_values
 from lpt.system.randomness import seed_of
 from lpt.system.text import plural
 
@@ -65,7 +65,7 @@ def plan_of(
     settings: Sequence[str],
     holdout: float,
 ) -> Plan:
-    """The plan that a command asks for, its names and settings checked; arguments as for `lpt.run.compare.compare`.
+    """Return the plan that a command asks for, its names and settings checked; arguments as for `lpt.compare`.
 
     Raises:
         ConfigError: a method or setting is unknown, or not one that a comparison can have.

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
+from lpt.commands.compare.inference_cost import inference_seconds
+from lpt.commands.fit.estimate import estimate_run
+from lpt.commands.fit.prepare import Prepared
 from lpt.errors import ConfigError
-from lpt.run.dry_run import estimate_run
-from lpt.run.inference_cost import inference_seconds
-from lpt.run.prepare import Prepared
 from lpt.system.text import duration
 
 

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from lpt.commands.fit.auto import resolve_auto
+from lpt.commands.fit.request import Data, Settings, gather_values, section
+from lpt.commands.fit.tracking import check_trackers
 from lpt.config.bounds import escaped
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
-from lpt.config.values import assignments_of, merge, parse_assignments, read_yaml
 from lpt.data.cache import CachedImages, decoded_bytes, decodes, source_of
 from lpt.data.doctor.examine import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
@@ -27,7 +28,6 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
-from lpt.run.tracking import check_trackers
 from lpt.system.hardware import Machine, inspect_machine
 from lpt.system.processes import Processes
 from lpt.system.text import shorten
@@ -36,11 +36,6 @@ from lpt.training.phase_data import prefix_cache_size
 
 COMPARED_AT_START = 20_000
 """Most training images whose contents are compared with each other before a run; `lpt doctor` compares any number."""
-
-_SETTINGS_OF = {"method": "method, model, loss and train", "preset": "preset, backbone, image, model, loss and train"}
-
-Data = str | Path | Splits
-Settings = Mapping[str, Any] | list[str]
 
 
 @dataclass(frozen=True)
@@ -229,51 +224,6 @@ def open_data(values: Mapping[str, Any]) -> Splits:
     device = str(section(values, "runtime").get("device", "auto"))
     config = with_preset(dict(values), inspect_machine(device).device, origin="the settings").config
     return open_splits(config.data, seed=config.runtime.seed)
-
-
-def gather_values(
-    data: Data | None,
-    named: Mapping[str, str | None],
-    config: str | Path | Mapping[str, Any] | None,
-    settings: Settings | None,
-    *,
-    needs_source: bool = True,
-) -> dict[str, Any]:
-    """The user's values from all places, the more particular over the more general.
-
-    Args:
-        data, config, settings: as for `lpt.fit`.
-        named: preset and method; None leaves what the configuration says.
-        needs_source: whether it must be said where the images are.
-
-    Raises:
-        ConfigError: a file or setting cannot be read, or there is no data.
-    """
-    values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_yaml(Path(config))
-    if isinstance(settings, Mapping):
-        settings = assignments_of(settings)
-    values = merge(values, parse_assignments(settings or []))
-    if data is not None and not isinstance(data, Splits):
-        values = merge(values, {"data": {"source": str(data)}})
-    for field, value in named.items():
-        if value is not None and values.get(field, value) not in (value, "auto"):
-            raise ConfigError(
-                f"--{field} {value}: the configuration says {field}: {values[field]}, with that {field}'s settings. "
-                f"Take one of the two, or leave {_SETTINGS_OF[field]} out of the configuration."
-            )
-    values = merge(values, {field: value for field, value in named.items() if value is not None})
-    if needs_source and not section(values, "data").get("source"):
-        raise ConfigError(
-            "no data was given. Accepted: a folder of class folders, a CSV or JSONL table, a `path label` list or "
-            "hf:NAME. Example: lpt fit photos/"
-        )
-    return values
-
-
-def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A section of values that are not checked yet; empty when it is missing or no mapping."""
-    section = values.get(name)
-    return section if isinstance(section, dict) else {}
 
 
 def _check_splits(splits: Splits) -> None:

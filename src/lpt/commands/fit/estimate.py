@@ -17,16 +17,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lpt.commands.fit.disk import (
+    DiskNeeded,
+    check_disk,
+    check_prefix_cache,
+    disk_needed,
+    free_bytes,
+)
+from lpt.commands.fit.fit import console_of, default_output
+from lpt.commands.fit.measure import trained_phases
+from lpt.commands.fit.prepare import Prepared, describe, prepare, warn_of_data
+from lpt.commands.fit.request import Data, Settings
+from lpt.commands.inputs import check_output
 from lpt.data.cache import CachedImages, remember
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.predictions import predict_split
 from lpt.model import LPT, Classifier
-from lpt.run.disk import DiskNeeded, check_disk, check_prefix_cache, disk_needed, free_bytes
-from lpt.run.finish import trained_phases
-from lpt.run.fit import console_of, default_output
-from lpt.run.inputs import check_output
-from lpt.run.prepare import Data, Prepared, Settings, describe, prepare, warn_of_data
 from lpt.system.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.system.text import duration, size_of
 from lpt.training.initial import TOKEN_IMAGES

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 
+from lpt.commands.fit.prepare import Prepared
 from lpt.errors import ConfigError, RunError
 from lpt.model import build_model
-from lpt.run.prepare import Prepared
 from lpt.system.hardware import host_memory, processes_here
 from lpt.training.phase_data import phase_plan, prefix_cache_size
 from lpt.training.phases import PHASES

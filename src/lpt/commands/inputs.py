@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import ValidationError
 
+from lpt.commands.fit.request import Data, Settings, gather_values, section
 from lpt.config.schema import DataConfig
 from lpt.data.cache import source_of
 from lpt.data.images import ColumnImages, FileImages, ImageError
@@ -18,7 +19,6 @@ from lpt.data.sources.huggingface import PREFIX, parse_spec
 from lpt.data.sources.opening import read_source
 from lpt.errors import DataError
 from lpt.model.pretrained import SHIPPED
-from lpt.run.prepare import Data, Settings, gather_values, section
 from lpt.system.owned import Input
 from lpt.training.folder import RunFolder
 

@@ -18,20 +18,15 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.commands.fit.auto import suit_to_counts
-from lpt.config.lint import doubled_balance, unused_settings
-from lpt.config.presets import with_preset
-from lpt.config.recipes import METHODS
-from lpt.config.schema import RunConfig
-from lpt.config.values import merge, read_yaml, to_yaml
-from lpt.data.manifest import Splits
-from lpt.errors import ConfigError, LptError, RunError
-from lpt.evaluation.comparison import Comparison
-from lpt.report.comparison import print_comparison, write_comparison
-from lpt.run.compare_budget import share_of_steps
-from lpt.run.compare_cells import check_same_images, check_same_weights, comparison_facts, read_cell
-from lpt.run.compare_folder import check_overwritable, stored_plan, throw_away, why_kept, write_plan
-from lpt.run.compare_plan import (
+from lpt.commands.compare.budget import share_of_steps
+from lpt.commands.compare.cells import (
+    check_same_images,
+    check_same_weights,
+    comparison_facts,
+    read_cell,
+)
+from lpt.commands.compare.inference_cost import InferenceCost, kept_inference_cost
+from lpt.commands.compare.plan import (
     DEFAULT_METHODS,
     HOLDOUT,
     REFERENCE,
@@ -45,11 +40,35 @@ from lpt.run.compare_plan import (
     stored_settings,
     with_test_images,
 )
-from lpt.run.disk import check_prefix_cache, disk_needed
-from lpt.run.fit import data_fingerprint, fit_prepared, resume_prepared
-from lpt.run.inference_cost import InferenceCost, kept_inference_cost
-from lpt.run.inputs import config_file, inputs_of
-from lpt.run.prepare import Prepared, describe, open_data, prepare, printable, warn_of_data, with_absolute_paths
+from lpt.commands.compare.store import (
+    check_overwritable,
+    stored_plan,
+    throw_away,
+    why_kept,
+    write_plan,
+)
+from lpt.commands.fit.auto import suit_to_counts
+from lpt.commands.fit.disk import check_prefix_cache, disk_needed
+from lpt.commands.fit.fit import data_fingerprint, fit_prepared, resume_prepared
+from lpt.commands.fit.prepare import (
+    Prepared,
+    describe,
+    open_data,
+    prepare,
+    printable,
+    warn_of_data,
+    with_absolute_paths,
+)
+from lpt.commands.inputs import config_file, inputs_of
+from lpt.config.lint import doubled_balance, unused_settings
+from lpt.config.presets import with_preset
+from lpt.config.recipes import METHODS
+from lpt.config.schema import RunConfig
+from lpt.config.values import merge, read_yaml, to_yaml
+from lpt.data.manifest import Splits
+from lpt.errors import ConfigError, LptError, RunError
+from lpt.evaluation.comparison import Comparison
+from lpt.report.comparison import print_comparison, write_comparison
 from lpt.system.files import write_text
 from lpt.system.hardware import inspect_machine
 from lpt.system.interrupt import Interrupted

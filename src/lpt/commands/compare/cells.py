@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lpt.commands.compare.inference_cost import InferenceCost
+from lpt.commands.fit.prepare import Prepared
 from lpt.config.values import leaves, read_yaml
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
@@ -21,8 +23,6 @@ from lpt.evaluation.comparison import Cell, Cost
 from lpt.evaluation.metrics import Metrics
 from lpt.model.record import BackboneRecord
 from lpt.packs.pack import read_info
-from lpt.run.inference_cost import InferenceCost
-from lpt.run.prepare import Prepared
 from lpt.training.folder import RunFolder
 
 

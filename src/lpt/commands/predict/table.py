@@ -29,7 +29,7 @@ _LONGEST_LINE = 2**24
 
 @dataclass(frozen=True)
 class Classifier:
-    """What turns pictures into rows; arguments as for `lpt.run.predict.predict_files`."""
+    """What turns pictures into rows; arguments as for `lpt.commands.predict.predict.predict_files`."""
 
     predictor: Predictor
     top_k: int
