@@ -1,7 +1,7 @@
 """What a shift of the logits by class frequency after training would give, on the development cut of CIFAR-100-LT.
 
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, on runs that
-`benchmarks.cifar100_compare long-trials` made:
+`benchmarks.accuracy.cifar100_compare long-trials` made:
 
     python -m benchmarks.cifar100_posthoc runs/trials_96_129024_if100_seed0_fp32_RECIPE/lpt/SETTINGS ...
 
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
-from benchmarks.performance_tables import MEASURES, RESULTS
+from benchmarks.accuracy.cifar100_cuts import CIFAR100, GROUPS, open_cifar
+from benchmarks.documents.performance_tables import MEASURES, RESULTS
 from lpt.config.schema import validate
 from lpt.config.values import read_yaml
 from lpt.data.manifest import LabelledImages

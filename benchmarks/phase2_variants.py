@@ -24,9 +24,9 @@ from rich.console import Console
 from torch import Tensor
 
 import lpt
-from benchmarks.cifar100_compare import add_row, rows_in
-from benchmarks.cifar100_cuts import CIFAR100, open_cifar
-from benchmarks.comparison_cells import RESULTS
+from benchmarks.accuracy.cifar100_compare import add_row, rows_in
+from benchmarks.accuracy.cifar100_cuts import CIFAR100, open_cifar
+from benchmarks.accuracy.comparison_cells import RESULTS
 from lpt.commands.fit.auto import epoch_steps
 from lpt.data.manifest import Splits
 from lpt.model import LPT, LPTOutput

@@ -1,4 +1,4 @@
-"""The tables of a record of this benchmark, as Markdown: for benchmarks.tables, so that no number is typed by hand."""
+"""Tables of a record of this benchmark, as Markdown, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.comparison_cells import has_weights, keep, restore, run_comparison
+from benchmarks.accuracy.comparison_cells import has_weights, keep, restore, run_comparison
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner

@@ -1,8 +1,9 @@
 """CIFAR-100's test images under corruption: the packs that the comparison trained, measured one after the other.
 
-With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, after `benchmarks.cifar100_compare final`:
+With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment, after
+`benchmarks.accuracy.cifar100_compare final`:
 
-    python -m benchmarks.cifar100_shift --size 96 --seeds 0
+    python -m benchmarks.accuracy.cifar100_shift --size 96 --seeds 0
 
 It is `lpt evaluate PACK DATA --shift corruptions --severities 1,3,5` on each pack, on the same 1,000 images (ten of
 each class). Tables go to docs/results/shift_cifar100_if100_96/METHOD/seedN/. What is measured is kept: the same command
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_cuts import CIFAR100
-from benchmarks.comparison_cells import RESULTS, copy_results, has_weights
+from benchmarks.accuracy.cifar100_cuts import CIFAR100
+from benchmarks.accuracy.comparison_cells import RESULTS, copy_results, has_weights
 from lpt.commands.compare.plan import DEFAULT_METHODS
 from lpt.commands.evaluate.evaluate import EvaluationRequest
 from lpt.commands.evaluate.shift import ShiftRequest, evaluate_pack_shift, parse_shift

@@ -1,6 +1,6 @@
 """Floating-point operations for each image of LPT and of the textbook model: what the exact form saves at best.
 
-    python -m benchmarks.counts
+    python -m benchmarks.speed.counts
 
 Operations are those of matrix products and convolutions (a multiply-add is two), counted by torch while it computes.
 Attention's backward is counted as four matrix products: that torch's fused kernel computes the scores a second time
@@ -25,7 +25,7 @@ from rich.table import Table
 from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed_cases import RATIOS, Contest, Key, Sizes, build_vit
+from benchmarks.speed.speed_cases import RATIOS, Contest, Key, Sizes, build_vit
 from lpt.packs.info import Versions
 from lpt.system.files import write_json
 
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     console.print("; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     record = {
         "what": "GFLOP for each image: matrix products and convolutions, a multiply-add being two operations",
-        "command": shlex.join(["python", "-m", "benchmarks.counts", *arguments]),
+        "command": shlex.join(["python", "-m", "benchmarks.speed.counts", *arguments]),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "versions": Versions.here().model_dump() | {"python": platform.python_version()},
         "model": args.model,

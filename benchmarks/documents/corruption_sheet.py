@@ -1,7 +1,7 @@
 """Every corruption at severities 1, 3 and 5 on a picture of 224 pixels and a small or real one, as a contact sheet.
 
-python -m benchmarks.corruption_sheet docs/images/corruptions.jpg
-python -m benchmarks.corruption_sheet sheet.png --data hf:../shared/data/cifar100:img:fine_label --row 3
+python -m benchmarks.documents.corruption_sheet docs/images/corruptions.jpg
+python -m benchmarks.documents.corruption_sheet sheet.png --data hf:../shared/data/cifar100:img:fine_label --row 3
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks.tables import DOCUMENTS, filled
+from benchmarks.documents.tables import DOCUMENTS, filled
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_tables_are_those_of_the_result_files(path: Path) -> None:
-    """No number in a table is typed by hand: `python -m benchmarks.tables --write` changes nothing."""
+    """No number in a table is typed by hand: `python -m benchmarks.documents.tables --write` changes nothing."""
     text = path.read_text(encoding="utf-8")
     assert "<!-- table" in text
     assert filled(text) == text

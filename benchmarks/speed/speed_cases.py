@@ -1,4 +1,4 @@
-"""What `benchmarks.counts` counts and `benchmarks.speed` times: LPT and the textbook model of tests/oracle.py.
+"""What `benchmarks.speed.counts` counts and `benchmarks.speed` times: LPT and the textbook model of tests/oracle.py.
 
 Both have the same weights and images. Run from the root of the repository, where `tests` can be imported.
 """

@@ -9,7 +9,7 @@ from lpt.data.longtail import ShotGroups, hold_out_per_class, long_tailed_indice
 from lpt.data.manifest import Splits
 from lpt.data.sources import open_splits
 
-CIFAR100 = f"hf:{Path(__file__).parent.parent.parent / 'shared' / 'data' / 'cifar100'}:img:fine_label"
+CIFAR100 = f"hf:{Path(__file__).parent.parent.parent.parent / 'shared' / 'data' / 'cifar100'}:img:fine_label"
 """The whole data set, as `data.source` takes it."""
 GROUPS = ShotGroups()
 LARGEST = 450

@@ -1,4 +1,4 @@
-"""Tables of `benchmarks.cifar100_compare`'s result files; `benchmarks.tables` puts them into the documents."""
+"""Tables of `benchmarks.accuracy.cifar100_compare`'s result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any
 
-from benchmarks.cifar100_compare import WITHOUT_ADAPTERS, rows_in
-from benchmarks.cifar100_cuts import LARGEST
-from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, rows_of
+from benchmarks.accuracy.cifar100_compare import WITHOUT_ADAPTERS, rows_in
+from benchmarks.accuracy.cifar100_cuts import LARGEST
+from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, rows_of
 from lpt.config.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
 from lpt.system.text import plural

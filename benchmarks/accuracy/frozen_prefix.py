@@ -1,6 +1,6 @@
 """What a kept frozen prefix and cheaper queries do to accuracy and to the cost of phase 2, on CIFAR-100-LT.
 
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.frozen_prefix --seeds 0 1 2
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.accuracy.frozen_prefix --seeds 0 1 2
 
 Everything is measured on the development cut (DESIGN section 6: 50 training images of each class held out, the rest cut
 long-tailed); test images are not read. For each seed phase 1 is trained once through `lpt.fit`; every trial then
@@ -35,7 +35,7 @@ from rich.console import Console
 from torch import Tensor
 
 import lpt
-from benchmarks.cifar100_cuts import CIFAR100, GROUPS, open_cifar
+from benchmarks.accuracy.cifar100_cuts import CIFAR100, GROUPS, open_cifar
 from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
@@ -243,7 +243,7 @@ def facts(args: argparse.Namespace, study: Study) -> dict[str, Any]:
     """What a result file says beside its rows."""
     return {
         "what": f"phase 2 on the development cut of CIFAR-100-LT, IF 100, {args.size}x{args.size}, held-out images",
-        "command": shlex.join(["python", "-m", "benchmarks.frozen_prefix", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.accuracy.frozen_prefix", *sys.argv[1:]]),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "hardware": inspect_machine().describe(),
         "versions": Versions.here().model_dump() | {"python": platform.python_version()},

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.counts import counted_ratios, gflop_per_image
-from benchmarks.speed_cases import (
+from benchmarks.speed.counts import counted_ratios, gflop_per_image
+from benchmarks.speed.speed_cases import (
     QUICK_SIZE,
     RATIOS,
     Contest,
@@ -38,7 +38,7 @@ from benchmarks.speed_cases import (
     agreement,
     build_vit,
 )
-from benchmarks.speed_profile import shares
+from benchmarks.speed.speed_profile import shares
 from lpt.packs.info import Versions
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine

@@ -1,4 +1,4 @@
-"""`benchmarks.counts` against operations worked out by hand, and that `benchmarks.speed` runs and finds agreement."""
+"""`benchmarks.speed.counts` agrees with operations worked out by hand; `benchmarks.speed` runs and finds agreement."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from benchmarks import speed
-from benchmarks.counts import gflop_per_image
-from benchmarks.speed_cases import (
+from benchmarks.speed import speed
+from benchmarks.speed.counts import gflop_per_image
+from benchmarks.speed.speed_cases import (
     CACHED,
     INFERENCE,
     PHASE1,

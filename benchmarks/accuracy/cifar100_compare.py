@@ -2,12 +2,12 @@
 
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
-    python -m benchmarks.cifar100_compare trials --size 64 --share 0.25
-    python -m benchmarks.cifar100_compare long-trials --size 96 --share 1.105 --precision bf16
-    python -m benchmarks.cifar100_compare mild-trials --size 96 --share 1 --imbalance 10 --precision bf16
-    python -m benchmarks.cifar100_compare adapter-trials --size 96 --share 1 --imbalance 10 --precision bf16
-    python -m benchmarks.cifar100_compare ablations --size 64 --share 0.25 --precision bf16
-    python -m benchmarks.cifar100_compare final --size 96 --seeds 0 1 2
+    python -m benchmarks.accuracy.cifar100_compare trials --size 64 --share 0.25
+    python -m benchmarks.accuracy.cifar100_compare long-trials --size 96 --share 1.105 --precision bf16
+    python -m benchmarks.accuracy.cifar100_compare mild-trials --size 96 --share 1 --imbalance 10 --precision bf16
+    python -m benchmarks.accuracy.cifar100_compare adapter-trials --size 96 --share 1 --imbalance 10 --precision bf16
+    python -m benchmarks.accuracy.cifar100_compare ablations --size 64 --share 0.25 --precision bf16
+    python -m benchmarks.accuracy.cifar100_compare final --size 96 --seeds 0 1 2
 
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
@@ -35,8 +35,8 @@ from typing import Any
 from rich.console import Console
 
 import lpt
-from benchmarks.cifar100_cuts import CIFAR100, LARGEST, open_cifar
-from benchmarks.comparison_cells import RESULTS, run_comparison
+from benchmarks.accuracy.cifar100_cuts import CIFAR100, LARGEST, open_cifar
+from benchmarks.accuracy.comparison_cells import RESULTS, run_comparison
 from lpt.commands.compare.plan import DEFAULT_METHODS
 from lpt.commands.fit.auto import epoch_steps
 from lpt.config.presets import with_preset

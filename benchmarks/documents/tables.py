@@ -1,7 +1,7 @@
 """The tables of README.md and the documents, made from the committed result files.
 
-python -m benchmarks.tables          print them
-python -m benchmarks.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
+python -m benchmarks.documents.tables          print them
+python -m benchmarks.documents.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import compare_tables, performance_tables
-from benchmarks.performance_tables import MEASURES, MISSING, RESULTS, Result, spread
+from benchmarks.documents import compare_tables, performance_tables
+from benchmarks.documents.performance_tables import (
+    MEASURES,
+    MISSING,
+    RESULTS,
+    Result,
+    spread,
+)
 from lpt.config.recipes import METHODS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "results.md",

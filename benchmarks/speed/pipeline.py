@@ -1,6 +1,6 @@
 """Whether reading, decoding and augmentation keep up with training: the loader alone, a step alone, and both together.
 
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.pipeline --size 96 128 --photos 400
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.speed.pipeline --size 96 128 --photos 400
 
 For each case all three rates are taken in one run with the preset's backbone and batches, in images per second:
 
@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.cifar100_cuts import CIFAR100
+from benchmarks.accuracy.cifar100_cuts import CIFAR100
 from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
@@ -294,7 +294,7 @@ def main() -> None:
     console.print(table(rates))
     record = {
         "what": "loader, step and joint rates of training, and two ways to make crops; images per second",
-        "command": shlex.join(["python", "-m", "benchmarks.pipeline", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.speed.pipeline", *sys.argv[1:]]),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "hardware": inspect_machine().describe(),
         "versions": Versions.here().model_dump() | {"python": platform.python_version()},

@@ -2,8 +2,8 @@
 
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
-    python -m benchmarks.emoji_folder trials
-    python -m benchmarks.emoji_folder final --seeds 0 1 2
+    python -m benchmarks.accuracy.emoji_folder trials
+    python -m benchmarks.accuracy.emoji_folder final --seeds 0 1 2
 
 Both fetch the pictures. `final` runs `lpt compare` on those of Noto with three tenths of each class held out, and
 measures the packs on Twemoji's drawings of the same things (`lpt evaluate PACK HELD_OUT --shift TWEMOJI`); tables and
@@ -30,9 +30,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cifar100_compare import PRECISION, in_precision, measure
-from benchmarks.cifar100_shift import measure_pack
-from benchmarks.comparison_cells import RESULTS, has_weights, run_comparison
+from benchmarks.accuracy.cifar100_compare import PRECISION, in_precision, measure
+from benchmarks.accuracy.cifar100_shift import measure_pack
+from benchmarks.accuracy.comparison_cells import RESULTS, has_weights, run_comparison
 from lpt.commands.compare.plan import DEFAULT_METHODS, with_test_images
 from lpt.commands.evaluate.shift import parse_shift
 from lpt.commands.fit.prepare import open_data

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made from the committed result files; `benchmarks.tables` puts them in."""
+"""Tables of docs/performance.md, made from the committed result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.scale.table import cost_table, growth_table
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+RESULTS = Path(__file__).parent.parent.parent / "docs" / "results"
 MEASURES = ("overall", "many", "medium", "few")
 MISSING = "Not measured yet."
 
