@@ -24,7 +24,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,9 @@ from lpt.system.hardware import inspect_machine, reproducible
 from lpt.training.batches import Batch, Batches
 from lpt.training.initial import groups_from_shared
 from lpt.training.loop import train_steps
-from lpt.training.phase_data import filled_prefix_cache, phase_batches, phase_draws, phase_plan
+from lpt.training.phase_data import PhaseData
 from lpt.training.phases import build_objective
-from lpt.training.prefix_cache import PrefixCache, kept_batches
+from lpt.training.prefix_cache import PrefixCache
 from lpt.training.schedule import build_optimizer
 
 Query = Callable[[Encoded], Tensor]
@@ -140,36 +140,34 @@ class Study:
         """A filled cache in memory, and the seconds it took."""
         if views not in self.caches:
             self.caches.clear()
-            config = self._config(views)
+            data = self._data(views)
             begun = time.perf_counter()
-            plan = phase_plan(config, 2)
-            cache = filled_prefix_cache(self.model, self.prepared.train, config, plan, self.prepared.preprocessing)
+            cache = data.filled_cache(self.model, data.plan(2))
             self.caches[views] = cache, time.perf_counter() - begun
         return self.caches[views]
 
-    def _config(self, views: int) -> Any:
+    def _data(self, views: int) -> PhaseData:
         config = self.prepared.config.model_copy(deep=True)
         config.prefix_cache.views = views
-        return config
+        return replace(self.prepared.phase_data, config=config)
 
     def trial(self, name: str, views: int, kind: str) -> dict[str, Any]:
         """Train phase 2 and measure it on the held-out images."""
-        config, images, preprocessing = self._config(views), self.prepared.train, self.prepared.preprocessing
-        plan = phase_plan(config, 2)
+        data = self._data(views)
+        plan = data.plan(2)
         model = self._model()
         filling, kept = 0.0, None
         query: Query = exact
         batches: Batches
         if views:
             kept, filling = self.cache(views)
-            draws = phase_draws(images, config, plan)
-            batches = kept_batches(kept, draws, images.labels, 0, plan.steps)
+            batches = data.cached_batches(plan, kept)
             if kind != "exact":
                 query = class_token(model) if kind == "class token" else projection(model, kept)
                 batches = ({key: Requeried(one, query) for key, one in step.items()} for step in batches)
         else:
-            batches = phase_batches(images, config, plan, preprocessing, 0)
-        objective = build_objective(model, images, config, 2)
+            batches = data.batches(plan)
+        objective = build_objective(model, data.images, data.config, 2)
         optimizer = build_optimizer(objective.trainable(), plan.settings)
         begun = time.perf_counter()
         train_steps(

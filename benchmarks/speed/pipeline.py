@@ -45,7 +45,6 @@ from lpt.system.hardware import inspect_machine, reproducible
 from lpt.system.randomness import global_generator_restored
 from lpt.training.batches import Batch, Batches
 from lpt.training.loop import train_steps
-from lpt.training.phase_data import phase_batches, phase_plan
 from lpt.training.phases import build_objective
 from lpt.training.schedule import build_optimizer
 
@@ -115,7 +114,7 @@ def prepared(case: Case, arguments: argparse.Namespace, workers: int) -> Prepare
 
 def loaded(run: Prepared, phase: int) -> Batches:
     """The batches of a phase, as training gets them."""
-    return phase_batches(run.train, run.config, phase_plan(run.config, phase), run.preprocessing, first_step=0)
+    return run.phase_data.batches(run.phase_data.plan(phase))
 
 
 def made_ready(batches: dict[str, Batch], device: torch.device) -> dict[str, Batch]:
@@ -147,7 +146,7 @@ def loader_rate(run: Prepared) -> float:
 
 def training_rate(run: Prepared, phase: int, batches: Iterator[dict[str, Batch]]) -> float:
     """Of training steps on these batches."""
-    plan, model = phase_plan(run.config, phase), run.new_model()
+    plan, model = run.phase_data.plan(phase), run.new_model()
     device, times = model.head.weight.device, []
 
     def after_step(*done: object) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import lpt
 from lpt.model import Classifier, FrozenViT
-from lpt.training import phases
+from lpt.training import recorder
 from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
 from lpt.training.prefix_cache import PrefixCache
 
@@ -209,7 +209,7 @@ def stopped_at(phase: int, step: int, monkeypatch: pytest.MonkeyPatch, go: Calla
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(phases, "save_checkpoint", save)
+        patch.setattr(recorder, "save_checkpoint", save)
         go()
 
 

@@ -1,4 +1,4 @@
-"""What a step is made of: images to encode, or kept results of the frozen part (`lpt.training.prefix_cache`)."""
+"""Batches of a step: images to encode, or cached outputs of the frozen part (`lpt.training.prefix_cache`)."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from lpt.model import Encoded
 
 
 class Batch(Protocol):
-    """This process's part of one stream's batch."""
+    """A process's part of the batch of one stream."""
 
     @property
     def labels(self) -> Tensor:
-        """Classes, [b]."""
+        """Return the classes, [b]."""
         ...
 
     def inputs(self, rows: slice, device: torch.device) -> Tensor | Encoded:
-        """What the model gets of some rows: normalised images, or what is kept of them."""
+        """Return the model's inputs for some rows: normalised images, or their cached frozen part."""
         ...
 
 
 Batches = Iterator[dict[str, Batch]]
-"""The streams' batches, step by step."""
+"""For each step the batches of all streams."""
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images as they were augmented, or whole ones of which the crops are made on the device."""
+    """A batch of augmented images, or of whole images whose crops are made on the device."""
 
     stored: StreamBatch
     preprocessing: Preprocessing
 
     @property
     def labels(self) -> Tensor:
-        """Classes, [b]."""
+        """Return the classes, [b]."""
         return self.stored.labels
 
     def inputs(self, rows: slice, device: torch.device) -> Tensor:
-        """Normalised, [rows, 3, height, width]."""
+        """Return normalised images, [rows, 3, height, width]."""
         images, _, crops = self.stored
         pixels = to_device(images[rows], device)
         if crops is not None:
@@ -56,5 +56,5 @@ class ImageBatch:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; without waiting only for CUDA, since elsewhere the copy may outlive its source."""
+    """Copy a tensor to a device; without waiting only for CUDA, since elsewhere the copy may outlive its source."""
     return tensor.to(device, non_blocking=device.type == "cuda")

@@ -1,4 +1,4 @@
-"""Callbacks: what training calls on its way, to show progress or to send numbers to trackers."""
+"""Callbacks of training: they show progress or send numbers to trackers."""
 
 from __future__ import annotations
 
@@ -8,44 +8,49 @@ from lpt.training.loop import PhasePlan, StepRecord
 
 
 class Callback:
-    """Base of all callbacks; a subclass overrides the methods it needs."""
+    """A callback that does nothing; a subclass overrides the methods it needs."""
 
     def on_phase_begin(self, plan: PhasePlan, first_step: int) -> None:
-        """A phase starts or goes on at a step."""
+        """Called when a phase starts, or resumes at `first_step`."""
 
     def on_step_end(self, record: StepRecord) -> None:
-        """A step is done and logged."""
+        """Called when a step is done and logged."""
 
     def on_epoch_end(self, phase: int, epoch: int) -> None:
-        """The last step of an epoch is done."""
+        """Called when the last step of an epoch is done."""
 
     def on_prepare(self, what: str, total: int) -> Callable[[int], None]:
-        """A pass over images starts; the result is called with the number done."""
+        """Called when a pass over images starts; returns a function that is called with the number done.
+
+        Args:
+            what: the purpose of the pass.
+            total: number of images.
+        """
         del what, total
         return lambda done: None
 
 
 class Callbacks(Callback):
-    """Several callbacks as one; a pass over images is shown by the first."""
+    """A sequence of callbacks as one; only the first shows passes over images."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = callbacks
 
     def on_phase_begin(self, plan: PhasePlan, first_step: int) -> None:
-        """Tell all."""
+        """Call all."""
         for callback in self._callbacks:
             callback.on_phase_begin(plan, first_step)
 
     def on_step_end(self, record: StepRecord) -> None:
-        """Tell all."""
+        """Call all."""
         for callback in self._callbacks:
             callback.on_step_end(record)
 
     def on_epoch_end(self, phase: int, epoch: int) -> None:
-        """Tell all."""
+        """Call all."""
         for callback in self._callbacks:
             callback.on_epoch_end(phase, epoch)
 
     def on_prepare(self, what: str, total: int) -> Callable[[int], None]:
-        """Tell the first."""
+        """Call the first."""
         return self._callbacks[0].on_prepare(what, total)

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, replaced atomically, from which a run goes on as if never interrupted.
 
-Random draws are functions of the step (DESIGN section 6), so the trainables, the optimiser's state and the step are all
-there is to keep.
+Random draws are functions of the step (DESIGN section 6). So a checkpoint holds only the trainable tensors, the
+optimiser's state and the step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 class Position(NamedTuple):
-    """How far a run is: steps done of a phase, and the images in memory at a time then (None: as configured)."""
+    """The position of a run: steps done of a phase, and the micro-batch of the last one (None: as configured)."""
 
     phase: int
     step: int
@@ -31,7 +31,13 @@ class Position(NamedTuple):
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: dict[str, Tensor], position: Position) -> Path:
-    """Write the checkpoint of a run folder; the one before is replaced only when this one is on disk.
+    """Write the checkpoint of a run; it replaces the one before only when it is on disk.
+
+    Args:
+        folder: of the checkpoints.
+        model: all its trainable tensors are saved.
+        optimizer: its state, from `optimizer_tensors`.
+        position: of the run.
 
     Raises:
         RunError: it cannot be written (disk full, no permission); the one before is untouched.
@@ -44,7 +50,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: dict[str, Tensor]
 
 
 def load_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]] | None:
-    """Position, model tensors and optimiser tensors of the checkpoint; None if there is none yet.
+    """Read position, model tensors and optimiser tensors; return None if there is no checkpoint yet.
 
     Raises:
         RunError: the file is damaged.
@@ -65,7 +71,7 @@ def load_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """An optimiser's state as tensors named `<parameter>/<state>`."""
+    """Return an optimiser's state as tensors named `<parameter>/<state>`."""
     return {
         f"{name}/{key}": value
         for name, parameter in parameters.items()
@@ -77,7 +83,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: dict[str, nn
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` took."""
+    """Put the tensors from `optimizer_tensors` back into an optimiser."""
     for full_name, value in tensors.items():
         name, key = full_name.rsplit("/", 1)
         parameter = parameters[name]

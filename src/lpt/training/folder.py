@@ -1,4 +1,4 @@
-"""The run folder: configuration, log, checkpoints, and what a finished run leaves."""
+"""RunFolder: the configuration, log, checkpoints and results of a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FACTS = "run.json"
 _EVENTS = r"events\.out\.tfevents\..+"
 _PREFIX_CACHE: Names = {r"process\d+\.(rows|identity)": None}
 SHIFT_NAMES = ("shift_cells.json", "shift.json", "shift.csv", "shift.png", "shift_skipped_images.csv")
-"""What `lpt evaluate --shift` writes, perhaps into the folder of the run it measures; the first is the marker."""
+"""Names that `lpt evaluate --shift` writes, perhaps into the folder of the run it measures; the first is the marker."""
 SHIFT_KIND = "lpt-shift"
 RUN_NAMES: Names = {
     **exactly(FACTS, "config.yaml", "log.jsonl", "metrics.json"),
@@ -43,21 +43,21 @@ RUN_NAMES: Names = {
     **exactly("pack", "pack.partial", "pack.former", inside=PACK_NAMES),
     "lpt": {_EVENTS: None, r"\d+(\.\d+)?": {_EVENTS: None, r"hparams\.yml": None}},  # of TensorBoard
 }
-"""Every name that a run writes into its folder; nothing else in it is ever removed."""
+"""Every name that a run writes into its folder; LPT never removes anything else in it."""
 
 Inputs = Callable[[], Iterable[Input]]
 
 
 def no_inputs() -> Iterable[Input]:
-    """Nothing that a run reads from files."""
+    """Return nothing: a run that reads no files."""
     return ()
 
 
 class RunFolder:
-    """Paths of a run, and its log.
+    """A run folder: its paths and its log.
 
-    `config.yaml` (resolved), `run.json` (data fingerprint, software), `log.jsonl` (a line per step), `checkpoints/`;
-    when finished also `metrics.json`, `per_class.csv`, `predictions.csv`, plots and `pack/`.
+    `config.yaml` (resolved), `run.json` (data fingerprint, software), `log.jsonl` (a line for each step) and
+    `checkpoints/`. A finished run has also `metrics.json`, `per_class.csv`, `predictions.csv`, plots and `pack/`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,40 +75,40 @@ class RunFolder:
 
     @property
     def resume_command(self) -> str:
-        """What goes on with this run, to be copied into a shell."""
+        """Return the shell command that resumes this run."""
         return f"lpt fit --resume {shlex.quote(str(self.path))}"
 
     def prefix_cache(self, process: int) -> Path:
-        """Where a process keeps the frozen part of phase 2; removed at the end of it."""
+        """Return the file where a process keeps the prefix cache of phase 2."""
         return self._prefix_caches / f"process{process}.rows"
 
     def remove_prefix_caches(self) -> None:
-        """Remove what is left of all of them: an earlier job of this run may have had more processes."""
+        """Remove the files of all processes: an earlier job of this run may have had more processes."""
         with contextlib.suppress(OSError):
             remove_names(self._prefix_caches, _PREFIX_CACHE)
 
     @classmethod
     def create(cls, path: Path, facts: Mapping[str, Any], *, overwrite: bool, inputs: Inputs = no_inputs) -> RunFolder:
-        """A new run folder; a folder that is there already is emptied, not replaced: it may be a mount point or a link.
+        """Make a new run folder. An existing folder is emptied, not replaced: it may be a mount point or a link.
 
-        The marker, `run.json`, is there before anything else, and while an earlier run is removed: what a kill leaves
-        is known to be a run.
+        The marker `run.json` is written first and stays while an earlier run is removed: a folder left by a kill is
+        known as a run.
 
         Args:
             path: the folder.
-            facts: what `run.json` says.
-            overwrite: remove the run that is there.
-            inputs: gives what the run reads, which must not lie in a folder that is emptied.
+            facts: the fields of `run.json`.
+            overwrite: remove an existing run.
+            inputs: returns what the run reads; none of it may lie in a folder that is emptied.
 
         Raises:
-            RunError: as `check_free`; or it cannot be written.
+            RunError: as `check_free`, or the folder cannot be written.
         """
         folder = cls(path)
         cls.check_free(path, overwrite=overwrite, inputs=inputs)
         try:
             path.mkdir(parents=True, exist_ok=True)
             inside = contents(path, folder.names)
-            if folder.config in inside.files:  # first, so that nobody goes on with half a run
+            if folder.config in inside.files:  # first, so that nobody resumes half a run
                 folder.config.unlink()
             remove(inside, keep=[folder.facts], last=SHIFT_NAMES[0])
             write_json(folder.facts, {**marker(KIND), **facts})
@@ -122,7 +122,11 @@ class RunFolder:
 
     @classmethod
     def check_free(cls, path: Path, *, overwrite: bool, inputs: Inputs = no_inputs) -> None:
-        """Raise `RunError` if a folder holds anything, but for a run of which `overwrite` says that it may go."""
+        """Check that a folder is empty, or that it holds a run that may be overwritten.
+
+        Raises:
+            RunError: it holds anything else, or a run without `overwrite`, or a run that LPT may not remove.
+        """
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another output folder with --output")
         folder = cls(path)
@@ -144,13 +148,13 @@ class RunFolder:
 
     @property
     def names(self) -> Names:
-        """The names that were written into the folder: a run's, and those of shifts that were measured into it."""
+        """Return the names that LPT writes into this folder: those of a run, and of shifts if any were measured."""
         shift = is_marked(self.path / SHIFT_NAMES[0], SHIFT_KIND)
         return {**RUN_NAMES, **(exactly(*SHIFT_NAMES) if shift else {})}
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder is proven to be that of a run, of this version or of one before there were markers."""
+        """Return whether the folder is a run's: by its marker, or by the files of a version without markers."""
         if is_marked(self.facts, KIND):
             return True
         fields = marker_fields(self.facts)
@@ -158,21 +162,21 @@ class RunFolder:
 
     @property
     def unused(self) -> bool:
-        """Whether there is nothing in the folder but what a run leaves that was killed before its configuration."""
+        """Return whether the folder holds nothing, or only what a run leaves that was killed at its start."""
         if not self.path.is_dir():
             return True
         inside = contents(self.path, RUN_NAMES)
         marked = is_marked(self.facts, KIND)
-        # Before there is a marker there is nothing but its temporary file.
-        begun = (path for path in inside.files if not (is_temporary(path) and (marked or FACTS in path.name)))
+        # Without a marker, only the temporary file of the marker may be left.
+        files = (path for path in inside.files if not (is_temporary(path) and (marked or FACTS in path.name)))
         return (
             not (inside.others or inside.blocking)
             and all(path == self.checkpoints for path in inside.folders)
-            and all(marked and path == self.facts for path in begun)
+            and all(marked and path == self.facts for path in files)
         )
 
     def why_kept(self, inputs: Inputs = no_inputs) -> str:
-        """Why the run in the folder may not be removed by LPT, a clause; empty if it may."""
+        """Return a clause that says why LPT may not remove the run; empty if it may."""
         if not is_marked(self.facts, KIND):
             return (
                 f"its {FACTS} is not marked as that of a run of this version. If it is the run you mean, remove the "
@@ -186,12 +190,12 @@ class RunFolder:
 
     @property
     def others(self) -> str:
-        """What to tell of things in the folder that no run wrote; empty if there is none."""
+        """Return a sentence on the files in the folder that no run wrote; empty if there are none."""
         return contents(self.path, self.names).told(self.path)
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """The folder of a run that was started before.
+        """Open the folder of a run that was started before.
 
         Raises:
             RunError: there is none.
@@ -205,42 +209,47 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Return whether there is a run to resume."""
         return self.config.is_file() and self.is_run
 
     @property
     def finished(self) -> bool:
-        """Whether the run has left its result."""
+        """Return whether the run has written its result."""
         return self.metrics.is_file() and (self.pack / "pack.json").is_file()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The log's lines; a last line that a kill cut short is left out."""
+        """Yield the records of the log; leave out a last line that a kill cut short."""
         if not self.log.is_file():
             return
-        with self.log.open(encoding="utf-8") as lines:
-            for line in lines:
+        with self.log.open(encoding="utf-8") as file:
+            for line in file:
                 if line.endswith("\n"):
                     yield json.loads(line)
 
     def note_seconds(self, part: str, seconds: float) -> None:
-        """Remember what a part of training outside of its steps took, such as the features that the head starts from.
+        """Add the seconds of a part of training outside of the steps to `run.json`.
+
+        Args:
+            part: its name, e.g. `head`. A part that an interrupted run did before adds up.
+            seconds: of this time.
 
         Raises:
             RunError: it cannot be written.
         """
         facts = self._facts()
-        taken = facts.get("preparing_seconds", {})
-        taken[part] = taken.get(part, 0.0) + seconds  # what an interrupted run did before counts too
-        write_json(self.facts, facts | {"preparing_seconds": taken})
+        parts = facts.get("preparing_seconds", {})
+        parts[part] = parts.get(part, 0.0) + seconds
+        write_json(self.facts, facts | {"preparing_seconds": parts})
 
     def preparing_seconds(self) -> float:
-        """What all such parts took."""
+        """Return the seconds of all parts outside of the steps."""
         return float(sum(self._facts().get("preparing_seconds", {}).values()))
 
     def _facts(self) -> dict[str, Any]:
         return json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
 
     def rewind_log(self, position: Position) -> None:
-        """Drop what was logged after a position: those steps will be done and logged again."""
-        kept = [r for r in self.records() if (r["phase"], r["step"]) < (position.phase, position.step)]
-        write_text(self.log, "".join(json.dumps(record) + "\n" for record in kept))
+        """Drop the records after a position: those steps will be done and logged again."""
+        end = (position.phase, position.step)
+        records = [record for record in self.records() if (record["phase"], record["step"]) < end]
+        write_text(self.log, "".join(json.dumps(record) + "\n" for record in records))

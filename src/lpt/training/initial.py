@@ -1,4 +1,4 @@
-"""Where training starts: the first values of prompts, keys and head."""
+"""Initial values of prompts, keys and head, computed from the training data."""
 
 from __future__ import annotations
 
@@ -27,18 +27,21 @@ from lpt.training.linear_probe import linear_probe
 Progress = Callable[[int], None]
 KMEANS_ROUNDS = 50
 TOKEN_IMAGES, TOKENS_PER_IMAGE = 256, 32
-"""How many images, and image tokens of each, prompts are started from."""
+"""Number of images, and of tokens of each image, from which the initial prompts are computed."""
 
 
 def new_model(architecture: Architecture, backbone: FrozenViT, num_classes: int, seed: int) -> Classifier:
-    """A model whose first values are a function of the seed; torch's global generator is left as it was."""
+    """Build a model whose random values depend on the seed alone; torch's global generator stays as it was."""
     with global_generator_restored() as generator:
         generator.manual_seed(seed_of(seed, "model"))
         return build_model(architecture, backbone, num_classes)
 
 
 def class_means(features: Float32Array, labels: IntArray, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Mean unit feature of each class, at unit length, [n, D], [n] -> [C, D], and which classes have images, [C]."""
+    """Return the mean unit feature of each class and which classes have images, [n, D], [n] -> [C, D], [C].
+
+    The means have unit length.
+    """
     unit = F.normalize(torch.from_numpy(features), dim=-1)
     target = torch.from_numpy(labels)
     sums = torch.zeros(num_classes, unit.shape[1]).index_add_(0, target, unit)
@@ -48,7 +51,7 @@ def class_means(features: Float32Array, labels: IntArray, num_classes: int) -> t
 
 @torch.no_grad()
 def head_from_class_means(model: Classifier, features: Float32Array, labels: IntArray) -> None:
-    """Start the head at the class means of frozen features; classes without images keep their random rows."""
+    """Set the head to the class means of frozen features; classes without images keep their random rows."""
     means, present = class_means(features, labels, len(model.head.weight))
     rows = present.nonzero()[:, 0].to(model.head.weight.device)
     model.head.weight[rows] = means[present].to(model.head.weight)
@@ -56,13 +59,13 @@ def head_from_class_means(model: Classifier, features: Float32Array, labels: Int
 
 @torch.no_grad()
 def head_from_probe(model: Classifier, features: Float32Array, labels: IntArray, *, tau: float, seed: int) -> None:
-    """Start a linear head at a linear probe on frozen features, solved to convergence (LP-FT: Kumar et al., ICLR 2022).
+    """Set a linear head to a linear probe on frozen features, solved to convergence (LP-FT: Kumar et al., ICLR 2022).
 
     Args:
         model: with a linear head.
         features, labels: of the training split.
-        tau: strength of the probe's logit adjustment.
-        seed: of the cuts on which its weight decay is chosen.
+        tau: strength of the logit adjustment.
+        seed: of the cuts on which the weight decay is chosen.
     """
     assert isinstance(model.head, LinearHead)
     weight, bias = linear_probe(features, labels, len(model.head.weight), tau=tau, seed=seed).plain_head()
@@ -72,7 +75,7 @@ def head_from_probe(model: Classifier, features: Float32Array, labels: IntArray,
 
 @torch.no_grad()
 def keys_from_queries(model: LPT, queries: Float32Array, seed: int) -> None:
-    """Start the keys at spherical k-means centres of the training queries (k-means++ seeding), at unit length."""
+    """Set the keys to spherical k-means centres of the training queries (k-means++ seeding), of unit length."""
     unit = F.normalize(torch.from_numpy(queries), dim=-1)
     centres = _kmeans(unit, len(model.groups.keys), torch_generator(seed, "keys"), unit_length=True)
     model.groups.keys.copy_(centres.to(model.groups.keys))
@@ -80,16 +83,16 @@ def keys_from_queries(model: LPT, queries: Float32Array, seed: int) -> None:
 
 @torch.no_grad()
 def groups_from_shared(model: LPT) -> None:
-    """Start every group prompt at the shared prompt of its blocks, plus the random values it has."""
+    """Add the shared prompt of its blocks to the random values of every group prompt."""
     model.groups.prompts.add_(model.shared.tokens[model.shared_blocks :])
 
 
 def token_centres(tokens: Tensor, length: int, seed: int) -> Tensor:
-    """Prompts to start at: k-means centres of the image tokens of every block (SPT: Wang et al., ICML 2024).
+    """Return initial prompts: k-means centres of the image tokens of every block (SPT: Wang et al., ICML 2024).
 
     Args:
         tokens: of L blocks, [L, n, D].
-        length: prompt tokens per block P.
+        length: prompt tokens of a block, P.
         seed: of the k-means++ seeding.
 
     Returns:
@@ -111,28 +114,30 @@ def block_tokens(
     at_once: int,
     progress: Progress = lambda done: None,
 ) -> Tensor:
-    """Image tokens as they enter the first blocks, without prompts, of `TOKEN_IMAGES` images of all classes in turn.
+    """Return image tokens as they enter the first blocks, without prompts.
+
+    They come from `TOKEN_IMAGES` images, of all classes in turn.
 
     Args:
         backbone: the frozen Vision Transformer.
         images, preprocessing, progress: as in `split_features`.
         seed: of the choice of images and of tokens.
-        blocks: how many blocks.
-        batch_size: images whose tokens are of the same places.
-        at_once: of these, images in memory at a time.
+        blocks: number of blocks.
+        batch_size: images that share the chosen token positions.
+        at_once: images in memory at a time.
 
     Returns:
-        [blocks, n, D] on the CPU, at most `TOKENS_PER_IMAGE` of an image, those of the same places in every block.
+        [blocks, n, D] on the CPU: at most `TOKENS_PER_IMAGE` of an image, at the same positions in every block.
     """
     chosen = images.subset(_classes_in_turn(images.labels, TOKEN_IMAGES, seed))
-    first, done, parts = backbone.vit.num_prefix_tokens, 0, list[Tensor]()
+    prefix, done, parts = backbone.vit.num_prefix_tokens, 0, list[Tensor]()
     batches = evaluation_batches(chosen, batch_size=batch_size, preprocessing=preprocessing, workers=0)
     for number, batch in enumerate(batches):
-        places = permutation(backbone.tokens - first, seed, "places", number)[:TOKENS_PER_IMAGE] + first
+        positions = permutation(backbone.tokens - prefix, seed, "places", number)[:TOKENS_PER_IMAGE] + prefix
         for inputs in _inputs(batch, backbone, preprocessing).split(at_once):
             tokens, entering = backbone.embed(inputs), []
             for layer in range(blocks):
-                entering.append(tokens[:, places].flatten(0, 1).float().cpu())
+                entering.append(tokens[:, positions].flatten(0, 1).float().cpu())
                 tokens = backbone.block(layer, tokens, ())
             parts.append(torch.stack(entering))
         done += len(batch.labels)
@@ -141,7 +146,7 @@ def block_tokens(
 
 
 def _classes_in_turn(labels: IntArray, count: int, seed: int) -> IntArray:
-    """Rows of random images: one of every class, then a second of every class that has one, and so on, [count]."""
+    """Choose random images: one of every class, then a second of every class that has one, and so on, [count]."""
     order = permutation(len(labels), seed, "tokens")
     by_class = order[np.argsort(labels[order], kind="stable")]
     sizes = np.bincount(labels)
@@ -150,7 +155,14 @@ def _classes_in_turn(labels: IntArray, count: int, seed: int) -> IntArray:
 
 
 def _kmeans(points: Tensor, count: int, generator: torch.Generator, *, unit_length: bool) -> Tensor:
-    """Centres of clusters, [n, D] -> [count, D]; at unit length for points that are (spherical k-means)."""
+    """Return the centres of clusters, [n, D] -> [count, D].
+
+    Args:
+        points: to be clustered.
+        count: number of clusters.
+        generator: of the k-means++ seeding.
+        unit_length: normalise the centres, for points of unit length (spherical k-means).
+    """
     centres = points[_spread_rows(points, count, generator)]
     for _ in range(KMEANS_ROUNDS):
         nearest = torch.cdist(points, centres).argmin(dim=-1)
@@ -166,7 +178,10 @@ def _kmeans(points: Tensor, count: int, generator: torch.Generator, *, unit_leng
 
 
 def _spread_rows(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Rows far from each other: each is drawn with probability proportional to its squared distance, [count]."""
+    """Draw rows far from each other, [count].
+
+    A row's probability is proportional to the squared distance from the rows before it.
+    """
     rows = [int(torch.randint(len(points), (1,), generator=generator))]
     distance = torch.full((len(points),), torch.inf)
     for _ in range(count - 1):
@@ -187,17 +202,19 @@ def split_features(
     progress: Progress = lambda done: None,
     processes: Processes = ALONE,
 ) -> Float32Array:
-    """Features of all images of a split, in order, with the test transform (its central view), [n, D].
+    """Return the features of all images of a split in order, [n, D], from the central view of the test transform.
 
     Args:
-        encode: what gives features, e.g. `backbone.features` or a model's `query`.
-        backbone: tells the device.
+        encode: maps images to features, e.g. `backbone.features` or the `query` of a model.
+        backbone: its device is used.
         images, preprocessing, batch_size, workers, progress, processes: as in `predict_split`.
     """
     features, done = [], 0
-    own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
+    local_images = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
     with processes.local():
-        for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+        for batch in evaluation_batches(
+            local_images, batch_size=batch_size, preprocessing=preprocessing, workers=workers
+        ):
             features.append(encode(_inputs(batch, backbone, preprocessing)).float().cpu().numpy())
             done += len(batch.labels)
             progress(done)
@@ -205,6 +222,6 @@ def split_features(
 
 
 def _inputs(batch: StreamBatch, backbone: FrozenViT, preprocessing: Preprocessing) -> Tensor:
-    """What a backbone takes, of the central view of each image, [B, 3, height, width]."""
+    """Return the backbone's inputs from the central view of each image, [B, 3, height, width]."""
     central = batch.images[:, 0] if preprocessing.test_views > 1 else batch.images
     return preprocessing.normalize(central.to(backbone.device))

@@ -1,4 +1,4 @@
-"""The training loop of one phase."""
+"""The training loop of a phase."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lpt.training.schedule import learning_rate
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """The numbers of one phase.
+    """The plan of a phase: its optimiser, steps and batch sizes.
 
     Args:
         phase: 1 or 2.
@@ -30,9 +30,9 @@ class PhasePlan:
         loss: weights and dropout.
         epoch_steps: steps of an epoch.
         batch_size: images of each stream in a step, over all processes.
-        micro_batch: images in memory at a time, of a process.
+        micro_batch: images that a process holds in memory at a time.
         seed: seed of the run.
-        streams: names of the streams, each of which gives a batch.
+        streams: names of the streams; each gives a batch to a step.
     """
 
     phase: int
@@ -46,15 +46,15 @@ class PhasePlan:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole phase."""
+        """Return the steps of the whole phase."""
         return self.settings.epochs * self.epoch_steps
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is logged of a step; losses are means over the stream's batch.
+    """The log record of a step; losses are means over the batch of a stream.
 
-    Only LPT's dual sampling has a balanced and an instance stream, only its phase 2 a query-key similarity.
+    Only LPT's dual sampling has a balanced and an instance stream. Only its phase 2 has a query-key similarity.
     """
 
     phase: int
@@ -84,18 +84,18 @@ def train_steps(
     """Run steps `first_step` .. `plan.steps - 1`.
 
     Args:
-        objective: the phase's loss; the tensors that it trains must be the same in all processes.
+        objective: loss of the phase; the tensors that it trains must be equal in all processes.
         optimizer: of those tensors.
-        batches: this process's part of every step.
-        plan: the numbers of the phase.
+        batches: this process's part of every step's batches.
+        plan: of the phase.
         processes: those that share the batches.
         first_step: where to start.
-        after_step: called after each step with what is logged, and whether a stop was asked for in any process.
-        stop: what is asked of this process.
+        after_step: called after each step with its record, and whether a stop was requested in any process.
+        stop: the stop request of this process.
 
     Raises:
-        RunError: a loss or gradient is not finite (the weights are as after the step before), one image at a time is
-            too much for the memory, or another process has ended.
+        RunError: a loss or gradient is not finite (the weights are as after the step before), the memory does not
+            hold a single image, or another process has ended.
     """
     parameters = list(objective.trainable().values())
     micro_batch = plan.micro_batch
@@ -110,7 +110,7 @@ def train_steps(
         with processes.local():
             streams = next(batches)
             sums, micro_batch = _gradients(objective, streams, step, eta, plan, micro_batch, processes)
-        stopping = _add_up(parameters, sums, stop is not None and stop.requested, processes)
+        stopping = _sum_over_processes(parameters, sums, stop is not None and stop.requested, processes)
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         _check_finite(sums["loss"], norm, plan.phase, step, rate)
         optimizer.step()
@@ -141,10 +141,10 @@ def _gradients(
     micro_batch: int,
     processes: Processes,
 ) -> tuple[dict[str, float], int]:
-    """Leave the gradients of this process's part of a step; its part of the logged sums, and the micro-batch used.
+    """Compute the gradients of this process's part of a step; return its logged sums and the micro-batch used.
 
-    When memory runs out the step is done again with half the micro-batch: random draws belong to positions, so that
-    the result is the same.
+    When memory runs out, the step is repeated with half the micro-batch. The result is the same, since random draws
+    depend on positions alone.
     """
     while True:
         for parameter in objective.parameters():
@@ -167,18 +167,20 @@ def _gradients(
                     f"({str(error).splitlines()[0]}).\nTry a smaller input (--size), a smaller backbone (--backbone), "
                     "or bfloat16 (--set runtime.precision=bf16)."
                 ) from None
-        part = chunk = None  # type: ignore[assignment]  # what they hold must be free before the next attempt
+        part = chunk = None  # type: ignore[assignment]  # free their memory before the next attempt
         micro_batch = -(-micro_batch // 2)
         clear_device_cache(garbage_collection=True)
 
 
 def lacks_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out; oneDNN, which computes on CPUs, has words of its own for it."""
+    """Return whether an error means that memory ran out; oneDNN, which computes on CPUs, has its own message."""
     return should_reduce_batch_size(error) or str(error).startswith("could not create a ")
 
 
-def _add_up(parameters: list[torch.nn.Parameter], sums: dict[str, float], stop: bool, processes: Processes) -> bool:
-    """Sum gradients and logged values over all processes, in place; whether a stop was asked for in any of them."""
+def _sum_over_processes(
+    parameters: list[torch.nn.Parameter], sums: dict[str, float], stop: bool, processes: Processes
+) -> bool:
+    """Sum gradients and logged values over all processes, in place; return whether any has a stop request."""
     if processes.world_size == 1:
         return stop
     for parameter in parameters:
@@ -204,7 +206,7 @@ def chunks(
     processes: Processes,
     micro_batch: int,
 ) -> Iterator[Chunk]:
-    """This process's images of a step in pieces of at most `micro_batch`, with the random draws of their positions."""
+    """Yield this process's images of a step in chunks of at most `micro_batch`, with their random draws."""
     (classes, width), device = objective.model.head.weight.shape, objective.model.head.weight.device
     positions = processes.share(plan.batch_size)
     for stream, batch in batches.items():
@@ -216,18 +218,19 @@ def chunks(
         mask = dropout_mask((plan.batch_size, width), plan.loss.dropout, drop)
         for start in range(0, len(positions), micro_batch):
             rows = slice(start, min(start + micro_batch, len(positions)))
-            own = slice(positions.start + rows.start, positions.start + rows.stop)
+            local_positions = slice(positions.start + rows.start, positions.start + rows.stop)
             yield Chunk(
                 stream,
                 batch.inputs(rows, device),
                 to_device(batch.labels[rows], device),
-                None if cloud is None else cloud[own],
-                None if mask is None else mask[own],
+                None if cloud is None else cloud[local_positions],
+                None if mask is None else mask[local_positions],
                 share=(rows.stop - rows.start) / plan.batch_size,
             )
 
 
 def _check_finite(loss: float, gradient_norm: float, phase: int, step: int, rate: float) -> None:
+    """Raise `RunError` if the loss or the gradient norm is not finite."""
     if torch.isfinite(torch.tensor([loss, gradient_norm])).all():
         return
     what = "loss" if not torch.isfinite(torch.tensor(loss)) else "gradient"

@@ -1,4 +1,4 @@
-"""What each phase trains, and the loss of its streams (LPT section 3.3, eq. 4-8)."""
+"""PhaseObjective: the tensors that a phase trains, and its loss (LPT section 3.3, eq. 4-8)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lpt.model import LPT, Classifier, Encoded
 
 
 class Chunk(NamedTuple):
-    """Some images of one stream of one step, on the device.
+    """A micro-batch: some images of one stream in one step, on the device.
 
     Args:
         stream: its name, e.g. `balanced` or `instance`.
-        inputs: normalised images, [b, 3, height, width], or, in phase 2, what is kept of their frozen part.
+        inputs: normalised images, [b, 3, height, width]; in phase 2 perhaps their cached frozen part.
         labels: [b].
         cloud: Gaussian cloud of the loss, [b, C]; None for a loss without one.
         feature_mask: dropout factors, [b, D], or None.
@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 class ChunkLoss(NamedTuple):
-    """A chunk's part of the step's loss, and of the values that are logged (all scalars)."""
+    """A chunk's part of the step's loss and of the logged values (all scalars)."""
 
     total: Tensor
     classification: Tensor
@@ -40,15 +40,15 @@ class ChunkLoss(NamedTuple):
 
 
 class PhaseObjective(nn.Module):
-    """The whole loss of a phase, so that one module's `forward` is all that training differentiates.
+    """The whole loss of a phase: training differentiates nothing but its `forward`.
 
-    Of LPT's two streams loss = L_balanced + eta * L_instance; in phase 2 each L has - similarity_weight * S of its
-    batch added. With one stream the loss is that stream's.
+    With LPT's two streams, loss = L_balanced + eta * L_instance. In phase 2, similarity_weight * S of its batch is
+    subtracted from each L. With one stream the loss is that stream's.
 
     Args:
         model: the model; its `requires_grad` flags are set for the phase.
-        phase: of LPT, 1 trains what all images share (the shared prompt, adapters) and the head, 2 the pool, its keys
-            and the head; every other model trains all it has.
+        phase: 1 trains the shared prompt, adapters and the head of an LPT; 2 trains the pool, its keys and the head.
+            Other models train all their tensors.
         losses: classification loss of each stream.
         similarity_weight: weight of the query-key similarity S.
     """
@@ -69,25 +69,30 @@ class PhaseObjective(nn.Module):
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Names of the streams."""
+        """Return the names of the streams."""
         return tuple(self.losses)
 
     @property
     def takes_noise(self) -> bool:
-        """Whether a loss draws a Gaussian cloud."""
+        """Return whether a loss needs a Gaussian cloud."""
         return any(loss.takes_noise for loss in self.losses.values())
 
     def reweight(self, now: bool) -> None:
-        """Let the weights of the classes apply, or not yet (deferred re-weighting, Cao et al., NeurIPS 2019)."""
+        """Switch the class weights on or off (deferred re-weighting, Cao et al., NeurIPS 2019)."""
         for loss in self.losses.values():
             loss.reweighted = now  # type: ignore[assignment]
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The tensors this phase trains, by name."""
+        """Return the tensors that this phase trains, by name."""
         return {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
 
     def forward(self, chunk: Chunk, instance_weight: float) -> ChunkLoss:
-        """A chunk's part of the step's loss; the parts of a step's chunks, over all processes, add up to its loss."""
+        """Return a chunk's part of the step's loss; the parts of all chunks of all processes add up to it.
+
+        Args:
+            chunk: some images of a stream.
+            instance_weight: eta of the epoch.
+        """
         scores, similarity = self._scores(chunk)
         classification = self.losses[chunk.stream](scores, chunk.labels, chunk.cloud)
         stream_weight = instance_weight if len(self.losses) > 1 and chunk.stream == "instance" else 1.0
@@ -95,7 +100,7 @@ class PhaseObjective(nn.Module):
         return ChunkLoss(total, chunk.share * classification.detach(), chunk.share * similarity.detach())
 
     def _scores(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """Cosines or logits [b, C], and the query-key similarity, 0 where nothing is matched."""
+        """Return cosines or logits [b, C], and the query-key similarity: 0 where there are no keys."""
         if isinstance(chunk.inputs, Encoded):
             assert isinstance(self.model, LPT)
             scores, similarity, _ = self.model.classify(chunk.inputs, feature_mask=chunk.feature_mask)
@@ -108,12 +113,12 @@ class PhaseObjective(nn.Module):
 
 
 def instance_weight(start: float, epoch: int, epochs: int) -> float:
-    """Eta of an epoch: `start` in epoch 0, falling linearly towards 0 (LPT eq. 8)."""
+    """Return eta of an epoch: `start` in epoch 0, falling linearly towards 0 (LPT eq. 8)."""
     return start * (epochs - epoch) / epochs
 
 
 def dropout_mask(shape: tuple[int, int], rate: float, generator: torch.Generator) -> Tensor | None:
-    """Inverted-dropout factors [B, D]: 0 with probability `rate`, else 1 / (1 - rate); None for rate 0."""
+    """Draw inverted-dropout factors [B, D]: 0 with probability `rate`, else 1 / (1 - rate); None for rate 0."""
     if rate == 0:
         return None
     return (torch.rand(shape, generator=generator, device=generator.device) >= rate).float() / (1 - rate)

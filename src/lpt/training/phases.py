@@ -1,36 +1,23 @@
-"""The phases of a method, one after the other, from wherever the last checkpoint stands."""
+"""Trainer: runs the phases of a method in order, from the last checkpoint on."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import TextIO, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import Tensor
 
 from lpt.config.schema import RunConfig
 from lpt.data.manifest import Float32Array, LabelledImages
-from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
-from lpt.losses import (
-    LongTailedLoss,
-)
+from lpt.losses import LongTailedLoss
 from lpt.losses.build import new_loss, probe_tau
 from lpt.model import LPT, Classifier, TunedViT
 from lpt.system.interrupt import Interrupted, StopRequest
-from lpt.system.processes import Processes
-from lpt.training.batches import Batches
 from lpt.training.callbacks import Callback
-from lpt.training.checkpoint import (
-    Position,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from lpt.training.checkpoint import Position, load_checkpoint, restore_optimizer
 from lpt.training.folder import RunFolder
 from lpt.training.initial import (
     TOKEN_IMAGES,
@@ -42,16 +29,11 @@ from lpt.training.initial import (
     split_features,
     token_centres,
 )
-from lpt.training.loop import PhasePlan, StepRecord, train_steps
+from lpt.training.loop import PhasePlan, train_steps
 from lpt.training.objective import PhaseObjective
-from lpt.training.phase_data import (
-    filled_prefix_cache,
-    images_at_once,
-    phase_batches,
-    phase_draws,
-    phase_plan,
-)
-from lpt.training.prefix_cache import PrefixCache, kept_batches
+from lpt.training.phase_data import PhaseData, images_at_once
+from lpt.training.prefix_cache import PrefixCache
+from lpt.training.recorder import StepRecorder
 from lpt.training.schedule import build_optimizer
 
 PHASES = (1, 2)
@@ -60,27 +42,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains a model through its phases, saving checkpoints and going on from one that is there.
+    """A training run: takes a model through its phases, saves checkpoints and goes on from the last one.
 
     Args:
-        model: on the device; its tensors are replaced by the checkpoint's.
-        images: the training split.
-        config: resolved.
-        preprocessing: as the pack will record it.
-        folder: where the log and checkpoints go.
-        callback: told of progress.
-        stop: looked at after every step.
-        processes: those that train together; all hold the same model, the first one writes.
+        model: on the device; a checkpoint replaces its tensors.
+        data: images, configuration and processes. All processes hold the same model, the main one writes.
+        folder: where log and checkpoints go.
+        callback: shows progress.
+        stop: checked after every step.
     """
 
     model: Classifier
-    images: LabelledImages
-    config: RunConfig
-    preprocessing: Preprocessing
+    data: PhaseData
     folder: RunFolder
     callback: Callback
     stop: StopRequest
-    processes: Processes
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the run."""
+        return self.data.config
 
     def run(self) -> None:
         """Train until both phases are done.
@@ -95,21 +76,21 @@ class Trainer:
             self._timed("head", self._start_head)
             position = Position(1, 0, None)
         for phase in PHASES:
-            plan = phase_plan(self.config, phase)
+            plan = self.data.plan(phase)
             first_step = position.step if phase == position.phase else 0
             if phase < position.phase or first_step == plan.steps:
                 continue
-            if phase == position.phase and position.micro_batch is not None:  # as far as it was halved before
+            if phase == position.phase and position.micro_batch is not None:  # keep it as small as it was halved to
                 plan = replace(plan, micro_batch=position.micro_batch)
             if phase == 2 and first_step == 0:
                 self._timed("keys", self._start_groups)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})
-        if self.processes.is_main:
+        if self.data.processes.is_main:
             self.folder.remove_prefix_caches()
 
     def _restore(self) -> tuple[Position | None, dict[str, Tensor]]:
-        """Put the checkpoint's tensors into the model and rewind the log to it; no position if there is none."""
-        saved = self.processes.on_main(self._saved)
+        """Load the checkpoint into the model and cut the log back to it; return no position if there is none."""
+        saved = self.data.processes.on_main(self._saved)
         if saved is None:
             return None, {}
         position, tensors, optimizer_state = saved
@@ -128,15 +109,15 @@ class Trainer:
         return saved
 
     def _timed(self, part: str, work: Callable[[], T]) -> T:
-        """Do a part of training outside of its steps and note what it took."""
-        begun = time.perf_counter()
+        """Do a part of training outside of the steps and note its seconds in the run folder."""
+        start = time.perf_counter()
         result = work()
-        if self.processes.is_main:
-            self.folder.note_seconds(part, time.perf_counter() - begun)
+        if self.data.processes.is_main:
+            self.folder.note_seconds(part, time.perf_counter() - start)
         return result
 
     def _start_prompts(self) -> None:
-        shared = self.model.shared
+        shared, data, seed = self.model.shared, self.data, self.config.runtime.seed
         if shared is None or not shared.tokens.numel() or self.config.model.prompt_init == "random":
             return
         blocks, length, _ = shared.tokens.shape
@@ -144,30 +125,30 @@ class Trainer:
         def centres() -> Tensor:
             tokens = block_tokens(
                 self.model.backbone,
-                self.images,
-                self.preprocessing,
-                self.config.runtime.seed,
+                data.images,
+                data.preprocessing,
+                seed,
                 blocks=blocks,
                 batch_size=self.config.train.batch_size,
                 at_once=images_at_once(self.config),
-                progress=self._progress("image tokens", min(TOKEN_IMAGES, len(self.images))),
+                progress=self._progress("image tokens", min(TOKEN_IMAGES, len(data.images))),
             )
-            return token_centres(tokens, length, self.config.runtime.seed)
+            return token_centres(tokens, length, seed)
 
-        shared.tokens.data.copy_(self.processes.on_main(centres))
+        shared.tokens.data.copy_(data.processes.on_main(centres))
 
     def _start_head(self) -> None:
-        start = self.config.model.head_init
+        start, labels = self.config.model.head_init, self.data.images.labels
         if start == "random":
             return
         model = self.model
         encode = model.plain_features if isinstance(model, TunedViT) else model.backbone.features
         features = self._features(encode, start.replace("_", " "))
         if start == "class_means":
-            head_from_class_means(self.model, features, self.images.labels)
+            head_from_class_means(model, features, labels)
         else:
             tau = probe_tau(self.config.loss)
-            head_from_probe(self.model, features, self.images.labels, tau=tau, seed=self.config.runtime.seed)
+            head_from_probe(model, features, labels, tau=tau, seed=self.config.runtime.seed)
 
     def _start_groups(self) -> None:
         model, settings = self.model, self.config.model
@@ -178,19 +159,20 @@ class Trainer:
             keys_from_queries(model, self._features(model.query, "keys"), self.config.runtime.seed)
 
     def _features(self, encode: Callable[[Tensor], Tensor], purpose: str) -> Float32Array:
+        """Return features of all training images, [n, D]."""
         return split_features(
             encode,
             self.model.backbone,
-            self.images,
-            self.preprocessing,
+            self.data.images,
+            self.data.preprocessing,
             batch_size=images_at_once(self.config),
             workers=int(self.config.runtime.workers),
-            progress=self._progress(purpose, len(self.images)),
-            processes=self.processes,
+            progress=self._progress(purpose, len(self.data.images)),
+            processes=self.data.processes,
         )
 
     def _progress(self, purpose: str, total: int) -> Callable[[int], None]:
-        """What shows progress outside of steps and stops when that is asked for."""
+        """Return a function of the number done that shows it, and raises `Interrupted` if a stop was requested."""
         show = self.callback.on_prepare(purpose, total)
 
         def progress(done: int) -> None:
@@ -201,89 +183,56 @@ class Trainer:
         return progress
 
     def _run_phase(self, plan: PhasePlan, first_step: int, optimizer_state: dict[str, Tensor]) -> None:
-        objective = build_objective(self.model, self.images, self.config, plan.phase)
+        """Train the steps of a phase from `first_step` on."""
+        data = self.data
+        objective = build_objective(self.model, data.images, self.config, plan.phase)
         parameters = objective.trainable()
         optimizer = build_optimizer(parameters, plan.settings, self.model.backbone.depth)
         restore_optimizer(optimizer, parameters, optimizer_state)
-        with contextlib.ExitStack() as files:
-            cache = None
-            if plan.phase == 2 and self.config.prefix_cache.views:
-                cache = self._timed("prefix cache", lambda: self._prefix_cache(plan))
-            batches = self._batches(plan, first_step, cache)
-            self.callback.on_phase_begin(plan, first_step)
-            log = files.enter_context(self.folder.log.open("a", encoding="utf-8")) if self.processes.is_main else None
-            saved_at = time.monotonic()
-
-            def after_step(record: StepRecord, stopping: bool) -> None:
-                nonlocal saved_at
-                done = record.step + 1
-                due = time.monotonic() - saved_at >= self.config.runtime.checkpoint_seconds
-                if log is not None:
-                    _log(log, record)
-                    if done == plan.steps or due or stopping:
-                        state = optimizer_tensors(optimizer, parameters)
-                        position = Position(plan.phase, done, record.micro_batch)
-                        save_checkpoint(self.folder.checkpoints, self.model, state, position)
-                        saved_at = time.monotonic()
-                self.callback.on_step_end(record)
-                if done % plan.epoch_steps == 0:
-                    self.callback.on_epoch_end(plan.phase, record.epoch)
-                if stopping and not (done == plan.steps and plan.phase == PHASES[-1]):
-                    raise Interrupted(
-                        f"stopped in phase {plan.phase} after step {record.step}; "
-                        f"everything is saved in {self.folder.path}\nGo on with: {self.folder.resume_command}"
-                    )
-
+        cache = None
+        if plan.phase == 2 and self.config.prefix_cache.views:
+            cache = self._timed("prefix cache", lambda: self._prefix_cache(plan))
+        batches = data.batches(plan, first_step) if cache is None else data.cached_batches(plan, cache, first_step)
+        self.callback.on_phase_begin(plan, first_step)
+        with StepRecorder(
+            plan,
+            self.folder,
+            self.model,
+            optimizer,
+            parameters,
+            self.callback,
+            checkpoint_seconds=self.config.runtime.checkpoint_seconds,
+            is_main=data.processes.is_main,
+            is_last=plan.phase == PHASES[-1],
+        ) as recorder:
             train_steps(
                 objective,
                 optimizer,
                 batches,
                 plan,
-                self.processes,
+                data.processes,
                 first_step=first_step,
-                after_step=after_step,
+                after_step=recorder.after_step,
                 stop=self.stop,
             )
-            if cache is not None:
-                cache.remove()
-
-    def _batches(self, plan: PhasePlan, first_step: int, cache: PrefixCache | None) -> Batches:
-        if cache is None:
-            return phase_batches(self.images, self.config, plan, self.preprocessing, first_step, self.processes)
-        draws = phase_draws(self.images, self.config, plan, self.processes)
-        return kept_batches(cache, draws, self.images.labels, first_step, plan.steps)
+        if cache is not None:
+            cache.remove()
 
     def _prefix_cache(self, plan: PhasePlan) -> PrefixCache:
         assert isinstance(self.model, LPT)
         on_disk = self.config.prefix_cache.store == "disk"
-        return filled_prefix_cache(
+        return self.data.filled_cache(
             self.model,
-            self.images,
-            self.config,
             plan,
-            self.preprocessing,
-            self.processes,
-            file=self.folder.prefix_cache(self.processes.rank) if on_disk else None,
+            file=self.folder.prefix_cache(self.data.processes.rank) if on_disk else None,
             show=lambda total: self._progress("prefix cache", total),
         )
 
 
 def build_objective(model: Classifier, images: LabelledImages, config: RunConfig, phase: int) -> PhaseObjective:
-    """The objective of a phase, its losses on the counts of the training split."""
+    """Build the objective of a phase; its losses use the class counts of the training split."""
     loss, counts = config.loss, images.class_counts.tolist()
     losses: dict[str, LongTailedLoss] = {stream: new_loss(loss, counts, stream) for stream in config.streams}
     objective = PhaseObjective(model, phase, losses, loss.similarity_weight)
     objective.losses.to(model.head.weight)  # its device, in its precision (MPS has no float64)
     return objective
-
-
-def _log(file: TextIO, record: StepRecord) -> None:
-    try:
-        file.write(json.dumps({key: _short(value) for key, value in asdict(record).items()}) + "\n")
-        file.flush()
-    except OSError as error:
-        raise RunError(f"cannot write {file.name}: {error.strerror}. The last checkpoint is intact.") from None
-
-
-def _short(value: float | int | None) -> float | int | None:
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -14,18 +14,18 @@ from lpt.config.schema import PhaseConfig
 REFERENCE_BATCH = 256
 MOMENTUM = 0.9
 BACKBONE = "weights."
-"""How the names of the backbone's own weights begin in a model."""
+"""Prefix of the names of the backbone's own weights in a model."""
 
 
 def build_optimizer(
     parameters: Mapping[str, nn.Parameter], settings: PhaseConfig, blocks: int = 0
 ) -> torch.optim.Optimizer:
-    """The optimiser of a phase; the learning rate of each of its groups is set before every step.
+    """Build the optimiser of a phase; training sets the rate of each group before every step.
 
     Args:
-        parameters: what is trained, by its name in the model.
+        parameters: the trained tensors, by their names in the model.
         settings: of the phase.
-        blocks: blocks L of the backbone, for the layer decay of its own weights.
+        blocks: number of blocks L of the backbone, for the layer decay of its own weights.
     """
     groups = _groups(parameters, settings, blocks)
     if settings.optimizer == "sgd":
@@ -36,7 +36,7 @@ def build_optimizer(
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], settings: PhaseConfig, blocks: int) -> list[dict[str, Any]]:
-    """Parameters by the factor on their rate and their weight decay; biases and norms of the backbone have none."""
+    """Group parameters by rate factor and weight decay; biases and norms of the backbone have no decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         factor, decay = 1.0, settings.weight_decay
@@ -50,7 +50,7 @@ def _groups(parameters: Mapping[str, nn.Parameter], settings: PhaseConfig, block
 
 
 def _layer(name: str, blocks: int) -> int:
-    """Where a tensor of the backbone stands: 0 for the embedding, 1..L for the blocks, L + 1 for the final norm."""
+    """Return the layer of a backbone tensor: 0 for the embedding, 1..L for the blocks, L + 1 for the final norm."""
     parts = name.removeprefix(BACKBONE).split("/")
     if parts[0] == "blocks":
         return int(parts[1]) + 1
@@ -58,11 +58,11 @@ def _layer(name: str, blocks: int) -> int:
 
 
 def learning_rate(settings: PhaseConfig, step: int, epoch_steps: int, batch_size: int) -> float:
-    """The rate of a step: linear warm-up from `min_lr`, then half a cosine to 0.
+    """Return the rate of a step: linear warm-up from `min_lr`, then half a cosine to 0.
 
-    Under schedule `epoch` it is constant within an epoch (the published form: epoch 0 runs at `min_lr`), under `step`
-    it changes with every step, and a warm-up that would last to the end takes half of the epochs. SGD's peak is
-    `lr * batch_size / 256`, AdamW's is `lr`.
+    Under schedule `epoch` the rate is constant within an epoch (the published form: epoch 0 runs at `min_lr`). Under
+    `step` it changes with every step. A warm-up as long as the phase is cut to half of the epochs. The peak is
+    `lr * batch_size / 256` for SGD and `lr` for AdamW.
     """
     peak = settings.lr * (batch_size / REFERENCE_BATCH if settings.optimizer == "sgd" else 1)
     passed = step // epoch_steps if settings.schedule == "epoch" else step / epoch_steps

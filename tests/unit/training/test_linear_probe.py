@@ -19,14 +19,12 @@ def blobs(counts: tuple[int, ...], spread: float, seed: int = 0) -> tuple[np.nda
     return (centres[labels] + spread * random.standard_normal((len(labels), 6))).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("scaling", ["standardise", "unit"])
 @pytest.mark.parametrize("tau", [0.0, 1.0])
-def test_probe_recovers_separable_classes(scaling: str, tau: float) -> None:
+def test_probe_recovers_separable_classes(tau: float) -> None:
     features, labels = blobs((40, 12, 4), 0.3)
-    probe = linear_probe(features, labels, 3, tau=tau, scaling=scaling)
+    probe = linear_probe(features, labels, 3, tau=tau)
     fresh, truth = blobs((30, 30, 30), 0.3, seed=1)
     assert (probe.logits(fresh).argmax(1) == truth).all()
-    assert probe.parameters == 3 * 6 + 3
 
 
 def test_probe_is_at_the_minimum() -> None:

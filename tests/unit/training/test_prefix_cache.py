@@ -18,7 +18,7 @@ from lpt.data.sampling import ClassBalanced, InstanceBalanced
 from lpt.errors import RunError
 from lpt.model import LPT, Encoded, FrozenViT
 from lpt.system.processes import Processes
-from lpt.training.prefix_cache import Draws, PrefixCache, Shape, kept_batches
+from lpt.training.prefix_cache import Draws, PrefixCache, Shape, cached_batches
 from oracle import small_vit
 from samples import PREPROCESSING
 
@@ -64,12 +64,12 @@ def fill(kept: PrefixCache, lpt: LPT, stop_after: int | None = None) -> None:
 
 
 @pytest.mark.parametrize("store", ["memory", "disk"])
-def test_kept_batches_give_what_the_images_would(store: str, tmp_path: Path) -> None:
+def test_cached_batches_give_what_the_images_would(store: str, tmp_path: Path) -> None:
     """For every draw: outputs and gradients from the cache are those from the augmented view itself."""
     lpt, drawn, data = model(), draws(), images()
     kept = cache(lpt, drawn, None if store == "memory" else tmp_path / "run" / "kept.rows")
     fill(kept, lpt)
-    for step, batch in enumerate(kept_batches(kept, drawn, data.labels, 0, STEPS)):
+    for step, batch in enumerate(cached_batches(kept, drawn, data.labels, 0, STEPS)):
         for stream, one in batch.items():
             numbers = drawn.step(stream, step)
             assert torch.equal(one.labels, torch.from_numpy(data.labels[numbers // VIEWS]))

@@ -35,20 +35,13 @@ from lpt.data.manifest import LabelledImages
 from lpt.evaluation.predictions import predict_split
 from lpt.model import LPT, Classifier
 from lpt.system.hardware import PeakMemory, host_memory_total, reproducible
+from lpt.system.processes import ALONE
 from lpt.system.text import duration, size_of
 from lpt.training.initial import TOKEN_IMAGES
 from lpt.training.linear_probe import evaluation_seconds, most_evaluations
 from lpt.training.loop import StepRecord, train_steps
-from lpt.training.phase_data import (
-    filled_prefix_cache,
-    images_at_once,
-    phase_batches,
-    phase_draws,
-    phase_plan,
-    prefix_cache_size,
-)
+from lpt.training.phase_data import images_at_once, phase_plan, prefix_cache_size
 from lpt.training.phases import build_objective
-from lpt.training.prefix_cache import kept_batches
 from lpt.training.schedule import build_optimizer
 
 STEPS = 6
@@ -154,21 +147,21 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
     """
     config, images = prepared.config, prepared.train
     own = len(prepared.processes.share(config.train.batch_size))
-    plan = phase_plan(config, phase)
+    data = replace(prepared.phase_data, processes=ALONE)  # the smaller batch below is this process's part already
+    plan = data.plan(phase)
     once = plan.settings.model_copy(update={"epochs": 1})
     plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
     objective = build_objective(model, images, config, phase)
     optimizer = build_optimizer(objective.trainable(), plan.settings, model.backbone.depth)
     reading = 0.0
     if phase == 2 and config.prefix_cache.views and isinstance(model, LPT):
-        cache = filled_prefix_cache(model, images, config, plan, prepared.preprocessing)
-        batches = kept_batches(cache, phase_draws(images, config, plan), images.labels, 0, plan.steps)
+        batches = data.cached_batches(plan, data.filled_cache(model, plan))
     else:
         if config.runtime.device != "cpu":
             remember(images)  # once for the whole run, before its first batch: not a part of the batch timed here
         alone = config.model_copy(update={"runtime": config.runtime.model_copy(update={"workers": 0})})
-        reading = _reading_seconds(prepared, phase_batches(images, alone, plan, prepared.preprocessing, 0))
-        batches = phase_batches(images, config, plan, prepared.preprocessing, 0)
+        reading = _reading_seconds(prepared, replace(data, config=alone).batches(plan))
+        batches = data.batches(plan)
     seconds: list[float] = []
     begun = time.monotonic()
 

@@ -213,7 +213,7 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
         shown = ConsoleCallback(console, _validator(prepared, model))
         callback: Callback = shown if tracked is None else Callbacks([shown, tracked])
         with PeakMemory() as memory, stop_on_signal() as stop, shown:
-            Trainer(model, prepared.train, config, prepared.preprocessing, folder, callback, stop, processes).run()
+            Trainer(model, prepared.phase_data, folder, callback, stop).run()
         measured, setting = measure_run(prepared, model, console)
     pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {name: one.metrics for name, one in measured.items()}

@@ -32,7 +32,7 @@ from lpt.system.hardware import Machine, inspect_machine
 from lpt.system.processes import Processes
 from lpt.system.text import shorten
 from lpt.training.initial import new_model
-from lpt.training.phase_data import prefix_cache_size
+from lpt.training.phase_data import PhaseData, prefix_cache_size
 
 COMPARED_AT_START = 20_000
 """Most training images whose contents are compared with each other before a run; `lpt doctor` compares any number."""
@@ -56,6 +56,11 @@ class Prepared:
     def groups(self) -> ShotGroups:
         """The boundaries of the shot groups."""
         return ShotGroups(self.config.data.few_below, self.config.data.many_above)
+
+    @property
+    def phase_data(self) -> PhaseData:
+        """Return the training data, from which each phase gets its batches."""
+        return PhaseData(self.train, self.config, self.preprocessing, self.processes)
 
     def new_model(self) -> Classifier:
         """An untrained model on the device, its blocks in the run's precision."""
