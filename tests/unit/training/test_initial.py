@@ -39,9 +39,9 @@ def test_block_tokens_are_what_enters_each_block(at_once: int) -> None:
         hook.remove()
     prefix = backbone.vit.num_prefix_tokens
     assert tokens.shape == (backbone.depth, 4 * (backbone.tokens - prefix), backbone.width)
-    for own, seen in zip(tokens, entering, strict=True):
+    for layer_tokens, seen in zip(tokens, entering, strict=True):
         expected = seen[:, prefix:].flatten(0, 1)
-        distance = torch.cdist(own.double(), expected.double())
+        distance = torch.cdist(layer_tokens.double(), expected.double())
         assert distance.amin(dim=1).max() < 1e-4  # each is one of them ...
         assert sorted(distance.argmin(dim=1).tolist()) == list(range(len(expected)))  # ... and each once
 
@@ -78,8 +78,8 @@ def test_token_centres_find_clusters() -> None:
     truth = 10 * torch.randn(2, 3, 8, generator=generator)
     tokens = (truth[:, :, None] + 0.01 * torch.randn(2, 3, 50, 8, generator=generator)).flatten(1, 2)
     centres = token_centres(tokens, 3, seed=0)
-    for own, expected in zip(centres, truth, strict=True):
-        nearest = torch.cdist(expected, own)
+    for block_centres, expected in zip(centres, truth, strict=True):
+        nearest = torch.cdist(expected, block_centres)
         assert nearest.amin(dim=1).max() < 0.05
         assert sorted(nearest.argmin(dim=1).tolist()) == [0, 1, 2]
 

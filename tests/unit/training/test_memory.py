@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import plan_of, small_model, stream_batches, training_images
+from training_samples import plan_of, small_model, stream_batches, training_images
 
 from lpt.config.schema import RunConfig
 from lpt.errors import RunError
@@ -91,8 +91,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     """A shape that does not fit is a defect and stays one."""
     model, plan = small_model(), plan_of(1)
     batches = stream_batches(1)[0]
-    wrong = {name: type(one)(one.stored._replace(images=one.stored.images[:, :1]), one.preprocessing)
-             for name, one in batches.items()}  # fmt: skip
+    wrong = {name: type(batch)(batch.stored._replace(images=batch.stored.images[:, :1]), batch.preprocessing)
+             for name, batch in batches.items()}  # fmt: skip
     objective = build_objective(model, training_images(), RunConfig(loss=plan.loss), 1)
     optimizer = build_optimizer(objective.trainable(), plan.settings)
     with pytest.raises(RuntimeError, match="shape"):

@@ -69,10 +69,10 @@ def test_cached_batches_give_what_the_images_would(store: str, tmp_path: Path) -
     lpt, drawn, data = model(), draws(), images()
     kept = cache(lpt, drawn, None if store == "memory" else tmp_path / "run" / "kept.rows")
     fill(kept, lpt)
-    for step, batch in enumerate(cached_batches(kept, drawn, data.labels, 0, STEPS)):
-        for stream, one in batch.items():
+    for step, batches in enumerate(cached_batches(kept, drawn, data.labels, 0, STEPS)):
+        for stream, batch in batches.items():
             numbers = drawn.step(stream, step)
-            assert torch.equal(one.labels, torch.from_numpy(data.labels[numbers // VIEWS]))
+            assert torch.equal(batch.labels, torch.from_numpy(data.labels[numbers // VIEWS]))
             pixels = torch.cat(
                 list(
                     view_batches(
@@ -80,7 +80,7 @@ def test_cached_batches_give_what_the_images_would(store: str, tmp_path: Path) -
                     )
                 )
             )
-            inputs = one.inputs(slice(2, 6), CPU)
+            inputs = batch.inputs(slice(2, 6), CPU)
             assert isinstance(inputs, Encoded)
             outputs = [lpt(PREPROCESSING.normalize(pixels[2:6])), lpt.classify(inputs)]
             gradients = [torch.autograd.grad(out.cosines.square().sum(), lpt.groups.prompts)[0] for out in outputs]
@@ -99,11 +99,11 @@ def test_memory_and_disk_keep_the_same_bits(tmp_path: Path) -> None:
         size = len(both[0].numbers) * both[0].shape.stored_bytes
         assert (tmp_path / f"{dtype}.rows").stat().st_size == size
         slots = both[0].numbers, np.zeros(len(both[0].numbers), dtype=np.int64)
-        one, other = (kept.batch(*slots).inputs(slice(None), CPU) for kept in both)
-        assert torch.equal(one.tokens, other.tokens)
-        assert torch.equal(one.query, other.query)
-        assert one.tokens.dtype == dtype
-        assert one.query.dtype == torch.float32
+        in_memory, on_disk = (kept.batch(*slots).inputs(slice(None), CPU) for kept in both)
+        assert torch.equal(in_memory.tokens, on_disk.tokens)
+        assert torch.equal(in_memory.query, on_disk.query)
+        assert on_disk.tokens.dtype == dtype
+        assert on_disk.query.dtype == torch.float32
 
 
 def test_an_interrupted_file_is_gone_on_with(tmp_path: Path) -> None:
