@@ -29,7 +29,7 @@ class Batch(Protocol):
 
 
 Batches = Iterator[dict[str, Batch]]
-"""For each step the batches of all streams."""
+"""The batches of all streams, step by step."""
 
 
 @dataclass(frozen=True)

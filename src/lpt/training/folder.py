@@ -230,8 +230,8 @@ class RunFolder:
         """Add the seconds of a part of training outside of the steps to `run.json`.
 
         Args:
-            part: its name, e.g. `head`. A part that an interrupted run did before adds up.
-            seconds: of this time.
+            part: its name, e.g. `head`; what an interrupted run took for it is added up.
+            seconds: taken this time.
 
         Raises:
             RunError: it cannot be written.

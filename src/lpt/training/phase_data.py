@@ -97,7 +97,7 @@ class PhaseData:
         per_class, beta = self.config.train.images_per_class, self.config.loss.effective_beta
         return {
             stream: new_sampler(stream, self.images.labels, per_class, plan.seed, plan.phase, stream, beta=beta)
-            for stream in plan.streams
+            for stream in self.config.streams
         }
 
     def batches(self, plan: PhasePlan, first_step: int = 0) -> Batches:
