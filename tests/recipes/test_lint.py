@@ -1,4 +1,4 @@
-"""Settings that do nothing are named, and really do nothing."""
+"""Test that settings without effect are reported, and really have no effect."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.console import Console
 import lpt
 from lpt.config.lint import unused_fields
 from lpt.config.presets import with_preset
+from lpt.config.rules import settings_of
+from lpt.config.schema import RunConfig
 from lpt.config.values import parse_assignments
 from lpt.packs.pack import Pack
 from lpt.system.hardware import Machine
@@ -70,9 +72,9 @@ OTHERWISE = {
         }.items()
     },
 }
-"""A value for every field that can be without effect, other than any recipe's."""
+"""A value for every field that has a rule, different from that of any recipe."""
 RESOLVED = {"prefix_cache.store", "prefix_cache.dtype", "train.epoch_steps"}
-"""Of these, what is `auto` in every recipe: a value may be a saved one."""
+"""Those of these fields that are `auto` in every recipe: their value may come from a saved configuration."""
 SOLVED = {"linear-probe", "linear-probe-la", "class-means"}
 CASES = [
     ("lpt", ()),
@@ -93,40 +95,43 @@ CASES = [
 def fitted(method: str, settings: Sequence[str], folder: Path, photos: Path, checkpoint: Path) -> tuple[Pack, str]:
     small = ["image.size=32", "runtime.threads=1", "runtime.precision=fp32", "runtime.device=cpu", "runtime.workers=0"]
     steps = ["train.batch_size=8", "train.epoch_steps=2", "train.phase1.epochs=2"]
-    own = [*small, f"backbone.checkpoint={checkpoint}", *([] if method in SOLVED else steps)]
-    own += ["train.phase2.epochs=1"] if method == "lpt" else []
+    common = [*small, f"backbone.checkpoint={checkpoint}", *([] if method in SOLVED else steps)]
+    common += ["train.phase2.epochs=1"] if method == "lpt" else []
     console = Console(file=io.StringIO(), width=400)
-    run = lpt.fit(photos, folder, preset="laptop", method=method, settings=[*own, *settings], console=console)
+    run = lpt.fit(photos, folder, preset="laptop", method=method, settings=[*common, *settings], console=console)
     return run.pack, console.file.getvalue()
 
 
+def test_the_values_cover_every_field_that_has_a_rule() -> None:
+    assert set(OTHERWISE) == {setting.path for setting in settings_of(RunConfig) if setting.rules}
+
+
 @pytest.mark.parametrize(("method", "settings"), CASES)
-def test_what_is_called_unused_changes_nothing_and_is_told(
+def test_unused_settings_change_nothing_and_are_reported(
     method: str, settings: tuple[str, ...], photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """All such fields at once, set otherwise: the same pack bit for bit, and one warning for each."""
+    """With other values for all unused fields at once, the pack is the same bit for bit; each field has a warning."""
     values = {"preset": "laptop", "method": method, **parse_assignments(list(settings))}
     config = with_preset(values, CPU.device, origin="test").config
     unused = unused_fields(config)
-    assert set(unused) <= set(OTHERWISE)
-    before, said = fitted(method, settings, tmp_path / "before", photo_folder, tiny_backbone)
-    assert "has no effect" not in said
+    before, output = fitted(method, settings, tmp_path / "before", photo_folder, tiny_backbone)
+    assert "has no effect" not in output
     changed = [f"{path}={OTHERWISE[path]}" for path in unused]
-    after, said = fitted(method, [*settings, *changed], tmp_path / "after", photo_folder, tiny_backbone)
+    after, output = fitted(method, [*settings, *changed], tmp_path / "after", photo_folder, tiny_backbone)
     assert before.tensors.keys() == after.tensors.keys()
     assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in before.tensors)
     assert before.info.probabilities == after.info.probabilities
     kept = "model.group_init" if config.model.group_init == OTHERWISE["model.group_init"] else None
     for path, reason in unused.items():
         if path not in RESOLVED and path != kept:
-            assert f"warning: {path}: " in said
-            assert f"has no effect: {reason}\n" in said
+            assert f"warning: {path}: " in output
+            assert f"has no effect: {reason}\n" in output
 
 
 def test_running_a_saved_configuration_again_warns_of_nothing(
     photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """It has every field, also those that were `auto` and that this method does not use."""
+    """It holds every field, including those that were `auto` and those that the method does not use."""
     fitted("lift", (), tmp_path / "run", photo_folder, tiny_backbone)
     console = Console(file=io.StringIO(), width=400)
     lpt.fit(None, tmp_path / "again", config=tmp_path / "run" / "config.yaml", console=console)
@@ -134,7 +139,7 @@ def test_running_a_saved_configuration_again_warns_of_nothing(
     assert "has no effect" not in console.file.getvalue()
 
 
-def test_a_value_that_says_what_holds_anyway_is_not_warned_of() -> None:
+def test_a_value_equal_to_the_default_causes_no_warning() -> None:
     values = {"preset": "laptop", "method": "lift", "model": {"pool_size": 20}}
     assert with_preset(values, CPU.device, origin="test").warnings == ()
     values["model"] = {"pool_size": 30}
@@ -143,7 +148,7 @@ def test_a_value_that_says_what_holds_anyway_is_not_warned_of() -> None:
     )
 
 
-def test_a_solved_probe_has_neither_weights_nor_draws() -> None:
+def test_a_solved_probe_uses_neither_class_weights_nor_sampling() -> None:
     values = {"loss": {"reweighting": "inverse_frequency"}, "train": {"sampling": "balanced"}}
     warnings = with_preset({"preset": "laptop", "method": "linear-probe", **values}, CPU.device, origin="test").warnings
     for warning, path in zip(
@@ -164,6 +169,8 @@ def test_a_solved_probe_has_neither_weights_nor_draws() -> None:
         ("linear-probe-la", {}, None),
     ],
 )
-def test_classes_evened_out_twice_are_warned_of(method: str, values: dict[str, Any], warned: str | None) -> None:
+def test_classes_that_are_balanced_twice_cause_a_warning(
+    method: str, values: dict[str, Any], warned: str | None
+) -> None:
     warnings = with_preset({"preset": "laptop", "method": method, **values}, CPU.device, origin="test").warnings
     assert warned in warnings[0] if warned else warnings == ()

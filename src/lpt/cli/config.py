@@ -1,7 +1,8 @@
-"""`lpt config`: the fields of a configuration, or a preset to start from."""
+"""`lpt config`: list the fields of a configuration, or print a preset to start from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from lpt.cli.screen import output_console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lpt.config.schema import Section
+    from lpt.config.rules import Setting
 
 
 def config(
@@ -19,21 +20,23 @@ def config(
         str | None, typer.Option(metavar="NAME", help="Print this preset as YAML: laptop, paper or auto.")
     ] = None,
 ) -> None:
-    """List every field of a configuration with type, default and meaning; or print a preset as YAML.
+    """List every field of a configuration with its type, default and meaning; or print a preset as YAML.
 
     **Example:** lpt config --preset laptop > my.yaml, then lpt fit photos/ --config my.yaml
     """
     if preset is not None:
         _print_preset(preset)
         return
+    from lpt.config.rules import settings_of
     from lpt.config.schema import RunConfig
 
     console = output_console()
+    settings = list(settings_of(RunConfig))
     for name, field in RunConfig.model_fields.items():
-        section = field.annotation
-        if hasattr(section, "model_fields"):
-            console.print(f"\n[bold]{name}[/bold]: {section.__doc__}")
-            console.print(_fields(name, section))  # type: ignore[arg-type]
+        in_section = [setting for setting in settings if setting.path.startswith(f"{name}.")]
+        if in_section:
+            console.print(f"\n[bold]{name}[/bold]: {field.annotation.__doc__}")
+            console.print(_table(in_section))
         else:
             console.print(f"[bold]{name}[/bold]: {field.description} Default: {field.default}")
     console.print(
@@ -52,7 +55,7 @@ def _print_preset(name: str) -> None:
     typer.echo(to_yaml(resolved.config), nl=False)
 
 
-def _fields(prefix: str, section: type[Section]) -> Table:
+def _table(settings: Iterable[Setting]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -60,25 +63,17 @@ def _fields(prefix: str, section: type[Section]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     for column in ("field", "type", "default", "meaning"):
         table.add_column(column, overflow="fold", no_wrap=column == "field")
-    for path, kind, default, description in _rows(prefix, section):
-        table.add_row(Text(path, style="bold"), Text(kind), Text(default), Text(description))
+    for setting in settings:
+        field = setting.field
+        meaning = Text(" ".join(filter(None, (field.description, setting.condition()))))
+        table.add_row(
+            Text(setting.path, style="bold"), Text(_kind(field.annotation)), Text(_shown(field.default)), meaning
+        )
     return table
 
 
-def _rows(prefix: str, section: type[Section]) -> list[tuple[str, str, str, str]]:
-    rows = []
-    for name, field in section.model_fields.items():
-        path = f"{prefix}.{name}"
-        inner = field.annotation
-        if isinstance(inner, type) and hasattr(inner, "model_fields"):
-            rows += _rows(path, inner)
-        else:
-            rows.append((path, _kind(inner), _shown(field.default), field.description or ""))
-    return rows
-
-
 def _kind(annotation: Any) -> str:
-    """A type as a person reads it: `auto | int | int, int`."""
+    """Return a type as a person reads it, such as `auto | int | int, int`."""
     from types import NoneType, UnionType
     from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -88,7 +83,7 @@ def _kind(annotation: Any) -> str:
     if origin is Literal:
         return " | ".join(map(str, inner))
     if origin in (Union, UnionType):
-        return " | ".join(_kind(one) for one in inner if one is not NoneType)
+        return " | ".join(_kind(choice) for choice in inner if choice is not NoneType)
     if origin in (tuple, list):
         return ", ".join(map(_kind, inner)) if origin is tuple else f"list of {_kind(inner[0])}"
     return {"Path": "path", "str": "text"}.get(annotation.__name__, str(annotation.__name__))

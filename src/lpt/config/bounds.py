@@ -1,4 +1,4 @@
-"""Kinds of values that configuration, packs and backbones share, each with what it accepts."""
+"""Types of values that configurations, packs and backbones share, each with its limits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field
 MOST_PIXELS = 4096
 """Longest side of an input, pixels."""
 LEAST_CROP = 0.25
-"""Smallest central crop, as a share of the side: the resized image is no more than four times as long."""
+"""Smallest central crop, as a share of the side: the side of the resized image is at most four times that."""
 _LAYOUT = "\t\n\r"
 
 
 def escaped(text: str) -> str:
-    r"""The text as UTF-8 and terminals can hold it: lone surrogates and control characters as `\udcXX` and `\x1b`."""
+    r"""Return the text with lone surrogates and control characters escaped, as `\udcXX` and `\x1b`."""
     kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if kept.isprintable():
         return kept

@@ -1,7 +1,7 @@
 """Named presets: the values that a configuration starts from.
 
-Values come from the preset, then from the method, then from the user's YAML and `--set`. What is left at `auto` is
-resolved by `lpt.commands.fit.auto`, which knows the data and the machine.
+Values come from the preset, then from the method, then from the user's YAML and `--set`; later ones win. Fields that
+are still `auto` are resolved by `lpt.commands.fit.auto`, which knows the data and the machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lpt.errors import ConfigError
 
 
 def paper() -> dict[str, Any]:
-    """The published setting: ViT-B/16 (ImageNet-21k) at 224, 90 epochs a phase, SGD (Dong et al., ICLR 2023).
+    """Return the published setting: ViT-B/16 (ImageNet-21k) at 224, 90 epochs a phase, SGD (Dong et al., ICLR 2023).
 
     Command: lpt fit DATA --preset paper
-    Expected: CIFAR-100-LT IR 100 89.1 overall, as published; not measured here (it needs a GPU).
+    Expected: 89.1 overall on CIFAR-100-LT (imbalance factor 100), as published. Not measured here: it needs a GPU.
     """
     return {
         "backbone": {"name": "vit_base_patch16_224.augreg_in21k"},
@@ -29,14 +29,14 @@ def paper() -> dict[str, Any]:
 
 
 def laptop() -> dict[str, Any]:
-    """A small budget on a CPU: ViT-Ti/16 at 128, AdamW, starts from the data, adapters of one number, 12 passes.
+    """Return a setting for a CPU: ViT-Ti/16 at 128, AdamW, 12 passes, initial values from data, adapters of width 1.
 
-    A set of fewer than 6,400 images is passed over more often: an epoch has 100 steps at least.
+    A set of fewer than 6,400 images has more passes, because an epoch has at least 100 steps.
 
     Command: lpt fit DATA --preset laptop
-    Expected: CIFAR-100-LT as docs/results.md says, in about ten minutes on 2 CPU cores with bfloat16. Settings were
-    chosen on training images held out of CIFAR-100, the least steps on those of an emoji set, never on test images
-    (docs/trials.md says how).
+    Expected: the accuracy on CIFAR-100-LT in docs/results.md, in about ten minutes on 2 CPU cores with bfloat16.
+    Settings were chosen on held-out training images of CIFAR-100 (the fewest steps: of an emoji set), never on test
+    images. docs/trials.md says how.
     """
     phase = {"optimizer": "adamw", "weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step"}
     return {
@@ -59,36 +59,45 @@ PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": p
 
 
 class Resolved(NamedTuple):
-    """A configuration, why `auto` became what it is, and which values are doubtful, a sentence each."""
+    """A configuration, the reasons for the values that replaced `auto`, and warnings; one sentence each."""
 
     config: RunConfig
     reasons: list[str]
     warnings: tuple[str, ...] = ()
 
 
-def choose_preset(config_preset: str, device: str) -> tuple[str, list[str]]:
-    """Return the name of the preset to use on a device (cpu, cuda or mps), and why.
+def choose_preset(preset: str, device: str) -> tuple[str, list[str]]:
+    """Return the name of the preset to use on a device (cpu, cuda or mps), and the reason if it was `auto`.
 
     Raises:
         ConfigError: there is no such preset.
     """
-    if config_preset in PRESETS:
-        return config_preset, []
-    if config_preset != "auto":
-        raise ConfigError(f"preset: no preset {config_preset!r}. Accepted: auto, {', '.join(PRESETS)}")
+    if preset in PRESETS:
+        return preset, []
+    if preset != "auto":
+        raise ConfigError(f"preset: no preset {preset!r}. Accepted: auto, {', '.join(PRESETS)}")
     if device == "cuda":
         return "paper", ["preset paper: there is a CUDA card, on which the published setting is affordable"]
     return "laptop", [f"preset laptop: on {device} the published setting would take days"]
 
 
 def with_preset(values: dict[str, Any], device: str, *, origin: str) -> Resolved:
-    """The user's values on top of the method's, these on the preset's, checked; fields may still be `auto`."""
+    """Return the configuration of a preset, a method and a user's values, checked; fields may still be `auto`.
+
+    Args:
+        values: the user's values by section, with the names of preset and method.
+        device: where it will run: cpu, cuda or mps.
+        origin: where the values come from, for errors.
+
+    Raises:
+        ConfigError: a value is wrong, or there is no such preset or method.
+    """
     name, reasons = choose_preset(str(values.get("preset", "auto")), device)
     method = method_named(str(values.get("method", "lpt")))
-    recipe = {"preset": name, "method": method.name}
+    names = {"preset": name, "method": method.name}
     scale = PRESETS[name]()
     base = merge(scale, method.values(validate({**scale, "preset": name}, origin=f"the preset {name}")))
-    config = validate(merge(merge(base, values), recipe), origin=origin)
-    without = validate(merge(base, recipe), origin=f"the method {method.name}")
-    doubtful = unused_settings(values, without, config) + doubled_balance(config)
-    return Resolved(config, reasons, tuple(doubtful))
+    config = validate(merge(merge(base, values), names), origin=origin)
+    recipe = validate(merge(base, names), origin=f"the method {method.name}")
+    warnings = unused_settings(values, recipe, config) + doubled_balance(config)
+    return Resolved(config, reasons, tuple(warnings))

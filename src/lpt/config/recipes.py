@@ -1,11 +1,13 @@
-"""The methods a user may choose between, each a set of values on the same model, loss and loop.
+"""The methods that a user can choose from. Each is a set of values for the same model, loss and training loop.
 
-A recipe says what is trained, where it enters the blocks, its head, its loss and its sampling. Draws are those of the
-preset: where LPT draws two batches of B images a step, a method with one stream draws one of 2 B, for as many steps as
-LPT's two phases have together. Rates are those that did best, by the mean of overall and few-shot accuracy, on the
-development cut of CIFAR-100-LT with the preset `laptop` (docs/trials.md has what was tried); plain fine-tuning takes
-that of the logit-adjusted, and VPT-deep has half of its best, at which a short training failed. Under the preset
-`paper` LIFT has its published rate.
+A recipe names the trained parts, the head, the loss and the sampling. All methods draw as many images as LPT does under
+the same preset. LPT draws two batches of B images a step; a method with one stream draws one batch of 2 B, for as many
+steps as LPT's two phases have together.
+
+Learning rates are those with the best mean of overall and few-shot accuracy on the development cut of CIFAR-100-LT
+with the preset `laptop`; docs/trials.md lists what was tried. There are three exceptions. Plain fine-tuning takes the
+rate of logit-adjusted fine-tuning. VPT-deep takes half of its best rate, at which a short training failed. LIFT takes
+its published rate under the preset `paper`.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ class Method:
     """A named recipe.
 
     Args:
-        name: what `--method` takes.
-        title: what tables call it.
-        reference: where it comes from.
-        values: its part of a configuration, over what the preset gives.
+        name: its name for `--method`.
+        title: its name in tables.
+        reference: the paper or the library that it comes from.
+        values: returns its values for a configuration, given that of the preset.
     """
 
     name: str
@@ -38,54 +40,65 @@ class Method:
 
 
 def draws_as(base: RunConfig, *, sampling: str, **phase: Any) -> Values:
-    """A `train` section with one stream and one phase whose draws are those of LPT's two."""
+    """Return a `train` section with one stream and one phase that draws as many images as LPT's two phases.
+
+    Args:
+        base: the configuration of the preset.
+        sampling: the sampling of the stream.
+        phase: settings of the phase, over the common ones.
+    """
     train = base.train
     epochs = train.phase1.epochs + train.phase2.epochs
-    optimiser = {"optimizer": "adamw", "warmup_epochs": 1, "schedule": "step", "head_lr": None, "layer_decay": 1.0}
+    common = {"optimizer": "adamw", "warmup_epochs": 1, "schedule": "step", "head_lr": None, "layer_decay": 1.0}
     return {
         "sampling": sampling,
         "batch_size": base.step_draws,
-        "phase1": {**optimiser, **phase, "epochs": epochs},
+        "phase1": {**common, **phase, "epochs": epochs},
         "phase2": {"epochs": 0},
     }
 
 
 def _plain_loss(name: str, **values: Any) -> Values:
-    """A loss on the logits of a linear head, with nothing else added."""
-    nothing = {"label_smoothing": 0.0, "dropout": 0.0, "noise": 0.5, "reweighting": "none"}
-    return {"name": name, "scale": 1.0, **nothing, **values}
+    """Return a `loss` section with a loss on the logits of a linear head and nothing else."""
+    plain = {"label_smoothing": 0.0, "dropout": 0.0, "noise": 0.5, "reweighting": "none"}
+    return {"name": name, "scale": 1.0, **plain, **values}
 
 
 def _model(**values: Any) -> Values:
+    """Return a `model` section with a linear head, random initial values and, unless given, nothing else trained."""
     start = dict.fromkeys(("head_init", "prompt_init", "key_init", "group_init"), "random")
-    nothing = {"prompts": "none", "adapter_size": 0, "lora_rank": 0, "weights": "none"}
+    untrained = {"prompts": "none", "adapter_size": 0, "lora_rank": 0, "weights": "none"}
     adapter = {"adapter_norm": False, "adapter_scale": 0.1}  # AdaptFormer's
-    return {**nothing, "head": "linear", **adapter, **start, **values}
+    return {**untrained, "head": "linear", **adapter, **start, **values}
 
 
 def _trained(loss: Values, model: Values, **phase: Any) -> Callable[[RunConfig], Values]:
-    """A method trained in one phase on images drawn equally often."""
-    return lambda base: {
-        "model": _model(**model), "loss": loss, "train": draws_as(base, sampling="instance", **phase)
-    }  # fmt: skip
+    """Return the values of a method that is trained in one phase and draws all images equally often."""
+
+    def values(base: RunConfig) -> Values:
+        return {"model": _model(**model), "loss": loss, "train": draws_as(base, sampling="instance", **phase)}
+
+    return values
 
 
 def _solved(loss: Values, **model: Any) -> Callable[[RunConfig], Values]:
-    """A method that needs no steps: its head is had from frozen features."""
-    nothing = {"sampling": "instance", "phase1": {"epochs": 0}, "phase2": {"epochs": 0}}
-    return lambda base: {"model": _model(**model), "loss": loss, "train": nothing}
+    """Return the values of a method without training steps, whose head is computed from frozen features."""
+    no_steps = {"sampling": "instance", "phase1": {"epochs": 0}, "phase2": {"epochs": 0}}
+    return lambda base: {"model": _model(**model), "loss": loss, "train": no_steps}
 
 
 def _lpt_phase1(base: RunConfig) -> Values:
-    chosen, sizes = base.train.phase1.model_dump(exclude={"epochs"}), base.model
+    """Return the values of LPT's first phase alone, with LPT's two streams, for as many steps as its two phases."""
+    phase = base.train.phase1.model_dump(exclude={"epochs"})
     kept = ("prompt_length", "prompt_init", "head_init", "adapter_size", "adapter_norm", "adapter_scale")
-    model = {"prompts": "deep", "head": "cosine", **{name: getattr(sizes, name) for name in kept}}
-    train = draws_as(base, sampling=base.train.sampling, **chosen) | {"batch_size": base.train.batch_size}
+    model = {"prompts": "deep", "head": "cosine", **{name: getattr(base.model, name) for name in kept}}
+    train = draws_as(base, sampling=base.train.sampling, **phase) | {"batch_size": base.train.batch_size}
     return {"model": _model(**model), "loss": base.loss.model_dump(), "train": train}
 
 
 def _lift(base: RunConfig) -> Values:
-    rate = 0.02 if base.preset == "paper" else 0.08  # published: 0.01 for a batch of 128; the other chosen for laptop
+    """Return the values of LIFT."""
+    rate = 0.02 if base.preset == "paper" else 0.08  # published: 0.01 for a batch of 128; 0.08 was chosen for laptop
     adapter = {"adapter_size": "auto", "adapter_norm": True, "adapter_scale": None}
     return {
         "model": _model(**adapter, head="cosine", head_init="class_means"),
@@ -195,10 +208,10 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """A method by name.
+    """Return the method of this name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no method of this name.
     """
     if name not in METHODS:
         raise ConfigError(f"method: there is no method {name!r}. Accepted: {', '.join(METHODS)}")

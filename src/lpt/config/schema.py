@@ -1,7 +1,7 @@
-"""The configuration of a run: every field with its unit, unknown keys refused, all faults reported at once.
+"""The configuration of a run: its fields, their units and limits, and the rules that say when a field has an effect.
 
-A field whose type admits `"auto"` is resolved by `lpt.commands.fit.auto` before training; the resolved configuration is
-saved in the run folder and can be run again as it is.
+A field that accepts `"auto"` is resolved by `lpt.commands.fit.auto` before training. The run folder keeps the resolved
+configuration, which can be run again as it is.
 """
 
 from __future__ import annotations
@@ -11,48 +11,59 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lpt.config.architecture import Architecture
-from lpt.config.bounds import (
-    MOST_PIXELS,
-    Areas,
-    Aspects,
-    CentralCrop,
-    Interpolation,
-    Scale,
-)
+from lpt.config.architecture import GROUPED, PHASE_2, Architecture
+from lpt.config.bounds import MOST_PIXELS, Areas, Aspects, CentralCrop, Interpolation, Scale
+from lpt.config.faults import fault_lines
+from lpt.config.rules import used_if, used_if_any, used_unless
 from lpt.errors import ConfigError
 
 Auto = Literal["auto"]
-Size = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
+InputSide = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 Positive = Annotated[int, Field(ge=1)]
 Sampling = Literal["instance", "balanced", "square_root", "effective_number"]
 
+STEPS = used_if_any(
+    used_unless("train.phase1.epochs", 0),
+    used_unless("train.phase2.epochs", 0),
+    reason="no phase has epochs: nothing is trained in steps",
+    summary="a phase has epochs",
+)
+"""The rule of settings that only training in steps uses."""
+BALANCED_BATCHES = used_if("train.sampling", "dual", "balanced", reason="{path} is {value}: no batch is class-balanced")
+"""The rule of settings for class-balanced batches."""
+EPOCHS = used_unless("epochs", 0, obvious=True)
+"""The rule of every other setting of a phase."""
+
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, numbers are finite, values are checked also when assigned."""
+    """A section: it refuses unknown keys and infinite numbers, and also checks values that are assigned later."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """Which images, and how they are split."""
+    """The images, and how they are split."""
 
     source: str | None = Field(
-        None, description="Folder of class folders, CSV, JSONL, `path label` list, or hf:NAME[:image[:label]]."
+        None, description="A folder of class folders, a CSV, JSONL or `path label` list, or hf:NAME[:image[:label]]."
     )
-    test: str | None = Field(None, description="Test images, same forms. Default: the source's own test split.")
+    test: str | None = Field(None, description="Test images, in the same forms. Default: the test split of the source.")
     validation: str | float | None = Field(
-        None, description="Validation images (same forms), or the fraction of each class to cut from train."
+        None, description="Validation images, in the same forms, or the fraction of each class to take from train."
     )
     image_root: Path | None = Field(None, description="Folder that relative image paths start from.")
-    image_column: str | None = Field(None, description="Column of image paths in a table (found by name if unset).")
-    label_column: str | None = Field(None, description="Column of labels in a table (found by name if unset).")
-    long_tail: float | None = Field(None, ge=1, description="Imbalance factor to cut a balanced set to (n_max/n_min).")
-    long_tail_max: Positive | None = Field(None, description="Images of the largest class after the cut.")
+    image_column: str | None = Field(None, description="Column of image paths in a table. Default: by its name.")
+    label_column: str | None = Field(None, description="Column of labels in a table. Default: by its name.")
+    long_tail: float | None = Field(
+        None, ge=1, description="Cut a balanced set to this imbalance factor, n_max / n_min."
+    )
+    long_tail_max: Annotated[
+        Positive | None, used_unless("long_tail", None, reason="{path} is not set: nothing is cut")
+    ] = Field(None, description="Images of the largest class after the cut.")
     bad_images: Literal["stop", "skip"] = Field("stop", description="What to do with an image that cannot be read.")
     few_below: int = Field(20, ge=1, description="A class with fewer training images than this is `few`.")
     many_above: int = Field(100, ge=1, description="A class with more training images than this is `many`.")
-    cache: Auto | bool = Field("auto", description="Keep decoded images in memory. auto: when they fit in 1 GiB.")
+    cache: Auto | bool = Field("auto", description="Keep decoded images in memory. auto: if they fit in 1 GiB.")
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -66,21 +77,29 @@ class DataConfig(Section):
 class BackboneConfig(Section):
     """The frozen Vision Transformer."""
 
-    name: str = Field("vit_base_patch16_224.augreg_in21k", description="timm model name.")
-    checkpoint: Path | None = Field(None, description="Local weights of that architecture (.safetensors, .pth, .npz).")
+    name: str = Field("vit_base_patch16_224.augreg_in21k", description="Name of the timm model.")
+    checkpoint: Path | None = Field(None, description="Local file with its weights: .safetensors, .pth or .npz.")
 
 
 class ImageConfig(Section):
-    """From a picture to the network's input."""
+    """The way from an image file to the network's input."""
 
-    size: Auto | Size | tuple[Size, Size] = Field("auto", description="Input height and width, pixels.")
-    crop_area: Areas = Field((0.08, 1.0), description="Area of the random training crop, share of image.")
-    crop_aspect: Aspects = Field((3 / 4, 4 / 3), description="Width/height of the random training crop.")
-    flip: bool = Field(True, description="Mirror training images at random. Off where left and right mean something.")
-    test_crop: CentralCrop = Field(0.875, description="Side of the central test crop, share of the resized image.")
+    size: Auto | InputSide | tuple[InputSide, InputSide] = Field(
+        "auto", description="Height and width of the input, pixels."
+    )
+    crop_area: Annotated[Areas, STEPS] = Field(
+        (0.08, 1.0), description="Area of the random training crop, as a share of the image."
+    )
+    crop_aspect: Annotated[Aspects, STEPS] = Field(
+        (3 / 4, 4 / 3), description="Width / height of the random training crop."
+    )
+    flip: Annotated[bool, STEPS] = Field(
+        True, description="Mirror training images at random. Set to false where left and right have a meaning."
+    )
+    test_crop: CentralCrop = Field(0.875, description="Side of the central test crop, as a share of the resized image.")
     test_views: Literal[1, 5] = Field(
         1,
-        description="1: the centre; 5: the corners of the resized image too, scores averaged (5 times the cost).",
+        description="1: the centre. 5: the corners of the resized image too, scores averaged, at 5 times the cost.",
     )
     interpolation: Interpolation = Field("bicubic", description="How images are resized.")
 
@@ -92,28 +111,28 @@ class ImageConfig(Section):
 
 
 class ModelConfig(Architecture, Section):
-    """What is trained, its sizes (DESIGN section 2), and where it starts."""
+    """The trained parts, their sizes and their initial values."""
 
     adapter_size: Auto | Annotated[int, Field(ge=0)] = Field(  # type: ignore[assignment]
         0,
-        description="Numbers in the bottleneck of an adapter (AdaptFormer) beside every MLP. 0: none. auto: LIFT's "
-        "rule, 2 ** floor(log2(classes / (2 * blocks))).",
+        description="Width of the bottleneck of an adapter (AdaptFormer) beside every MLP. 0: no adapters. auto: "
+        "LIFT's rule, 2 ** floor(log2(classes / (2 * blocks))).",
     )
     head_init: Literal["random", "class_means", "linear_probe"] = Field(
         "random",
-        description="Head at the start: random, the unit mean of the frozen features of each class, or (linear head) "
-        "a linear probe on these features, solved to convergence.",
+        description="Initial head. class_means: the unit mean of the frozen features of each class. linear_probe "
+        "(linear head only): a probe on these features, solved to convergence.",
     )
-    prompt_init: Literal["random", "tokens"] = Field(
+    prompt_init: Annotated[Literal["random", "tokens"], used_unless("prompts", "none")] = Field(
         "random",
-        description="Shared prompts at the start: random, or k-means centres of the image tokens of each block. They "
-        "are some 25 times as long then and need a rate several times as high.",
+        description="Initial shared prompts. tokens: k-means centres of the image tokens of each block, about 25 "
+        "times as long as random ones; they need a learning rate several times as high.",
     )
-    key_init: Literal["random", "kmeans"] = Field(
-        "random", description="Keys at the start of phase 2: random, or k-means centres of the training queries."
+    key_init: Annotated[Literal["random", "kmeans"], GROUPED, PHASE_2] = Field(
+        "random", description="Initial keys of phase 2. kmeans: k-means centres of the training queries."
     )
-    group_init: Literal["random", "shared"] = Field(
-        "random", description="Group prompts at the start of phase 2: random, or that added to the shared prompt."
+    group_init: Annotated[Literal["random", "shared"], GROUPED, PHASE_2] = Field(
+        "random", description="Initial group prompts of phase 2. shared: the shared prompt plus random numbers."
     )
 
     @model_validator(mode="after")
@@ -127,50 +146,101 @@ class LossConfig(Section):
     """The classification loss, and what is added to it."""
 
     name: Literal["a_gcl", "gcl", "cross_entropy", "focal", "logit_adjusted", "balanced_softmax", "ldam"] = Field(
-        "a_gcl", description="a_gcl: LPT's asymmetric Gaussian clouded logit loss; the others as in their papers."
+        "a_gcl", description="a_gcl: LPT's asymmetric Gaussian clouded logit loss. The others: as in their papers."
     )
     scale: Scale = Field(20.0, description="Factor s on the cosines; 1 for the logits of a linear head.")
-    margin: float = Field(0.1, ge=0, description="a_gcl: taken from the true class's cosine.")
-    ldam_margin: float = Field(0.5, ge=0, description="ldam: the largest margin, of the rarest class.")
-    noise: Auto | Annotated[float, Field(ge=0)] = Field(
-        0.5, description="a_gcl, gcl: strength of the Gaussian cloud. auto: by how uneven the classes are."
+    margin: Annotated[float, used_if("name", "a_gcl")] = Field(
+        0.1, ge=0, description="Margin subtracted from the cosine of the true class."
     )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass spread over all classes (not focal, ldam).")
-    gamma_balanced: tuple[float, float] = Field((0.0, 4.0), description="a_gcl: gamma_pos, gamma_neg, balanced batch.")
-    gamma_instance: tuple[float, float] = Field((0.5, 8.0), description="a_gcl: gamma_pos, gamma_neg, other batches.")
-    focal_gamma: float = Field(2.0, ge=0, description="focal: focusing exponent.")
-    tau: float = Field(1.0, ge=0, description="logit_adjusted: strength of the adjustment.")
-    reweighting: Literal["none", "inverse_frequency", "effective_number"] = Field(
-        "none", description="Weights of the classes in the loss (class-weighted, class-balanced loss)."
+    ldam_margin: Annotated[float, used_if("name", "ldam")] = Field(
+        0.5, ge=0, description="Largest margin, that of the rarest class."
     )
-    reweight_from: float = Field(
-        0.0, ge=0, lt=1, description="Share of the phase after which they apply (0.8: deferred re-weighting, DRW)."
+    noise: Annotated[Auto | Annotated[float, Field(ge=0)], used_if("name", "a_gcl", "gcl")] = Field(
+        0.5, description="Strength of the Gaussian cloud. auto: by the imbalance of the classes."
     )
-    effective_beta: float = Field(0.9999, ge=0, lt=1, description="beta of the effective number of images.")
-    instance_weight: float = Field(0.5, ge=0, description="eta at epoch 0 of a phase; falls linearly to 0.")
-    similarity_weight: float = Field(0.5, ge=0, description="Weight of the query-key similarity in phase 2.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the class token's features.")
+    label_smoothing: Annotated[float, STEPS, used_unless("name", "focal", "ldam")] = Field(
+        0.1, ge=0, lt=1, description="Mass spread over all classes."
+    )
+    gamma_balanced: Annotated[tuple[float, float], used_if("name", "a_gcl"), BALANCED_BATCHES] = Field(
+        (0.0, 4.0), description="gamma_pos and gamma_neg for class-balanced batches."
+    )
+    gamma_instance: Annotated[
+        tuple[float, float],
+        used_if("name", "a_gcl"),
+        used_unless("train.sampling", "balanced", reason="all batches are class-balanced"),
+        used_if_any(
+            used_unless("train.sampling", "dual"),
+            used_unless("instance_weight", 0),
+            reason="all batches are class-balanced",
+        ),
+    ] = Field((0.5, 8.0), description="gamma_pos and gamma_neg for all other batches.")
+    focal_gamma: Annotated[float, used_if("name", "focal")] = Field(2.0, ge=0, description="Focusing exponent.")
+    tau: Annotated[float, used_if("name", "logit_adjusted")] = Field(
+        1.0, ge=0, description="Strength of the logit adjustment."
+    )
+    reweighting: Annotated[Literal["none", "inverse_frequency", "effective_number"], STEPS] = Field(
+        "none", description="Weights of the classes in the loss: a class-weighted or class-balanced loss."
+    )
+    reweight_from: Annotated[float, STEPS, used_unless("reweighting", "none")] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the phase after which the weights apply. 0.8: deferred re-weighting, DRW.",
+    )
+    effective_beta: Annotated[
+        float,
+        STEPS,
+        used_if_any(
+            used_if("reweighting", "effective_number"),
+            used_if("train.sampling", "effective_number"),
+            reason="neither loss.reweighting nor train.sampling is effective_number",
+        ),
+    ] = Field(0.9999, ge=0, lt=1, description="beta of the effective number of images.")
+    instance_weight: Annotated[
+        float, STEPS, used_if("train.sampling", "dual", reason="{path} is {value}: there is one stream")
+    ] = Field(0.5, ge=0, description="Weight eta of the instance-balanced stream in epoch 0; falls linearly to 0.")
+    similarity_weight: Annotated[float, GROUPED, PHASE_2] = Field(
+        0.5, ge=0, description="Weight of the query-key similarity in phase 2."
+    )
+    dropout: Annotated[float, STEPS] = Field(0.1, ge=0, lt=1, description="Dropout on the class token's features.")
+
+    @property
+    def adjustment(self) -> float:
+        """Strength tau of the logit adjustment: 1 for balanced_softmax, 0 for a loss that does not adjust logits."""
+        return {"logit_adjusted": self.tau, "balanced_softmax": 1.0}.get(self.name, 0.0)
 
 
 class PhaseConfig(Section):
-    """How one phase is trained."""
+    """One phase of training."""
 
-    epochs: int = Field(90, ge=0, description="Epochs; 0 leaves the phase out.")
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum 0.9, or AdamW.")
-    lr: float = Field(0.02, gt=0, description="Learning rate at batch size 256; scaled by batch_size / 256 for SGD.")
-    head_lr: float | None = Field(None, gt=0, description="The head's rate, likewise. None: lr.")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="Factor on the rate of the backbone's own weights from each block to that before."
+    epochs: int = Field(90, ge=0, description="Epochs. 0: leave the phase out.")
+    optimizer: Annotated[Literal["sgd", "adamw"], EPOCHS] = Field("sgd", description="SGD with momentum 0.9, or AdamW.")
+    lr: Annotated[float, EPOCHS] = Field(
+        0.02, gt=0, description="Learning rate. SGD: for batch size 256, scaled by batch_size / 256."
     )
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
-    warmup_epochs: int = Field(
+    head_lr: Annotated[float | None, EPOCHS] = Field(
+        None, gt=0, description="Learning rate of the head, scaled likewise. Default: lr."
+    )
+    layer_decay: Annotated[
+        float,
+        EPOCHS,
+        used_unless("model.weights", "none", reason="no weights of the backbone train ({path} is {value})"),
+    ] = Field(
+        1.0, gt=0, le=1, description="Factor on the learning rate of the backbone from each block to the one before it."
+    )
+    weight_decay: Annotated[float, EPOCHS] = Field(0.01, ge=0, description="Weight decay.")
+    warmup_epochs: Annotated[int, EPOCHS] = Field(
         1,
         ge=0,
-        description="Epochs of linear warm-up from min_lr, then cosine. Schedule step: half of the epochs where there "
-        "are no more than that.",
+        description="Epochs of linear warm-up from min_lr; a cosine schedule follows. Half of the epochs if there "
+        "are no more than that (schedule step only).",
     )
-    min_lr: float = Field(1e-6, ge=0, description="Learning rate in epoch 0 of the warm-up.")
-    schedule: Literal["epoch", "step"] = Field("epoch", description="When the learning rate changes.")
+    min_lr: Annotated[float, EPOCHS, used_unless("warmup_epochs", 0)] = Field(
+        1e-6, ge=0, description="Learning rate at the start of the warm-up."
+    )
+    schedule: Annotated[Literal["epoch", "step"], EPOCHS] = Field(
+        "epoch", description="Change the learning rate at every epoch or at every step."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> PhaseConfig:
@@ -183,87 +253,99 @@ class PhaseConfig(Section):
 
 
 class PrefixCacheConfig(Section):
-    """What is frozen in phase 2 (blocks 1..K and the query), kept for some augmented views instead of computed anew."""
+    """The cache of what is frozen in phase 2: the output of blocks 1..K and the query, for some augmented views."""
 
-    views: int = Field(0, ge=0, description="Augmented views of an image that phase 2 draws from. 0: keep nothing.")
+    views: int = Field(0, ge=0, description="Augmented views of an image that phase 2 draws from. 0: no cache.")
     store: Auto | Literal["memory", "disk"] = Field(
-        "auto", description="Where they are kept: memory, or disk (the run folder). auto: memory when they fit."
+        "auto", description="Where to keep them. disk: in the run folder. auto: in memory if they fit."
     )
-    dtype: Auto | Literal["fp32", "bf16", "fp16"] = Field("auto", description="How they are kept. auto: as computed.")
+    dtype: Auto | Literal["fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number type to keep them in. auto: as computed."
+    )
 
 
 class TrainConfig(Section):
-    """Batches and phases."""
+    """The batches and the two phases."""
 
-    sampling: Literal["dual"] | Sampling = Field(
+    sampling: Annotated[Literal["dual"] | Sampling, STEPS] = Field(
         "dual",
-        description="dual: LPT's two streams, class-balanced and instance-balanced; else one stream: images equally "
-        "often, classes equally often, by the square root of their counts, or by their effective numbers.",
+        description="dual: LPT's two streams, class-balanced and instance-balanced. The others are one stream, with "
+        "all images equally often (instance), all classes equally often (balanced), or something between the two.",
     )
     batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Images of each stream in a step, B.")
-    images_per_class: Positive = Field(4, description="Images of a class in a class-balanced batch.")
-    epoch_steps: Auto | Positive = Field("auto", description="Steps of an epoch. auto: by preset.")
-    micro_batch: Auto | Positive = Field("auto", description="Images in memory at a time, of either stream.")
+    images_per_class: Annotated[Positive, STEPS, BALANCED_BATCHES] = Field(
+        4, description="Images of a class in a class-balanced batch."
+    )
+    epoch_steps: Annotated[Auto | Positive, STEPS] = Field("auto", description="Steps of an epoch. auto: by preset.")
+    micro_batch: Auto | Positive = Field("auto", description="Images of a stream in memory at a time.")
     phase1: PhaseConfig = PhaseConfig()
     phase2: PhaseConfig = PhaseConfig()
 
 
 class RuntimeConfig(Section):
-    """The machine. None of it changes what is learnt beyond rounding."""
+    """The machine. Apart from the seed, it changes results by rounding only."""
 
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
     device: str = Field("auto", description="auto, cpu, cuda or mps.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Arithmetic of the frozen blocks.")
-    threads: Auto | Positive = Field("auto", description="CPU threads. auto: the cores this process may use.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Number type of the frozen blocks.")
+    threads: Auto | Positive = Field("auto", description="CPU threads. auto: all cores that this process may use.")
     workers: Auto | Annotated[int, Field(ge=0)] = Field("auto", description="Processes that read images.")
-    checkpoint_seconds: float = Field(60.0, ge=0, description="Least seconds between two checkpoints.")
-    log_with: list[Literal["tensorboard", "wandb", "mlflow"]] = Field([], description="Trackers beside log.jsonl.")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="Least time between two checkpoints, seconds.")
+    log_with: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        [], description="Trackers to log to, besides log.jsonl."
+    )
 
 
 class RunConfig(Section):
-    """A whole run."""
+    """The configuration of a run."""
 
-    preset: str = Field("auto", description="The scale the defaults come from: backbone, size and draws.")
-    method: str = Field("lpt", description="The method the defaults come from; lpt methods lists them.")
+    preset: str = Field(
+        "auto", description="Preset that the defaults come from: backbone, input size and training time."
+    )
+    method: str = Field("lpt", description="Method that the defaults come from; lpt methods lists them.")
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     image: ImageConfig = ImageConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
-    prefix_cache: PrefixCacheConfig = PrefixCacheConfig()
+    prefix_cache: Annotated[PrefixCacheConfig, GROUPED, PHASE_2] = PrefixCacheConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     @property
     def streams(self) -> tuple[Sampling, ...]:
-        """Names of the streams that a step draws a batch from; without instance weight LPT draws one alone."""
+        """The streams that a step draws a batch from; `dual` has one alone where `instance_weight` is 0."""
         if self.train.sampling != "dual":
             return (self.train.sampling,)
         return ("balanced", "instance") if self.loss.instance_weight > 0 else ("balanced",)
 
     @property
+    def step_draws(self) -> int:
+        """Images that a step draws from all streams."""
+        return len(self.streams) * self.train.batch_size
+
+    @property
+    def trains_in_steps(self) -> bool:
+        """Whether a phase has epochs; otherwise the head is computed from frozen features."""
+        return bool(self.train.phase1.epochs or self.train.phase2.epochs)
+
+    @property
     def balances_classes(self) -> bool:
-        """Whether training makes up for the frequencies of the classes, by its loss or by what it draws."""
-        loss, train = self.loss, self.train
-        if not (train.phase1.epochs or train.phase2.epochs):
-            # Class means do not know how many images they are of; a probe is solved without weights or draws.
+        """Whether training makes up for the frequencies of the classes, by its loss or by its sampling."""
+        if not self.trains_in_steps:
+            # Class means do not depend on the counts; a probe is solved without class weights and sampling.
             return self.model.head_init != "linear_probe" or self.adjusts_logits
-        return self.adjusts_logits or loss.reweighting != "none" or self.evens_draws
+        return self.adjusts_logits or self.loss.reweighting != "none" or self.evens_draws
 
     @property
     def adjusts_logits(self) -> bool:
         """Whether the loss shifts the logits by the frequencies of the classes."""
-        return self.loss.name == "balanced_softmax" or (self.loss.name == "logit_adjusted" and self.loss.tau > 0)
+        return self.loss.adjustment > 0
 
     @property
     def evens_draws(self) -> bool:
-        """Whether classes are drawn about equally often, by LPT's two streams with the weights of their losses."""
+        """Whether classes are drawn about equally often; `dual` by its two streams and the weights of their losses."""
         return self.train.sampling in ("dual", "balanced", "effective_number")
-
-    @property
-    def step_draws(self) -> int:
-        """Images that a step draws, over all streams."""
-        return len(self.streams) * self.train.batch_size
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
@@ -278,35 +360,21 @@ class RunConfig(Section):
 
 
 def validate(values: dict[str, Any], *, origin: str) -> RunConfig:
-    """A checked configuration.
+    """Return the configuration with these values, checked.
+
+    Args:
+        values: values by section.
+        origin: where they come from, for the error.
 
     Raises:
-        ConfigError: every fault at once, each by its dotted path with the value received.
+        ConfigError: a value is wrong; all faults are reported at once, each with its dotted path and its value.
     """
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        lines = [_fault_line(fault) for fault in error.errors(include_url=False)]
+        lines = fault_lines(error, RunConfig)
         raise ConfigError(
             f"{origin}: {len(lines)} fault(s) in the configuration:\n"
             + "\n".join(lines)
             + "\nThe fields, their units and their defaults are listed by: lpt config"
         ) from None
-
-
-def _fault_line(fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-    if fault["type"] == "extra_forbidden":
-        return f"  {path}: no such field ({_accepted_fields(fault['loc'])})"
-    shown = fault["input"] if not isinstance(fault["input"], dict) else "..."
-    return f"  {path}: {fault['msg'].removeprefix('Value error, ')} (got {shown!r})"
-
-
-def _accepted_fields(location: tuple[int | str, ...]) -> str:
-    section: Any = RunConfig
-    for part in location[:-1]:
-        field = section.model_fields.get(str(part))
-        if field is None:
-            break
-        section = field.annotation
-    return "accepted: " + ", ".join(section.model_fields)

@@ -1,4 +1,4 @@
-"""A user's values on their way to a checked configuration: read, merged and written."""
+"""Read, merge and write the values of a configuration, before they are checked and after."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lpt.errors import ConfigError
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or is not a mapping.
+        ConfigError: the file cannot be read, is not YAML, or holds no mapping.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -34,7 +34,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Nested values of `--set a.b=c` options; `c` is read as YAML."""
+    """Return the nested values of `--set a.b=c` options; `c` is read as YAML.
+
+    Raises:
+        ConfigError: an option has another form.
+    """
     values: dict[str, Any] = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -65,16 +69,16 @@ def assignments_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` on top, section by section."""
+    """Return `base` with the values of `over` in place of its own, section by section."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+        sections = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if sections else value
     return merged
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no mapping, with its dotted path."""
+    """Yield the dotted path and the value of every entry that is not itself a mapping."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
@@ -83,5 +87,5 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML that `read_yaml` and `validate` take back unchanged."""
+    """Return the configuration as YAML; `read_yaml` and `validate` make the same configuration of it."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,7 +1,7 @@
-"""Losses for class-imbalanced training, by family, and the class weights they take.
+"""Losses for class-imbalanced training, and class weights for them.
 
-All have one form, that of `LongTailedLoss`: `loss(scores [B, C], labels [B], noise=None)` is the mean over the batch of
-w_y times the loss of each image.
+All losses have the form of `LongTailedLoss`: `loss(scores [B, C], labels [B], noise=None)` returns the mean over the
+batch of each image's loss times the weight of its class.
 """
 
 from lpt.losses.cross_entropy import BalancedSoftmax, CrossEntropy, Focal, LogitAdjusted

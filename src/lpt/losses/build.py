@@ -1,13 +1,14 @@
-"""The loss that a configuration names."""
+"""Build the loss that a configuration names."""
 
 from __future__ import annotations
+
+from torch import Tensor
 
 from lpt.config.schema import LossConfig
 from lpt.losses import (
     GCL,
     LDAM,
     AsymmetricGCL,
-    BalancedSoftmax,
     CrossEntropy,
     Focal,
     LogitAdjusted,
@@ -18,32 +19,35 @@ from lpt.losses import (
 
 
 def new_loss(settings: LossConfig, counts: list[int], stream: str) -> LongTailedLoss:
-    """The classification loss of a stream."""
-    s, weights, noise = settings, None, float(settings.noise)
-    if s.reweighting == "inverse_frequency":
-        weights = inverse_frequency_weights(counts)
-    elif s.reweighting == "effective_number":
-        weights = effective_number_weights(counts, s.effective_beta)
+    """Return the classification loss of a stream.
+
+    Args:
+        settings: the section `loss` of a configuration, without `auto`.
+        counts: training images of each class, [C].
+        stream: name of the stream, which the exponents of A-GCL depend on.
+    """
+    s, weights = settings, _class_weights(settings, counts)
     match s.name:
         case "a_gcl":
             gammas = s.gamma_balanced if stream == "balanced" else s.gamma_instance
-            return AsymmetricGCL(
-                counts, *gammas, s.scale, s.margin, noise, s.label_smoothing, class_weights=weights
-            )  # fmt: skip
+            return AsymmetricGCL(counts, *gammas, s.scale, s.margin, float(s.noise), s.label_smoothing, weights)
         case "gcl":
-            return GCL(counts, s.scale, noise, s.label_smoothing, class_weights=weights)
+            return GCL(counts, s.scale, float(s.noise), s.label_smoothing, weights)
         case "focal":
-            return Focal(counts, s.scale, s.focal_gamma, class_weights=weights)
+            return Focal(counts, s.scale, s.focal_gamma, weights)
         case "ldam":
-            return LDAM(counts, s.scale, s.ldam_margin, class_weights=weights)
+            return LDAM(counts, s.scale, s.ldam_margin, weights)
         case "cross_entropy":
-            return CrossEntropy(counts, s.scale, s.label_smoothing, class_weights=weights)
-        case "balanced_softmax":
-            return BalancedSoftmax(counts, s.scale, s.label_smoothing, class_weights=weights)
-        case "logit_adjusted":
-            return LogitAdjusted(counts, s.tau, s.scale, s.label_smoothing, class_weights=weights)
+            return CrossEntropy(counts, s.scale, s.label_smoothing, weights)
+        case "logit_adjusted" | "balanced_softmax":
+            return LogitAdjusted(counts, s.adjustment, s.scale, s.label_smoothing, weights)
 
 
-def probe_tau(settings: LossConfig) -> float:
-    """Strength of the logit adjustment of the probe that a head starts at: that of the loss, 0 for other losses."""
-    return {"logit_adjusted": settings.tau, "balanced_softmax": 1.0}.get(settings.name, 0.0)
+def _class_weights(settings: LossConfig, counts: list[int]) -> Tensor | None:
+    match settings.reweighting:
+        case "none":
+            return None
+        case "inverse_frequency":
+            return inverse_frequency_weights(counts)
+        case "effective_number":
+            return effective_number_weights(counts, settings.effective_beta)

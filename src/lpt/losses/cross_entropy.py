@@ -1,4 +1,4 @@
-"""Cross-entropy, its focal form, and its logit-adjusted form: what most long-tailed baselines are trained with."""
+"""Cross-entropy and its variants for imbalanced classes: focal loss, logit adjustment, balanced softmax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lpt.losses.long_tailed import LongTailedLoss, log_rest, negative_faults, sm
 
 
 class SoftmaxLoss(LongTailedLoss):
-    """Cross-entropy of a softmax with smoothed targets; a loss defines the `logits` it is taken of.
+    """Softmax cross-entropy with smoothed targets. Subclasses define the `logits`.
 
     Args:
         class_counts, scale, class_weights, faults: as in `LongTailedLoss`.
@@ -31,28 +31,28 @@ class SoftmaxLoss(LongTailedLoss):
         self.label_smoothing = label_smoothing
 
     def each(self, scores: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
-        """The loss of each image without class weights, [B]."""
+        """Return the loss of each image without class weights, [B]."""
         logits = self.logits(scores, labels)
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
 
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """What the softmax is taken of in training, [B, C]."""
+        """Return the input of the softmax in training, [B, C]."""
         return self.scale * scores
 
 
 class CrossEntropy(SoftmaxLoss):
-    """Softmax cross-entropy of the scaled scores z, with smoothed targets t (Szegedy et al., CVPR 2016, section 7).
+    """Softmax cross-entropy of the scores z with smoothed targets t (Szegedy et al., CVPR 2016, section 7).
 
         loss = - sum_c t_c * log softmax(scale * z)_c,  t_c = (1 - label_smoothing) * [c = y] + label_smoothing / C
 
-    With class weights w it is w_y times that, the smoothed part included: an image weighs what its class does. (PyTorch
-    weighs the smoothed part by each class's own weight instead.)
+    Class weights multiply the whole loss of an image by w_y. PyTorch differs: it weights each term of the smoothed part
+    by the weight of that term's class.
 
     Args:
         class_counts: training images of each class, [C].
         scale: factor s on the scores.
         label_smoothing: mass spread evenly over all classes.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
@@ -75,14 +75,14 @@ class Focal(LongTailedLoss):
 
         loss = - (1 - p_y) ** gamma * log p_y,  p = softmax(scale * z)
 
-    The factor carries gradient. 1 - p_y is computed as the sum of the other probabilities, in log space: loss and
-    gradients stay finite where p_y rounds to 1 or to 0, also for gamma below 1.
+    The gradient flows through the factor too. 1 - p_y is computed as the sum of the other probabilities, in log space:
+    loss and gradients stay finite where p_y rounds to 1 or to 0, even for gamma below 1.
 
     Args:
         class_counts: training images of each class, [C].
         scale: factor s on the scores.
         gamma: focusing exponent; 0 is cross-entropy.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
@@ -101,7 +101,7 @@ class Focal(LongTailedLoss):
         self.gamma = gamma
 
     def each(self, scores: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
-        """The loss of each image without class weights, [B]."""
+        """Return the loss of each image without class weights, [B]."""
         logits = self.scale * scores
         factor = (self.gamma * log_rest(logits, true_class(logits, labels))).exp()
         return factor * F.cross_entropy(logits, labels, reduction="none")
@@ -112,14 +112,14 @@ class LogitAdjusted(SoftmaxLoss):
 
         loss = - log softmax(scale * z + tau * log pi)_y,  pi_c = n_c / n
 
-    Trained so, the plain scores z are right for balanced classes: nothing is adjusted at test time.
+    The adjustment is for training only. At test time the plain scores z fit balanced classes.
 
     Args:
         class_counts: training images of each class, [C]; 0 counts as 1.
         tau: strength of the adjustment; 0 is plain cross-entropy, 1 is consistent for the balanced error.
-        scale: factor s on the scores; not on the adjustment.
+        scale: factor s on the scores, but not on the adjustment.
         label_smoothing: mass spread evenly over all classes.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
@@ -143,7 +143,7 @@ class LogitAdjusted(SoftmaxLoss):
         self.register_buffer("offsets", tau * (counts / counts.sum()).log(), persistent=False)
 
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The scaled scores with the classes' log priors, [B, C]."""
+        """Return the scaled scores plus tau times the log priors of the classes, [B, C]."""
         return super().logits(scores, labels) + self.offsets.to(scores)
 
 
@@ -156,7 +156,7 @@ class BalancedSoftmax(LogitAdjusted):
         class_counts: training images of each class, [C]; 0 counts as 1.
         scale: factor s on the scores.
         label_smoothing: mass spread evenly over all classes.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.

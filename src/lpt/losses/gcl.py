@@ -1,4 +1,4 @@
-"""Gaussian clouded logits: cosines of rare classes trained under more noise."""
+"""Gaussian clouded logit losses: they add more noise to the cosines of rarer classes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from torch import Tensor
 from lpt.losses.long_tailed import LongTailedLoss, log_rest, negative_faults, smoothing_faults, true_class
 
 NOISE_STD = 1 / 3
+"""Standard deviation of the noise before it is clipped."""
 
 
 def draw_cloud(shape: tuple[int, int], generator: torch.Generator | None = None) -> Tensor:
-    """The Gaussian cloud of GCL: N(0, 1/9) clipped to [-1, 1], [B, C], on the generator's device (the CPU without)."""
+    """Draw the Gaussian cloud of GCL, [B, C]: N(0, 1/9) clipped to [-1, 1].
+
+    The generator's device draws it; without a generator the CPU does.
+    """
     device = None if generator is None else generator.device
     return (torch.randn(shape, generator=generator, device=device) * NOISE_STD).clamp_(-1, 1)
 
@@ -27,18 +31,18 @@ class AsymmetricGCL(LongTailedLoss):
 
         loss = - sum_c t_c * w_c * log p_c,  w_y = (1 - p_y) ** gamma_pos,  w_c = p_c ** gamma_neg,
 
-    averaged over the batch. The weights carry gradient. 1 - p_y is computed as the sum of the other probabilities, in
-    log space: loss and gradients stay finite for all cosines in [-1, 1].
+    averaged over the batch. The gradient flows through the weights w too. 1 - p_y is computed as the sum of the other
+    probabilities, in log space: loss and gradients stay finite for all cosines in [-1, 1].
 
     Args:
         class_counts: training images of each class, [C]; 0 counts as 1.
         gamma_pos: focusing exponent of the true class.
         gamma_neg: focusing exponent of the other classes.
         scale: factor s on the cosines.
-        margin: taken from the true class's cosine.
+        margin: subtracted from the cosine of the true class.
         noise: strength of the cloud; 0 turns it off.
         label_smoothing: mass spread evenly over all classes.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
@@ -67,7 +71,7 @@ class AsymmetricGCL(LongTailedLoss):
         self.register_buffer("delta", _rarity(self.counts), persistent=False)
 
     def each(self, scores: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
-        """The loss of each image without class weights, [B]."""
+        """Return the loss of each image without class weights, [B]."""
         clouded = scores
         if self.noise:
             cloud = draw_cloud((scores.shape[0], scores.shape[1])) if noise is None else noise
@@ -94,7 +98,7 @@ class GCL(AsymmetricGCL):
         scale: factor s on the cosines.
         noise: strength of the cloud; 0 turns it off.
         label_smoothing: mass spread evenly over all classes.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
@@ -114,7 +118,7 @@ class GCL(AsymmetricGCL):
 
 
 def _rarity(counts: Tensor) -> Tensor:
-    """delta_c: 0 for the most frequent class, 1 for the rarest, in between by log count; [C] -> [C]."""
+    """Return delta, [C]: 0 for the most frequent class, 1 for the rarest, linear in the log count between them."""
     log_counts = counts.clamp_min(1).log()
     largest, smallest = log_counts.max(), log_counts.min()
     if largest == smallest:

@@ -1,4 +1,4 @@
-"""What all losses share: their arguments' checks, class weights, and the mean over the batch."""
+"""The base class of all losses, with the checks of their arguments, and class weights."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ class LongTailedLoss(nn.Module):
 
         loss = 1/B sum_i w_{y_i} * l(scores_i, y_i),  sum_c n_c w_c / n = 1.
 
-    Class weights w are brought to a mean of 1 over the training images, not over the batch: what is divided by is B
-    alone, so that the losses of micro-batches, each times its share of the batch, add up to the batch's. For images
-    drawn from the training distribution that equals PyTorch's weighted mean, sum_i w_i l_i / sum_i w_i, in expectation
-    (of its two terms; a batch of exactly that distribution gives the same number). A sampler that draws rare classes
-    more often draws larger weights than 1 on average.
+    Class weights w are scaled to a mean of 1 over the training images, not over the batch. The sum is divided by B
+    alone, so the losses of micro-batches, each times its share of the batch, add up to the loss of the batch.
 
-    A loss defines `each`. It is computed in float32 or wider, whatever autocast says.
+    PyTorch's weighted mean is sum_i w_i l_i / sum_i w_i instead. For images drawn from the training distribution,
+    numerator and denominator have the same expectations here and there; a batch with exactly that distribution gives
+    the same number. A sampler that draws rare classes more often draws weights above 1 on average.
+
+    Subclasses define `each`. It is computed in float32 or wider, even under autocast.
 
     Args:
         class_counts: training images of each class, [C].
         scale: factor s on the scores: about 20 to 30 on cosines, 1 on the logits of a linear head.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
-        faults: what a subclass found wrong with its own arguments, to be told together.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
+        faults: faults that a subclass finds in its own arguments, to report with the others.
 
     Attributes:
         counts: `class_counts` in float64, [C].
         reweighted: whether the class weights apply now; deferred re-weighting switches them on late in training.
-        takes_noise: whether `noise` is used.
+        takes_noise: whether the loss uses `noise`.
 
     Raises:
-        ConfigError: fewer than two classes, a negative count, or a parameter out of range; all faults at once.
+        ConfigError: fewer than two classes, a negative count, or a parameter out of range; reports all faults at once.
     """
 
     title: ClassVar[str] = "loss"
-    """What errors call it."""
+    """Name of the loss in errors."""
     takes_noise: ClassVar[bool] = False
 
     class_weights: Tensor | None
@@ -58,15 +59,14 @@ class LongTailedLoss(nn.Module):
         super().__init__()
         counts = torch.as_tensor(class_counts, dtype=torch.float64)
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float64)
-        found = count_faults(counts)
-        counted = not found
+        all_faults = count_faults(counts)
+        if weights is not None and not all_faults:
+            all_faults += _weight_faults(weights, counts)
         if not 0 < scale < math.inf:
-            found.append(f"scale must be positive and finite, got {scale}")
-        found += faults
-        if weights is not None and counted:
-            found += _weight_faults(weights, counts)
-        if found:
-            raise ConfigError(f"{self.title}: {'; '.join(found)}")
+            all_faults.append(f"scale must be positive and finite, got {scale}")
+        all_faults += faults
+        if all_faults:
+            raise ConfigError(f"{self.title}: {'; '.join(all_faults)}")
         self.counts = counts
         self.scale = scale
         self.reweighted = True
@@ -74,21 +74,21 @@ class LongTailedLoss(nn.Module):
         self.register_buffer("class_weights", normalised, persistent=False)
 
     def forward(self, scores: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The mean loss of a batch.
+        """Return the mean loss of a batch.
 
         Args:
-            scores: cosine or logit of each image with each class, [B, C].
+            scores: cosine or logit of each image for each class, [B, C].
             labels: true classes, [B].
-            noise: the cloud of a loss that `takes_noise`, [B, C]; drawn from torch's global generator when not given.
-                The others pass over it.
+            noise: the cloud of a loss that `takes_noise`, [B, C]; None draws it from torch's global generator. Other
+                losses ignore it.
 
         Raises:
-            ConfigError: shapes or labels do not fit.
+            ConfigError: a shape, a type or a label is wrong.
         """
         return self.per_image(scores, labels, noise).mean()
 
     def per_image(self, scores: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The weighted loss of each image, [B]; arguments as in `forward`."""
+        """Return the weighted loss of each image, [B]; arguments as in `forward`."""
         self._check_batch(scores, labels, noise)
         with torch.autocast(scores.device.type, enabled=False):
             labels = labels.long()
@@ -98,7 +98,7 @@ class LongTailedLoss(nn.Module):
             return losses * self.class_weights.to(losses)[labels]
 
     def each(self, scores: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
-        """The loss of each image without class weights, [B].
+        """Return the loss of each image without class weights, [B].
 
         Args:
             scores: [B, C], float32 or wider.
@@ -117,16 +117,16 @@ class LongTailedLoss(nn.Module):
             raise ConfigError(f"labels must be [{scores.shape[0]}], got {tuple(labels.shape)}")
         if noise is not None and noise.shape != scores.shape:
             raise ConfigError(f"noise must be {tuple(scores.shape)} like the scores, got {tuple(noise.shape)}")
-        # A device's labels are checked where they are read (LabelledImages): a look from here would wait for it.
+        # Labels on a GPU are checked when they are read (LabelledImages): a check here would wait for the GPU.
         if labels.device.type == "cpu" and labels.numel() and not 0 <= labels.min() <= labels.max() < classes:
             raise ConfigError(f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
 
 
 def inverse_frequency_weights(class_counts: Tensor | Sequence[int]) -> Tensor:
-    """Weights proportional to 1 / n_c, so that every class counts the same; mean 1 over the training images.
+    """Return weights proportional to 1 / n_c, with mean 1 over the training images: all classes count the same.
 
     Args:
-        class_counts: training images of each class, [C]; a class without images weighs 0.
+        class_counts: training images of each class, [C]; a class without images gets weight 0.
 
     Returns:
         The weights, [C], float64.
@@ -138,13 +138,13 @@ def inverse_frequency_weights(class_counts: Tensor | Sequence[int]) -> Tensor:
 
 
 def effective_number_weights(class_counts: Tensor | Sequence[int], beta: float = 0.9999) -> Tensor:
-    """Class-balanced weights by the effective number of images (Cui et al., CVPR 2019, eq. 4-6).
+    """Return class-balanced weights by the effective number of images (Cui et al., CVPR 2019, eq. 4-6).
 
-        w_c proportional to 1 / E_c = (1 - beta) / (1 - beta ** n_c), of mean 1 over the training images
+        w_c proportional to 1 / E_c = (1 - beta) / (1 - beta ** n_c), with mean 1 over the training images
 
     Args:
-        class_counts: training images of each class, [C]; a class without images weighs 0.
-        beta: 0 weighs all images alike, 1 (the limit) is inverse frequency.
+        class_counts: training images of each class, [C]; a class without images gets weight 0.
+        beta: 0 gives all images the same weight; 1, the limit, is inverse frequency.
 
     Returns:
         The weights, [C], float64.
@@ -163,16 +163,16 @@ def effective_number_weights(class_counts: Tensor | Sequence[int], beta: float =
 
 
 def mean_one(weights: Tensor, counts: Tensor) -> Tensor:
-    """Class weights divided by their mean over the training images, sum_c n_c w_c / n; [C], [C] -> [C]."""
+    """Divide class weights [C] by their mean over the training images, sum_c n_c w_c / n; return [C]."""
     return weights * (counts.sum() / (counts * weights).sum())
 
 
 def log_rest(logits: Tensor, is_true: Tensor) -> Tensor:
-    """log(1 - p_y) of a softmax, as the sum of the other probabilities: finite also where p_y rounds to 1.
+    """Return log(1 - p_y) of a softmax, by the sum of the other probabilities: finite even where p_y rounds to 1.
 
     Args:
         logits: [B, C].
-        is_true: whether a class is the image's own, [B, C].
+        is_true: mask of the true classes, [B, C].
 
     Returns:
         [B].
@@ -181,12 +181,12 @@ def log_rest(logits: Tensor, is_true: Tensor) -> Tensor:
 
 
 def true_class(scores: Tensor, labels: Tensor) -> Tensor:
-    """Whether a class is the image's own, [B, C]."""
+    """Return the mask of the true classes, [B, C]."""
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, labels[:, None], True)
 
 
 def count_faults(counts: Tensor) -> list[str]:
-    """What is wrong with class counts."""
+    """Return the faults of class counts."""
     if counts.ndim != 1 or len(counts) < 2:
         return [f"class_counts must be [C] with at least 2 classes, got shape {tuple(counts.shape)}"]
     if not torch.isfinite(counts).all() or counts.min() < 0:
@@ -195,7 +195,7 @@ def count_faults(counts: Tensor) -> list[str]:
 
 
 def negative_faults(**values: float) -> list[str]:
-    """Which of these are negative, infinite or no number."""
+    """Return a fault for each value that is negative, infinite or NaN."""
     return [
         f"{name} must be at least 0 and finite, got {value}"
         for name, value in values.items()
@@ -204,7 +204,7 @@ def negative_faults(**values: float) -> list[str]:
 
 
 def smoothing_faults(label_smoothing: float) -> list[str]:
-    """What is wrong with the label smoothing."""
+    """Return the faults of a label smoothing."""
     if 0 <= label_smoothing < 1:
         return []
     return [f"label_smoothing must lie in [0, 1), got {label_smoothing}"]

@@ -1,4 +1,4 @@
-"""Losses that ask more of rare classes by a margin."""
+"""The LDAM loss: margins that are larger for rarer classes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class LDAM(SoftmaxLoss):
 
         loss = - log softmax(scale * (z - m_y * [c = y]))_y,  m_c = max_margin * (n_min / n_c) ** (1/4)
 
-    That is C / n_c ** (1/4) with the C that makes the largest margin, of the smallest class with images, `max_margin`.
-    Its deferred re-weighting (DRW, section 3.3: LDAM-DRW) is `class_weights=effective_number_weights(counts)` with
-    `reweighted` False until the rates have fallen, then True.
+    These are the paper's margins C / n_c ** (1/4), with C such that the smallest class with images has `max_margin`.
+    For deferred re-weighting (LDAM-DRW, section 3.3) give `class_weights=effective_number_weights(counts)`, and keep
+    `reweighted` False until late in training.
 
     Args:
         class_counts: training images of each class, [C]; an empty class has the largest margin.
         scale: factor s on the cosines.
         max_margin: the largest margin.
-        class_weights: weight of each class's images, [C], of any common factor; None weighs all alike.
+        class_weights: weights of the classes, [C], up to a common factor. None: all classes weigh the same.
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
@@ -49,5 +49,5 @@ class LDAM(SoftmaxLoss):
         self.register_buffer("margins", max_margin * relative, persistent=False)
 
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The scaled cosines, the true class's less its margin, [B, C]."""
+        """Return the scaled cosines, [B, C], with the margin subtracted from that of the true class."""
         return self.scale * (scores - self.margins.to(scores) * true_class(scores, labels))

@@ -13,7 +13,7 @@ from lpt.config.schema import RunConfig
 from lpt.data.manifest import Float32Array, LabelledImages
 from lpt.errors import RunError
 from lpt.losses import LongTailedLoss
-from lpt.losses.build import new_loss, probe_tau
+from lpt.losses.build import new_loss
 from lpt.model import LPT, Classifier, TunedViT
 from lpt.system.interrupt import Interrupted, StopRequest
 from lpt.training.callbacks import Callback
@@ -147,7 +147,7 @@ class Trainer:
         if start == "class_means":
             head_from_class_means(model, features, labels)
         else:
-            tau = probe_tau(self.config.loss)
+            tau = self.config.loss.adjustment
             head_from_probe(model, features, labels, tau=tau, seed=self.config.runtime.seed)
 
     def _start_groups(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the values of a run come from: preset, user, `auto`."""
+"""Test where the values of a run come from: the preset, the user and `auto`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("field", PUBLISHED)
 def test_paper_is_the_published_setting(field: str) -> None:
-    """Field by field what DESIGN section 2 gives as published."""
+    """Every published value, field by field."""
     value: Any = resolve({"preset": "paper"}, CARD).config
     for part in field.split("."):
         value = getattr(value, part)
@@ -100,14 +100,14 @@ def test_paper_is_the_published_setting(field: str) -> None:
 
 @pytest.mark.parametrize(("images", "batch_size", "steps"), [(10_847, 256, 43), (512, 256, 3), (100, 256, 1)])
 def test_an_epoch_of_paper_is_as_published(images: int, batch_size: int, steps: int) -> None:
-    """floor(n / B) + 1 steps, also where n is a multiple of B or smaller than it."""
+    """An epoch has floor(n / B) + 1 steps, even if n is a multiple of B or smaller than B."""
     values = {"preset": "paper", "train": {"batch_size": batch_size}}
     assert resolve(values, CARD, train_images=images).config.train.epoch_steps == steps
 
 
 @pytest.mark.parametrize(("images", "steps"), [(10_847, 169), (200, 100), (400_000, 781)])
 def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None:
-    """Two streams of n / 2B steps are n draws; a small set has 100 steps at least, a large one 50,000 draws at most."""
+    """Two streams with n / 2B steps draw n images; there are at least 100 steps and at most 50,000 draws."""
     assert resolve({"preset": "laptop"}, train_images=images).config.train.epoch_steps == steps
 
 
@@ -115,7 +115,7 @@ def test_an_epoch_of_laptop_draws_the_data_once(images: int, steps: int) -> None
     ("imbalance", "noise"), [(100.0, 0.5), (1000.0, 0.5), (10.0, 0.25), (50.0, 0.425), (2.0, 0.075), (1.0, 0.0)]
 )
 def test_the_cloud_of_laptop_goes_by_the_log_of_the_imbalance(imbalance: float, noise: float) -> None:
-    """So that the rarest class of a mild tail is not made up for as much as that of a long one; by hand."""
+    """A mild imbalance gets weaker noise than a strong one; values by hand."""
     counts = np.array([1000, round(1000 / imbalance)])
     result = resolve({"preset": "laptop"}, class_counts=counts)
     assert result.config.loss.noise == noise
@@ -125,7 +125,7 @@ def test_the_cloud_of_laptop_goes_by_the_log_of_the_imbalance(imbalance: float, 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, 1), (47, 1), (48, 2), (100, 4), (1000, 32)])
 def test_the_adapters_of_lift_grow_with_the_classes(classes: int, size: int) -> None:
-    """12 blocks: 2 ** floor(log2(classes / 24)), an empty class counted; by hand."""
+    """With 12 blocks the size is 2 ** floor(log2(classes / 24)); an empty class counts. Values by hand."""
     counts = np.array([*[500] * (classes - 1), 0])
     result = resolve({"preset": "laptop", "method": "lift"}, class_counts=counts)
     assert result.config.model.adapter_size == size
@@ -143,14 +143,14 @@ def test_the_adapters_of_lift_grow_with_the_classes(classes: int, size: int) -> 
     ],
 )
 def test_laptop_has_adapters_of_one_number_beside_prompts_of_lpt(preset: str, method: str, size: int) -> None:
-    """Chosen beside LIFT's norm and learnt scale; the other methods are what their papers say, and so is `paper`."""
+    """They come with LIFT's norm and learnt scale. Other methods, and the preset `paper`, are as published."""
     model = resolve({"preset": preset, "method": method}).config.model
     assert model.adapter_size == size
     assert (model.adapter_norm, model.adapter_scale) == ((True, None) if size else (False, 0.1))
 
 
-def test_a_loss_without_a_cloud_says_nothing_of_it() -> None:
-    """`auto` becomes a number all the same: a saved configuration is resolved."""
+def test_a_loss_without_a_cloud_gives_no_reason_for_its_strength() -> None:
+    """`auto` still becomes a number, because a saved configuration is resolved."""
     result = resolve({"preset": "laptop", "loss": {"name": "cross_entropy"}}, class_counts=np.array([100, 10]))
     assert result.config.loss.noise == 0.5
     assert not any("noise" in reason for reason in result.reasons)
@@ -161,12 +161,12 @@ def test_a_loss_without_a_cloud_says_nothing_of_it() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_users_value_beats_the_preset(preset: str) -> None:
-    """Whatever a preset sets can be set otherwise, one field without the rest of its section."""
+    """A user can change every value of a preset, one field without the rest of its section."""
     for path, value in leaves(PRESETS[preset]()).items():
-        words: dict[str, Any] = {"name": "other", "optimizer": "sgd", "schedule": "epoch", "noise": 0.25}
-        words |= {"adapter_size": 3, "adapter_norm": False, "adapter_scale": 0.2}
-        words |= dict.fromkeys(("head_init", "prompt_init", "group_init"), "random")
-        changed = words.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
+        choices: dict[str, Any] = {"name": "other", "optimizer": "sgd", "schedule": "epoch", "noise": 0.25}
+        choices |= {"adapter_size": 3, "adapter_norm": False, "adapter_scale": 0.2}
+        choices |= dict.fromkeys(("head_init", "prompt_init", "group_init"), "random")
+        changed = choices.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
         wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
         values: dict[str, Any] = parse_assignments([f"{path[1:]}={yaml.safe_dump(wanted, default_flow_style=True)}"])
         result: Any = with_preset({"preset": preset, **values}, CPU.device, origin="test").config.model_dump(
@@ -178,8 +178,8 @@ def test_a_users_value_beats_the_preset(preset: str) -> None:
         assert {key for key in got if got[key] != others[key]} == {path}
 
 
-def test_presets_are_complete_and_say_what_they_are() -> None:
-    """Each preset is a valid configuration with a command in its docstring, and none is changed by using it."""
+def test_presets_are_complete_and_documented() -> None:
+    """Each preset is a valid configuration with a command in its docstring, and using it does not change it."""
     for name, preset in PRESETS.items():
         assert f"--preset {name}" in (preset.__doc__ or "")
         before = preset()
@@ -188,7 +188,7 @@ def test_presets_are_complete_and_say_what_they_are() -> None:
 
 
 def test_auto_takes_the_preset_the_machine_can_afford() -> None:
-    """A card takes the published setting, anything else the small one; each with its reason."""
+    """A CUDA device takes the published setting, any other device the small one; each with a reason."""
     for machine, name in ((CARD, "paper"), (CPU, "laptop"), (MAC, "laptop")):
         chosen, reasons = choose_preset("auto", machine.device)
         assert chosen == name
@@ -207,7 +207,7 @@ def test_auto_takes_the_preset_the_machine_can_afford() -> None:
 @pytest.mark.parametrize("preset", ["laptop", "paper"])
 @pytest.mark.parametrize("size", ["auto", 96, [64, 32]])
 def test_every_auto_is_resolved_with_a_reason(machine: Machine, preset: str, size: Any) -> None:
-    """Nothing is left at `auto`, each choice is told with why, and what is saved runs again as it is."""
+    """No field stays `auto`, each choice has a reason, and the saved configuration can be run again as it is."""
     values = {"preset": preset, "image": {"size": size}, "prefix_cache": {"views": 2}}
     before = leaves(with_preset(values, machine.device, origin="test").config.model_dump(mode="json"))
     result = resolve(values, machine)
@@ -216,9 +216,9 @@ def test_every_auto_is_resolved_with_a_reason(machine: Machine, preset: str, siz
     assert open_fields
     assert "auto" not in after.values()
     assert {path for path in after if after[path] != before[path]} == set(open_fields)
-    told = {reason.split(" ")[0]: reason for reason in result.reasons}
+    reasons = {reason.split(" ")[0]: reason for reason in result.reasons}
     for path in open_fields:
-        assert len(told[path.rsplit(".", 1)[1]].partition(": ")[2]) > 2
+        assert len(reasons[path.rsplit(".", 1)[1]].partition(": ")[2]) > 2
     assert len(result.reasons) == len(open_fields)
     saved = validate(yaml.safe_load(to_yaml(result.config)), origin="saved")
     assert saved == result.config
@@ -227,7 +227,7 @@ def test_every_auto_is_resolved_with_a_reason(machine: Machine, preset: str, siz
 
 
 def test_what_the_user_chose_is_not_resolved() -> None:
-    """`auto` fills gaps, it never overrules."""
+    """`auto` fills gaps and never overrules a user."""
     runtime = {"device": "cpu", "precision": "fp32", "threads": 1, "workers": 3}
     train = {"micro_batch": 7, "epoch_steps": 5}
     sections = {"data": {"cache": False}, "image": {"size": 64}, "loss": {"noise": 0.3}, "model": {"adapter_size": 2}}
@@ -239,7 +239,7 @@ def test_what_the_user_chose_is_not_resolved() -> None:
 
 
 def test_memory_bounds_the_micro_batch_and_the_cache() -> None:
-    """Little memory halves the micro-batch until it fits (to 1 at worst); a large set is not kept in memory."""
+    """With little memory the micro-batch is halved until it fits, at least 1; a large set is not kept in memory."""
     roomy, tight = (
         resolve({"preset": "laptop"}),
         resolve({"preset": "laptop"}, Machine("cpu", "x", 2, False, 2**26, 2**26)),
@@ -256,8 +256,8 @@ def test_memory_bounds_the_micro_batch_and_the_cache() -> None:
 @pytest.mark.parametrize(
     ("machine", "cached", "workers"), [(CPU, True, 0), (CPU, False, 3), (CARD, True, 4), (CARD, False, 8)]
 )
-def test_readers_are_started_where_reading_holds_up(machine: Machine, cached: bool, workers: int) -> None:
-    """None for images in memory on a CPU; some wherever files are decoded or a card waits."""
+def test_reader_processes_start_where_reading_is_the_bottleneck(machine: Machine, cached: bool, workers: int) -> None:
+    """No workers for images in memory on a CPU; some if files are decoded or a GPU waits."""
     values = {"preset": "laptop", "data": {"cache": cached}}
     assert resolve(values, machine).config.runtime.workers == workers
 
@@ -272,18 +272,18 @@ def test_readers_are_started_where_reading_holds_up(machine: Machine, cached: bo
         (4, {"cache": False}, {"decoded": False}, 0, "images are in memory"),
     ],
 )
-def test_readers_go_by_what_memory_holds(
+def test_workers_depend_on_what_fits_in_memory(
     cores: int, values: dict[str, Any], changes: dict[str, Any], workers: int, reason: str
 ) -> None:
-    """Not by what is to be kept: images that do not fit are decoded each time; and the reason told is true."""
+    """They do not depend on `data.cache`: images that do not fit are decoded each time. The reason says so."""
     machine = Machine("cpu", "a processor", cores, True, 8 * 2**30, 8 * 2**30)
     result = resolve({"preset": "laptop", "data": values}, machine, **changes)
     assert result.config.runtime.workers == workers
     assert f"workers {workers}: {reason}" in result.reasons
 
 
-def test_bfloat16_that_a_card_only_emulates_is_not_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card of before Ampere says that it supports bfloat16, unless emulation is left out."""
+def test_bfloat16_that_a_gpu_only_emulates_is_not_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU older than Ampere reports that it supports bfloat16, unless emulation is excluded."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
@@ -298,15 +298,15 @@ def test_bfloat16_that_a_card_only_emulates_is_not_fast(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("machine", "precision"), [(CPU, "bf16"), (MAC, "fp32")])
 def test_precision_follows_the_hardware(machine: Machine, precision: str) -> None:
-    """bfloat16 only where it is faster."""
+    """The precision is bfloat16 only where that is faster."""
     assert resolve({}, machine).config.runtime.precision == precision
 
 
 # --- files and assignments --------------------------------------------------------------------------------------------
 
 
-def test_all_faults_are_told_at_once() -> None:
-    """Unknown keys and bad values by their dotted path, with what was given and what is accepted."""
+def test_all_faults_are_reported_at_once() -> None:
+    """Unknown keys and bad values are listed by dotted path, with the value and what is accepted."""
     values = {"train": {"batch_size": 0, "batchsize": 3}, "model": {"top_k": 9, "pool_size": 4}, "modle": {}}
     with pytest.raises(ConfigError) as caught:
         validate(values, origin="run.yaml")
@@ -317,7 +317,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_assignments_nest_and_are_read_as_yaml() -> None:
-    """`--set` reaches every field with its type; a malformed one is told."""
+    """`--set` reaches every field with its type; a malformed assignment is an error."""
     assert parse_assignments(
         ["train.phase1.lr=0.1", "train.batch_size=8", "image.size=[32, 64]", "image.flip=off"]
     ) == {
@@ -338,14 +338,14 @@ def test_assignments_are_read_as_they_were(value: Any) -> None:
 
 
 def test_merging_changes_neither_side() -> None:
-    """The more particular value wins, section by section, and both sides can be used again."""
+    """The second value wins, section by section, and both mappings stay as they were."""
     base, over = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}, "e": {"f": 6}}
     assert merge(base, over) == {"a": {"b": 5, "c": 2}, "d": 3, "e": {"f": 6}}
     assert base == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
-def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:
-    """Missing, not YAML, not a mapping, not text: each an error with the path; an empty file is no fault."""
+def test_a_file_that_is_no_configuration_is_an_error_with_its_path(tmp_path: Path) -> None:
+    """A missing file, no YAML, no mapping and no text are errors; an empty file is accepted."""
     path = tmp_path / "run.yaml"
     with pytest.raises(ConfigError, match=str(path)):
         read_yaml(path)
@@ -358,6 +358,6 @@ def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_the_defaults_round_trip() -> None:
-    """What is saved as YAML is read back unchanged, small rates and tuples included."""
+    """A configuration saved as YAML is read back unchanged, including small rates and tuples."""
     config = RunConfig()
     assert validate(yaml.safe_load(to_yaml(config)), origin="saved") == config

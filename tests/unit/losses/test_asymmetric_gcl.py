@@ -1,4 +1,4 @@
-"""Asymmetric Gaussian clouded logit loss (DESIGN section 2): the formula, its edges, its refusals."""
+"""Test the asymmetric Gaussian clouded logit loss: its formula, its limits, and what it refuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GAMMAS = [(0.0, 4.0), (0.5, 8.0), (0.0, 0.0), (1.0, 1.0), (2.0, 0.5)]
 
 
 def test_by_hand() -> None:
-    """Two classes of equal size, no smoothing, no noise: every factor can be written down."""
+    """Two classes of equal size, no smoothing, no noise: all factors can be written out."""
     cosines = torch.tensor([[0.3, 0.1]], dtype=torch.float64)
     p = 1 / (1 + math.exp(20 * (0.1 - (0.3 - 0.1))))  # the margin is taken off the label's cosine
     for gamma_pos in (0.0, 0.5, 2.0):
@@ -35,7 +35,7 @@ def test_by_hand() -> None:
 
 
 def test_by_hand_smoothed_and_clouded() -> None:
-    """Three classes 100, 10, 1: delta 0, 0.5, 1; noise is taken by its absolute value; t_y = 0.9 + 0.1/3."""
+    """Class counts 100, 10, 1: delta is 0, 0.5, 1. Noise counts by its absolute value; t_y = 0.9 + 0.1/3."""
     z, e, y = [0.2, 0.5, -0.1], [0.9, -0.4, 0.6], 1
     u = [z[c] - 0.5 * delta * abs(e[c]) - (0.1 if c == y else 0.0) for c, delta in enumerate((0.0, 0.5, 1.0))]
     total = sum(math.exp(20 * value) for value in u)
@@ -53,7 +53,7 @@ def test_by_hand_smoothed_and_clouded() -> None:
 
 @pytest.mark.parametrize("gammas", GAMMAS, ids=str)
 def test_matches_the_formula(gammas: tuple[float, float]) -> None:
-    """Value and gradient in float64 where the plain formula is well conditioned."""
+    """Compare value and gradient in float64, where the plain formula is well conditioned."""
     cosines, labels = random_cosines(8, 6, width=0.15), random_labels(8, 6)
     noise = random_cosines(8, 6, seed=1)
     value, gradient = loss_and_gradient(AsymmetricGCL(COUNTS, *gammas), cosines, labels, noise)
@@ -80,7 +80,7 @@ def test_matches_the_formula(gammas: tuple[float, float]) -> None:
 def test_matches_the_formula_for_any_setting(
     seed: int, batch: int, counts: list[int], gamma_pos: float, gamma_neg: float, **settings: float
 ) -> None:
-    """Every argument does what it says, over the whole range of cosines (value; float64)."""
+    """Compare the value in float64 for all arguments, over the whole range of cosines."""
     classes = len(counts)
     cosines, noise = random_cosines(batch, classes, seed), random_cosines(batch, classes, seed + 1)
     labels = random_labels(batch, classes, seed)
@@ -95,7 +95,7 @@ def test_matches_the_formula_for_any_setting(
 
 @pytest.mark.parametrize("gammas", GAMMAS, ids=str)
 def test_float32_gradient_over_the_whole_range(gammas: tuple[float, float]) -> None:
-    """Keeping 1 - p_y away from 0 costs no accuracy that matters: the float32 gradient is the float64 formula's."""
+    """Keeping 1 - p_y away from 0 costs little accuracy: the float32 gradient equals that of the float64 formula."""
     cosines, labels = random_cosines(64, 6, seed=3), random_labels(64, 6, seed=3)
     noise = random_cosines(64, 6, seed=4)
     _, gradient = loss_and_gradient(AsymmetricGCL(COUNTS, *gammas), cosines.float(), labels, noise.float())
@@ -106,7 +106,7 @@ def test_float32_gradient_over_the_whole_range(gammas: tuple[float, float]) -> N
 
 
 def test_gamma_zero_is_smoothed_cross_entropy() -> None:
-    """With all weights 1 it is PyTorch's label-smoothed cross-entropy of the scaled, margined cosines."""
+    """With all weights 1 the loss is PyTorch's label-smoothed cross-entropy of the scaled cosines with margins."""
     cosines, labels = random_cosines(16, 5), random_labels(16, 5)
     margin = 0.1 * torch.nn.functional.one_hot(labels, 5).double()
     zeros = torch.zeros_like(cosines)
@@ -119,7 +119,7 @@ def test_gamma_zero_is_smoothed_cross_entropy() -> None:
 
 
 def test_weights_carry_gradient() -> None:
-    """The weights are part of what is differentiated: with detached weights the gradient would be another."""
+    """The weights are differentiated too: with detached weights the gradient would differ."""
     cosines, labels = random_cosines(4, 6, width=0.2), random_labels(4, 6)
     loss = AsymmetricGCL(COUNTS, 0.5, 8.0)
     noise = torch.zeros_like(cosines)
@@ -135,18 +135,18 @@ def test_mean_over_the_batch() -> None:
 
 
 def test_published_defaults() -> None:
-    """Said or not: s 20, m 0.1, noise 0.5, smoothing 0.1."""
+    """The defaults are s 20, m 0.1, noise 0.5 and smoothing 0.1."""
     cosines, labels, noise = random_cosines(7, 6), random_labels(7, 6), random_cosines(7, 6, seed=9)
-    said = AsymmetricGCL(COUNTS, 0.5, 8.0, scale=20, margin=0.1, noise=0.5, label_smoothing=0.1)
-    unsaid = AsymmetricGCL(COUNTS, 0.5, 8.0)
-    assert torch.equal(said(cosines, labels, noise=noise), unsaid(cosines, labels, noise=noise))
+    explicit = AsymmetricGCL(COUNTS, 0.5, 8.0, scale=20, margin=0.1, noise=0.5, label_smoothing=0.1)
+    default = AsymmetricGCL(COUNTS, 0.5, 8.0)
+    assert torch.equal(explicit(cosines, labels, noise=noise), default(cosines, labels, noise=noise))
 
 
 # --- class counts ----------------------------------------------------------------------------------------------------
 
 
 def clouded(counts: Sequence[int], noise: float = 1.0) -> Tensor:
-    """How much each class's loss answers to noise, [C]; reads delta off the loss itself."""
+    """Return delta, [C], as computed from the effect of noise on the loss of each class."""
     classes = len(counts)
     loss = AsymmetricGCL(counts, 0.0, 0.0, label_smoothing=0.0, margin=0.0, scale=1.0)
     zeros = torch.zeros(1, classes, dtype=torch.float64)
@@ -162,7 +162,7 @@ def clouded(counts: Sequence[int], noise: float = 1.0) -> Tensor:
 
 
 def test_delta_by_hand() -> None:
-    """0 for the largest class, 1 for the smallest, logarithmic between; the sign of the noise does not matter."""
+    """Delta is 0 for the largest class, 1 for the smallest, logarithmic between; the noise's sign does not matter."""
     expected = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     assert torch.allclose(clouded([100, 10, 1]), expected)
     assert torch.allclose(clouded([10000, 1000, 100]), expected)
@@ -172,7 +172,7 @@ def test_delta_by_hand() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 100_000), min_size=2, max_size=7))
 def test_delta_of_any_counts(counts: list[int]) -> None:
-    """Whatever the counts: within [0, 1], as defined, and the order of counts reversed."""
+    """For any counts delta is as defined and lies in [0, 1]."""
     delta = clouded(counts)
     assert torch.allclose(delta, torch.tensor(textbook_delta(counts), dtype=torch.float64), atol=1e-9)
     assert (delta > -1e-9).all()
@@ -181,7 +181,7 @@ def test_delta_of_any_counts(counts: list[int]) -> None:
 
 @pytest.mark.parametrize("counts", [[1, 1], [50, 50, 50], [3] * 9])
 def test_balanced_counts_are_not_clouded(counts: list[int]) -> None:
-    """Equal counts: delta 0, not 0 / 0; noise has no effect."""
+    """For equal counts delta is 0, not 0 / 0, so noise has no effect."""
     cosines, labels = random_cosines(4, len(counts)), random_labels(4, len(counts))
     loss = AsymmetricGCL(counts, 0.5, 8.0)
     with_noise = loss(cosines, labels, noise=torch.ones_like(cosines))
@@ -190,14 +190,14 @@ def test_balanced_counts_are_not_clouded(counts: list[int]) -> None:
 
 
 def test_an_empty_class_counts_as_one() -> None:
-    """n_c = 0 has no logarithm; as one image it is the smallest class."""
+    """n_c = 0 has no logarithm; with a count of 1 it is the smallest class."""
     assert torch.allclose(clouded([100, 10, 0]), clouded([100, 10, 1]))
     assert torch.allclose(clouded([100, 0, 0, 10]), clouded([100, 1, 1, 10]))
     assert torch.allclose(clouded([1, 0]), torch.zeros(2, dtype=torch.float64), atol=1e-12)
 
 
 def test_counts_as_list_tuple_or_tensor() -> None:
-    """Counts come from Python or from a tensor."""
+    """Counts may be a list, a tuple or a tensor."""
     cosines, labels, noise = random_cosines(4, 6), random_labels(4, 6), random_cosines(4, 6, seed=2)
     kinds: list[Any] = [COUNTS, tuple(COUNTS), torch.tensor(COUNTS), torch.tensor(COUNTS).double()]
     values = [AsymmetricGCL(kind, 0.5, 8.0)(cosines, labels, noise=noise) for kind in kinds]
@@ -213,7 +213,7 @@ COSINE = st.one_of(EDGES, st.floats(-1.0, 1.0, width=32))
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), gammas=st.sampled_from(GAMMAS), classes=st.integers(2, 6), batch=st.integers(1, 3))
 def test_finite_for_every_cosine(data: st.DataObject, gammas: tuple[float, float], classes: int, batch: int) -> None:
-    """Loss and gradient in float32, for every cosine in [-1, 1] and every noise in [-1, 1]."""
+    """Check loss and gradient in float32, for every cosine and every noise in [-1, 1]."""
     row = st.lists(COSINE, min_size=classes, max_size=classes)
     table = st.lists(row, min_size=batch, max_size=batch)
     cosines, noise = torch.tensor(data.draw(table)), torch.tensor(data.draw(table))
@@ -230,7 +230,7 @@ def test_finite_for_every_cosine(data: st.DataObject, gammas: tuple[float, float
 @pytest.mark.parametrize("gammas", [*GAMMAS, (0.5, 0.5)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_finite_where_the_label_is_certain(dtype: torch.dtype, gammas: tuple[float, float], scale: float) -> None:
-    """p_y = 1 to the last digit, and p_y = 0: the plain (1 - p_y)^0.5 has an infinite slope there."""
+    """Also where p_y rounds to 1 or 0. The plain (1 - p_y)^0.5 has an infinite slope at p_y = 1."""
     for sign in (1.0, -1.0):
         for classes in (2, 1000):
             cosines = torch.full((1, classes), -sign, dtype=dtype)
@@ -242,7 +242,7 @@ def test_finite_where_the_label_is_certain(dtype: torch.dtype, gammas: tuple[flo
 
 
 def test_two_classes() -> None:
-    """C = 2 is the smallest problem there is."""
+    """C = 2 is the smallest possible problem."""
     cosines, labels = random_cosines(6, 2), random_labels(6, 2)
     noise = random_cosines(6, 2, seed=5)
     value = AsymmetricGCL([90, 10], 0.5, 8.0)(cosines, labels, noise=noise)
@@ -251,7 +251,7 @@ def test_two_classes() -> None:
 
 
 def test_thousands_of_classes() -> None:
-    """As many classes as iNaturalist 2018 has: sums over 8142 of them stay exact enough in float32."""
+    """Sums over 8142 classes, as in iNaturalist 2018, stay exact enough in float32."""
     classes = 8142
     counts = [max(1, int(1000 * 0.999**c)) for c in range(classes)]
     cosines, labels = random_cosines(3, classes, width=0.5), torch.tensor([0, 4000, 8141])
@@ -271,7 +271,7 @@ def test_thousands_of_classes() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_cosines_are_computed_in_float32(dtype: torch.dtype) -> None:
-    """Whatever comes in, exponentials and powers are taken in float32; the gradient returns in the input's type."""
+    """The loss is computed in float32 for any input type; the gradient has the input's type."""
     cosines, labels = random_cosines(8, 6).to(dtype), random_labels(8, 6)
     noise = random_cosines(8, 6, seed=2).float()
     loss = AsymmetricGCL(COUNTS, 0.5, 8.0)
@@ -284,7 +284,7 @@ def test_low_precision_cosines_are_computed_in_float32(dtype: torch.dtype) -> No
 
 
 def test_float32_under_autocast() -> None:
-    """Mixed precision does not reach into the loss."""
+    """Autocast does not change the precision of the loss."""
     cosines, labels = random_cosines(8, 6).float(), random_labels(8, 6)
     noise = random_cosines(8, 6, seed=2).float()
     loss = AsymmetricGCL(COUNTS, 0.5, 8.0)

@@ -1,4 +1,4 @@
-"""The Gaussian cloud of GCL and A-GCL, as the losses draw and use it, and GCL itself."""
+"""Test the Gaussian cloud of GCL and A-GCL, and GCL itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oracle import relative_error, textbook_agcl
 
 
 def drawn_noise(batch: int, counts: Sequence[int], seed: int) -> Tensor:
-    """|e| [B, C] as the loss drew it, read back from the gradient of a label-0 batch (class 0 is the largest).
+    """Return |e| [B, C] as the loss drew it, computed from the gradient of a label-0 batch (class 0 is the largest).
 
     With gamma 0 and no smoothing d loss / d z_bc = s * (p_bc - [c = 0]) / B, and p_bc / p_b0 = exp(-s/2 * |e_bc|)
     for delta_c = 1, equal cosines and no margin.
@@ -39,9 +39,9 @@ def test_drawn_noise_is_the_clipped_normal() -> None:
     assert e.max() <= 1 + 1e-9
     assert float((e > 1 - 1e-9).double().mean()) == pytest.approx(0.0027, abs=0.001), "clipped, not drawn again"
     assert float(e.mean()) == pytest.approx(math.sqrt(2 / math.pi) / 3, abs=0.004)
-    at = torch.linspace(0.0, 0.99, 100, dtype=torch.float64)
-    below = (e[:, None] <= at).double().mean(dim=0)
-    expected = torch.erf(3 * at / math.sqrt(2))
+    points = torch.linspace(0.0, 0.99, 100, dtype=torch.float64)
+    below = (e[:, None] <= points).double().mean(dim=0)
+    expected = torch.erf(3 * points / math.sqrt(2))
     assert float((below - expected).abs().max()) < 0.012  # Kolmogorov-Smirnov, p < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""Cross-entropy, focal loss, logit adjustment and LDAM against numbers worked out by hand, and against each other."""
+"""Test cross-entropy, focal loss, logit adjustment and LDAM against numbers by hand and against each other."""
 
 from __future__ import annotations
 
@@ -49,10 +49,9 @@ def test_focal_by_hand() -> None:
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1.0, 20.0]), classes=st.integers(2, 6))
 def test_focal_without_focus_is_cross_entropy(seed: int, scale: float, classes: int) -> None:
     scores, labels = random_cosines(5, classes, seed), random_labels(5, classes, seed)
-    one, other = Focal([3] * classes, scale, gamma=0.0), CrossEntropy([3] * classes, scale)
-    for ours, theirs in zip(
-        loss_and_gradient(one, scores, labels), loss_and_gradient(other, scores, labels), strict=True
-    ):
+    focal = loss_and_gradient(Focal([3] * classes, scale, gamma=0.0), scores, labels)
+    expected = loss_and_gradient(CrossEntropy([3] * classes, scale), scores, labels)
+    for ours, theirs in zip(focal, expected, strict=True):
         assert relative_error(ours, theirs) < 1e-12
 
 
@@ -60,7 +59,7 @@ def test_focal_without_focus_is_cross_entropy(seed: int, scale: float, classes: 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
 def test_focal_is_finite_where_the_label_is_certain(scale: float, dtype: torch.dtype, gamma: float) -> None:
-    """p_y rounds to 1, and to 0: the plain (1 - p_y)^0.5 has an infinite slope at the first."""
+    """Also where p_y rounds to 1 or 0. The plain (1 - p_y)^0.5 has an infinite slope at p_y = 1."""
     for sign in (1.0, -1.0):
         for classes in (2, 1000):
             scores = torch.full((1, classes), -sign, dtype=dtype)
@@ -72,7 +71,7 @@ def test_focal_is_finite_where_the_label_is_certain(scale: float, dtype: torch.d
 
 
 def test_logit_adjustment_by_hand() -> None:
-    """Counts 6, 3, 1: what is compared are n_c exp(z_c) = 6, 6, 5 for tau 1, and 36, 18, 5 for tau 2."""
+    """Counts 6, 3, 1: the numbers n_c ** tau * exp(z_c) are 6, 6, 5 for tau 1 and 36, 18, 5 for tau 2."""
     assert value(LogitAdjusted([6, 3, 1])) == pytest.approx(math.log(17 / 6), rel=1e-12)
     assert value(LogitAdjusted([6, 3, 1], 2.0)) == pytest.approx(math.log(59 / 18), rel=1e-12)
     # the scale is on the scores alone: 6 * 1, 3 * 4, 1 * 25
@@ -100,7 +99,7 @@ def test_balanced_softmax_by_hand() -> None:
     tau=st.sampled_from([0.0, 1.0, 2.5]),
 )
 def test_logit_adjustment_of_balanced_counts_is_cross_entropy(seed: int, count: int, classes: int, tau: float) -> None:
-    """The same log prior on every class shifts all logits alike."""
+    """The same log prior for every class shifts all logits by the same amount."""
     scores, labels = random_cosines(5, classes, seed, width=4.0), random_labels(5, classes, seed)
     counts = [count] * classes
     expected = loss_and_gradient(CrossEntropy(counts, 2.0, 0.1), scores, labels)
@@ -124,7 +123,7 @@ def test_ldam_by_hand() -> None:
 
 
 def test_ldam_margins_of_empty_classes() -> None:
-    """The largest margin is that of the smallest class with images; an empty class's is not infinite."""
+    """The smallest class with images has the largest margin; that of an empty class is not infinite."""
     assert LDAM([256, 16, 0]).margins.tolist() == pytest.approx([0.25, 0.5, 0.5])
     assert LDAM([0, 0]).margins.tolist() == [0.5, 0.5]
 

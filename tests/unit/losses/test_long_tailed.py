@@ -1,9 +1,11 @@
-"""What every loss promises (additive over micro-batches, right gradients, finite, weighted, checked); class weights."""
+"""Test what all losses have in common (micro-batches, gradients, precision, checks), and class weights."""
 
 from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +54,7 @@ WEIGHTS = [0.5, 1.0, 2.0, 0.0, 4.0, 8.0]
 @every_loss
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
 def test_additive_over_micro_batches(new: Callable[..., LongTailedLoss], weights: list[float] | None) -> None:
-    """Micro-batches' losses, each times its share of the batch, add up to the batch's; so do gradients."""
+    """The losses of micro-batches, each times its share, add up to the loss of the batch; so do the gradients."""
     loss = new(COUNTS, class_weights=weights)
     scores, labels, noise = random_cosines(9, 6), random_labels(9, 6), random_cosines(9, 6, seed=4)
     whole, gradient = loss_and_gradient(loss, scores, labels, noise)
@@ -67,7 +69,7 @@ def test_additive_over_micro_batches(new: Callable[..., LongTailedLoss], weights
 
 @every_loss
 def test_gradients(new: Callable[..., LongTailedLoss]) -> None:
-    """In float64, against differences."""
+    """Compare gradients with finite differences in float64."""
     loss = new(COUNTS, class_weights=WEIGHTS)
     scores, labels = random_cosines(5, 6, width=0.2), random_labels(5, 6)
     noise = random_cosines(5, 6, seed=1)
@@ -78,7 +80,7 @@ def test_gradients(new: Callable[..., LongTailedLoss]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), classes=st.integers(2, 5))
 def test_finite_for_every_cosine(new: Callable[..., LongTailedLoss], data: st.DataObject, classes: int) -> None:
-    """Loss and gradient in float32, for every cosine in [-1, 1] and all counts."""
+    """Check loss and gradient in float32, for every cosine in [-1, 1] and all counts."""
     cosine = st.one_of(st.sampled_from([-1.0, 1.0, 0.0]), st.floats(-1.0, 1.0, width=32))
     row = st.lists(cosine, min_size=classes, max_size=classes)
     scores, noise = torch.tensor([data.draw(row)]), torch.tensor([data.draw(row)])
@@ -93,7 +95,7 @@ def test_finite_for_every_cosine(new: Callable[..., LongTailedLoss], data: st.Da
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_computed_in_float32(new: Callable[..., LongTailedLoss], dtype: torch.dtype) -> None:
-    """Whatever comes in, and under autocast too; the gradient returns in the input's type."""
+    """For any input type and under autocast; the gradient has the input's type."""
     loss = new(COUNTS, class_weights=WEIGHTS)
     scores, labels = random_cosines(8, 6).to(dtype), random_labels(8, 6)
     noise = random_cosines(8, 6, seed=2).float()
@@ -107,7 +109,7 @@ def test_computed_in_float32(new: Callable[..., LongTailedLoss], dtype: torch.dt
 
 @every_loss
 def test_equal_weights_change_nothing(new: Callable[..., LongTailedLoss]) -> None:
-    """Whatever their common factor; and weights that are switched off are as none."""
+    """Equal weights with any factor, and weights that are switched off, give the unweighted loss."""
     scores, labels, noise = random_cosines(8, 6), random_labels(8, 6), random_cosines(8, 6, seed=2)
     plain = new(COUNTS)(scores, labels, noise)
     assert relative_error(new(COUNTS, class_weights=[3.0] * 6)(scores, labels, noise), plain) < 1e-12
@@ -119,7 +121,7 @@ def test_equal_weights_change_nothing(new: Callable[..., LongTailedLoss]) -> Non
 
 @every_loss
 def test_class_weights_by_hand(new: Callable[..., LongTailedLoss]) -> None:
-    """An image's loss times its class's weight over the mean weight of the training images."""
+    """The loss of an image is multiplied by its class weight over the mean weight of the training images."""
     scores, labels, noise = random_cosines(6, 6), torch.arange(6), random_cosines(6, 6, seed=2)
     mean = sum(count * weight for count, weight in zip(COUNTS, WEIGHTS, strict=True)) / sum(COUNTS)
     expected = new(COUNTS).per_image(scores, labels, noise) * torch.tensor(WEIGHTS, dtype=torch.float64) / mean
@@ -130,7 +132,7 @@ def test_class_weights_by_hand(new: Callable[..., LongTailedLoss]) -> None:
 
 @every_loss
 def test_random_numbers(new: Callable[..., LongTailedLoss]) -> None:
-    """Only a loss that says so draws any, and only when none are given."""
+    """Only a loss that takes noise draws random numbers, and only if the caller gives none."""
     loss = new(COUNTS)
     scores, labels, noise = random_cosines(4, 6), random_labels(4, 6), random_cosines(4, 6, seed=2)
     before = torch.get_rng_state()
@@ -145,7 +147,7 @@ def test_random_numbers(new: Callable[..., LongTailedLoss]) -> None:
 
 @every_loss
 def test_nothing_of_it_is_saved(new: Callable[..., LongTailedLoss]) -> None:
-    """Constants follow the module's device and precision but are in no state; a copy is as good."""
+    """Constants follow the module's device and precision but are not in its state; a copy works too."""
     loss = new(COUNTS, class_weights=WEIGHTS)
     assert not loss.state_dict()
     assert not [*loss.parameters()]
@@ -212,11 +214,20 @@ def test_refuses_settings(
     ids=str,
 )
 def test_all_faults_at_once(new: Callable[..., LongTailedLoss], arguments: dict[str, float]) -> None:
-    """The loss and all of its wrong arguments are named, its own beside those all losses have."""
+    """The error names the loss and all wrong arguments, its own and the common ones."""
     with pytest.raises(ConfigError) as caught:
         new([5], scale=-1.0, **arguments)
     for named in (str(new.title), "class_counts", "scale", *arguments):  # type: ignore[attr-defined]
         assert named in str(caught.value)
+
+
+def test_losses_load_neither_timm_nor_the_configuration() -> None:
+    """The losses take plain parameters: they need no backbone library and no configuration."""
+    script = (
+        "import lpt.losses, sys; print([m for m in ('timm', 'torchvision', 'lpt.config.schema') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_what_the_package_exports() -> None:
@@ -228,14 +239,14 @@ def test_what_the_package_exports() -> None:
 
 
 def batch_of(counts: list[int]) -> tuple[Tensor, Tensor]:
-    """A batch with exactly the training distribution."""
+    """Return scores and labels of a batch with exactly the training distribution."""
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     return random_cosines(len(labels), len(counts)), labels
 
 
 @pytest.mark.parametrize("weights", [inverse_frequency_weights, effective_number_weights])
 def test_weighted_as_pytorch_does(weights: Callable[..., Tensor]) -> None:
-    """On a batch with the training distribution this is PyTorch's weighted mean, value and gradient."""
+    """For a batch with the training distribution, value and gradient are those of PyTorch's weighted mean."""
     counts = [23, 9, 4, 1]
     scores, labels = batch_of(counts)
     loss = CrossEntropy(counts, scale=20.0, class_weights=weights(counts))
@@ -248,7 +259,7 @@ def test_weighted_as_pytorch_does(weights: Callable[..., Tensor]) -> None:
 
 
 def test_weights_by_hand() -> None:
-    """Counts 8, 2, 0: two classes of weight 10 / (2 n_c)."""
+    """Counts 8, 2, 0: the two classes with images get weight 10 / (2 n_c)."""
     assert inverse_frequency_weights([8, 2, 0]).tolist() == pytest.approx([0.625, 2.5, 0.0], rel=1e-12)
     # beta 1/2: effective numbers 2 (1 - 2^-3) = 7/4 and 2 (1 - 2^-1) = 1; weights 4/7 and 1 of mean (12/7 + 1) / 4
     mean = (3 * 4 / 7 + 1) / 4
@@ -266,7 +277,7 @@ def test_weights_by_hand() -> None:
     ),
 )
 def test_weights_of_any_counts(counts: list[int], beta: float) -> None:
-    """Mean 1 over the training images, 0 for empty classes, and never more for a larger class."""
+    """The mean over the training images is 1, empty classes get 0, and a larger class never gets more."""
     weights = effective_number_weights(counts, beta)
     n = torch.tensor(counts, dtype=torch.float64)
     assert torch.isfinite(weights).all()
@@ -279,7 +290,7 @@ def test_weights_of_any_counts(counts: list[int], beta: float) -> None:
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 10**5), min_size=2, max_size=8))
 def test_weights_at_the_ends(counts: list[int]) -> None:
-    """Beta 0 weighs all images alike; towards beta 1 the weights become inverse frequency without losing digits."""
+    """Beta 0 gives equal weights; near beta 1 the weights are inverse frequencies without loss of digits."""
     assert effective_number_weights(counts, 0.0).tolist() == pytest.approx([1.0] * len(counts), rel=1e-12)
     inverse = inverse_frequency_weights(counts).tolist()
     assert inverse == pytest.approx([sum(counts) / len(counts) / count for count in counts], rel=1e-12)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from lpt.config.lint import LOSS_FIELDS
+from lpt.config.lint import unused_fields
 from lpt.config.presets import Resolved
 from lpt.config.schema import RunConfig
 from lpt.data.longtail import imbalance_factor
@@ -105,7 +105,7 @@ def suit_to_counts(config: RunConfig, class_counts: IntArray, blocks: int) -> Re
     config = config.model_copy(deep=True)
     loss, model = config.loss, config.model
     reasons: list[str] = []
-    if loss.noise == "auto" and loss.name in LOSS_FIELDS["noise"]:
+    if loss.noise == "auto" and "loss.noise" not in unused_fields(config):
         loss.noise, why = cloud_noise(imbalance_factor(class_counts))
         reasons.append(f"noise {loss.noise}: {why}")
     elif loss.noise == "auto":

@@ -1,0 +1,35 @@
+"""Describe the faults that pydantic finds in a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def fault_lines(error: ValidationError, schema: type[BaseModel]) -> list[str]:
+    """Return a line for each fault: its dotted path, what is wrong, and the value.
+
+    Args:
+        error: the faults.
+        schema: the class of the whole configuration, which names the accepted fields.
+    """
+    return [_fault_line(fault, schema) for fault in error.errors(include_url=False)]
+
+
+def _fault_line(fault: Any, schema: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+    if fault["type"] == "extra_forbidden":
+        return f"  {path}: no such field (accepted: {', '.join(_accepted_fields(fault['loc'], schema))})"
+    value = fault["input"] if not isinstance(fault["input"], dict) else "..."
+    return f"  {path}: {fault['msg'].removeprefix('Value error, ')} (got {value!r})"
+
+
+def _accepted_fields(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
+    section: Any = schema
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        section = field.annotation
+    return list(section.model_fields)
