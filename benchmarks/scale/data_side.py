@@ -18,7 +18,7 @@ from benchmarks.scale.simulated import class_counts
 from lpt.cli.app import app
 from lpt.commands.fit import fit, prepare
 from lpt.config.schema import DataConfig
-from lpt.data.images import read_image
+from lpt.data.decoding import read_image
 from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
 from lpt.data.sources import open_splits
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
+from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
     from lpt.commands.fit.fit import FitResult, fit, resume
@@ -54,9 +55,11 @@ _MODULES = ("data", "evaluation", "losses", "methods", "model", "pack", "predict
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
+        with explain_missing_packages(f"lpt.{name}"):
+            value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module(f"lpt.{name}")
+        with explain_missing_packages(f"lpt.{name}"):
+            value = import_module(f"lpt.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

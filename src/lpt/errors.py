@@ -1,7 +1,7 @@
-"""Errors a user can act on.
+"""Errors that a user can act on.
 
-Every message says what was given (with its path, row or field), what is accepted, and what to do next. The
-command line prints the message without a traceback and exits with `exit_code`.
+Every message names the value (with its path, row or field), says what is accepted, and what to do next. The command
+line prints the message without a traceback and exits with `exit_code`.
 """
 
 
@@ -10,19 +10,19 @@ class LptError(Exception):
 
     exit_code = 2
     alone = False
-    """Whether the other processes of the run do not raise it, so that this one must say it."""
+    """Whether this process alone raises it, so that it must print the message whatever its rank."""
 
 
 class ConfigError(LptError):
-    """A setting, an argument or a model that LPT cannot be right for."""
+    """A setting, an argument or a model that LPT does not accept, or a package that an install lacks."""
 
 
 class DataError(LptError):
-    """An image, a label or a data source that cannot be used as it is."""
+    """An image, a label or a data source that LPT cannot use as it is."""
 
 
 class PackError(LptError):
-    """A prompt pack that is damaged, or does not belong to the backbone it is loaded on."""
+    """A prompt pack that is damaged, or that does not belong to the given backbone."""
 
 
 class RunError(LptError):

@@ -13,6 +13,7 @@ from lpt import __version__
 from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError
+from lpt.system.packages import missing_package
 
 INTERRUPTED = 130
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -32,6 +33,12 @@ class Program(TyperGroup):
         except LptError as error:
             print_error(str(error), alone=error.alone)
             raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:
+            missing = missing_package(error, f"lpt {ctx.invoked_subcommand}")
+            if missing is None:
+                raise
+            print_error(str(missing))
+            raise typer.Exit(missing.exit_code) from None
         except OSError as error:
             if error.filename is None and error.errno not in DISK_FULL:
                 raise

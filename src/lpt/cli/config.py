@@ -49,7 +49,7 @@ def _print_preset(name: str) -> None:
     from lpt.config.values import to_yaml
     from lpt.system.hardware import inspect_machine
 
-    resolved = with_preset({"preset": name}, inspect_machine().device, origin="the preset")
+    resolved = with_preset({"preset": name}, inspect_machine().device if name == "auto" else "cpu", origin="the preset")
     for reason in resolved.reasons:
         typer.echo(f"# {reason}")
     typer.echo(to_yaml(resolved.config), nl=False)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from lpt.commands.fit.request import Data, Settings, gather_values, section
 from lpt.config.schema import DataConfig
 from lpt.data.cache import source_of
-from lpt.data.images import ColumnImages, FileImages, ImageError
+from lpt.data.decoding import ImageError
+from lpt.data.images import ColumnImages, FileImages
 from lpt.data.manifest import ImageSource, Splits
 from lpt.data.sources.huggingface import PREFIX, parse_spec
 from lpt.data.sources.opening import read_source

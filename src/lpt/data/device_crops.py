@@ -1,13 +1,13 @@
-"""Random resized crops of a whole batch as matrix products, on the device that trains.
+"""Random resized crops of a whole batch as matrix products, on the training device.
 
-The crops are drawn as `TrainTransform.draw` draws them; only the resampling differs: out = R_y @ (image @ R_x^T), where
-a row of R holds the filter weights of one output pixel, those that Pillow uses (the bicubic or bilinear filter, widened
-when shrinking). As there, the result of each of the two products is rounded to whole grey levels in 0..255, so that it
-equals Pillow's to within 2 levels. (Pillow 13 shrinks some images along their height first: where such an image is
-saturated, the clipping in between makes a difference.)
+`TrainTransform.draw` draws the crops; only the resampling differs: out = R_y @ (image @ R_x^T). A row of R holds the
+filter weights of one output pixel, as Pillow computes them (the bicubic or bilinear filter, widened when shrinking).
+Each of the two products is rounded to whole grey levels in 0..255, as in Pillow, so the result equals Pillow's to
+within 2 levels. Pillow 13 shrinks some images along their height first; in saturated images the clipping in between
+makes a larger difference.
 
-R is dense, though few of its weights are not zero. That pays on a graphics processor, which also spares the transfer of
-enlarged crops. On a CPU it would pay for thumbnails alone, and there cropping is a small part of a step.
+R is dense, though most of its weights are zero. This pays on a graphics processor, which also saves the transfer of
+enlarged crops. On a CPU it would pay for thumbnails only, where cropping is a small part of a step.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lpt.data.cache import CachedImages, remember
+from lpt.data.cache import CachedImages, fill_cache
 from lpt.data.manifest import LabelledImages
 from lpt.data.transforms import Preprocessing
 
 _LARGEST_AREA = 2.0
-"""Most pixels of a whole image, as a multiple of the input's."""
+"""Most pixels of a whole image, as a multiple of those of the input."""
 
 
 def suits_device_crops(images: LabelledImages, preprocessing: Preprocessing, device: torch.device) -> bool:
-    """Whether images are best handed over whole and cropped where training runs: a function of data and settings.
+    """Return whether to pass images whole and crop them on the training device; it depends on data and settings only.
 
-    Training must not run on a CPU; the images must all be kept in memory (what is missing is decoded now) and be at
-    most twice as large as the network's input.
+    The device must not be a CPU. All images must be in the cache, which this call fills, and have at most twice the
+    pixels of the network's input.
     """
-    if device.type == "cpu" or not len(images) or not isinstance(images.source, CachedImages) or not remember(images):
+    if device.type == "cpu" or not len(images) or not isinstance(images.source, CachedImages) or not fill_cache(images):
         return False
     sizes = images.source.sizes(images.rows)
     height, width = sizes.max(axis=0).tolist()
@@ -37,18 +37,18 @@ def suits_device_crops(images: LabelledImages, preprocessing: Preprocessing, dev
 
 
 def stacked_whole(images: list[Tensor]) -> Tensor:
-    """Images of any sizes [H, W, 3] as one batch of the largest height and width, each in its upper left corner."""
+    """Stack images of any sizes [H, W, 3] in a batch of the largest height and width, each in the upper left corner."""
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     if all(image.shape[:2] == (height, width) for image in images):
         return torch.stack(images)
-    together = images[0].new_zeros(len(images), height, width, 3)
-    for place, image in zip(together, images, strict=True):
-        place[: image.shape[0], : image.shape[1]] = image
-    return together
+    batch = images[0].new_zeros(len(images), height, width, 3)
+    for padded, image in zip(batch, images, strict=True):
+        padded[: image.shape[0], : image.shape[1]] = image
+    return batch
 
 
 def resampled_crops(images: Tensor, crops: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Cut out, resize and mirror, all on the tensors' device.
+    """Cut out, resize and mirror, all on the device of the tensors.
 
     Args:
         images: uint8 [B, H, W, 3].
@@ -70,9 +70,9 @@ def resampled_crops(images: Tensor, crops: Tensor, size: tuple[int, int], interp
 
 
 def _weights(start: Tensor, length: Tensor, whole: int, size: int, interpolation: str) -> Tensor:
-    """What each of `whole` pixels gives to each of `size` pixels made of `length` ones from `start`, [B, size, whole].
+    """Return the weight of each of `whole` pixels in each of `size` output pixels, [B, size, whole].
 
-    `start` and `length` are [B]; pixels outside give nothing.
+    The output is made of `length` pixels from `start` on, both [B]; pixels outside have weight 0.
     """
     pixels = torch.arange(whole, device=start.device)
     inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
@@ -85,12 +85,12 @@ def _weights(start: Tensor, length: Tensor, whole: int, size: int, interpolation
 
 
 def _cubic(x: Tensor) -> Tensor:
-    """The cubic convolution filter with a = -0.5 at distances x >= 0."""
+    """Compute the cubic convolution filter with a = -0.5 at distances x >= 0."""
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
 def _whole(values: Tensor) -> Tensor:
-    """Grey levels as an 8-bit image would hold them, in place."""
+    """Clip and round values to the grey levels of an 8-bit image, in place."""
     return values.clamp_(0, 255).add_(0.5).floor_()

@@ -1,4 +1,4 @@
-"""Batches: images read, augmented and stacked, in this process or in workers."""
+"""Batches: read, augment and stack images, in this process or in workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lpt.data.cache import pixels, remember
+from lpt.data.cache import fill_cache, pixels
 from lpt.data.device_crops import stacked_whole
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.sampling import Sampler
@@ -24,8 +24,8 @@ Delivered = TypeVar("Delivered")
 class StreamBatch(NamedTuple):
     """The images of one stream in one step.
 
-    `images` uint8 [B, 3, height, width] and `labels` [B]; or whole images [B, H, W, 3] and the `crops` [B, 5] that
-    `resampled_crops` takes of them.
+    `images` is uint8 [B, 3, height, width] and `labels` [B]. Or `images` holds whole images [B, H, W, 3], and `crops`
+    [B, 5] the parts that `resampled_crops` cuts out.
     """
 
     images: Tensor
@@ -34,7 +34,10 @@ class StreamBatch(NamedTuple):
 
 
 class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
-    """Item t is step t: one batch of every stream. Augmentation is seeded by (seed, phase, stream, step, position)."""
+    """Item t is step t: one batch of every stream.
+
+    (seed, phase, stream, step, position) seed the augmentation of an image.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class _TrainBatches(Dataset[dict[str, StreamBatch] | DataError]):
         try:
             with global_generator_restored() as generator:
                 return {stream: self._batch(stream, step, generator) for stream in self._samplers}
-        except DataError as error:  # handed over whole: torch would raise a worker's error as another one
+        except DataError as error:  # returned, not raised: torch would raise the error of a worker as another one
             return error
 
     def _batch(self, stream: str, step: int, generator: torch.Generator) -> StreamBatch:
@@ -92,21 +95,24 @@ def train_batches(
     positions: range | None = None,
     whole: bool = False,
 ) -> Iterator[dict[str, StreamBatch]]:
-    """Batches of steps `first_step` .. `last_step - 1`, in order; `DataError` for an image that cannot be read.
+    """Yield the batches of steps `first_step` .. `last_step - 1`, in order.
 
     Args:
         images: the training split.
         samplers: a sampler for each stream.
         batch_size: images of each stream in a step, over all processes.
         preprocessing: how images are cropped and resized.
-        seed: what augmentation is a function of, beside stream, step and position: (run seed, phase).
+        seed: (run seed, phase), which seed the augmentation together with stream, step and position.
         workers: processes that read ahead; 0 reads in this process.
         pin_memory: page-locked batches, for a CUDA device.
-        positions: which positions of each step's batches to give (this process's share); None: all.
-        whole: give whole images and their crops, to be cut out where training runs (`lpt.data.device_crops`).
+        positions: positions of each batch that this process takes; None: all.
+        whole: give whole images and their crops, to cut out on the training device (`lpt.data.device_crops`).
+
+    Raises:
+        DataError: an image cannot be read.
     """
     if workers:
-        remember(images)
+        fill_cache(images)
     positions = range(batch_size) if positions is None else positions
     dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step, positions, whole)
     loader = DataLoader(
@@ -116,14 +122,14 @@ def train_batches(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_leave_interrupts_to_the_parent,
-        generator=torch.Generator(),  # else the loader draws its workers' seeds from the global one
+        worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator(),  # otherwise the loader draws the seeds of its workers from the global one
     )
-    yield from _delivered(loader)
+    yield from _raise_errors(loader)
 
 
 class _Views(Dataset["Tensor | DataError"]):
-    """Item i is one augmented view of an image; its augmentation is seeded by (seed, image, view)."""
+    """Item i is one augmented view of an image; (seed, image, view) seed its augmentation."""
 
     def __init__(
         self, images: LabelledImages, numbers: IntArray, views: int, preprocessing: Preprocessing, seed: int
@@ -156,37 +162,42 @@ def view_batches(
     seed: int,
     workers: int,
 ) -> Iterator[Tensor]:
-    """Fixed augmented views in order, uint8 [B, 3, height, width] each; `DataError` for one that cannot be read.
+    """Yield batches of fixed augmented views in order, uint8 [B, 3, height, width] each.
 
     Args:
         images: the training split.
-        numbers: which views, each as image * views + view, [n].
+        numbers: numbers of the views, image * views + view, [n].
         views: views of each image.
-        batch_size: views at a time; the last batch is as short as it is.
+        batch_size: views in a batch; the last batch may be shorter.
         preprocessing: how images are cropped and resized.
         seed: seed of the run.
-        workers: processes that read ahead.
+        workers: processes that read ahead; 0 reads in this process.
+
+    Raises:
+        DataError: an image cannot be read.
     """
     if workers:
-        remember(images)
+        fill_cache(images)
     loader = DataLoader(
         _Views(images, numbers, views, preprocessing, seed),
         batch_size=batch_size,
         num_workers=workers,
-        worker_init_fn=_leave_interrupts_to_the_parent,
-        collate_fn=_stacked_views,
+        worker_init_fn=_ignore_interrupts,
+        collate_fn=_stack_views,
         generator=torch.Generator(),
     )
-    yield from _delivered(loader)
+    yield from _raise_errors(loader)
 
 
-def _stacked_views(items: Sequence[Tensor | DataError]) -> Tensor | DataError:
-    """One batch of views, or the first error among them."""
+def _stack_views(items: Sequence[Tensor | DataError]) -> Tensor | DataError:
+    """Stack views in a batch, or return the first error among them."""
     errors = [item for item in items if isinstance(item, DataError)]
     return errors[0] if errors else torch.stack([item for item in items if isinstance(item, Tensor)])
 
 
 class _EvaluationImages(Dataset[tuple[Tensor, int] | DataError]):
+    """Item i is image i under the test transform, with its label."""
+
     def __init__(self, images: LabelledImages, preprocessing: Preprocessing) -> None:
         self._images = images
         self._transform = preprocessing.test_transform()
@@ -204,36 +215,40 @@ class _EvaluationImages(Dataset[tuple[Tensor, int] | DataError]):
 def evaluation_batches(
     images: LabelledImages, *, batch_size: int, preprocessing: Preprocessing, workers: int
 ) -> Iterator[StreamBatch]:
-    """All images in order with the test transform, the last batch as short as it is."""
+    """Yield all images in order under the test transform; the last batch may be shorter.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
     if workers:
-        remember(images)
+        fill_cache(images)
     loader = DataLoader(
         _EvaluationImages(images, preprocessing),
         batch_size=batch_size,
         num_workers=workers,
-        worker_init_fn=_leave_interrupts_to_the_parent,
-        collate_fn=_stacked,
+        worker_init_fn=_ignore_interrupts,
+        collate_fn=_stack,
         generator=torch.Generator(),
     )
-    yield from _delivered(loader)
+    yield from _raise_errors(loader)
 
 
-def _delivered(loader: Iterable[Delivered | DataError]) -> Iterator[Delivered]:
-    """A loader's batches; an error that a worker handed over is raised."""
+def _raise_errors(loader: Iterable[Delivered | DataError]) -> Iterator[Delivered]:
+    """Yield the batches of a loader; raise an error that a worker returned."""
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
         yield batch
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """A terminal sends Ctrl-C to workers too; they are ended by the parent once it has saved."""
+def _ignore_interrupts(worker: int) -> None:
+    """Ignore Ctrl-C in a worker: a terminal sends it there too, and the parent ends the workers once it has saved."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _stacked(items: Sequence[tuple[Tensor, int] | DataError]) -> StreamBatch | DataError:
-    """One batch of single images, or the first error among them."""
+def _stack(items: Sequence[tuple[Tensor, int] | DataError]) -> StreamBatch | DataError:
+    """Stack single images in a batch, or return the first error among them."""
     tensors, labels = [], []
     for item in items:
         if isinstance(item, DataError):

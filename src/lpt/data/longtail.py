@@ -1,7 +1,7 @@
-"""Class counts, the imbalance factor, shot groups and the ways to cut a data set: the one place for all of them.
+"""Class counts, the imbalance factor, shot groups and the ways to cut a data set.
 
-Every random choice is a function of (seed, what it is for, class): it does not depend on the other classes, and a
-smaller cut of a class is part of every larger one with the same seed.
+Every random choice depends on (seed, purpose, class) only, not on the other classes. A smaller cut of a class is part
+of every larger one with the same seed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from lpt.errors import ConfigError, DataError
 from lpt.system.randomness import permutation
 
 _CUT, _VALIDATION, _HOLD_OUT = 1, 2, 3
-"""What a random choice is for: each has draws of its own."""
+"""Purposes of random choices: each has its own draws."""
 
 CLASS_SIZE = "training images of a class, held-out ones included"
-"""What shot groups go by, in words: what was cut from the training images for validation or testing counts as well."""
+"""The count that defines the shot groups, in words: images cut from train for validation or testing count too."""
 
 
 @dataclass(frozen=True)
 class ShotGroups:
-    """Classes by their number of training images: many, medium, few.
+    """The shot groups of classes by training images: many, medium, few.
 
     Args:
         few_below: a class with fewer training images than this is `few`.
         many_above: a class with more training images than this is `many`.
 
     Raises:
-        ConfigError: the boundaries overlap, so that a class could be in two groups at once.
+        ConfigError: the boundaries overlap: a class could be in two groups.
     """
 
     few_below: int = 20
@@ -47,11 +47,11 @@ class ShotGroups:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """Names of the groups, by group index."""
+        """The names of the groups, by group index."""
         return ("many", "medium", "few")
 
     def of(self, counts: npt.ArrayLike) -> IntArray:
-        """Group index of each class: 0 many, 1 medium, 2 few (also a class without training images).
+        """Return the group index of each class: 0 many, 1 medium, 2 few (also a class without training images).
 
         Args:
             counts: training images of each class, [C].
@@ -60,19 +60,19 @@ class ShotGroups:
         return np.select([values > self.many_above, values >= self.few_below], [0, 1], 2).astype(np.int64)
 
     def describe(self) -> str:
-        """The boundaries as they are printed with every result: `many > 100, medium 20-100, few < 20`."""
+        """Write the boundaries as every result prints them: `many > 100, medium 20-100, few < 20`."""
         low, high = self.few_below, self.many_above
         span = {-1: "no medium", 0: f"medium {low}"}.get(high - low, f"medium {low}-{high}")
         return f"many > {high}, {span}, few < {low}"
 
 
 def class_counts(labels: IntArray, num_classes: int | None = None) -> IntArray:
-    """Number of images of each class, [C]; C is the largest label + 1 unless given."""
+    """Return the number of images of each class, [C]; C is the largest label + 1 unless given."""
     return np.bincount(labels, minlength=num_classes or 0).astype(np.int64)
 
 
 def imbalance_factor(counts: npt.ArrayLike) -> float:
-    """Images of the largest class over those of the smallest; classes without images are left out.
+    """Return the images of the largest class over those of the smallest; classes without images do not count.
 
     Raises:
         DataError: no class has an image.
@@ -85,7 +85,7 @@ def imbalance_factor(counts: npt.ArrayLike) -> float:
 
 
 def long_tailed_counts(num_classes: int, n_max: int, imbalance: float) -> IntArray:
-    """Images that class c of C keeps: floor(n_max * imbalance^(-c / (C - 1))), [C].
+    """Return the number of images that class c of C keeps: floor(n_max * imbalance^(-c / (C - 1))), [C].
 
     Raises:
         DataError: `imbalance` is below 1, or leaves the last class without an image.
@@ -94,7 +94,7 @@ def long_tailed_counts(num_classes: int, n_max: int, imbalance: float) -> IntArr
         raise DataError(f"the imbalance factor (n_max / n_min) must be a number from 1 up; got {imbalance}")
     position = np.arange(num_classes) / max(num_classes - 1, 1)
     exact = n_max * float(imbalance) ** -position
-    # 500 * 100^-1 is 4.999... in floating point: what lies that close below a whole number is that number.
+    # 500 * 100^-1 is 4.999... in floating point: a value that close below a whole number is that number.
     counts = np.floor(exact * (1 + 1e-9)).astype(np.int64)
     if num_classes and counts[-1] < 1:
         raise DataError(
@@ -112,19 +112,19 @@ def long_tailed_indices(
     seed: int,
     class_names: Sequence[str] | None = None,
 ) -> IntArray:
-    """Positions that stay when a data set is cut to a long tail, ascending.
+    """Return the positions that stay when a data set is cut to a long tail, ascending.
 
     Class c of C (label order) keeps floor(n_max * imbalance^(-c / (C - 1))) images, chosen by `seed`.
 
     Args:
         labels: class index of each image, [n].
         imbalance: images of the first class over those of the last, at least 1.
-        n_max: images the first class keeps; None: the count of the largest class.
+        n_max: images that the first class keeps; None: the count of the largest class.
         seed: seed of the choice within each class.
-        class_names: names for an error, and the number of classes where the last ones have no image.
+        class_names: names for errors; they also give the number of classes if the last ones have no image.
 
     Raises:
-        DataError: a class has fewer images than the cut asks for; all such classes are counted, the first named.
+        DataError: classes have fewer images than the cut asks for; the message gives their number and the first few.
     """
     have = class_counts(labels, None if class_names is None else len(class_names))
     if not len(labels):
@@ -144,9 +144,9 @@ def long_tailed_indices(
 
 
 def stratified_validation(labels: IntArray, fraction: float, seed: int) -> tuple[IntArray, IntArray, IntArray]:
-    """A validation split with the same share of every class.
+    """Cut a validation split with the same share of every class.
 
-    A class of n images gives floor(n * fraction) of them; a class where that is none keeps all its images in train.
+    A class of n images gives floor(n * fraction) of them; a class for which that is 0 keeps all its images in train.
 
     Args:
         labels: class index of each image, [n].
@@ -154,8 +154,8 @@ def stratified_validation(labels: IntArray, fraction: float, seed: int) -> tuple
         seed: seed of the choice within each class.
 
     Returns:
-        Positions of the training images, positions of the validation images (both ascending), and the classes
-        that have images but were too small to give one.
+        Positions of the training images and positions of the validation images, both ascending, and the classes with
+        images that were too small to give one.
 
     Raises:
         DataError: `fraction` is not a share, or every class is too small.
@@ -175,10 +175,10 @@ def stratified_validation(labels: IntArray, fraction: float, seed: int) -> tuple
 
 
 def hold_out_per_class(labels: IntArray, per_class: int, seed: int) -> tuple[IntArray, IntArray]:
-    """The rest, and `per_class` images of each class held out of it; positions, both ascending.
+    """Hold `per_class` images of each class out; return the positions of the rest and of these, both ascending.
 
     Raises:
-        DataError: a class that has images has no more than `per_class`, so that nothing would be left of it.
+        DataError: a class with images has no more than `per_class`: none would be left.
     """
     have = class_counts(labels)
     small = np.flatnonzero((have > 0) & (have <= per_class))
@@ -192,7 +192,7 @@ def hold_out_per_class(labels: IntArray, per_class: int, seed: int) -> tuple[Int
 
 
 def _divide(labels: IntArray, take: IntArray, seed: int, purpose: int) -> tuple[IntArray, IntArray]:
-    """Positions left, and `take[c]` positions of each class c, both ascending."""
+    """Return the positions left, and `take[c]` positions of each class c, both ascending."""
     taken = np.zeros(len(labels), dtype=bool)
     for c, order in _shuffled_classes(labels, seed, purpose):
         taken[order[: take[c]]] = True
@@ -200,7 +200,7 @@ def _divide(labels: IntArray, take: IntArray, seed: int, purpose: int) -> tuple[
 
 
 def _shuffled_classes(labels: IntArray, seed: int, purpose: int) -> Iterator[tuple[int, IntArray]]:
-    """Each class that has images with its positions in an order that depends on (seed, purpose, class) only."""
+    """Yield each class with images, and its positions in an order that depends on (seed, purpose, class) only."""
     by_class = np.argsort(labels, kind="stable").astype(np.int64)
     ends = np.cumsum(class_counts(labels))
     for c, positions in enumerate(np.split(by_class, ends[:-1])):
@@ -214,24 +214,24 @@ def _class_name(index: int, names: Sequence[str] | None) -> str:
 
 
 def stratified_subset(labels: IntArray, size: int, seed: int) -> IntArray:
-    """About the same share of every class: `size` positions in all, ascending; all where there are no more.
+    """Choose `size` positions with about the same share of every class, ascending; all where there are no more.
 
     Every class gives at least one image where `size` allows it.
 
     Args:
         labels: class of each image, [n].
-        size: how many images; 0: all.
+        size: number of images; 0: all.
         seed: seed of the choice.
 
     Raises:
-        ConfigError: a negative size.
+        ConfigError: the size is negative.
     """
     if size < 0:
         raise ConfigError(f"the number of images must be at least 0 (0: all), got {size}")
     if not 0 < size < len(labels):
         return np.arange(len(labels), dtype=np.int64)
     counts = np.bincount(labels)
-    classes = permutation(len(counts), "shift subset", seed)  # so that ties are not broken by name
+    classes = permutation(len(counts), "shift subset", seed)  # so that the order of class names does not break ties
     have = counts[classes]
     least = (have > 0).astype(np.int64) if size >= np.count_nonzero(have) else np.zeros_like(have)
     spare = have - least
@@ -239,17 +239,17 @@ def stratified_subset(labels: IntArray, size: int, seed: int) -> IntArray:
     take = least + np.floor(exact).astype(np.int64)
     most_cut = np.argsort(np.floor(exact) - exact, kind="stable")
     take[most_cut[: size - take.sum()]] += 1
-    chosen = [_of_class(labels, int(c), int(n), seed) for c, n in zip(classes, take, strict=True) if n]
+    chosen = [_choose_in_class(labels, int(c), int(n), seed) for c, n in zip(classes, take, strict=True) if n]
     return np.sort(np.concatenate(chosen))
 
 
-def _of_class(labels: IntArray, label: int, number: int, seed: int) -> IntArray:
+def _choose_in_class(labels: IntArray, label: int, number: int, seed: int) -> IntArray:
     positions = np.flatnonzero(labels == label)
     return positions[permutation(len(positions), "shift subset", seed, label)[:number]].astype(np.int64)
 
 
 def effective_numbers(counts: npt.ArrayLike, beta: float) -> FloatArray:
-    """Effective number of images of each class (Cui et al., CVPR 2019, proposition 1).
+    """Return the effective number of images of each class (Cui et al., CVPR 2019, proposition 1).
 
         E_c = (1 - beta ** n_c) / (1 - beta)
 
@@ -270,5 +270,5 @@ def effective_numbers(counts: npt.ArrayLike, beta: float) -> FloatArray:
         return numbers.copy()
     if beta < 0.5:
         return (1 - beta**numbers) / (1 - beta)
-    # Near beta = 1 the same form would lose up to half of the digits.
+    # Near beta = 1 the form above would lose up to half of the digits.
     return np.expm1(numbers * math.log1p(beta - 1)) / (beta - 1)

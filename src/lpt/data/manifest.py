@@ -1,7 +1,7 @@
-"""Labelled images: what the rest of LPT sees of any data source.
+"""Labelled images: the form in which the rest of LPT sees any data source.
 
-A data source is opened by `lpt.data.sources`; from there on only these two classes are passed around. Pixels stay
-in the source and are read one at a time (`lpt.data.images`), so a manifest of half a million images is small.
+`lpt.data.sources` opens a data source; after that only these two classes are passed around. Pixels stay in the source
+and are read one at a time (`lpt.data.images`), so a manifest of half a million images is small.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Float32Array = npt.NDArray[np.float32]
 
 
 class ImageSource(Protocol):
-    """Where pixels come from: files, a table's column, an array in memory."""
+    """A source of pixels: files, the column of a table, an array in memory."""
 
     def __len__(self) -> int: ...
 
     def read(self, row: int) -> Image.Image:
-        """The image of a row, upright and RGB.
+        """Read the image of a row, upright and RGB.
 
         Raises:
             DataError: the image cannot be read; the message names it.
@@ -35,7 +35,7 @@ class ImageSource(Protocol):
         ...
 
     def name(self, row: int) -> str:
-        """How to name a row to a person: a path, or `file.parquet row 17`."""
+        """Return the name of a row for messages: a path, or `file.parquet row 17`."""
         ...
 
 
@@ -44,10 +44,10 @@ class LabelledImages:
     """Images of one split with their classes.
 
     Args:
-        source: where the pixels are.
+        source: source of the pixels.
         rows: row of each image in `source`, [n].
         labels: class index of each image, [n], each in `0..len(class_names)-1`.
-        class_names: names of all classes of the data set, also those with no image in this split.
+        class_names: names of all classes of the data set, also of those with no image in this split.
     """
 
     source: ImageSource
@@ -73,15 +73,15 @@ class LabelledImages:
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
     def read(self, index: int) -> Image.Image:
-        """The RGB image at a position of this split."""
+        """Read the RGB image at a position of this split."""
         return self.source.read(int(self.rows[index]))
 
     def name(self, index: int) -> str:
-        """How to name the image at a position of this split to a person."""
+        """Return the name, for messages, of the image at a position of this split."""
         return self.source.name(int(self.rows[index]))
 
     def subset(self, indices: IntArray) -> LabelledImages:
-        """The images at these positions, in this order."""
+        """Return the images at these positions, in this order."""
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
 
@@ -90,13 +90,13 @@ class Splits:
     """A data set as a run uses it.
 
     Args:
-        train: what is learnt from.
-        validation: what choices and the temperature may rest on, if any.
-        test: what is measured once at the end, if any.
-        counts_before_cut: training images of each class before a validation split was cut out, [C]; shot groups go
-            by these.
-        skipped: images left out because they could not be read, as (name, reason).
-        notes: what was done on the way and a person should know, one sentence each.
+        train: images to learn from.
+        validation: images for choices and the temperature, if any.
+        test: images to measure on once at the end, if any.
+        counts_before_cut: training images of each class before a validation split was cut out, [C]; they define the
+            shot groups.
+        skipped: images left out because they cannot be read, as (name, reason).
+        notes: what LPT did while opening the data that a person should know, one sentence each.
     """
 
     train: LabelledImages

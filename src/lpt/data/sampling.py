@@ -1,7 +1,7 @@
 """Streams of training images as functions of the step alone: the two of dual sampling (LPT section 3.3), and others.
 
-A stream is an endless sequence of draws; step t takes draws t*B .. (t+1)*B - 1 of it. Which image a draw is follows
-from (seed, phase, stream, draw number), never from what was drawn before by this process.
+A stream is an endless sequence of draws; step t takes draws t*B .. (t+1)*B - 1 of it. The image of a draw depends on
+(seed, phase, stream, draw number) only, never on what this process drew before.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ class Sampler(Protocol):
     """A stream of images."""
 
     def draw(self, step: int, batch_size: int) -> IntArray:
-        """Indices into the training split of a step's images, [B]."""
+        """Return indices into the training split of the images of a step, [B]."""
         ...
 
 
 class _Orders:
-    """The random order of each round of some things, the latest of each thing remembered.
+    """The random orders of the rounds of some lists, with a cache of the latest order of each list.
 
-    The rounds of a thing come one after another. So an order is computed once for the many draws it serves, and what
-    is remembered are as many numbers as all things together have.
+    The rounds of a list come one after another. So an order is computed once for its many draws, and the cache holds
+    as many numbers as all lists have items.
     """
 
     def __init__(self, *seed: int | str) -> None:
         self._seed = seed
         self._latest: dict[tuple[int, ...], tuple[int, IntArray]] = {}
 
-    def __call__(self, size: int, *thing: int, round_: int) -> IntArray:
-        """The order of a thing's 0..size-1 in a round, [size]."""
-        known = self._latest.get(thing)
-        if known is None or known[0] != round_:
-            known = self._latest[thing] = (round_, permutation(size, *self._seed, *thing, round_))
-        return known[1]
+    def __call__(self, size: int, *key: int, round_: int) -> IntArray:
+        """Return the order of 0..size-1 in a round of the list with this key, [size]."""
+        latest = self._latest.get(key)
+        if latest is None or latest[0] != round_:
+            latest = self._latest[key] = (round_, permutation(size, *self._seed, *key, round_))
+        return latest[1]
 
 
 class InstanceBalanced:
@@ -51,7 +51,7 @@ class InstanceBalanced:
 
     Args:
         size: images in the training split.
-        seed: what its draws are a function of: (run seed, phase, stream name).
+        seed: (run seed, phase, stream name), on which the draws depend.
 
     Raises:
         DataError: there are no images.
@@ -63,7 +63,7 @@ class InstanceBalanced:
         self._order = _Orders(*seed, "images")
 
     def draw(self, step: int, batch_size: int) -> IntArray:
-        """Indices of a step's images, [B]."""
+        """Return the indices of the images of a step, [B]."""
         rounds, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), self._size)
         picked = [self._order(self._size, round_=r)[places[rounds == r]] for r in range(rounds[0], rounds[-1] + 1)]
         return np.concatenate(picked).astype(np.int64, copy=False)
@@ -74,13 +74,13 @@ class ClassBalanced:
 
     Classes are drawn equally often (Kang et al., ICLR 2020, eq. 1 with q = 0).
 
-    Within a class the images go round in random order, so that a class with fewer images than `per_class` repeats
-    them. Classes without images are never drawn.
+    The images of a class come in rounds too, each in random order, so a class with fewer images than `per_class`
+    repeats them. Classes without images are never drawn.
 
     Args:
         labels: class of each training image, [n].
         per_class: images of a class drawn in a row.
-        seed: what its draws are a function of: (run seed, phase, stream name).
+        seed: (run seed, phase, stream name), on which the draws depend.
 
     Raises:
         DataError: there are no images.
@@ -97,7 +97,7 @@ class ClassBalanced:
         self._image_order = _Orders(*seed, "members")
 
     def draw(self, step: int, batch_size: int) -> IntArray:
-        """Indices of a step's images, [B]."""
+        """Return the indices of the images of a step, [B]."""
         return np.array(
             [self._index(number) for number in range(step * batch_size, (step + 1) * batch_size)], dtype=np.int64
         )
@@ -113,12 +113,12 @@ class ClassBalanced:
 
 
 class ClassWeighted:
-    """Each draw takes a class by given chances, and then any image of it: draws are independent of each other.
+    """Each draw takes a class by the given chances, and then any image of it; draws are independent of each other.
 
     Args:
         labels: class of each training image, [n].
-        chances: of the classes, [C], of any common factor; 0 for a class without images.
-        seed: what its draws are a function of: (run seed, phase, stream name).
+        chances: chances of the classes up to a common factor, [C]; 0 for a class without images.
+        seed: (run seed, phase, stream name), on which the draws depend.
 
     Raises:
         DataError: there are no images.
@@ -127,74 +127,76 @@ class ClassWeighted:
 
     def __init__(self, labels: IntArray, chances: npt.ArrayLike, *seed: int | str) -> None:
         _check_any(len(labels))
-        given = np.asarray(chances, dtype=np.float64)
-        self._sizes = np.bincount(labels, minlength=len(given) if given.ndim else 0)
-        _check_chances(given, self._sizes)
+        weights = np.asarray(chances, dtype=np.float64)
+        self._sizes = np.bincount(labels, minlength=len(weights) if weights.ndim else 0)
+        _check_chances(weights, self._sizes)
         self._by_class = np.argsort(labels, kind="stable")
         self._starts = np.cumsum(self._sizes) - self._sizes
-        bounds = np.cumsum(given)
+        bounds = np.cumsum(weights)
         self._bounds = bounds / bounds[-1]  # the last is 1 exactly, above every random number
         self._seed = seed_of(*seed, "weighted")
 
     def draw(self, step: int, batch_size: int) -> IntArray:
-        """Indices of a step's images, [B]."""
-        # A draw uses two numbers of one long sequence, and PCG64 gets to any place of it at once.
+        """Return the indices of the images of a step, [B]."""
+        # A draw uses two numbers of one long sequence, and PCG64 jumps to any position of it.
         numbers = np.random.Generator(np.random.PCG64(self._seed).advance(2 * step * batch_size))
         class_number, image_number = numbers.random((batch_size, 2)).T
-        # The first class whose bound lies above the number: one of chance 0 has the bound of the class before it.
+        # Take the first class whose bound lies above the number; a class of chance 0 shares the bound before it.
         drawn = np.searchsorted(self._bounds, class_number, side="right")
         places = (image_number * self._sizes[drawn]).astype(np.int64)
         return self._by_class[self._starts[drawn] + places].astype(np.int64, copy=False)
 
 
 def square_root_chances(counts: npt.ArrayLike) -> FloatArray:
-    """Square-root sampling (Kang et al., ICLR 2020, eq. 1 with q = 1/2): p_c = n_c ** q / sum_i n_i ** q.
+    """Return the chances of square-root sampling (Kang et al., ICLR 2020, eq. 1 with q = 1/2).
+
+        p_c = n_c ** q / sum_i n_i ** q
 
     Args:
         counts: training images of each class, [C].
 
     Returns:
-        The classes' chances, [C].
+        The chances of the classes, [C].
 
     Raises:
         DataError: there are no images.
     """
-    return _chances(np.sqrt(_counted(counts)))
+    return _normalized(np.sqrt(_checked_counts(counts)))
 
 
 def effective_number_chances(counts: npt.ArrayLike, beta: float = 0.9999) -> FloatArray:
-    """Sampling by the effective number of images: the twin of Cui et al.'s class weights (CVPR 2019, eq. 4-6).
+    """Return the chances of sampling by the effective number, as Cui et al. weight classes (CVPR 2019, eq. 4-6).
 
         p_c proportional to n_c / E_c = n_c * (1 - beta) / (1 - beta ** n_c)
 
-    An image's chance is thus what its weight in the loss would be.
+    So the chance of an image equals its weight in that loss.
 
     Args:
         counts: training images of each class, [C].
-        beta: 0 draws every image equally often, 1 (the limit) every class. The default is near the latter for classes
-            of up to a thousand images.
+        beta: 0 draws every image equally often, 1 (the limit) every class. For classes of up to a thousand images
+            the default is close to the latter.
 
     Returns:
-        The classes' chances, [C].
+        The chances of the classes, [C].
 
     Raises:
         DataError: there are no images.
         ConfigError: beta is not in [0, 1].
     """
-    numbers, effective = _counted(counts), effective_numbers(counts, beta)
-    return _chances(np.divide(numbers, effective, out=np.zeros_like(numbers), where=numbers > 0))
+    numbers, effective = _checked_counts(counts), effective_numbers(counts, beta)
+    return _normalized(np.divide(numbers, effective, out=np.zeros_like(numbers), where=numbers > 0))
 
 
 def new_sampler(kind: Sampling, labels: IntArray, per_class: int, *seed: int | str, beta: float = 0.9999) -> Sampler:
-    """The sampler of a kind.
+    """Make the sampler of a kind.
 
     Args:
-        kind: `instance` draws every image equally often, `balanced` every class (`per_class` images of one at a time);
-            `square_root` and `effective_number` lie between, each image drawn by itself.
+        kind: `instance` draws every image equally often, `balanced` every class (`per_class` images at a time);
+            `square_root` and `effective_number` lie between the two and draw single images.
         labels: class of each training image, [n].
-        per_class: images of a class drawn in a row, if balanced.
-        seed: what its draws are a function of: (run seed, phase, stream name).
-        beta: of the effective number.
+        per_class: images of a class drawn in a row; only used by `balanced`.
+        seed: (run seed, phase, stream name), on which the draws depend.
+        beta: parameter of the effective number; only used by `effective_number`.
 
     Raises:
         DataError: there are no images.
@@ -230,8 +232,8 @@ def _check_chances(chances: FloatArray, sizes: IntArray) -> None:
         )
 
 
-def _counted(counts: npt.ArrayLike) -> FloatArray:
-    """Class counts in float64, [C]; there is an image in one of them."""
+def _checked_counts(counts: npt.ArrayLike) -> FloatArray:
+    """Return class counts as float64, [C]; check that one of them has an image."""
     numbers = np.asarray(counts, dtype=np.float64)
     if numbers.ndim != 1 or not (numbers >= 0).all():
         raise ConfigError(f"class counts must be [C] and at least 0, got {numbers.tolist()}")
@@ -239,5 +241,5 @@ def _counted(counts: npt.ArrayLike) -> FloatArray:
     return numbers
 
 
-def _chances(parts: FloatArray) -> FloatArray:
-    return parts / parts.sum()
+def _normalized(chances: FloatArray) -> FloatArray:
+    return chances / chances.sum()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lpt.data.images import as_rgb, read_image
+from lpt.data.decoding import as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities

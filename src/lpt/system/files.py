@@ -1,6 +1,7 @@
-"""Writing files so that a crash, a full disk or a kill never leaves half of one.
+"""Write files so that a crash, a full disk or a kill never leaves half of one.
 
-Everything goes to a temporary file in the same folder, is flushed to the disk, and then takes the name in one step.
+Every file is written under a temporary name in the same folder and flushed to the disk. Then it takes its own name in
+one step.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _NEXT_STEP = {
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes `path` when the block ends well and is removed when it does not.
+    """Give a temporary path to write to; it becomes `path` if the block ends well, and is removed if not.
 
-    The block should only write: any `OSError` in it is taken for a fault of writing `path`. Missing parent folders
-    are made. A file that is there already keeps its permissions, and a link stays a link: its target is replaced. To
-    what is no file, such as `/dev/stdout` or a pipe, the block writes directly.
+    The block should only write: an `OSError` in it counts as a failure to write `path`. Missing parent folders are
+    made. An existing file keeps its permissions. A link stays a link: its target is replaced. If `path` is no file,
+    such as `/dev/stdout` or a pipe, the block writes to it directly.
 
     Raises:
-        RunError: the file cannot be written; the message names it and says what to do. An older file is untouched.
+        RunError: the file cannot be written; the message names it and says what to do. An existing file is untouched.
     """
     given = path = Path(path)
     temp: Path | None = None
@@ -61,39 +62,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if temp is not None:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the name itself; not every file system can
+    with contextlib.suppress(OSError):  # sync the name too, where the file system can
         _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole, or not at all; see `atomic_path` for what it raises."""
+    """Write a file whole, or not at all; it raises what `atomic_path` raises."""
     with atomic_path(path) as temp:
         temp.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Write UTF-8 text whole, or not at all; bytes of a name that are not UTF-8 are written as `\udcXX`."""
+    r"""Write UTF-8 text whole, or not at all; bytes of a name that are not UTF-8 become `\udcXX`."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON, indented, whole or not at all. Numpy numbers, arrays and paths are taken as what they mean.
+    """Write strict JSON, indented, whole or not at all. It takes numpy numbers, arrays and paths too.
 
     Raises:
         RunError: the file cannot be written.
-        ValueError: a number is not finite, which JSON cannot say.
-        TypeError: a value of another kind.
+        ValueError: a number is not finite, which JSON cannot hold.
+        TypeError: JSON has no such kind of value.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
 
 
 def last_part(path: str | Path) -> str:
-    """The name of a file or folder without the folders it lies in, also where it is given as `.`; nothing is opened."""
+    """Return the name of a file or folder without its parents, also for `.`; nothing is opened."""
     return Path(os.path.normpath(Path(path).absolute())).name or str(path)
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files that killed writers left in a folder; how many there were."""
+    """Remove the temporary files that killed writers left in a folder; return their number."""
     leftovers = list(Path(folder).glob(f".*{TEMP_SUFFIX}"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
@@ -101,7 +102,7 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def _new_temp(path: Path) -> Path:
-    """A new empty file beside `path`, with the permissions `path` has or would get."""
+    """Make an empty file beside `path`, with the permissions that `path` has or would get."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=TEMP_SUFFIX)
     os.close(handle)
     temp = Path(name)
@@ -117,7 +118,7 @@ def _new_temp(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs what is open for writing
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs only files open for writing
     try:
         os.fsync(handle)
     finally:

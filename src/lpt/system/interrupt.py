@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: finish the step, save, say how to go on."""
+"""Ctrl-C and termination: a request to finish the step, save, and say how to go on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interrupted(RunError):  # noqa: N818  (nothing went wrong)
 
 
 class StopRequest:
-    """Set once the user has asked the run to stop."""
+    """A flag that is set once the user has asked the run to stop."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -28,7 +28,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one takes effect at once, as without this."""
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one takes effect at once, as outside the block."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -45,5 +45,5 @@ def stop_on_signal() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for sent, handler in before.items():
-            signal.signal(sent, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

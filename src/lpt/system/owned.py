@@ -1,7 +1,7 @@
-"""What LPT wrote and may therefore remove or replace.
+"""The files that LPT wrote and may therefore remove or replace.
 
-A folder is proven to be LPT's by a marker, a JSON file that names its kind. In it only the names that LPT writes are
-removed; whatever else lies there stays. Links are never followed.
+A marker, a JSON file that names the kind of a folder, proves that LPT made it. Only the names that LPT writes are
+removed from it; everything else stays. Links are never followed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lpt.errors import RunError
 from lpt.system.files import TEMP_SUFFIX
 
 Names: TypeAlias = "Mapping[str, Names | None]"
-"""Patterns of the names in a folder: None for a file, the names inside for a folder."""
+"""Patterns of the names in a folder: None for a file, the inner names for a folder."""
 
 MARKER_VERSION = 1
 PACK_FILES = ("pack.json", "pack.safetensors", "README.md")
@@ -31,7 +31,7 @@ _TEMP = re.compile(r"\.(.+)\.[a-z0-9_]+" + re.escape(TEMP_SUFFIX))
 
 
 def exactly(*names: str, inside: Names | None = None) -> Names:
-    """These names, of files, or of folders with the names `inside`."""
+    """Return patterns for exactly these names: of files, or of folders with the names `inside`."""
     return dict.fromkeys(map(re.escape, names), inside)
 
 
@@ -39,12 +39,12 @@ PACK_NAMES = exactly(*PACK_FILES)
 
 
 def marker(kind: str) -> dict[str, Any]:
-    """What a marker says of the folder it lies in, beside other fields."""
+    """Return the fields by which a marker proves the kind of its folder."""
     return {"kind": kind, "format_version": MARKER_VERSION}
 
 
 def marker_fields(file: Path) -> dict[str, Any]:
-    """The fields of a marker; none where it is missing, a link, damaged or no JSON object."""
+    """Read the fields of a marker; none where it is missing, a link, damaged or no JSON object."""
     try:
         if not stat.S_ISREG(os.lstat(file).st_mode):
             return {}
@@ -55,7 +55,7 @@ def marker_fields(file: Path) -> dict[str, Any]:
 
 
 def is_marked(file: Path, kind: str) -> bool:
-    """Whether a file is the marker of this kind, in the format of this version."""
+    """Return whether a file is a marker of this kind, in the format of this version."""
     fields = marker_fields(file)
     version = fields.get("format_version")
     return fields.get("kind") == kind and type(version) is int and version == MARKER_VERSION
@@ -63,13 +63,13 @@ def is_marked(file: Path, kind: str) -> bool:
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a folder, by whether LPT writes it there.
+    """The contents of a folder, sorted by whether LPT writes them.
 
     Args:
         files: files and links under names that LPT writes.
-        folders: folders likewise, the inner ones first.
-        others: everything else, relative to the folder, `/` after a folder; what is inside is not listed.
-        blocking: things under a name that LPT writes that are of another kind, such as a folder `run.json/`.
+        folders: folders under names that LPT writes, the inner ones first.
+        others: everything else, relative to the folder, `/` after a folder, whose contents are not listed.
+        blocking: entries with a name that LPT writes but of another kind, such as a folder `run.json/`.
     """
 
     files: tuple[Path, ...] = ()
@@ -77,8 +77,8 @@ class Contents:
     others: tuple[str, ...] = ()
     blocking: tuple[str, ...] = ()
 
-    def told(self, folder: Path) -> str:
-        """What to tell a user of the others; empty if there is none."""
+    def others_message(self, folder: Path) -> str:
+        """Return the message about the others in a folder; empty if there are none."""
         if not self.others:
             return ""
         more = f" and {len(self.others) - _SHOWN:,} more" if len(self.others) > _SHOWN else ""
@@ -86,7 +86,7 @@ class Contents:
 
 
 def contents(folder: Path, names: Names) -> Contents:
-    """Look through a folder, and through the folders in it that LPT makes.
+    """Sort the contents of a folder, and of the folders in it that LPT makes.
 
     Raises:
         RunError: a folder cannot be listed.
@@ -124,7 +124,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is what a killed writer of LPT left."""
+    """Return whether a file is one that a killed writer of LPT left."""
     return _TEMP.fullmatch(path.name) is not None
 
 
@@ -132,9 +132,9 @@ def remove(inside: Contents, *, keep: Collection[Path] = (), last: str = "") -> 
     """Remove what LPT wrote; folders that hold something else, or that are mount points, stay.
 
     Args:
-        inside: what was looked through.
+        inside: the contents of the folder.
         keep: files to leave.
-        last: name of the files that are removed after all others, the markers.
+        last: name of the files to remove after all others, the markers.
 
     Raises:
         OSError: a file cannot be removed.
@@ -150,7 +150,9 @@ def remove(inside: Contents, *, keep: Collection[Path] = (), last: str = "") -> 
 
 
 def remove_names(folder: Path, names: Names) -> None:
-    """Remove what LPT wrote in a folder that may not be there, and the folder if nothing else is in it; a link alone.
+    """Remove what LPT wrote in a folder, and then the folder if it is empty; of a link only the link.
+
+    A folder that does not exist is no error.
 
     Raises:
         OSError: something cannot be removed.
@@ -164,23 +166,25 @@ def remove_names(folder: Path, names: Names) -> None:
 
 
 class Input(NamedTuple):
-    """Something that a command reads, or that must not be lost: what it is, and where."""
+    """A path that a command reads, or that must not be lost, and what it is."""
 
     what: str
     path: Path
 
 
 def first_inside(folder: Path, inputs: Iterable[Input]) -> Input | None:
-    """The first input, or place such as the current or the home folder, that is a folder or lies in it.
+    """Return the first input, or protected place, that is this folder or lies in it.
 
-    Folders are compared by what they are, not by how they are called: through links, `..` and names in another case.
+    Protected are the current folder, the home folder and the root of the file system.
+
+    Folders are compared by identity, not by name: through links, `..` and names in another case.
     """
     holder = _Holder(folder)
-    return next((each for each in (*_places(), *inputs) if holder.holds(str(each.path))), None)
+    return next((item for item in (*_places(), *inputs) if holder.holds(str(item.path))), None)
 
 
 class _Holder:
-    """A folder that may hold given paths; folders that were looked up are remembered, since images share them."""
+    """A folder that may hold given paths. It caches the folders looked up, since many images share one."""
 
     def __init__(self, folder: Path) -> None:
         self._real = os.path.normcase(os.path.realpath(folder))
@@ -197,7 +201,7 @@ class _Holder:
         return (os.path.islink(path) or os.path.isdir(path)) and self._above(os.path.realpath(path))  # noqa: PTH112, PTH114
 
     def _above(self, folder: str) -> bool:
-        """Whether this is the folder or one of those above it is."""
+        """Return whether a folder or one of its parents is the holder."""
         if folder not in self._known:
             parent = os.path.dirname(folder)  # noqa: PTH120
             self._known[folder] = self._is(folder) or (parent != folder and self._above(parent))
@@ -212,6 +216,7 @@ class _Holder:
 
 
 def _places() -> Iterable[Input]:
+    """Return the places that are protected in any case."""
     with contextlib.suppress(OSError):
         yield Input("the current folder", Path.cwd())
     with contextlib.suppress(RuntimeError):
@@ -220,7 +225,7 @@ def _places() -> Iterable[Input]:
 
 
 def _pattern_of(name: str, names: Names) -> str | None:
-    """The pattern a name is of, or for a temporary file the name it would get; None where LPT writes no such name."""
+    """Return the pattern that a name fits; a temporary file counts by its later name. None: LPT writes no such name."""
     temporary = _TEMP.fullmatch(name)
     if temporary is not None:
         name = temporary[1]

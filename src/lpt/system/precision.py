@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or as it is when it is wider: matching, head and loss are never computed in less."""
+    """Return the tensor in float32, or as it is when it is wider; matching, head and loss need no less."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

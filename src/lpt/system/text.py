@@ -1,4 +1,4 @@
-"""Small words of messages: numbers with their nouns, and lists that stay short."""
+"""Small parts of messages: numbers with nouns, short lists, durations and sizes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 
 def plural(number: int, noun: str) -> str:
-    """A number with its noun: `1 image`, `1,204 images`, `2 classes`."""
+    """Write a number with its noun: `1 image`, `1,204 images`, `2 classes`."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"
 
 
 def shorten(items: Sequence[str], most: int = 5) -> str:
-    """The first items, and how many more there are."""
-    named = ", ".join(str(item) for item in items[:most])
-    return named if len(items) <= most else f"{named} and {len(items) - most:,} more"
+    """List the first items, and say how many more there are."""
+    first = ", ".join(str(item) for item in items[:most])
+    return first if len(items) <= most else f"{first} and {len(items) - most:,} more"
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    """Write a duration as `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def size_of(count: int) -> str:
-    """Bytes as `1.5 MiB`."""
+    """Write a number of bytes as `1.5 MiB`."""
     size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size /= 1024

@@ -191,7 +191,7 @@ class RunFolder:
     @property
     def others(self) -> str:
         """Return a sentence on the files in the folder that no run wrote; empty if there are none."""
-        return contents(self.path, self.names).told(self.path)
+        return contents(self.path, self.names).others_message(self.path)
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:

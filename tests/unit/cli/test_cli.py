@@ -104,11 +104,11 @@ def test_doctor(photo_folder: Path, tmp_path: Path) -> None:
 def test_doctor_names_broken_images_and_says_so_by_its_exit_code(photo_folder: Path, tmp_path: Path) -> None:
     photos = Path(shutil.copytree(photo_folder, tmp_path / "photos"))
     (photos / "train" / "grey" / "1.jpg").write_bytes(b"broken")
-    result = CliRunner().invoke(app, ["doctor", str(photos), "--no-plot"])
+    result = CliRunner().invoke(app, ["doctor", str(photos)])
     assert result.exit_code == 1
     assert "grey/1.jpg" in result.output
     assert "Not usable" in result.output
-    assert "left out" in run("doctor", photos, "--no-plot", "--bad-images", "skip").output
+    assert "left out" in run("doctor", photos, "--bad-images", "skip").output
 
 
 def test_fit_then_everything_else(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:

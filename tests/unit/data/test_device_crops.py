@@ -94,7 +94,7 @@ def test_enlarged_saturated_thumbnails_equal_pillows() -> None:
     assert (made - torch.stack(expected)).abs().max() <= 2
 
 
-def remembered(*shapes: tuple[int, int], limit: int = 2**20) -> LabelledImages:
+def cached(*shapes: tuple[int, int], limit: int = 2**20) -> LabelledImages:
     class Mixed(ArrayImages):
         def read(self, row: int) -> Image.Image:
             return Image.fromarray(noise(shapes[row], 0, 256, row))
@@ -106,12 +106,12 @@ def remembered(*shapes: tuple[int, int], limit: int = 2**20) -> LabelledImages:
 def test_when_crops_are_made_on_the_device() -> None:
     """On a card for kept images of up to twice the input; never for images that are read, never on a CPU."""
     cpu, card = torch.device("cpu"), torch.device("cuda")
-    thumbnails, mixed = remembered((32, 32), (32, 32)), remembered((32, 32), (31, 32))
+    thumbnails, mixed = cached((32, 32), (32, 32)), cached((32, 32), (31, 32))
     assert not suits_device_crops(thumbnails, preprocessing((128, 128)), cpu)
     assert suits_device_crops(mixed, preprocessing((128, 128)), card)
-    larger = remembered((64, 64), (20, 128))
+    larger = cached((64, 64), (20, 128))
     assert suits_device_crops(larger, preprocessing((48, 48)), card) is False  # a batch is padded to 64 x 128
     assert suits_device_crops(larger, preprocessing((64, 64)), card)
-    assert not suits_device_crops(remembered((32, 32), (32, 32), limit=5000), preprocessing((128, 128)), card)
+    assert not suits_device_crops(cached((32, 32), (32, 32), limit=5000), preprocessing((128, 128)), card)
     plain = ArrayImages(np.zeros((2, 32, 32), dtype=np.uint8))
     assert not suits_device_crops(replace(thumbnails, source=plain), preprocessing((128, 128)), card)

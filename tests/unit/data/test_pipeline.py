@@ -17,8 +17,8 @@ from PIL import Image
 
 from lpt.commands.fit import prepare
 from lpt.config.schema import DataConfig
-from lpt.data import cache as remembered
-from lpt.data.cache import CachedImages, remember
+from lpt.data import cache
+from lpt.data.cache import CachedImages, fill_cache
 from lpt.data.device_crops import resampled_crops
 from lpt.data.images import ArrayImages
 from lpt.data.loading import StreamBatch, evaluation_batches, train_batches, view_batches
@@ -149,11 +149,11 @@ def test_workers_look_into_the_memory_of_their_parent(
 ) -> None:
     """Images are decoded once: workers give batches after the files are gone."""
     if platform == "another":
-        monkeypatch.setattr(remembered, "sys", SimpleNamespace(platform="another"))
+        monkeypatch.setattr(cache, "sys", SimpleNamespace(platform="another"))
     images = files(tmp_path)
     alone = train(images, whole=True)
     keeping = kept(images)
-    assert remember(keeping)
+    assert fill_cache(keeping)
     for path in tmp_path.rglob("*.png"):
         path.unlink()
     with workers_started_by(method):
@@ -163,7 +163,7 @@ def test_workers_look_into_the_memory_of_their_parent(
 def test_workers_keep_nothing_themselves(tmp_path: Path) -> None:
     """Beyond the limit workers read again; their batches are right, and the block of the parent is not written to."""
     images = kept(files(tmp_path), limit=3 * 20 * 24 * 3)
-    assert not remember(images)
+    assert not fill_cache(images)
     source = images.source
     assert isinstance(source, CachedImages)
     block = source._block.pixels.copy()
@@ -178,31 +178,31 @@ def test_workers_keep_nothing_themselves(tmp_path: Path) -> None:
 def test_an_ordinary_copy_does_not_take_the_pixels_along() -> None:
     """A pickle made for anything but a worker holds no image, and its copy reads from the source."""
     images = kept(arrays())
-    assert remember(images)
+    assert fill_cache(images)
     text = pickle.dumps(images.source)
     assert len(text) < PIXELS.nbytes + 1000  # the source itself is an array here
     np.testing.assert_array_equal(np.asarray(pickle.loads(text).read(3)), PIXELS[3])
 
 
 @pytest.mark.parametrize("make", [files, table])
-def test_images_are_remembered_as_they_are_checked(make: Callable[[Path], LabelledImages], tmp_path: Path) -> None:
+def test_images_are_cached_as_they_are_checked(make: Callable[[Path], LabelledImages], tmp_path: Path) -> None:
     """Looking for images that cannot be read decodes all of them: what is to be kept is kept then."""
     images = kept(make(tmp_path))
     splits = Splits(make(tmp_path), None, None, images.class_counts)
     prepare._check_readable(images, splits, ALONE)
     assert isinstance(images.source, CachedImages)
     for index, row in enumerate(images.rows):
-        held = images.source.kept(int(row))
+        held = images.source.cached(int(row))
         assert held is not None
         np.testing.assert_array_equal(held, np.asarray(splits.train.read(index)))
 
 
-def test_many_threads_remember_each_image_once(tmp_path: Path) -> None:
+def test_many_threads_cache_each_image_once(tmp_path: Path) -> None:
     """What several threads decode at a time does not overlap in memory."""
     pixels = np.random.default_rng(1).integers(0, 256, (500, 9, 7, 3), dtype=np.uint8)
     many = LabelledImages(ArrayImages(pixels), np.arange(500), np.zeros(500, dtype=np.int64), ("a",))
     exact = kept(many, limit=pixels.nbytes)
-    assert remember(exact)
+    assert fill_cache(exact)
     for row in range(500):
         np.testing.assert_array_equal(np.asarray(exact.read(row)), pixels[row])
 

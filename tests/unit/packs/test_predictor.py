@@ -83,7 +83,8 @@ def direct(pack: Pack, images: LabelledImages, tiny_backbone: Path) -> tuple[np.
     model = pack.build(lpt.load_backbone("tiny", checkpoint=tiny_backbone))
     cosines, groups = [], []
     for picture in pictures(images):
-        image = pack.info.preprocessing.test_image(picture)[None]
+        preprocessing = pack.info.preprocessing
+        image = preprocessing.normalize(preprocessing.test_transform()(picture)[None])
         if 2 in pack.info.method.phases:
             output = model(image)
             cosines.append(output.cosines[0].numpy())

@@ -111,7 +111,7 @@ def throw_away(folder: Path) -> str:
             f"cannot remove {error.filename}: {error.strerror}. Remove it yourself, or choose another folder with "
             "--output."
         ) from None
-    return inside.told(folder)
+    return inside.others_message(folder)
 
 
 def _cells(inside: Contents) -> Iterator[RunFolder]:

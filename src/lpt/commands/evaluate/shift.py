@@ -21,7 +21,7 @@ from lpt.commands.evaluate.evaluate import (
 )
 from lpt.commands.evaluate.folder import SHIFT, drop_links
 from lpt.commands.evaluate.kept import cell_settings, digest, kept_cells, write_cells
-from lpt.data.cache import remember
+from lpt.data.cache import fill_cache
 from lpt.data.longtail import ShotGroups, stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.sources import OpenedImages, open_images
@@ -214,7 +214,7 @@ class _Passes:
     def _measured(self, images: LabelledImages, own: LabelledImages) -> Metrics:
         workers = 0 if len(own) < 1000 else min(cores_here() - 1, 4)
         if workers and isinstance(own.source, CorruptedImages):  # workers keep no decoded images themselves
-            remember(replace(own, source=own.source.source))
+            fill_cache(replace(own, source=own.source.source))
         start = self._done
         predictions = self._opened.predictor.split(
             images,

@@ -29,7 +29,7 @@ from lpt.commands.fit.measure import trained_phases
 from lpt.commands.fit.prepare import Prepared, describe, prepare, warn_of_data
 from lpt.commands.fit.request import Data, Settings
 from lpt.commands.inputs import check_output
-from lpt.data.cache import CachedImages, remember
+from lpt.data.cache import CachedImages, fill_cache
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.predictions import predict_split
@@ -158,7 +158,7 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
         batches = data.cached_batches(plan, data.filled_cache(model, plan))
     else:
         if config.runtime.device != "cpu":
-            remember(images)  # once for the whole run, before its first batch: not a part of the batch timed here
+            fill_cache(images)  # once for the whole run, before its first batch: not a part of the batch timed here
         alone = config.model_copy(update={"runtime": config.runtime.model_copy(update={"workers": 0})})
         reading = _reading_seconds(prepared, replace(data, config=alone).batches(plan))
         batches = data.batches(plan)

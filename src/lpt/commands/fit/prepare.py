@@ -23,7 +23,8 @@ from lpt.data.cache import CachedImages, decoded_bytes, decodes, source_of
 from lpt.data.doctor.examine import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import LabelledImages, Splits
-from lpt.data.sources import check_images, listing_root, open_splits
+from lpt.data.scan import check_images
+from lpt.data.sources import listing_root, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.model import Classifier, FrozenViT, to_bfloat16

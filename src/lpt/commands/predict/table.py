@@ -14,7 +14,7 @@ from typing import TextIO
 
 from PIL import Image
 
-from lpt.data.images import read_image
+from lpt.data.decoding import read_image
 from lpt.data.scan import failure_reason
 from lpt.errors import DataError, RunError
 from lpt.packs.predictor import Prediction, Predictor

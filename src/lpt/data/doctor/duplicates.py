@@ -1,7 +1,7 @@
-"""Images that are there twice: listed again, or stored again byte for byte.
+"""Find images that occur twice: listed again, or stored again byte for byte.
 
-Of stored images only those of equal length are compared, first by a piece from their middle, then whole, so that most
-are never read.
+Only stored images of equal length are compared, first by a piece from their middle, then whole. So most images are
+never read.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _PIECE_BYTES = 4096
 
 
 class Place(NamedTuple):
-    """An image of a data set: its split, and its position there."""
+    """The place of an image in a data set: its split, and its position in it."""
 
     split: str
     position: int
 
 
 def listed_again(splits: dict[str, LabelledImages]) -> list[list[Place]]:
-    """Groups of two or more places of the same file, or of the same row of another source, in the order of `splits`.
+    """Return groups of two or more places of the same file, or of the same row of another source.
 
-    Nothing is read. Paths are the same if they are written the same.
+    Groups come in the order of `splits`. Nothing is read. Two paths are the same if their text is the same.
     """
     return _shared(
         (images.source.path(row) if isinstance(images.source, FileImages) else (id(images.source), row), name, index)
@@ -41,12 +41,12 @@ def listed_again(splits: dict[str, LabelledImages]) -> list[list[Place]]:
 def find_duplicates(
     splits: dict[str, LabelledImages], workers: int | None = None, *, without: Collection[Place] = ()
 ) -> list[list[Place]]:
-    """Groups of two or more images with the same stored bytes, in the order of `splits`.
+    """Return groups of two or more images with the same stored bytes, in the order of `splits`.
 
-    Images that cannot be read, and sources whose bytes cannot be looked at, are passed over.
+    Images that cannot be read do not count, nor do sources that give no stored bytes.
 
     Args:
-        splits: what to compare, by name.
+        splits: the splits to compare, by name.
         workers: threads; None: one for each core this process may use.
         without: places to leave out, such as those of images that are listed again.
     """
@@ -81,10 +81,10 @@ def _split_groups(
     key: Callable[[InspectableSource, int], Hashable],
     workers: int | None,
 ) -> list[list[Place]]:
-    """The groups divided by a key, without those of one image."""
+    """Divide the groups by a key; drop groups of a single image."""
     members = [(number, place) for number, group in enumerate(groups) for place in group]
 
-    def look(number: int) -> Hashable:
+    def key_of(number: int) -> Hashable:
         images = splits[members[number][1].split]
         row = int(images.rows[members[number][1].position])
         try:
@@ -92,14 +92,14 @@ def _split_groups(
         except DataError:
             return None
 
-    seen = scan(len(members), look, workers, "Comparing images")
+    keys = scan(len(members), key_of, workers, "Comparing images")
     return _shared(
-        ((number, value), *place) for (number, place), value in zip(members, seen, strict=True) if value is not None
+        ((number, value), *place) for (number, place), value in zip(members, keys, strict=True) if value is not None
     )
 
 
 def _shared(keyed: Iterable[tuple[Hashable, str, int]]) -> list[list[Place]]:
-    """The places with a key in common, where there are two or more: (key, split, position) of each."""
+    """Group places by their key, from (key, split, position) of each; drop groups of one place."""
     places: dict[Hashable, list[Place]] = {}
     for key, split, position in keyed:
         places.setdefault(key, []).append(Place(split, position))

@@ -1,4 +1,4 @@
-"""Looking a data set over before it is learnt from: what is in it, what will hurt, and what to do about it."""
+"""Examine a data set before training: what is in it, what will hurt, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from lpt.data.doctor.duplicates import Place, find_duplicates, listed_again
-from lpt.data.doctor.findings import (
-    SEVERITIES,
-    Finding,
-    Findings,
-    Severity,
-    SizeFacts,
-    SplitFacts,
-)
+from lpt.data.doctor.findings import SEVERITIES, Finding, Findings, Severity, SizeFacts, SplitFacts
 from lpt.data.images import InspectableSource
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import IntArray, LabelledImages, Splits
@@ -43,21 +36,21 @@ def examine(
     input_size: int = 224,
     workers: int | None = None,
 ) -> Findings:
-    """Look a data set over.
+    """Examine a data set.
 
-    Whether an image is listed twice is told in any case: that needs no reading.
+    It always reports images that are listed twice, since that needs no reading.
 
     Args:
-        splits: what `open_splits` returned.
-        decode: decode every image; else read at most 20,000 headers.
-        compare: look for files with the same bytes.
+        splits: the data set, as `open_splits` returns it.
+        decode: decode every image; otherwise read at most 20,000 headers.
+        compare: search for files with the same bytes.
         groups: boundaries of the shot groups; None: many > 100, medium 20-100, few < 20.
         input_size: shorter side of the network's input, pixels.
         workers: threads; None: one for each core this process may use.
     """
     parts = _parts(splits)
-    sizes, bad = _look_at_images(parts, decode, workers)
-    found = [
+    sizes, bad = _read_images(parts, decode, workers)
+    findings = [
         *_unreadable(bad, splits.skipped, decode),
         *_class_findings(splits, parts),
         *_name_findings(splits.class_names),
@@ -66,10 +59,10 @@ def examine(
         *_measuring_findings(splits),
     ]
     listed = listed_again(parts)
-    found += _twice_findings(parts, listed, _LISTED)
+    findings += _twice_findings(parts, listed, _LISTED)
     if compare:
         later = [place for group in listed for place in group[1:]]
-        found += _twice_findings(parts, find_duplicates(parts, workers, without=later), _STORED)
+        findings += _twice_findings(parts, find_duplicates(parts, workers, without=later), _STORED)
     return Findings(
         splits=tuple(
             SplitFacts(name, len(images), int((images.class_counts > 0).sum())) for name, images in parts.items()
@@ -78,7 +71,7 @@ def examine(
         counts=splits.counts_before_cut,
         groups=groups or ShotGroups(),
         sizes=sizes,
-        findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
+        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         notes=tuple(splits.notes),
         decoded=decode,
     )
@@ -92,16 +85,16 @@ def _parts(splits: Splits) -> dict[str, LabelledImages]:
 # --- images
 
 
-def _look_at_images(
+def _read_images(
     parts: dict[str, LabelledImages], decode: bool, workers: int | None
 ) -> tuple[SizeFacts | None, list[tuple[str, str]]]:
-    """Sizes, and the name and reason of every image that cannot be read."""
+    """Return the sizes, and the name and reason of every image that cannot be read."""
     places = [Place(name, index) for name, images in parts.items() for index in range(len(images))]
     if not decode:
         places = places[:: max(1, -(-len(places) // _SIZED_WITHOUT_DECODING))]
 
-    def look(position: int) -> tuple[int, int] | str:
-        split, index = places[position]
+    def size_or_fault(number: int) -> tuple[int, int] | str:
+        split, index = places[number]
         images = parts[split]
         try:
             if decode or not hasattr(images.source, "size"):
@@ -110,13 +103,13 @@ def _look_at_images(
         except DataError as error:
             return failure_reason(error)
 
-    seen = scan(len(places), look, workers, "Reading images" if decode else "Reading headers")
+    results = scan(len(places), size_or_fault, workers, "Reading images" if decode else "Reading headers")
     bad = [
         (parts[place.split].name(place.position), result)
-        for place, result in zip(places, seen, strict=True)
+        for place, result in zip(places, results, strict=True)
         if isinstance(result, str)
     ]
-    return _size_facts([result for result in seen if not isinstance(result, str)]), bad
+    return _size_facts([result for result in results if not isinstance(result, str)]), bad
 
 
 def _size_facts(sizes: Sequence[tuple[int, int]]) -> SizeFacts | None:
@@ -124,10 +117,10 @@ def _size_facts(sizes: Sequence[tuple[int, int]]) -> SizeFacts | None:
         return None
     sides = np.array(sizes)
 
-    def three(values: IntArray) -> tuple[int, int, int]:
+    def summary(values: IntArray) -> tuple[int, int, int]:
         return int(values.min()), int(np.median(values)), int(values.max())
 
-    return SizeFacts(len(sides), three(sides[:, 0]), three(sides[:, 1]), three(sides.min(axis=1)))
+    return SizeFacts(len(sides), summary(sides[:, 0]), summary(sides[:, 1]), summary(sides.min(axis=1)))
 
 
 def _unreadable(bad: Sequence[tuple[str, str]], skipped: Sequence[tuple[str, str]], decode: bool) -> Iterable[Finding]:
@@ -177,7 +170,7 @@ def _size_findings(sizes: SizeFacts | None, input_size: int) -> Iterable[Finding
 
 
 class _Twice(NamedTuple):
-    """How images that are there twice are spoken of."""
+    """The words for images that occur twice."""
 
     severity: Severity
     leak: str
@@ -223,7 +216,7 @@ def _twice_findings(
             "warning",
             f"{plural(others, 'validation or test image')} {words.leak}.",
             "The measured accuracy will be better than the real one.",
-            "Remove them from one side.",
+            "Remove them from one of the two splits.",
             _first([_described(parts, group) for group in leaks[:_EXAMPLES]], len(leaks)),
         )
     if contradictions:
@@ -246,17 +239,17 @@ def _twice_findings(
 
 
 def _described(parts: dict[str, LabelledImages], group: Sequence[Place]) -> str:
-    """The first places of an image with their classes; a name that comes again is not repeated, its split is told."""
-    said, before = [], None
+    """Name the first places of an image with their classes; where the name repeats, give the split in its place."""
+    descriptions, before = [], None
     for place in group[:_PLACES]:
         images = parts[place.split]
         name = images.name(place.position)
         label = images.class_names[images.labels[place.position]]
-        again = f"({label})" if place.split == "train" else f"({place.split}: {label})"
-        said.append(again if name == before else f"{name} ({label})")
+        repeated = f"({label})" if place.split == "train" else f"({place.split}: {label})"
+        descriptions.append(repeated if name == before else f"{name} ({label})")
         before = name
     more = f" and {len(group) - _PLACES:,} more" if len(group) > _PLACES else ""
-    return " = ".join(said) + more
+    return " = ".join(descriptions) + more
 
 
 # --- classes
@@ -315,7 +308,7 @@ def _name_findings(names: Sequence[str]) -> Iterable[Finding]:
         yield Finding(
             "warning",
             f"{plural(len(pairs), 'group')} of class names that differ only in case, spaces or dashes.",
-            "If they mean the same, its images compete with each other.",
+            "If they mean the same class, its images compete with each other.",
             "Merge them, or rename them if they are different things.",
             _first(pairs),
         )
@@ -374,7 +367,7 @@ def _names_where(names: Sequence[str], mask: np.ndarray[tuple[int], np.dtype[np.
 
 
 def _first(items: Sequence[str], total: int | None = None) -> tuple[str, ...]:
-    """The first few of `total` (as many as there are unless given), and how many more."""
+    """Return the first few items, and how many more there are of `total` (None: of the items)."""
     total = len(items) if total is None else total
     more = (f"and {total - _EXAMPLES:,} more",) if total > _EXAMPLES else ()
     return (*items[:_EXAMPLES], *more)

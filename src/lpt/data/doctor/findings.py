@@ -1,9 +1,9 @@
-"""What looking a data set over brings to light: numbers, and findings with what they do and what to do about them."""
+"""The report on a data set: its numbers, and findings with their harm and advice."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,14 +16,14 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a person should know.
+    """One fact that a person should know.
 
     Args:
         severity: `error` stops a run, `warning` spoils its result, `info` is good to know.
-        what: what was found, one sentence.
-        harm: what it does to the result, one sentence.
+        what: the fact, one sentence.
+        harm: its effect on the result, one sentence.
         advice: what to do.
-        examples: the first few images or classes concerned.
+        examples: the first few images or classes that it is about.
     """
 
     severity: Severity
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """A split in numbers: its name, its images, and the classes that have some."""
+    """A split in numbers: its name, its images, and the classes that have images."""
 
     name: str
     images: int
@@ -47,9 +47,9 @@ class SizeFacts:
     """Image sizes, pixels: smallest, median and largest of each measure.
 
     Args:
-        images: how many images were looked at.
+        images: number of images measured.
         width: of the images as stored, before any EXIF rotation where they were not decoded.
-        height: likewise.
+        height: of the images, likewise.
         shorter: the shorter side.
     """
 
@@ -61,7 +61,7 @@ class SizeFacts:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `examine` saw.
+    """The report of `examine`.
 
     Args:
         splits: each split in numbers.
@@ -69,8 +69,8 @@ class Findings:
         counts: training images of each class before a validation split was cut, [C].
         groups: boundaries of the shot groups.
         sizes: sizes of the training and test images; None if none could be read.
-        findings: what a person should know, the worst first.
-        notes: what was done when the data set was opened.
+        findings: facts that a person should know, the worst first.
+        notes: what LPT did when it opened the data set, a sentence each.
         decoded: whether every image was decoded.
     """
 
@@ -85,15 +85,15 @@ class Findings:
 
     @property
     def imbalance(self) -> float | None:
-        """Images of the largest class over those of the smallest that has some."""
+        """Images of the largest class over those of the smallest one with images; None without images."""
         return imbalance_factor(self.counts) if self.counts.any() else None
 
     def count(self, severity: Severity) -> int:
-        """Number of findings of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def group_sizes(self) -> list[tuple[str, int, int]]:
-        """Name, classes and training images of each shot group; classes without a training image are in none."""
+        """Return name, classes and training images of each shot group; classes without a training image are in none."""
         group = np.where(self.counts > 0, self.groups.of(self.counts), -1)
         return [
             (name, int((group == index).sum()), int(self.counts[group == index].sum()))
@@ -101,12 +101,31 @@ class Findings:
         ]
 
     def largest(self, most: int = 10) -> list[tuple[str, int]]:
-        """The classes with the most training images, and how many."""
+        """Return the classes with the most training images, and their counts."""
         return self._named(np.argsort(-self.counts, kind="stable")[:most])
 
     def smallest(self, most: int = 10) -> list[tuple[str, int]]:
-        """The classes with the fewest training images, and how many, the smallest last."""
+        """Return the classes with the fewest training images, and their counts, the smallest last."""
         return self._named(np.argsort(-self.counts, kind="stable")[-most:])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for a JSON file."""
+        return {
+            "usable": not self.count("error"),
+            "splits": [asdict(split) for split in self.splits],
+            "imbalance_factor": self.imbalance,
+            "shot_groups": {
+                "boundaries": self.groups.describe(),
+                "groups": [
+                    {"name": name, "classes": classes, "images": images} for name, classes, images in self.group_sizes()
+                ],
+            },
+            "training_images": dict(zip(self.class_names, self.counts.tolist(), strict=True)),
+            "image_sizes": None if self.sizes is None else asdict(self.sizes),
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": list(self.notes),
+            "decoded": self.decoded,
+        }
 
     def _named(self, classes: IntArray) -> list[tuple[str, int]]:
         return [(self.class_names[c], int(self.counts[c])) for c in classes]

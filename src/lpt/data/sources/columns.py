@@ -1,4 +1,4 @@
-"""Finding the columns of images and labels by the names people give them."""
+"""Find the columns of images and labels by the names that people give them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IMAGE_NAMES = (*_FILE_NAMES, "image_file", "img", "image_name", "image_filename"
 _CLASS_NAMES = ("label", "class", "category", "target", "class_name", "label_name", "category_name", "classname")
 LABEL_NAMES = (*_CLASS_NAMES, "labels", "class_id", "label_id", "category_id", "species", "y")
 SPLIT_NAMES = ("split", "subset", "partition")
-"""The first is sure; what the others hold decides."""
+"""The first name is certain; for the others the values decide."""
 
 
 def find_column(
@@ -22,30 +22,30 @@ def find_column(
     origin: str,
     notes: list[str],
 ) -> str:
-    """The column that holds the images or the labels.
+    """Find the column that holds the images or the labels.
 
     Args:
         what: `image` or `label`.
-        given: the column's name if the user said it.
-        usual: names to look for otherwise (any case), the best first.
-        columns: names of the columns there are, with a description of each where there is one.
+        given: name of the column, if the user chose it.
+        usual: names to look for otherwise, in any case, the best first.
+        columns: names of all columns, perhaps with a description of each.
         origin: the table, for messages.
-        notes: gets a sentence when several columns would do.
+        notes: gets a sentence if several columns would do.
 
     Raises:
-        DataError: there is no such column; the message lists those there are.
+        DataError: there is no such column; the message lists all columns.
     """
     if given is not None and given in columns:
         return given
     if given is None:
-        found = usual_columns(usual, columns)
-        if found:
-            if len(found) > 1:
+        matches = usual_columns(usual, columns)
+        if matches:
+            if len(matches) > 1:
                 notes.append(
-                    f"{origin}: {what}s are taken from column {found[0]!r} ({', '.join(map(repr, found[1:]))} would "
-                    f"do too; choose with --{what}-column)."
+                    f"{origin}: {what}s are taken from column {matches[0]!r} ({', '.join(map(repr, matches[1:]))} "
+                    f"would do too; choose with --{what}-column)."
                 )
-            return found[0]
+            return matches[0]
     wanted = f"column {given!r}" if given is not None else f"column of {what}s (looked for: {', '.join(usual)})"
     raise DataError(
         f"{origin}: there is no {wanted}. Its columns are: {describe_columns(columns)}. "
@@ -54,13 +54,13 @@ def find_column(
 
 
 def usual_columns(usual: Sequence[str], columns: Mapping[str, str] | Sequence[str]) -> list[str]:
-    """The columns with one of the usual names, the best first."""
+    """Return the columns with one of the usual names, the best first."""
     by_name = {column.strip().lower().replace(" ", "_").replace("-", "_"): column for column in columns}
     return [by_name[name] for name in usual if name in by_name]
 
 
 def describe_columns(columns: Mapping[str, str] | Sequence[str]) -> str:
-    """Names of columns, with their descriptions where there are some."""
+    """List the names of columns, with their descriptions if they have some."""
     if isinstance(columns, Mapping):
         return ", ".join(f"{name} ({kind})" for name, kind in columns.items()) or "none"
     return ", ".join(columns) or "none"

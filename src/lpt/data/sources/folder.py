@@ -1,4 +1,4 @@
-"""A folder of class folders, alone or in one folder per split."""
+"""Read a folder of class folders, alone or in one folder per split."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
 @dataclass
-class _Left:
-    """What was seen and not used."""
+class _LeftOut:
+    """The files and folders that a reader leaves out."""
 
     endings: Counter[str] = field(default_factory=Counter)
     inner_folders: list[str] = field(default_factory=list)
@@ -29,12 +29,12 @@ class _Left:
 
 
 def read_folder(root: Path) -> RawData:
-    """The splits of a folder.
+    """Read the splits of a folder.
 
-    Folders called train, val, test and the like are splits if `train` holds class folders itself; otherwise every
-    folder is a class and all images are for training. Hidden files are passed over, files that are not images are
-    plural in a note, and so are images outside of class folders; a class folder without images stays a class. A split
-    without a labelled image is noted as one that cannot be used.
+    Folders called train, val, test and the like are splits if `train` holds class folders; otherwise every folder is a
+    class and all images are for training. Hidden files are left out. A note gives the number of files that are no
+    images, and of images outside of class folders. A class folder without images stays a class. A split without a
+    labelled image is noted as unusable.
 
     Raises:
         DataError: there is no class folder or no image, the class folders hold folders instead of images, or two
@@ -60,8 +60,8 @@ def read_folder(root: Path) -> RawData:
 
 
 def _read_classes(root: Path, folders: list[str], notes: list[str]) -> RawSplit:
-    """One split: the images of each class folder, classes and files in the order of their names."""
-    left = _Left()
+    """Read one split: the images of each class folder, classes and files in the order of their names."""
+    left = _LeftOut()
     paths: list[str] = []
     counts: list[int] = []
     for folder in folders:
@@ -76,8 +76,8 @@ def _read_classes(root: Path, folders: list[str], notes: list[str]) -> RawSplit:
     return RawSplit(FileImages(root, paths), np.arange(len(paths)), codes, printable, "names", str(root))
 
 
-def _images_in(root: Path, folder: str, left: _Left) -> list[str]:
-    """Paths, from `root`, of the images directly in a class folder."""
+def _images_in(root: Path, folder: str, left: _LeftOut) -> list[str]:
+    """Return the paths, from `root`, of the images directly in a class folder."""
     files = []
     with os.scandir(root / folder) as entries:
         for entry in entries:
@@ -95,12 +95,13 @@ def _images_in(root: Path, folder: str, left: _Left) -> list[str]:
     return sorted(files)
 
 
-def _left_notes(root: Path, left: _Left) -> list[str]:
+def _left_notes(root: Path, left: _LeftOut) -> list[str]:
+    """Write notes about what was left out of class folders."""
     notes = []
     if left.endings:
         files = plural(left.endings.total(), "file")
         kinds = ", ".join(f"{count} {ending}" for ending, count in left.endings.most_common(5))
-        notes.append(f"Left out of {root}: {files} with another ending than images have ({kinds}).")
+        notes.append(f"Left out of {root}: {files} without the ending of an image ({kinds}).")
     if left.empty:
         folders = plural(len(left.empty), "class folder")
         notes.append(f"{folders} of {root} without an image, kept as classes: {shorten(left.empty)}.")
@@ -110,6 +111,7 @@ def _left_notes(root: Path, left: _Left) -> list[str]:
 
 
 def _loose_notes(root: Path) -> list[str]:
+    """Write a note about images outside of class folders, if there are any."""
     loose = sum(ending in IMAGE_SUFFIXES for ending in _loose_endings(root))
     return (
         [f"Left out of {root}: {plural(loose, 'image')} directly in it, outside of any class folder."] if loose else []
@@ -117,13 +119,13 @@ def _loose_notes(root: Path) -> list[str]:
 
 
 def _loose_endings(root: Path) -> list[str]:
-    """Endings of the files directly in a folder; hidden ones left out."""
+    """Return the endings of the files directly in a folder, without hidden files."""
     with os.scandir(root) as entries:
         return [Path(entry.name).suffix.lower() for entry in entries if entry.is_file() and not _is_hidden(entry.name)]
 
 
-def _nothing_found(root: Path, folders: list[str], left: _Left) -> str:
-    """Why a folder holds no labelled image, and what to do."""
+def _nothing_found(root: Path, folders: list[str], left: _LeftOut) -> str:
+    """Say why a folder holds no labelled image, and what to do."""
     files = _loose_endings(root)
     if ".parquet" in files or ".arrow" in files or (root / "dataset_dict.json").exists():
         return f"{root} looks like a Hugging Face data set: write hf:{root}"
@@ -147,7 +149,7 @@ def _nothing_found(root: Path, folders: list[str], left: _Left) -> str:
 
 
 def _folders(root: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones left out.
+    """Return the names of the folders in a folder, sorted, without hidden folders.
 
     Raises:
         DataError: the folder cannot be listed.

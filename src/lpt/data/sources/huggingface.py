@@ -1,7 +1,7 @@
-"""Hugging Face data sets: `hf:NAME_OR_FOLDER[:image_column[:label_column]]`.
+"""Read Hugging Face data sets: `hf:NAME_OR_FOLDER[:image_column[:label_column]]`.
 
-Images stay encoded in the data set's table and are decoded by `lpt.data.images`, so that the same picture gives the
-same pixels wherever it comes from.
+Images stay encoded in the table of the data set, and `lpt.data.decoding` decodes them. So the same picture gives the
+same pixels from every source.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from lpt.data.manifest import IntArray
 from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, describe_columns, find_column
 from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
 from lpt.errors import DataError
+from lpt.system.packages import install_command
 from lpt.system.text import plural, shorten
 
 PREFIX = "hf:"
 
 
 def read_hugging_face(spec: str, image_column: str | None, label_column: str | None) -> RawData:
-    """The splits of a data set, by name; a single split of any name is for training.
+    """Read the splits of a data set, by name; a single split of any name is for training.
 
     Args:
-        spec: with the `hf:` prefix; columns named in it come before the other two arguments.
+        spec: the data set with the `hf:` prefix; columns named in it win over the other two arguments.
         image_column: column of images; None: found by type or name.
         label_column: column of labels; None: found by type or name.
 
@@ -49,7 +50,7 @@ def read_hugging_face(spec: str, image_column: str | None, label_column: str | N
 
 
 def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
-    """Name or folder, image column and label column of `hf:NAME[:image[:label]]`.
+    """Return name or folder, image column and label column of `hf:NAME[:image[:label]]`.
 
     Raises:
         DataError: there is no name, or there are more than three parts.
@@ -64,12 +65,12 @@ def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
 
 
 def _load(name: str) -> Mapping[str, Any]:
-    """The tables of a data set by split name."""
+    """Load the tables of a data set by split name."""
     try:
         import datasets
     except ImportError:
         raise DataError(
-            f"hf:{name} needs the package `datasets`, which is not installed: pip install '.[hf]' in the folder of LPT"
+            f"hf:{name} needs the package `datasets`, which is not installed. Next: {install_command('hf')}"
         ) from None
     folder = Path(name)
     if not folder.exists() and (folder.is_absolute() or name.startswith((".", "~"))):
@@ -79,7 +80,7 @@ def _load(name: str) -> Mapping[str, Any]:
             loaded = datasets.load_from_disk(str(folder))
         else:
             loaded = datasets.load_dataset(str(folder) if folder.exists() else name)
-    except Exception as error:  # whatever a loader, a file format or the network may raise
+    except Exception as error:  # a loader, a file format or the network may raise anything
         raise DataError(
             f"hf:{name} cannot be loaded: {type(error).__name__}: {error}\nGive the name of a data set on "
             "huggingface.co (with network access) or a local folder of parquet or arrow files."
@@ -127,10 +128,10 @@ def _label_column(kinds: dict[str, str], given: str | None, name: str, notes: li
 
 
 def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str]) -> RawSplit:
-    """One split.
+    """Read one split.
 
     Raises:
-        DataError: a column is not there or of a kind that cannot be used, or no image has a label.
+        DataError: a column is missing or of a kind that LPT cannot use, or no image has a label.
     """
     missing = [column for column in (image, label) if column not in table.features]
     if missing:
@@ -156,7 +157,7 @@ def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str
 
 
 def _plain_labels(values: list[Any], column: str, origin: str) -> tuple[IntArray, tuple[str, ...], str]:
-    """Codes (-1 for no label), names and kind of a column without class names."""
+    """Return codes (-1 for no label), names and kind of labels in a column without class names."""
     odd = next((row for row, value in enumerate(values) if not isinstance(value, str | int | None)), None)
     if odd is not None:
         raise DataError(
@@ -171,7 +172,7 @@ def _plain_labels(values: list[Any], column: str, origin: str) -> tuple[IntArray
 
 
 def _images(table: Any, column: str, origin: str) -> ColumnImages:
-    """The image column with its bytes left encoded."""
+    """Return the image column with its bytes still encoded."""
     import datasets
 
     narrow = table.select_columns([column])

@@ -1,4 +1,4 @@
-"""From the `data` section of a configuration to the splits of a run."""
+"""Open the splits of a run from the `data` section of a configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lpt.data.sources.table import read_table
 from lpt.errors import DataError
 from lpt.system.text import plural, shorten
 
-FORMS = (
+_FORMS = (
     "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
     "lines; hf:NAME_OR_FOLDER for a Hugging Face data set"
 )
@@ -35,10 +35,10 @@ class OpenedImages(NamedTuple):
     """The images of one source.
 
     Args:
-        images: those that can be used.
-        split: the one they are; another than was asked for where the source has only that.
-        skipped: images left out because they could not be read, as (name, reason).
-        notes: what a person should know, one sentence each.
+        images: the images that can be used.
+        split: their split; another than the requested one if the source has only that.
+        skipped: images left out because they cannot be read, as (name, reason).
+        notes: facts that a person should know, one sentence each.
     """
 
     images: LabelledImages
@@ -49,24 +49,24 @@ class OpenedImages(NamedTuple):
 
 @dataclass
 class _Record:
-    """What a person should know about how the data came in."""
+    """The facts that a person should know about how the data was opened."""
 
     notes: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def open_splits(config: DataConfig, *, seed: int) -> Splits:
-    """The data set as a run uses it: found, labelled, cut long-tailed if asked, with a validation split if asked.
+    """Open a data set as a run uses it: label it, and cut the long tail and the validation split that are asked for.
 
-    Files that do not exist are found here. With `bad_images: skip` every image is decoded once and those that cannot
-    be read are left out and recorded; with `stop` images are not decoded here.
+    Missing files are noticed here. With `bad_images: skip` every image is decoded once; those that cannot be read are
+    left out and recorded. With `stop` no image is decoded here.
 
     Args:
         config: the `data` section.
         seed: seed of the long-tailed cut and of the validation split.
 
     Raises:
-        DataError: the data cannot be used as it is; the message says where and what to do.
+        DataError: LPT cannot use the data as it is; the message says where and what to do.
     """
     record = _Record()
     parts = _gather(config, record.notes)
@@ -79,7 +79,7 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
     _note_absent_classes(train, splits, record.notes)
     counts = train.class_counts
     validation = splits.get("validation")
-    fraction = validation_fraction(config)
+    fraction = _validation_fraction(config)
     if fraction is not None:
         train, validation = _cut_validation(train, fraction, seed, record.notes)
     return Splits(train, validation, splits.get("test"), counts, tuple(record.skipped), tuple(record.notes))
@@ -88,30 +88,30 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
 def open_images(
     source: str, config: DataConfig, class_names: tuple[str, ...] | None = None, *, split: SplitName = "test"
 ) -> OpenedImages:
-    """The images of one source, such as a test set to measure a finished pack on.
+    """Open the images of one source, such as a test set for a finished pack.
 
     Args:
-        source: in any of the forms of `DataConfig.source`.
-        config: for the image root, the columns and what to do with bad images.
-        class_names: classes the labels must be of, in label order; None: those of the source.
-        split: which split to take if the source has several.
+        source: the source, in any of the forms of `DataConfig.source`.
+        config: gives the image root, the columns and what to do with bad images.
+        class_names: classes of the labels, in label order; None: those of the source.
+        split: the split to take if the source has several.
 
     Raises:
         DataError: the source cannot be used, or has classes that are not among `class_names`.
     """
     record = _Record()
-    found, part = _one_split(source, split, config, record.notes)
+    actual_split, part = _one_split(source, split, config, record.notes)
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
-    images = _readable(label_images(part, class_names), found, part.origin, config, record)
-    return OpenedImages(images, found, record.skipped, record.notes)
+    images = _readable(label_images(part, class_names), actual_split, part.origin, config, record)
+    return OpenedImages(images, actual_split, record.skipped, record.notes)
 
 
-def validation_fraction(config: DataConfig) -> float | None:
-    """The share of train to cut for validation, or None if validation is a source or not asked for.
+def _validation_fraction(config: DataConfig) -> float | None:
+    """Return the share of train to cut for validation; None if validation is a source or not asked for.
 
     Raises:
-        DataError: a number that is not a share.
+        DataError: the number is not a share.
     """
     value = config.validation
     if value is None:
@@ -126,10 +126,10 @@ def validation_fraction(config: DataConfig) -> float | None:
 
 
 def read_source(spec: str, config: DataConfig) -> RawData:
-    """The splits of a source in any of the accepted forms.
+    """Read the splits of a source in any of the accepted forms.
 
     Raises:
-        DataError: there is nothing there, it is in no known form, or its reader refuses it.
+        DataError: the source does not exist or is in no known form, or its reader refuses it.
     """
     if spec.startswith(PREFIX):
         return read_hugging_face(spec, config.image_column, config.label_column)
@@ -139,37 +139,37 @@ def read_source(spec: str, config: DataConfig) -> RawData:
         if path.is_dir():
             return read_folder(path)
         if not path.exists():
-            raise DataError(_not_there(spec, path))
+            raise DataError(_missing_source(spec, path))
     except OSError as error:
         raise DataError(f"cannot look at {path}: {error.strerror}") from None
     if ending in _TABLES:
         return read_table(path, config.image_root, config.image_column, config.label_column)
     if ending in _LISTS:
         return read_path_list(path, config.image_root)
-    raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood. Accepted: {FORMS}.")
+    raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood. Accepted: {_FORMS}.")
 
 
 def listing_root(config: DataConfig, splits: Splits) -> Path | None:
-    """The folder that paths in lists and tables were found to start from, where it goes by the working directory.
+    """Return the folder that paths in lists and tables start from, if that depends on the working directory.
 
-    None where a root is given, where paths start from the folder of their list, and where lists differ in that.
+    None if a root is given, if paths start from the folder of their list, or if the lists differ.
     """
     named = ((config.source, splits.train), (config.validation, splits.validation), (config.test, splits.test))
-    found = [
+    lists = [
         (Path(images.source.root).absolute(), Path(spec).expanduser().absolute())
         for spec, images in named
         if isinstance(spec, str) and images is not None and isinstance(images.source, FileImages)
     ]
-    found = [(root, path) for root, path in found if path.suffix.lower() in _TABLES + _LISTS and path.is_file()]
-    roots = {root for root, _ in found}
-    given = config.image_root is not None or all(root == path.parent for root, path in found)
+    lists = [(root, path) for root, path in lists if path.suffix.lower() in _TABLES + _LISTS and path.is_file()]
+    roots = {root for root, _ in lists}
+    given = config.image_root is not None or all(root == path.parent for root, path in lists)
     return None if given or len(roots) > 1 else roots.pop()
 
 
 def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
-    """Train, and validation and test where there are some, from the sources of a configuration."""
+    """Read train, and validation and test if there are any, from the sources of a configuration."""
     if config.source is None:
-        raise DataError(f"no data given (data.source). Accepted: {FORMS}.")
+        raise DataError(f"no data given (data.source). Accepted: {_FORMS}.")
     data = read_source(config.source, config)
     notes += data.notes
     parts = dict(data.splits)
@@ -178,7 +178,7 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
             data.unusable.get("train")
             or f"{config.source} has no training images; its splits are: {', '.join(parts)} (known: {SPLIT_WORDS})"
         )
-    if validation_fraction(config) is not None:
+    if _validation_fraction(config) is not None:
         if parts.pop("validation", None) is not None:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
     elif config.validation is not None:
@@ -191,7 +191,7 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
 
 
 def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[str]) -> tuple[SplitName, RawSplit]:
-    """The split asked for, or the only one there is, with its name in the source."""
+    """Read the requested split of a source, or its only one; return its name too."""
     data = read_source(source, config)
     notes += data.notes
     if split in data.splits:
@@ -207,16 +207,16 @@ def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[st
     )
 
 
-def _not_there(spec: str, path: Path) -> str:
+def _missing_source(spec: str, path: Path) -> str:
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=3)
     hint = f" Did you mean {', '.join(str(path.parent / name) for name in close)}?" if close else ""
     hub = f" For the Hugging Face data set of that name write hf:{spec}." if spec.count("/") == 1 else ""
-    return f"there is no file or folder {path.absolute()}.{hint}{hub} Accepted: {FORMS}."
+    return f"there is no file or folder {path.absolute()}.{hint}{hub} Accepted: {_FORMS}."
 
 
 def _readable(images: LabelledImages, split: str, origin: str, config: DataConfig, record: _Record) -> LabelledImages:
-    """The images without those that cannot be read; stops at the first lot if so configured."""
+    """Leave out the images that cannot be read, or raise an error for missing files if so configured."""
     missing = missing_files(images)
     if len(missing) and (config.bad_images == "stop" or len(missing) == len(images)):
         raise DataError(_missing_message(images, missing.tolist(), origin))

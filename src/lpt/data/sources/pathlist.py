@@ -1,6 +1,6 @@
-"""Lists of `path label` lines, as Places-LT, ImageNet-LT and iNaturalist come with.
+"""Read lists of `path label` lines, the form of Places-LT, ImageNet-LT and iNaturalist.
 
-The label is the last field of a line and an integer, so that paths may contain spaces.
+The label is the last field of a line and an integer, so paths may contain spaces.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from lpt.data.sources.text import Faults, listed_images, read_text
 
 
 def read_path_list(path: Path, image_root: Path | None) -> RawData:
-    """The images of a list, as one training split.
+    """Read the images of a list as one training split.
 
     Raises:
-        DataError: lines without a label or with one that is not a non-negative integer; the first few are named.
+        DataError: lines have no label, or one that is not an integer from 0 up; the message names the first few.
     """
     paths, labels = [], []
     faults = Faults(path)

@@ -1,4 +1,4 @@
-"""What every reader of a data source hands over, and how labels of several splits become one list of classes."""
+"""The result of every reader of a data source, and the one list of classes of all its splits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPLIT_WORDS = ", ".join(word for words in _SPLIT_WORDS.values() for word in word
 """All accepted names of splits, for messages."""
 
 _MOST_EMPTY_CLASSES = 10_000
-"""Integer labels are class indices unless that would make more classes than this and ten times those in use."""
+"""Integer labels are names, not indices, if they would make more classes than this and than ten times those in use."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class RawSplit:
     """One split as it stands in its source.
 
     Args:
-        source: where the pixels are.
+        source: source of the pixels.
         rows: row of each image in `source`, [n].
         codes: position of each image's class in `names`, [n].
         names: class names of this split.
-        kind: `indices`: the labels are non-negative integers; `ordered`: the source fixes the order of its class
-            names; `names`: anything else.
+        kind: `indices` if the labels are integers from 0 up, `ordered` if the source fixes the order of its class
+            names, `names` otherwise.
         origin: the file, folder or data set, for messages.
     """
 
@@ -51,12 +51,12 @@ class RawSplit:
 
 @dataclass
 class RawData:
-    """The splits of one source, and what a person should know about how they were read.
+    """The splits of one source, with notes on how they were read.
 
     Args:
-        splits: those that can be used.
-        notes: a sentence each.
-        unusable: why another split of the source cannot be used; an error only where that one is asked for.
+        splits: the splits that can be used.
+        notes: facts that a person should know, a sentence each.
+        unusable: why other splits of the source cannot be used; an error only if one of these is asked for.
     """
 
     splits: dict[SplitName, RawSplit]
@@ -64,7 +64,7 @@ class RawData:
     unusable: dict[SplitName, str] = field(default_factory=dict)
 
     def add(self, split: SplitName, read: Callable[[], RawSplit]) -> None:
-        """Read a split; one that cannot be used is noted as such."""
+        """Read a split; note it as unusable if that fails."""
         try:
             self.splits[split] = read()
         except DataError as error:
@@ -74,15 +74,15 @@ class RawData:
 
 @lru_cache(maxsize=256)
 def split_name(text: str) -> SplitName | None:
-    """The split that a folder, file or cell called `text` stands for, if any."""
+    """Return the split that a folder, file or cell called `text` stands for, if any."""
     word = text.strip().lower()
     return next((split for split, words in _SPLIT_WORDS.items() if word in words), None)
 
 
 def encode_labels(values: Sequence[str]) -> tuple[IntArray, tuple[str, ...], Literal["indices", "names"]]:
-    """Codes of labels given as text, [n]; their distinct names in order; and what kind of labels they are.
+    """Return the codes of labels given as text, [n], their distinct names in order, and their kind.
 
-    Integers come in numeric order, anything else in that of the alphabet.
+    Integers come in numeric order, other labels in alphabetic order.
     """
     distinct = set(values)
     integers = all(_is_integer(value) for value in distinct)
@@ -93,11 +93,11 @@ def encode_labels(values: Sequence[str]) -> tuple[IntArray, tuple[str, ...], Lit
 
 
 def merge_classes(splits: Mapping[SplitName, RawSplit], notes: list[str]) -> tuple[str, ...]:
-    """The classes of a data set in label order.
+    """Return the classes of a data set in label order.
 
-    Integer labels keep their values: the classes are 0..max, also where one has no image. Where the training source
-    fixes an order (Hugging Face `ClassLabel`) it is kept and what other splits add comes after. Otherwise the names
-    of all splits are sorted.
+    Integer labels keep their values: the classes are 0..max, also those without an image. If the training source fixes
+    an order (Hugging Face `ClassLabel`), it is kept, and classes of other splits come after. Otherwise the names of all
+    splits are sorted.
 
     Raises:
         DataError: validation or test images share no class with the training images.
@@ -106,19 +106,19 @@ def merge_classes(splits: Mapping[SplitName, RawSplit], notes: list[str]) -> tup
     for split in ("validation", "test"):
         if split in splits:
             _check_common_class(train, splits[split], split)
-    everything = {name for part in splits.values() for name in part.names}
+    all_names = {name for part in splits.values() for name in part.names}
     if all(part.kind == "indices" for part in splits.values()):
-        return _indexed_classes(everything, notes)
+        return _indexed_classes(all_names, notes)
     if train.kind == "ordered":
-        return train.names + tuple(sorted(everything.difference(train.names)))
-    return tuple(sorted(everything))
+        return train.names + tuple(sorted(all_names.difference(train.names)))
+    return tuple(sorted(all_names))
 
 
 def label_images(part: RawSplit, class_names: tuple[str, ...]) -> LabelledImages:
-    """A split with labels that count in `class_names`.
+    """Return the images of a split with labels that are indices into `class_names`.
 
     Raises:
-        DataError: images have a class that is not among them.
+        DataError: images have a class that is not among `class_names`.
     """
     index = {name: code for code, name in enumerate(class_names)}
     unknown = [name for name in part.names if name not in index]

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSONL tables: a column of image paths, a column of labels, perhaps one of splits."""
+"""Read CSV, TSV and JSONL tables: a column of image paths, a column of labels, perhaps one of splits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Row = tuple[int, list[Any]]
 
 
 def read_table(path: Path, image_root: Path | None, image_column: str | None, label_column: str | None) -> RawData:
-    """The splits of a table; without a `split` column all rows are training images.
+    """Read the splits of a table; without a `split` column all rows are training images.
 
     Raises:
-        DataError: a column is missing, or rows are faulty; the first few are named by line.
+        DataError: a column is missing, or rows are faulty; the message names the first few by line.
     """
     text = read_text(path)
     is_json = path.suffix.lower() in (".jsonl", ".ndjson")
@@ -49,34 +49,32 @@ def read_table(path: Path, image_root: Path | None, image_column: str | None, la
 def _split_column(
     path: Path, columns: list[str], rows: Iterator[Row], taken: set[int], notes: list[str]
 ) -> tuple[int | None, Iterator[Row]]:
-    """Number of the column of splits, if there is one, and the rows.
+    """Return the number of the column of splits, or None, and the rows.
 
-    A column called `split` is one whatever it holds: a word that is no split is a fault in it. The other usual names
-    have other meanings too, so that their columns count only where most rows hold splits.
+    A column called `split` counts whatever it holds: a word in it that is no split is a fault. The other usual names
+    have other meanings too, so their columns count only if most rows hold splits.
     """
     named = [columns.index(name) for name in usual_columns(SPLIT_NAMES, columns)]
     candidates = [index for index in named if index not in taken]
     if not candidates or usual_columns(SPLIT_NAMES[:1], [columns[candidates[0]]]):
         return next(iter(candidates), None), rows
-    kept = list(rows)
+    all_rows = list(rows)
     for index in candidates:
-        values = [_as_text(row[index]) for _, row in kept if len(row) == len(columns)]
+        values = [_as_text(row[index]) for _, row in all_rows if len(row) == len(columns)]
         odd = [value for value in values if split_name(value) is None]
-        if not odd or 2 * len(odd) < len(
-            values
-        ):  # one that is misspelt is told by its line, lest it train on test images
-            return index, iter(kept)
+        if not odd or 2 * len(odd) < len(values):  # `_collect` names a misspelt split by its line
+            return index, iter(all_rows)
         notes.append(
             f"{path}: column {columns[index]!r} is not taken for the split, since many of its values are none, "
             f"as {odd[0]!r} (known: {SPLIT_WORDS}); name it `split` if it is."
         )
-    return None, iter(kept)
+    return None, iter(all_rows)
 
 
 def _collect(
     path: Path, rows: Iterator[Row], width: int, image: int, label: int, split: int | None
 ) -> tuple[list[str], list[str], np.ndarray[Any, np.dtype[np.int8]]]:
-    """Path, label and split (position in `SPLITS`) of every row."""
+    """Return path, label and split (position in `SPLITS`) of every row."""
     paths: list[str] = []
     labels: list[str] = []
     assigned: list[int] = []
@@ -106,7 +104,7 @@ def _collect(
 
 
 def _as_text(value: Any) -> str:
-    """A cell as text; empty for what cannot name a file or a class."""
+    """Return a cell as text; empty if it cannot name a file or a class."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, float) and value.is_integer():
@@ -127,12 +125,12 @@ def _csv_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
 
 
 def _csv_reader(text: str, delimiter: str) -> Any:
-    # strict: a quote that is never closed would take the rows after it for text of its field
+    # strict: otherwise a quote that is never closed would take the rows after it into its field
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
 
 def _numbered(path: Path, reader: Any) -> Iterator[Row]:
-    """Rows with the line each starts in: the one to mend where quotes make a row of several lines."""
+    """Yield rows with the line where each starts: quotes can make a row of several lines."""
     start = reader.line_num + 1
     try:
         for values in reader:
@@ -147,7 +145,7 @@ def _numbered(path: Path, reader: Any) -> Iterator[Row]:
 
 
 def _headless_columns(first: list[str]) -> list[str] | None:
-    """Columns of a table of two that starts with data instead of a header; None if there is a header."""
+    """Return the columns of a two-column table that starts with data; None if it starts with a header."""
     if len(first) != 2:
         return None
     is_file = [Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in first]

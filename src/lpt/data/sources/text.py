@@ -1,4 +1,4 @@
-"""What lists and tables in text files have in common: decoding, faults by line, and finding the images."""
+"""The common parts of lists and tables in text files: decoding, faults by line, and the images they name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SAMPLED_PATHS = 50
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8 (with or without byte-order mark) or UTF-16 with one.
+    """Read a text file in UTF-8 (with or without byte-order mark) or in UTF-16 with one.
 
     Raises:
-        DataError: the file cannot be read, is empty, or is in another encoding (with the line).
+        DataError: the file cannot be read, is empty, or is in another encoding (the message names the line).
     """
     try:
         data = path.read_bytes()
@@ -38,7 +38,7 @@ def read_text(path: Path) -> str:
 
 
 class Faults:
-    """Faulty lines of a file, reported together."""
+    """The faulty lines of a file, reported together."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,16 +46,16 @@ class Faults:
         self._count = 0
 
     def add(self, line: int, text: str) -> None:
-        """Note what is wrong in a line (plural from 1)."""
+        """Note the fault of a line; lines count from 1."""
         self._count += 1
         if len(self._lines) < _SHOWN_FAULTS:
             self._lines.append(f"  line {line}: {text}")
 
     def raise_any(self, advice: str) -> None:
-        """Stop if there was a fault.
+        """Raise an error if there is any fault.
 
         Raises:
-            DataError: the number of faults, the first few by line, and `advice`.
+            DataError: with the number of faults, the first few by line, and `advice`.
         """
         if self._count:
             more = [f"  and {self._count - _SHOWN_FAULTS} more"] if self._count > _SHOWN_FAULTS else []
@@ -64,10 +64,10 @@ class Faults:
 
 
 def listed_images(listing: Path, paths: list[str], image_root: Path | None, notes: list[str]) -> FileImages:
-    """The images a list or table names.
+    """Return the images that a list or table names.
 
-    Relative paths start from `image_root`; without one, from the folder of the list or, if more of them exist there,
-    from the working directory. Paths written on Windows are understood.
+    Relative paths start from `image_root`. Without it they start from the folder of the list or, if more of them exist
+    there, from the working directory. Windows paths are understood.
 
     Raises:
         DataError: `image_root` is no folder, or the paths are web addresses.
@@ -82,12 +82,12 @@ def listed_images(listing: Path, paths: list[str], image_root: Path | None, note
     choices = [(root, paths) for root in roots]
     if os.sep == "/" and any("\\" in path for path in sample):
         choices += [(root, [path.replace("\\", "/") for path in paths]) for root in roots]
-    root, chosen = max(choices, key=lambda choice: _share_found(*choice))
+    root, chosen = max(choices, key=lambda choice: _count_files(*choice))
     if root != roots[0]:
         notes.append(f"Relative paths in {listing} start from the working directory, {root}.")
     return FileImages(root, chosen)
 
 
-def _share_found(root: Path, paths: list[str]) -> int:
+def _count_files(root: Path, paths: list[str]) -> int:
     sample = paths[:: max(1, len(paths) // _SAMPLED_PATHS)]
     return sum(os.path.isfile(root / path) for path in sample)  # noqa: PTH113
