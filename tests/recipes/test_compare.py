@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import lpt
 from lpt.cli.app import app
-from lpt.commands.compare.compare import _Runner, compare
-from lpt.commands.compare.plan import cell_changes
+from lpt.commands.compare.compare import compare
+from lpt.commands.compare.settings import cell_changes
 from lpt.config.presets import with_preset
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
@@ -297,7 +297,7 @@ def test_what_does_nothing_in_one_method_is_told(
     photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of settings that are a method's own; what is said for LPT and means nothing to the others is not their fault."""
-    monkeypatch.setattr(_Runner, "train", lambda self: {})
+    monkeypatch.setattr("lpt.commands.compare.compare.train_cells", lambda *cells, **options: {})
     console = Console(file=io.StringIO(), width=200, color_system=None)
     own = ["lift:model.pool_size=3", "lift:model.adapter_size=2", "vpt-deep:train.sampling=balanced"]
     own += ["vpt-deep:loss.name=logit_adjusted"]

@@ -18,13 +18,15 @@ def compare(
     data: options.DataOrConfig = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison; gone on with if it is there."),
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Folder of the comparison; goes on with one that is there."
+        ),
     ] = Path("comparison"),
     methods: Annotated[
         str | None,
         typer.Option(metavar="A,B,...|all", help="Methods, as lpt methods lists them. Default: the seven that matter."),
     ] = None,
-    seeds: Annotated[str, typer.Option(metavar="0,1,...", help="Each method is trained once for each.")] = "0",
+    seeds: Annotated[str, typer.Option(metavar="0,1,...", help="Seeds; each method is trained once for each.")] = "0",
     budget: Annotated[
         float | None,
         typer.Option(metavar="MINUTES", min=0, help="Cut the steps of all methods so that the whole fits into this."),
@@ -72,8 +74,8 @@ def compare(
 
     **Example:** lpt compare photos/ --methods linear-probe-la,lift,lpt --budget 30
     """
-    from lpt.commands.compare.compare import compare as run_comparison
-    from lpt.commands.compare.plan import DEFAULT_METHODS
+    from lpt.commands.compare.compare import run_comparison
+    from lpt.commands.compare.plan import DEFAULT_METHODS, ComparisonRequest
     from lpt.config.recipes import METHODS
 
     given = {
@@ -88,29 +90,34 @@ def compare(
         "image.size": None if size is None else options.parse_size(size),
         "runtime.device": device,
     }
-    chosen = DEFAULT_METHODS if methods is None else tuple(METHODS) if methods == "all" else _listed(methods)
-    run_comparison(
-        data,
-        output,
-        methods=chosen,
-        seeds=_numbers(seeds),
+    request = ComparisonRequest(
+        data=data,
+        output=output,
+        methods=DEFAULT_METHODS if methods is None else tuple(METHODS) if methods == "all" else _names(methods),
+        seeds=_seeds(seeds),
         budget=budget,
         holdout=holdout,
         preset=preset,
         config=config,
         settings=[*options.assignments(given), *(set_ or [])],
         overwrite=overwrite,
-        console=output_console(quiet=quiet),
     )
+    run_comparison(request, output_console(quiet=quiet))
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
+    """Split `a,b` or `a b` into names."""
     return tuple(part for part in text.replace(",", " ").split() if part)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _seeds(text: str) -> tuple[int, ...]:
+    """Read seeds such as `0,1,2`.
+
+    Raises:
+        ConfigError: it is no list of whole numbers from 0 on.
+    """
     try:
-        numbers = tuple(int(part) for part in _listed(text))
+        numbers = tuple(int(part) for part in _names(text))
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 0:

@@ -1,4 +1,4 @@
-"""From cosines to probabilities that mean what they say: temperature and class prior."""
+"""Turn cosines into calibrated probabilities: temperature and class prior."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ Floats = npt.NDArray[np.floating]
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
 _ROWS, _CELLS = 2048, 1 << 18
-"""How much of a table of images and classes is worked on at a time, in float64: at most so many rows, and so many cells
-unless one row has more."""
+"""Most rows, and about the most cells, of a table of images and classes that are worked on at a time in float64."""
 
 
 def probabilities(cosines: npt.ArrayLike, scale: float, temperature: float = 1.0) -> Floats:
-    """softmax(scale * cosine / temperature) over the classes, [n, C] -> [n, C] of the same precision.
+    """Return softmax(scale * cosine / temperature) over the classes, [n, C] -> [n, C] of the same precision.
 
-    Computed in float64, some rows at a time.
+    It is computed in float64, in chunks of rows.
     """
     z = _floats(cosines)
     p = np.empty_like(z)
@@ -31,20 +30,20 @@ def probabilities(cosines: npt.ArrayLike, scale: float, temperature: float = 1.0
 
 
 def fit_temperature(cosines: npt.ArrayLike, labels: npt.ArrayLike, scale: float) -> float:
-    """The temperature T that makes softmax(scale * cosine / T) most likely (Guo et al., ICML 2017, section 4.2).
+    """Find the temperature T that makes softmax(scale * cosine / T) most likely (Guo et al., ICML 2017, section 4.2).
 
     The negative log-likelihood is convex in b = 1 / T, so its slope rises with b:
-    dNLL/db = mean_i(E_p[s z_i] - s z_i,y). Its zero is found by Newton steps kept inside a shrinking bracket, in
-    float64. T stays in 0.1..10: where every image is right it would otherwise fall to 0, and where the cosines say
-    nothing rise without end. It is 1 where all cosines of every image are equal.
+    dNLL/db = mean_i(E_p[s z_i] - s z_i,y). Newton steps inside a shrinking bracket find its zero, in float64. T stays
+    in 0.1..10: without this bound it would fall to 0 if every image is right, and grow without end if the cosines say
+    nothing. T is 1 if all cosines of every image are equal.
 
     Args:
         cosines: cosine of each validation image with each class, [n, C].
         labels: their true classes, [n].
-        scale: factor s on the cosines.
+        scale: factor s of the cosines.
 
     Raises:
-        DataError: no image, shapes that do not fit, a class outside 0..C-1, or a cosine that is not finite.
+        DataError: there is no image, shapes do not fit, a class is outside 0..C-1, or a cosine is not finite.
     """
     z, y = np.asarray(cosines), np.asarray(labels)
     _check(z, y)
@@ -69,24 +68,24 @@ def fit_temperature(cosines: npt.ArrayLike, labels: npt.ArrayLike, scale: float)
 
 
 def adjust_prior(probabilities: npt.ArrayLike, train_prior: npt.ArrayLike, deploy_prior: npt.ArrayLike) -> FloatArray:
-    """Probabilities for another frequency of classes (Saerens et al., Neural Computation 14, 2002, eq. 2.4).
+    """Adjust probabilities to another frequency of classes (Saerens et al., Neural Computation 14, 2002, eq. 2.4).
 
         p'(c | x) = p(c | x) * deploy_c / train_c / sum_j p(j | x) * deploy_j / train_j
 
-    It is exact when only the frequencies change, not what the images of a class look like. `train_prior` is the
-    prior that `probabilities` speak for: for a classifier trained on class-balanced batches it is uniform, whatever
-    the counts of its training set.
+    This is exact when only the frequencies change, and not how the images of a class look. `train_prior` is the prior
+    that `probabilities` assume: after training on class-balanced batches it is uniform, whatever the counts of the
+    training set.
 
     Args:
         probabilities: [n, C].
-        train_prior: weights of the classes the probabilities were made for, [C]; above 0; scaled to sum 1.
-        deploy_prior: weights of the classes where they are used, [C]; 0 rules a class out; scaled to sum 1.
+        train_prior: weights of the classes that the probabilities assume, [C]; above 0; scaled to sum 1.
+        deploy_prior: weights of the classes where the model is used, [C]; 0 rules a class out; scaled to sum 1.
 
     Returns:
-        [n, C], of the same precision; `deploy_prior` itself where a row's mass is on classes that are ruled out.
+        [n, C], of the same precision. A row whose mass is all on classes that are ruled out becomes `deploy_prior`.
 
     Raises:
-        DataError: shapes that do not fit, a prior that is negative or not finite, or one that sums to 0.
+        DataError: shapes do not fit, or a prior is negative, not finite or sums to 0.
     """
     p = _floats(probabilities)
     train = _prior("train_prior", train_prior, p.shape[-1])
@@ -104,26 +103,26 @@ def adjust_prior(probabilities: npt.ArrayLike, train_prior: npt.ArrayLike, deplo
 
 
 def _slope(z: Floats, y: npt.NDArray[np.integer], scale: float, inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean negative log-likelihood by b = 1 / T."""
+    """Return the first and second derivative of the mean negative log-likelihood by b = 1 / T."""
     first = second = 0.0
     for rows in _chunks(z):
         logits = scale * z[rows].astype(np.float64)
-        own = logits[np.arange(len(logits)), y[rows]]
+        true = logits[np.arange(len(logits)), y[rows]]
         p = _softmax(logits * inverse)
         expected = (p * logits).sum(axis=1)
-        first += float((expected - own).sum())
+        first += float((expected - true).sum())
         second += float((p * (logits - expected[:, None]) ** 2).sum())
     return first / len(y), second / len(y)
 
 
 def _chunks(table: Floats) -> list[slice]:
-    """Slices over the rows of a table [n, C]."""
+    """Cut the rows of a table [n, C] into slices."""
     step = min(max(_CELLS // max(table.shape[-1], 1), 1), _ROWS)
     return [slice(start, start + step) for start in range(0, len(table), step)]
 
 
 def _floats(values: npt.ArrayLike) -> Floats:
-    """An array of float32 or float64."""
+    """Return values as an array of float32 or float64."""
     array = np.asarray(values)
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 

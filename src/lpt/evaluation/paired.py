@@ -1,16 +1,16 @@
-"""By how much one method is ahead of another, and how sure that is: paired differences with a bootstrap interval.
+"""Compare two methods: paired differences with a bootstrap interval.
 
 Both methods classified the same test images, with the same seeds. The images of each class are resampled with
-replacement (Efron & Tibshirani 1993, ch. 8 and 13); a resample is the same for both methods and for all seeds, so that
-what is hard for all cancels out (paired bootstrap: Koehn, EMNLP 2004). The class is the stratum, because a test set
-fixes how many images each class has. Of n images of a class n - 1 are drawn: with n of them the variance would come
-out too small by (n - 1) / n (Rao & Wu, JASA 1988), a third at the three images a class of iNaturalist 2018. Classes
-with a single test image are resampled together with the others of their shot group (collapsed strata), which is on
-the wide side.
+replacement (Efron & Tibshirani 1993, ch. 8 and 13). A resample is the same for both methods and for all seeds, so that
+images that are hard for all cancel out (paired bootstrap: Koehn, EMNLP 2004). The class is the stratum, because a test
+set fixes how many images each class has. Of the n images of a class, n - 1 are drawn. With n draws the variance would
+be too small by (n - 1) / n (Rao & Wu, JASA 1988): by a third for the three images per class of iNaturalist 2018.
+Classes with a single test image are resampled together with the others of their shot group (collapsed strata); this
+makes the interval rather wide.
 
-Seeds are not resampled: of three values a bootstrap makes ten different samples and too small a variance. Both sources
-of variation matter (Bouthillier et al., MLSys 2021), so both are reported, apart: the interval says what other test
-images could have given with these very models, `seed_std` how much the difference moves from seed to seed.
+Seeds are not resampled: from three values a bootstrap makes ten different samples and too small a variance. Both
+sources of variation matter (Bouthillier et al., MLSys 2021), so they are reported apart. The interval says what other
+test images could have given with these very models; `seed_std` says how much the difference moves from seed to seed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _DRAWS = 1 << 21
 
 @dataclass(frozen=True)
 class SeedPair:
-    """What two methods made of the test images of one seed.
+    """The predictions of two methods for the test images of one seed.
 
     Args:
-        seed: of both.
+        seed: the seed of both.
         images: name of each test image, n of them.
         labels: true class of each test image, [n].
         first, second: predicted classes, [n], in the same order.
@@ -54,10 +54,10 @@ class SeedPair:
 
 @dataclass(frozen=True)
 class Difference:
-    """First method less second in one measure, as fractions.
+    """The difference of two methods in one measure, first less second, as fractions.
 
     Args:
-        mean: over the seeds.
+        mean: mean over the seeds.
         low, high: ends of the percentile interval over resampled test images; None where there is one image only.
         seed_std: standard deviation of the seeds' differences; None with a single seed.
         by_seed: the difference of each seed, in the order of `Paired.seeds`; None where the measure is not defined.
@@ -72,14 +72,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of two methods.
+    """The differences of two methods in all measures.
 
     Args:
-        seeds: those that both have.
-        measures: by name, those of `ACCURACIES` that are defined.
+        seeds: the seeds that both have.
+        measures: differences by name, for those of `ACCURACIES` that are defined.
         same_images: whether all seeds have the same test images; see `paired_differences`.
-        resamples: how many.
-        confidence: of the intervals.
+        resamples: number of resampled test sets.
+        confidence: share of the resamples inside the intervals.
     """
 
     seeds: tuple[int, ...]
@@ -89,7 +89,7 @@ class Paired:
     confidence: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in comparison.json."""
+        """Return plain values, as comparison.json holds them."""
         return asdict(self)
 
 
@@ -101,21 +101,21 @@ def paired_differences(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Paired:
-    """First method less second: mean over seeds, bootstrap interval over test images, deviation over seeds.
+    """Compute first method less second: mean over seeds, bootstrap interval over test images, deviation over seeds.
 
-    Seeds with the same names and labels in the same order have the same test images. Otherwise each seed's images
-    are resampled on their own, and as they may overlap in part, the resampled differences of the seeds are added up
-    in order of size, as if they depended on each other fully: the interval is then rather too wide than too narrow.
+    Seeds have the same test images if names and labels are the same, in the same order. Otherwise the images of each
+    seed are resampled apart. As they may overlap in part, the resampled differences of the seeds are sorted and then
+    added up, as if they depended on each other fully: the interval is too wide rather than too narrow.
 
     Args:
         pairs: one for each seed that both methods have.
         groups: the boundaries of many, medium and few.
-        resamples: resampled test sets.
-        confidence: share of them that the interval holds.
-        seed: of the draws; the same input and seed give the same interval.
+        resamples: number of resampled test sets.
+        confidence: share of the resamples inside the interval.
+        seed: seed of the draws; the same input and seed give the same interval.
 
     Raises:
-        DataError: no seed, no image, or arrays that do not fit.
+        DataError: there is no seed or no image, or arrays do not fit.
     """
     if not pairs:
         raise DataError("a paired difference needs at least one seed that both methods have finished")
@@ -129,7 +129,7 @@ def paired_differences(
     if same:
         draws = _resampled(pairs, groups, by_seed, resamples, rng)
     else:
-        apart = [_resampled([one], groups, by_seed[[s]], resamples, rng) for s, one in enumerate(pairs)]
+        apart = [_resampled([pair], groups, by_seed[[s]], resamples, rng) for s, pair in enumerate(pairs)]
         draws = _mean_known(np.sort(np.stack(apart), axis=1))
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     measures = {
@@ -141,21 +141,22 @@ def paired_differences(
 
 
 def _difference(by_seed: FloatArray, low: float, high: float) -> Difference:
-    known = by_seed[np.isfinite(by_seed)]
+    """Summarise the differences of the seeds in one measure, [S]."""
+    defined = by_seed[np.isfinite(by_seed)]
     estimated = np.isfinite(low)
     return Difference(
-        mean=float(known.mean()),
+        mean=float(defined.mean()),
         low=low if estimated else None,
         high=high if estimated else None,
-        seed_std=float(known.std(ddof=1)) if len(known) > 1 else None,
+        seed_std=float(defined.std(ddof=1)) if len(defined) > 1 else None,
         by_seed=tuple(float(value) if np.isfinite(value) else None for value in by_seed),
     )
 
 
 def _weights(labels: IntArray, train_counts: IntArray, groups: ShotGroups) -> FloatArray:
-    """What a test image of each class counts in each measure, [C, measures]; columns of a group without images are 0.
+    """Return the weight of a test image of each class in each measure, [C, measures]; 0 in groups without images.
 
-    A measure is the sum over images of weight * (1 if right): 1 / n overall, 1 / (n_c * classes) in a mean of classes.
+    A measure is the sum of the weights of the right images: 1 / n overall, 1 / (n_c * classes) in a mean of classes.
     """
     tested = np.bincount(labels, minlength=len(train_counts))
     group = np.where(train_counts > 0, groups.of(train_counts), -1)
@@ -167,13 +168,13 @@ def _weights(labels: IntArray, train_counts: IntArray, groups: ShotGroups) -> Fl
 
 
 def _gain(pair: SeedPair) -> IntArray:
-    """Of each image +1 where only the first method is right, -1 where only the second is, else 0, [n]."""
+    """Return for each image +1 if only the first method is right, -1 if only the second is, else 0, [n]."""
     right = [(predicted == pair.labels).astype(np.int64) for predicted in (pair.first, pair.second)]
     return right[0] - right[1]
 
 
 def _differences(pair: SeedPair, groups: ShotGroups) -> FloatArray:
-    """The difference of one seed in each measure, [measures]; NaN where the measure is not defined."""
+    """Return the difference of one seed in each measure, [measures]; NaN where the measure is not defined."""
     weights = _weights(pair.labels, pair.train_counts, groups)
     gains = np.bincount(pair.labels, weights=_gain(pair), minlength=len(weights))
     return np.where(weights.any(axis=0), gains @ weights, np.nan)
@@ -182,35 +183,36 @@ def _differences(pair: SeedPair, groups: ShotGroups) -> FloatArray:
 def _resampled(
     pairs: Sequence[SeedPair], groups: ShotGroups, by_seed: FloatArray, resamples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Mean difference over seeds of the same images, of each resample, [resamples, measures]; NaN: not to be had.
+    """Return the mean difference over seeds of the same images, for each resample, [resamples, measures].
 
-    Images of a stratum with the same gains in all seeds are the same to every measure, so it is enough to draw how
-    many of each such kind a resample has: a multinomial draw for each stratum, instead of rows.
+    Images of a stratum with the same gains in all seeds count the same in every measure. So it is enough to draw how
+    many of each such kind a resample has: a multinomial draw for each stratum, instead of rows. NaN: no estimate.
     """
-    known = np.isfinite(by_seed)
+    defined = np.isfinite(by_seed)
     labels, gains = pairs[0].labels, np.stack([_gain(pair) for pair in pairs])
     weights = np.stack([_weights(labels, pair.train_counts, groups) for pair in pairs])  # [S, C, measures]
-    weights /= np.maximum(known.sum(axis=0), 1)
+    weights /= np.maximum(defined.sum(axis=0), 1)
     strata = _strata(labels, weights)
-    cells, first, of, counts = _cells(strata, gains)
-    values = np.einsum("si,sim->im", gains[:, first], weights[:, labels[first]])  # of one image of each cell
+    stratum, first, column, counts = _kinds(strata, gains)
+    values = np.einsum("si,sim->im", gains[:, first], weights[:, labels[first]])  # of one image of each kind
     sizes = np.bincount(strata)
     drawn = np.maximum(sizes - 1, 1)
-    table, worth = np.zeros((len(sizes), of.max() + 1)), np.zeros((len(sizes), of.max() + 1, len(ACCURACIES)))
-    table[cells, of] = counts / sizes[cells]
-    worth[cells, of] = values * (sizes / drawn)[cells, None]
+    shape = (len(sizes), int(column.max()) + 1)
+    table, worth = np.zeros(shape), np.zeros((*shape, len(ACCURACIES)))
+    table[stratum, column] = counts / sizes[stratum]
+    worth[stratum, column] = values * (sizes / drawn)[stratum, None]
     result, step = np.empty((resamples, len(ACCURACIES))), max(_DRAWS // table.size, 1)
     for start in range(0, resamples, step):
         number = min(step, resamples - start)
         kinds = rng.multinomial(drawn, table, size=(number, len(sizes)))
         result[start : start + number] = kinds.reshape(number, -1) @ worth.reshape(-1, len(ACCURACIES))
-    counted = np.asarray(weights.any(axis=0))[labels]  # whether an image counts in a measure, [n, measures]
+    counted = np.asarray(weights.any(axis=0))[labels]  # images that count in a measure, [n, measures]
     informative = counted[sizes[strata] > 1].any(axis=0)
     return np.where(informative, result, np.nan)
 
 
 def _strata(labels: IntArray, weights: FloatArray) -> IntArray:
-    """Number of the stratum of each image, [n]: its class, or for classes of one image those that weigh the same."""
+    """Return the stratum of each image, [n]: its class; single images of a class share one if they weigh the same."""
     tested = np.bincount(labels, minlength=weights.shape[1])
     classes = np.arange(len(tested))
     single = np.flatnonzero(tested == 1)
@@ -220,11 +222,11 @@ def _strata(labels: IntArray, weights: FloatArray) -> IntArray:
     return np.unique(classes[labels], return_inverse=True)[1].astype(np.int64)
 
 
-def _cells(strata: IntArray, gains: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Kinds of images: (stratum, an image of it, column in the stratum's row, images), each [cells].
+def _kinds(strata: IntArray, gains: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Group images of the same stratum and gains: (stratum, one of the images, column, images), each [kinds].
 
-    A row is filled up from the right, so that its last column is never empty: a multinomial draw gives the last
-    column what is left over.
+    `column` is the place of a kind in the stratum's row. Rows are filled from the right, so that the last column is
+    never empty: a multinomial draw gives it the remainder.
     """
     patterns = np.unique(gains, axis=1, return_inverse=True)[1].ravel().astype(np.int64)
     key = strata * (patterns.max() + 1) + patterns
@@ -236,13 +238,14 @@ def _cells(strata: IntArray, gains: IntArray) -> tuple[IntArray, IntArray, IntAr
 
 
 def _mean_known(draws: FloatArray) -> FloatArray:
-    """Mean over the seeds that have a measure, [S, resamples, measures]; NaN where none has."""
-    known = np.asarray(np.isfinite(draws))
-    total = np.where(known, draws, 0).sum(axis=0)
-    return np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+    """Return the mean over the seeds that have a measure, [S, resamples, measures]; NaN where none has."""
+    defined = np.asarray(np.isfinite(draws))
+    total = np.where(defined, draws, 0).sum(axis=0)
+    return np.divide(total, defined.sum(axis=0), out=np.full(total.shape, np.nan), where=defined.any(axis=0))
 
 
 def _check(pair: SeedPair) -> None:
+    """Raise `DataError` if the arrays of a pair do not fit together."""
     shapes = {(len(pair.images),), pair.labels.shape, pair.first.shape, pair.second.shape}
     if len(shapes) > 1 or pair.labels.ndim != 1:
         raise DataError(

@@ -1,4 +1,4 @@
-"""A model on a split: scores of the classes, picked groups."""
+"""Run a model over a split: the scores of the classes, and the picked groups."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of a split.
+    """The output of a model on a split.
 
     Args:
         scores: cosine of each image with each class, or logit of a linear head, [n, C].
@@ -36,13 +36,13 @@ class Predictions:
     groups: IntArray | None
 
 
-def check_scores(scores: Floats, name_of: Callable[[int], str], *, of: str) -> None:
-    """Refuse scores or probabilities [n, C] of images that say nothing: NaN has a largest class too.
+def check_scores(scores: Floats, name_of: Callable[[int], str], *, model_name: str) -> None:
+    """Check that all scores or probabilities [n, C] are finite; argmax would find a class for NaN too.
 
     Args:
         scores: the table.
-        name_of: the name of an image by its row.
-        of: what they come from.
+        name_of: returns the name of an image by its row.
+        model_name: what the error calls the model.
 
     Raises:
         RunError: a number is not finite; the first such image is named.
@@ -51,9 +51,10 @@ def check_scores(scores: Floats, name_of: Callable[[int], str], *, of: str) -> N
     if finite.all():
         return
     row = int(np.argmin(finite))
+    bad_classes = int((~np.isfinite(scores[row])).sum())
     raise RunError(
-        f"{of} gives scores that are not finite for {int((~finite).sum())} of {len(finite)} images, the first being "
-        f"{name_of(row)} ({int((~np.isfinite(scores[row])).sum())} of {scores.shape[1]} classes). They mean nothing. "
+        f"{model_name} gives scores that are not finite for {int((~finite).sum())} of {len(finite)} images, the first "
+        f"being {name_of(row)} ({bad_classes} of {scores.shape[1]} classes). They mean nothing. "
         "Try --device cpu; if it does the same there, train again at a lower rate or in full precision "
         "(--set runtime.precision=fp32)."
     )
@@ -70,7 +71,7 @@ def predict_split(
     workers: int = 0,
     progress: Progress = lambda done: None,
     processes: Processes = ALONE,
-    of: str = "the trained model",
+    model_name: str = "the trained model",
 ) -> Predictions:
     """Run a model over all images of a split, in order, with the test transform.
 
@@ -78,11 +79,11 @@ def predict_split(
         model: the model.
         images: the split.
         preprocessing: as in training.
-        group_prompts: whether group prompts are used (only LPT has some, and not after phase 1 alone).
-        batch_size, workers: how images are read.
-        progress: called with the number of images of this process done after each batch.
-        processes: those that share the images; each gets the predictions of all.
-        of: what an error calls the model.
+        group_prompts: whether to use group prompts. Only LPT has some, and not after phase 1 alone.
+        batch_size, workers: images per batch, and processes that read them.
+        progress: called after each batch with the number of images that this process has done.
+        processes: the processes that share the images; each gets the predictions of all.
+        model_name: what an error calls the model.
 
     Raises:
         RunError: scores are not finite.
@@ -98,7 +99,7 @@ def predict_split(
             rows = slice(done, done + len(batch.labels))
             given, picked = classify(model, inputs, constants)
             scores[rows] = given.cpu().numpy()
-            check_scores(scores[rows], lambda row, first=done: own.name(first + row), of=of)  # type: ignore[misc]
+            check_scores(scores[rows], lambda row, first=done: own.name(first + row), model_name=model_name)  # type: ignore[misc]
             if picked is not None:
                 groups.append(picked.cpu().numpy())
             labels.append(batch.labels.numpy())

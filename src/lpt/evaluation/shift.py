@@ -1,8 +1,8 @@
-"""How much of a model's accuracy is left when the images change: corrupted ones, or another set of the same classes.
+"""Measure how much accuracy is left when the images change: corrupted images, or another set of the same classes.
 
-What is measured, and by which model, is the caller's: these functions choose the images and put the results together.
-The relative drop is 1 - shifted / clean, of accuracies measured on the same images (corruptions) or on images of the
-same classes (another set: those that both sets have).
+The caller measures a model; these functions choose the images and put the results together. The relative drop is
+1 - shifted / clean. Under corruptions both accuracies are of the same images; for another set, of the classes that
+both sets have.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,19 @@ from lpt.data.cache import CachedImages
 from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.errors import ConfigError, DataError
-from lpt.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptedImages, ReducedImages
-from lpt.evaluation.corruptions import find_kinds as _find_kinds
-from lpt.evaluation.corruptions import find_severities as _find_severities
+from lpt.evaluation.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    CorruptedImages,
+    ReducedImages,
+    find_kinds,
+    find_severities,
+)
 from lpt.evaluation.metrics import ACCURACIES, Metrics
 from lpt.system.text import shorten
 
 Measure = Callable[[str, LabelledImages], Metrics]
-"""(what it is called, images) -> metrics. The name stands for the images: a caller may keep results by it."""
+"""(name, images) -> metrics. The name stands for the images: a caller may cache results by it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class ShiftCell:
     Args:
         kind: name of the corruption.
         severity: 1 to 5.
-        metrics: accuracy under it.
+        metrics: metrics under it.
     """
 
     kind: str
@@ -48,11 +54,11 @@ class ShiftCell:
 
 @dataclass(frozen=True)
 class CorruptionShift:
-    """Accuracy of one model on clean and corrupted images. Means are over kinds, each with the same weight.
+    """Accuracy of one model on clean and corrupted images. Every kind has the same weight in a mean.
 
     Args:
-        clean: on the images as they are.
-        cells: one for each kind and severity, in that order.
+        clean: metrics on the images as they are.
+        cells: a result for each kind and severity, in that order.
     """
 
     clean: Metrics
@@ -60,36 +66,36 @@ class CorruptionShift:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds measured."""
+        """The kinds that were measured."""
         return tuple(dict.fromkeys(cell.kind for cell in self.cells))
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """The severities measured."""
+        """The severities that were measured."""
         return tuple(sorted({cell.severity for cell in self.cells}))
 
     def mean(self, measure: str, *, kind: str | None = None, severity: int | None = None) -> float | None:
-        """Mean accuracy over the kinds and severities asked for, by default all; None where it is not defined.
+        """Return the mean accuracy over kinds and severities; None if it is not defined.
 
         Args:
             measure: one of `ACCURACIES`.
-            kind: of this kind only.
-            severity: at this severity only.
+            kind: only this kind; None: all.
+            severity: only this severity; None: all.
         """
         values = [
             getattr(cell.metrics, measure)
             for cell in self.cells
             if kind in (None, cell.kind) and severity in (None, cell.severity)
         ]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if defined else None
 
     def drop(self, measure: str, *, kind: str | None = None, severity: int | None = None) -> float | None:
-        """Relative drop of that mean: 1 - shifted / clean; None where clean is 0 or not defined."""
+        """Return the relative drop of that mean, 1 - shifted / clean; None if clean is 0 or not defined."""
         return relative_drop(getattr(self.clean, measure), self.mean(measure, kind=kind, severity=severity))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values as they stand in shift.json."""
+        """Return plain values, as shift.json holds them."""
         return {
             "clean": self.clean.to_dict(),
             "mean_corruption_accuracy": {name: self.mean(name) for name in ACCURACIES},
@@ -119,14 +125,14 @@ class CorruptionShift:
 
 @dataclass(frozen=True)
 class ClassMatching:
-    """Which classes of another set are which classes of the pack.
+    """The match between the classes of another set and those of the pack.
 
     Args:
-        target: class of the pack for each class of the other set, [C2]; -1 for none, or where it is left out.
+        target: class of the pack for each class of the other set, [C2]; -1 if there is none or it is left out.
         left_out: names of classes with images that the pack does not know.
-        left_out_images: images of these.
-        uncompared: names of classes with images that are left out since the pack's own data have no image of them.
-        uncompared_images: images of these.
+        left_out_images: number of their images.
+        uncompared: names of classes that are left out because the pack's own data has no image of them.
+        uncompared_images: number of their images.
         by_spelling: pairs (theirs, the pack's) that differ in case or in `_`, `-` and spaces.
         absent: classes of the pack without an image in the other set.
     """
@@ -142,13 +148,13 @@ class ClassMatching:
 
 @dataclass(frozen=True)
 class SetPair:
-    """Images of another set and of the pack's own data, of the same classes, labelled as in the pack.
+    """Images of another set and of the pack's own data, with the same classes and the pack's labels.
 
     Args:
         source: the other set, as it was given.
         shifted: its images.
-        clean: the own images; None where there is none of a class that the other set has.
-        matching: how the classes were matched.
+        clean: images of the pack's own data; None if it has none of the other set's classes.
+        matching: the match of the classes.
     """
 
     source: str
@@ -163,9 +169,9 @@ class DataShift:
 
     Args:
         source: the other set, as it was given.
-        shifted: accuracy on the classes that both sets have.
-        clean: accuracy on the same classes of the pack's own data; None where it has no image of them.
-        matching: how the classes were matched.
+        shifted: metrics on the classes that both sets have.
+        clean: metrics on the same classes of the pack's own data; None if it has no image of them.
+        matching: the match of the classes.
     """
 
     source: str
@@ -174,12 +180,12 @@ class DataShift:
     matching: ClassMatching
 
     def drop(self, measure: str) -> float | None:
-        """Relative drop of a measure: 1 - shifted / clean; None where clean is 0 or not defined."""
+        """Return the relative drop of a measure, 1 - shifted / clean; None if clean is 0 or not defined."""
         clean = None if self.clean is None else getattr(self.clean, measure)
         return relative_drop(clean, getattr(self.shifted, measure))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values as they stand in shift.json."""
+        """Return plain values, as shift.json holds them."""
         return {
             "source": self.source,
             "clean": None if self.clean is None else self.clean.to_dict(),
@@ -195,7 +201,7 @@ class DataShift:
 
 
 def relative_drop(clean: float | None, shifted: float | None) -> float | None:
-    """1 - shifted / clean; None where one is not defined or clean is 0."""
+    """Return 1 - shifted / clean; None if one is not defined or clean is 0."""
     return None if not clean or shifted is None else 1 - shifted / clean
 
 
@@ -209,50 +215,43 @@ def evaluate_shift(
     subset: IntArray | None = None,
     shorter_side: int | None = None,
 ) -> CorruptionShift:
-    """A model measured on images as they are and under every kind and severity of corruption.
+    """Measure a model on images as they are and under every kind and severity of corruption.
 
     Args:
-        measure: how the model is measured; it is called with `clean` or `corrupted/KIND/SEVERITY` and the images.
+        measure: measures the model; it is called with `clean` or `corrupted/KIND/SEVERITY` and the images.
         images: the whole test split.
-        kinds: names or families of corruptions; none: all.
-        severities: from 1 to 5.
-        seed: seed of the corruptions, which depend on it, kind, severity and position in the split, on nothing else.
+        kinds: names or families of corruptions; empty: all.
+        severities: numbers from 1 to 5.
+        seed: seed of the corruptions. They depend on it, kind, severity and position in the split, on nothing else.
         subset: positions to measure on, [n]; None: all.
-        shorter_side: larger pictures are reduced to this shorter side before, pixels; None: not.
+        shorter_side: reduce larger pictures to this shorter side first, pixels; None: do not.
 
     Raises:
-        ConfigError: an unknown kind or severity.
+        ConfigError: a kind or severity is unknown.
         DataError: an image cannot be read.
     """
-    kinds, severities = _find_kinds(kinds), _find_severities(severities)
+    kinds, severities = find_kinds(kinds), find_severities(severities)
     positions = np.arange(len(images), dtype=np.int64) if subset is None else subset
     reduced: ImageSource = images if shorter_side is None else ReducedImages(images, shorter_side)
     source = CachedImages(reduced)  # decoded once, not for each corruption
 
-    def seen(through: ImageSource) -> LabelledImages:
-        return LabelledImages(through, positions, images.labels[positions], images.class_names)
+    def chosen(view: ImageSource) -> LabelledImages:
+        return LabelledImages(view, positions, images.labels[positions], images.class_names)
 
-    clean = measure("clean", seen(source))
-    return CorruptionShift(
-        clean,
-        tuple(
-            ShiftCell(
-                kind,
-                severity,
-                measure(f"corrupted/{kind}/{severity}", seen(CorruptedImages(source, kind, severity, seed))),
-            )
-            for kind in kinds
-            for severity in severities
-        ),
-    )
+    clean = measure("clean", chosen(source))
+    cells = []
+    for kind, severity in product(kinds, severities):
+        corrupted = chosen(CorruptedImages(source, kind, severity, seed))
+        cells.append(ShiftCell(kind, severity, measure(f"corrupted/{kind}/{severity}", corrupted)))
+    return CorruptionShift(clean, tuple(cells))
 
 
 def evaluate_data_shift(measure: Measure, pair: SetPair) -> DataShift:
-    """A model measured on another set and on the pack's own data; it still chooses among all of its classes.
+    """Measure a model on another set and on the pack's own data; it still chooses among all of its classes.
 
     Args:
-        measure: how the model is measured; called with `SOURCE/clean` and `SOURCE/shifted`.
-        pair: the images, of `pair_sets`.
+        measure: measures the model; it is called with `SOURCE/clean` and `SOURCE/shifted` and the images.
+        pair: the images, from `pair_sets`.
 
     Raises:
         DataError: an image cannot be read.
@@ -270,14 +269,14 @@ def pair_sets(
     size: int = 0,
     seed: int = 0,
 ) -> SetPair:
-    """Another set, whose class names are the pack's or some of them, beside the pack's own data.
+    """Pair another set, whose class names are the pack's or some of them, with the pack's own data.
 
     Args:
-        images: images of the pack's own kind, to compare with; None: there are none.
-        other: the other set with classes of its own.
+        images: the pack's own data, to compare with; None: there is none.
+        other: the other set, with its own classes.
         class_names: classes of the pack.
-        source: what the other set is called.
-        size: a stratified subset of so many images of either, drawn from those of the classes both have; 0: all.
+        source: name of the other set.
+        size: take a stratified subset of this many images of either, of the classes that both have; 0: all.
         seed: seed of the subsets.
 
     Raises:
@@ -286,14 +285,14 @@ def pair_sets(
     """
     matching = match_classes(other, class_names, images)
     labels = matching.target[other.labels]
-    known = np.flatnonzero(labels >= 0)
-    if not len(known):
+    matched = np.flatnonzero(labels >= 0)
+    if not len(matched):
         raise DataError(
             f"{source}: none of its classes is one of the pack's {len(class_names)}. It has: "
             f"{shorten(matching.left_out) or 'no image'}. The pack has: {shorten(class_names)}. Names must be equal, "
             "but for case and _, - and spaces; rename the classes, or give them in a table with a label column."
         )
-    theirs = LabelledImages(other.source, other.rows[known], labels[known], tuple(class_names))
+    theirs = LabelledImages(other.source, other.rows[matched], labels[matched], tuple(class_names))
     same = np.zeros(0, np.int64) if images is None else np.flatnonzero(np.isin(images.labels, theirs.labels))
     if images is None or not len(same):
         return SetPair(source, _drawn(theirs, size, seed), None, matching)
@@ -311,17 +310,17 @@ def _drawn(images: LabelledImages, size: int, seed: int) -> LabelledImages:
 
 
 def match_classes(
-    other: LabelledImages, class_names: Sequence[str], own: LabelledImages | None = None
+    other: LabelledImages, class_names: Sequence[str], clean: LabelledImages | None = None
 ) -> ClassMatching:
-    """Classes of another set found among the pack's by name: exactly, else but for case and `_`, `-` and spaces.
+    """Match the classes of another set with the pack's by name: exactly, or but for case, `_`, `-` and spaces.
 
     Unicode's ways of writing the same name count as one. A spelling that fits several classes of the pack is not
     matched. Several classes of the other set may be the same class of the pack.
 
     Args:
-        other: the other set with classes of its own.
+        other: the other set, with its own classes.
         class_names: classes of the pack.
-        own: images to compare with: classes they have none of are left out, unless they have none of any.
+        clean: images to compare with. Classes without any of them are left out, unless that leaves none.
     """
     exact: dict[str, list[int]] = defaultdict(list)
     spelled: dict[str, list[int]] = defaultdict(list)
@@ -341,13 +340,13 @@ def match_classes(
     unknown, known = (counts > 0) & (target < 0), (counts > 0) & (target >= 0)
     present = set(target[known].tolist())
     absent = tuple(name for index, name in enumerate(class_names) if index not in present)
-    uncompared = np.zeros_like(known) if own is None else known & (own.class_counts[target] == 0)
+    uncompared = np.zeros_like(known) if clean is None else known & (clean.class_counts[target] == 0)
     if (uncompared == known).all():  # there is nothing to compare with
         uncompared[:] = False
     target[uncompared] = -1
 
-    def named(of: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-        return tuple(name for name, chosen in zip(other.class_names, of, strict=True) if chosen)
+    def named(mask: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(name for name, chosen in zip(other.class_names, mask, strict=True) if chosen)
 
     return ClassMatching(
         target=target,
@@ -361,17 +360,18 @@ def match_classes(
 
 
 def _composed(name: str) -> str:
+    """Return a name in the one form that Unicode composes it to."""
     return unicodedata.normalize("NFC", name)
 
 
 def _spelling(name: str) -> str:
-    """What of a name counts: not its case, `_`, `-` and spaces, but a minus sign, and that two numbers are two."""
+    """Return a name without case, `_`, `-` and spaces; a minus sign counts, and two numbers stay apart."""
     signed = re.sub(r"(?<![^\W_])-(?=\d)", "\N{MINUS SIGN}", _composed(name.casefold()))
     return re.sub(r"[-_\s]+", "", re.sub(r"(?<=\d)[-_\s]+(?=\d)", "\N{HYPHEN}", signed))
 
 
 def pass_names(kinds: Sequence[str], severities: Sequence[int]) -> Iterator[str]:
-    """What `evaluate_shift` calls its passes, in order."""
+    """Yield the names that `evaluate_shift` gives its measurements, in order."""
     yield "clean"
-    for kind in _find_kinds(kinds):
-        yield from (f"corrupted/{kind}/{severity}" for severity in _find_severities(severities))
+    for kind in find_kinds(kinds):
+        yield from (f"corrupted/{kind}/{severity}" for severity in find_severities(severities))

@@ -174,7 +174,7 @@ class Predictor:
         preprocessing = ready.pack.info.preprocessing
         grouped = uses_group_prompts(ready.pack.info)
         return predict_split(
-            ready.model, images, preprocessing, group_prompts=grouped, of=_called(ready), **options  # type: ignore[arg-type]
+            ready.model, images, preprocessing, group_prompts=grouped, model_name=_called(ready), **options  # type: ignore[arg-type]
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -201,9 +201,9 @@ class Predictor:
         name = next(key for key, value in self._ready.items() if value is ready)
         scores, groups = self.scores(inputs, pack=name)
         given = scores.cpu().numpy()
-        check_scores(given, lambda row: waiting[row][0], of=_called(ready))
+        check_scores(given, lambda row: waiting[row][0], model_name=_called(ready))
         table = probabilities_of(ready.pack, given, prior=prior)
-        check_scores(table, lambda row: waiting[row][0], of=_called(ready))
+        check_scores(table, lambda row: waiting[row][0], model_name=_called(ready))
         order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
         for row, (image_name, _) in enumerate(waiting):
             picked = () if groups is None else tuple(groups[row].tolist())

@@ -1,7 +1,4 @@
-"""Write the result of `lpt compare` into files, and print it.
-
-The Markdown and the terminal show numbers of `lpt.evaluation.comparison.summarise` and nothing else.
-"""
+"""Write the result of `lpt compare` into files, and print it."""
 
 from __future__ import annotations
 
@@ -16,15 +13,23 @@ import numpy as np
 from rich.console import Console
 
 from lpt.data.manifest import FloatArray
-from lpt.evaluation.comparison import Comparison, Cost, class_means, ordered_cells, summarise
-from lpt.evaluation.metrics import Metrics, class_accuracies
+from lpt.evaluation.comparison import (
+    Comparison,
+    Cost,
+    class_rows,
+    mean_class_sizes,
+    ordered_cells,
+    seed_accuracies,
+    summarise,
+)
+from lpt.evaluation.metrics import Metrics
 from lpt.report.comparison_plots import Rows, plot_cost, plot_groups, plot_methods_by_count
 from lpt.report.comparison_tables import comparison_tables, markdown
 from lpt.system.files import write_json, write_text
 
 _PLOTS = ("groups.png", "cost.png", "accuracy_by_count.png")
 WRITTEN = ("comparison.json", "comparison.csv", "per_class.csv", *_PLOTS, "comparison.md")
-"""What `write_comparison` writes."""
+"""Names of the files that `write_comparison` writes."""
 GROUP_MEASURES = ("overall", "many", "medium", "few")
 
 
@@ -32,7 +37,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, resamples: int = 2
     """Write comparison.md, .csv and .json, per_class.csv and three plots into a folder; older ones are replaced.
 
     Returns:
-        What comparison.json holds.
+        The content of comparison.json.
 
     Raises:
         RunError: a file cannot be written.
@@ -52,16 +57,16 @@ def print_comparison(comparison: Comparison, console: Console, *, summary: dict[
     Args:
         comparison: the cells.
         console: where to print.
-        summary: what `write_comparison` returned, so that nothing is computed again.
+        summary: the content of comparison.json; None: it is computed.
     """
     for part in comparison_tables(summary or summarise(comparison)):
         console.print(part)
 
 
 def _cell_lines(comparison: Comparison) -> Iterable[Sequence[Any]]:
-    """A line for each finished cell: metrics as fractions, costs in their units."""
-    measures = [one.name for one in fields(Metrics) if one.name != "group_classes"]
-    costs = [one.name for one in fields(Cost)]
+    """Yield the header and a line for each finished cell: metrics as fractions, costs in their units."""
+    measures = [field.name for field in fields(Metrics) if field.name != "group_classes"]
+    costs = [field.name for field in fields(Cost)]
     yield ["method", "title", "seed", *measures, *(f"{name}_classes" for name in comparison.groups.names), *costs]
     for cell in ordered_cells(comparison):
         values = [*(getattr(cell.metrics, name) for name in measures), *cell.metrics.group_classes]
@@ -70,19 +75,11 @@ def _cell_lines(comparison: Comparison) -> Iterable[Sequence[Any]]:
 
 
 def _class_lines(comparison: Comparison) -> Iterable[Sequence[Any]]:
-    """A line for each class; sizes and groups that differ between seeds are all named: `19/20`, `few/medium`."""
+    """Yield the header and a line for each class; sizes and groups that differ between seeds are joined: `19/20`."""
     yield ["class", "class_size", "group", "test_images", *comparison.methods]
-    counts = np.stack(list(comparison.train_counts.values()))
-    names = np.array([*comparison.groups.names, "none"])
-    groups = names[np.where(counts > 0, comparison.groups.of(counts), 3)]
-    tested, means = class_means(comparison)
-    for c, name in enumerate(comparison.class_names):
-        accuracies = ["" if np.isnan(value) else f"{value:.4f}" for value in means[:, c]]
-        yield [name, _either(counts[:, c].tolist()), _either(groups[:, c].tolist()), tested[c], *accuracies]
-
-
-def _either(values: Sequence[Any]) -> str:
-    return "/".join(dict.fromkeys(map(str, values)))
+    for row in class_rows(comparison):
+        accuracies = ["" if np.isnan(value) else f"{value:.4f}" for value in row.accuracies]
+        yield [row.name, "/".join(map(str, row.sizes)), "/".join(row.groups), row.test_images, *accuracies]
 
 
 def _csv(lines: Iterable[Sequence[Any]]) -> str:
@@ -92,14 +89,14 @@ def _csv(lines: Iterable[Sequence[Any]]) -> str:
 
 
 def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) -> None:
-    """The three plots, of the methods that have a result."""
+    """Write the three plots, of the methods that have a result."""
     shown = [row for row in summary["methods"] if row["seeds"]]
     methods = [row["method"] for row in shown]
     rows = Rows(
         names=[row["title"] for row in shown],
         strength=[row["metrics"]["mean_per_class"]["mean"] for row in shown],
         highlight=methods.index(comparison.reference) if comparison.reference in methods else None,
-        seeds=_say_seeds(shown),
+        seeds=_seeds_note(shown),
     )
 
     def table(part: str, wanted: Sequence[str], key: str = "mean") -> FloatArray:
@@ -110,19 +107,15 @@ def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
     plot_groups(folder / "groups.png", rows, means, stds, summary["boundaries"])
     cost = table("cost", ("trained_parameters", "train_seconds"))
     plot_cost(folder / "cost.png", rows, cost, table("metrics", ("few", "overall")))
-    classes, counts = len(comparison.class_names), np.stack(list(comparison.train_counts.values())).mean(axis=0)
-    accuracies = [
-        np.stack([class_accuracies(cell.labels, cell.predicted, classes) for cell in comparison.of(method)])
-        for method in methods
-    ]
+    accuracies = [seed_accuracies(comparison, method) for method in methods]
     by_count = folder / "accuracy_by_count.png"
-    plot_methods_by_count(by_count, rows, counts, accuracies, comparison.groups)
+    plot_methods_by_count(by_count, rows, mean_class_sizes(comparison), accuracies, comparison.groups)
 
 
-def _say_seeds(rows: Sequence[dict[str, Any]]) -> str:
-    """`mean over 3 seeds (LoRA: 2)`."""
+def _seeds_note(rows: Sequence[dict[str, Any]]) -> str:
+    """Say which seeds the means are over: `mean over 3 seeds (LoRA: 2)`."""
     most = max((len(row["seeds"]) for row in rows), default=0)
     fewer = [f"{row['title']}: {len(row['seeds'])}" for row in rows if len(row["seeds"]) < most]
-    said = f"mean over {most} seeds" if most > 1 else "one seed"
+    note = f"mean over {most} seeds" if most > 1 else "one seed"
     named = ", ".join(fewer) if len(fewer) < 3 else f"fewer for {len(fewer)} methods, see the table"
-    return f"{said} ({named})" if fewer else said
+    return f"{note} ({named})" if fewer else note

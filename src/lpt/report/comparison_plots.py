@@ -1,4 +1,4 @@
-"""The plots of a comparison: accuracy by class size, by shot group and against cost, legible for up to some 15 methods.
+"""Plots of a comparison: accuracy by class size, by shot group and against cost, legible for about 15 methods.
 
 Each function takes plain arrays and writes one PNG. The reference and the three strongest others have a colour, the
 same one in every plot; the rest are grey.
@@ -44,7 +44,7 @@ from lpt.report.style import (
 Drawn = dict[int, tuple[FloatArray, FloatArray]]
 
 STRONGEST = (VERMILION, "#c99700", SKY)
-"""Of the three strongest methods beside the reference."""
+"""Colours of the three strongest methods beside the reference."""
 REST = "#aab4bc"
 _DOT = "#8a959e"
 
@@ -54,10 +54,10 @@ class Rows:
     """The methods that a plot shows.
 
     Args:
-        names: top to bottom, R.
-        strength: by which the three strongest are found, R.
+        names: titles of the methods from top to bottom, R of them.
+        strength: a number for each; the three highest get a colour.
         highlight: the reference's row; None: it has no result.
-        seeds: what the means are over, for the subtitle.
+        seeds: a note on the seeds of the means, for the subtitle.
     """
 
     names: Sequence[str]
@@ -66,7 +66,7 @@ class Rows:
     seeds: str
 
     def colours(self, rest: str) -> list[str]:
-        """Of each method: blue for the reference, three for the strongest others, `rest` for the rest."""
+        """Return the colour of each method: blue for the reference, three for the strongest others, else `rest`."""
         order = [row for row in np.argsort(-np.asarray(self.strength), kind="stable").tolist() if row != self.highlight]
         result = [rest] * len(self.names)
         for row, colour in zip(order, STRONGEST, strict=False):
@@ -83,16 +83,16 @@ def plot_methods_by_count(
     accuracies: Sequence[FloatArray],
     groups: ShotGroups,
 ) -> None:
-    """A smoothed line for each method: accuracy of classes against their sizes.
+    """Plot the accuracy of classes against their sizes, as a smoothed line for each method.
 
-    The largest classes are at the left, as in the plot of class sizes: methods part at the rare ones, where their names
-    stand.
+    The largest classes are at the left, as in the plot of class sizes. Methods differ at the rare classes, so their
+    names stand at the right.
 
     Args:
         path: PNG to write.
         rows: the methods.
         class_counts: images of each class, [C], held-out ones included.
-        accuracies: of each method those of the classes for each of its seeds, [seeds, C]; NaN: not tested.
+        accuracies: of each method, its accuracy in each class for each of its seeds, [S, C]; NaN: not tested.
             A class that a seed has not tested is left out.
         groups: the boundaries of many, medium and few.
 
@@ -117,14 +117,14 @@ def plot_methods_by_count(
 
 
 def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, boundaries: str) -> None:
-    """A dot for each method in each of four panels: overall, many, medium, few.
+    """Plot the accuracies of each method as dots in four panels: overall, many, medium, few.
 
     Args:
         path: PNG to write.
         rows: the methods.
         means: fractions, [R, 4]; NaN where there is none.
         stds: standard deviations over seeds, [R, 4]; NaN of a single seed.
-        boundaries: what many, medium and few mean.
+        boundaries: a text that says what many, medium and few mean.
 
     Raises:
         RunError: the file cannot be written.
@@ -150,7 +150,7 @@ def plot_groups(path: Path, rows: Rows, means: FloatArray, stds: FloatArray, bou
 
 
 def plot_cost(path: Path, rows: Rows, cost: FloatArray, accuracy: FloatArray) -> None:
-    """Few-shot and overall accuracy against trained parameters and training seconds: four panels.
+    """Plot few-shot and overall accuracy against trained parameters and training seconds, in four panels.
 
     Args:
         path: PNG to write.
@@ -179,13 +179,13 @@ def plot_cost(path: Path, rows: Rows, cost: FloatArray, accuracy: FloatArray) ->
 
 
 def _smooth_lines(axes: Axes, rows: Rows, counts: FloatArray, accuracies: Sequence[FloatArray]) -> Drawn:
-    """Draw all methods, grey ones first; places (log10 of the count) and means of each."""
+    """Draw all methods, grey ones first; return the places (log10 of the count) and means of each."""
     tint, drawn = rows.colours(REST), {}
     for row in sorted(range(len(tint)), key=lambda row: (tint[row] != REST, row == rows.highlight)):
         tested = np.asarray(np.isfinite(accuracies[row]).all(axis=0))
         if not tested.any():
             continue
-        curves = [_smoothed(counts[tested], 100 * of_seed[tested]) for of_seed in accuracies[row]]
+        curves = [_smoothed(counts[tested], 100 * accuracy[tested]) for accuracy in accuracies[row]]
         places, means = curves[0][0], np.mean([curve[1] for curve in curves], axis=0)
         strong, grey = row == rows.highlight, tint[row] == REST
         if strong and len(curves) > 1:
@@ -202,11 +202,11 @@ def _smooth_lines(axes: Axes, rows: Rows, counts: FloatArray, accuracies: Sequen
 
 
 def _smoothed(counts: FloatArray, accuracy: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Running mean over the log of the count; with fewer than five sizes the mean of each size."""
+    """Return a running mean over the log of the count; with fewer than five sizes, the mean of each size."""
     logs = np.log10(counts)
-    levels, of = np.unique(logs, return_inverse=True)
+    levels, level = np.unique(logs, return_inverse=True)
     if len(levels) < 5:
-        return levels, np.bincount(of, weights=accuracy) / np.bincount(of)
+        return levels, np.bincount(level, weights=accuracy) / np.bincount(level)
     width = max(0.1, 1.06 * logs.std() * len(logs) ** -0.2)  # Silverman's rule, at least a tenth of a decade
     return running_mean(logs, accuracy, width)
 
@@ -221,14 +221,13 @@ def _by_count_subtitle(rows: Rows, drawn: Drawn, accuracies: Sequence[FloatArray
 
 
 def _mark_groups(axes: Axes, groups: ShotGroups, counts: FloatArray) -> None:
-    """A thin line at each boundary of the groups, and their names above."""
+    """Draw a thin line at each boundary of the groups, and their names above."""
     high, low = np.log10(axes.get_xlim())
     few, many = np.log10([groups.few_below - 0.5, groups.many_above + 0.5]).clip(low, high)
     index, labels = groups.of(np.rint(counts)), []
-    for of, (start, end) in enumerate([(many, high), (few, many), (low, few)]):
-        if (index == of).any():
-            number = int((index == of).sum())
-            text = f"{groups.names[of]}, {number:,} {'class' if number == 1 else 'classes'}"
+    for group, (start, end) in enumerate([(many, high), (few, many), (low, few)]):
+        if number := int((index == group).sum()):
+            text = f"{groups.names[group]}, {number:,} {'class' if number == 1 else 'classes'}"
             labels.append((float(high - (start + end) / 2) / (high - low), text, GREY))
     for edge in {float(few), float(many)} - {float(low), float(high)}:
         axes.axvline(10**edge, color=FAINT, linewidth=1.2, zorder=1)
@@ -236,7 +235,7 @@ def _mark_groups(axes: Axes, groups: ShotGroups, counts: FloatArray) -> None:
 
 
 def _label_ends(axes: Axes, rows: Rows, drawn: Drawn) -> None:
-    """Names to the right of the lines' ends, at the rarest classes, moved apart, with a thin leader."""
+    """Write the names to the right of the lines' ends, moved apart, with a thin leader."""
     low, high = axes.get_ylim()
     tint, ends = rows.colours(GREY), [float(drawn[row][1][0]) for row in drawn]
     places = spread([(end - low) / (high - low) for end in ends], 0.043, within=1)
@@ -251,7 +250,7 @@ def _label_ends(axes: Axes, rows: Rows, drawn: Drawn) -> None:
 
 
 def _draw_dots(axes: Axes, means: FloatArray, stds: FloatArray, tint: Sequence[str], highlight: int | None) -> None:
-    """Mean and deviation of each method on a row, with its value to the right."""
+    """Draw mean and deviation of each method on a row, with its value to the right."""
     plain_axes(axes, grid=None)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -282,7 +281,7 @@ def _draw_dots(axes: Axes, means: FloatArray, stds: FloatArray, tint: Sequence[s
 
 
 def _positive(cost: FloatArray) -> tuple[FloatArray, float | None]:
-    """Costs on a log axis: 0 stands a third of a decade left of the least other one (place of zero, or None)."""
+    """Return costs for a log axis, and where 0 stands on it: left of the least other cost; None without a 0."""
     known = cost[np.isfinite(cost) & (cost > 0)]
     zero = float(known.min() / 3 if len(known) else 1.0)
     has_zero = bool((cost <= 0).any())
@@ -290,6 +289,7 @@ def _positive(cost: FloatArray) -> tuple[FloatArray, float | None]:
 
 
 def _scatter(axes: Axes, rows: Rows, cost: FloatArray, accuracy: FloatArray) -> None:
+    """Draw a point for each method, and set the ticks."""
     tint, (x, zero) = rows.colours(_DOT), _positive(cost)
     known = np.isfinite(accuracy) & np.isfinite(x)
     if not known.any():
@@ -313,7 +313,7 @@ def _scatter(axes: Axes, rows: Rows, cost: FloatArray, accuracy: FloatArray) -> 
 
 
 def _compact(value: float) -> str:
-    """1,500,000 as 1.5 M, 20,000 as 20 k."""
+    """Write 1,500,000 as 1.5 M, and 20,000 as 20 k."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:g} {unit}"
@@ -321,21 +321,21 @@ def _compact(value: float) -> str:
 
 
 def _percent_ticks(limits: tuple[float, float], most: int) -> FixedLocator:
-    """Round ticks within the limits, none below 0 or above 100."""
+    """Return round ticks within the limits, none below 0 or above 100."""
     ticks = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(*limits)
     return FixedLocator([tick for tick in ticks if max(limits[0], 0) <= tick <= min(limits[1], 100)])
 
 
 def _label_points(figure: Figure, panels: npt.NDArray[Any], rows: Rows, cost: FloatArray, accuracy: FloatArray) -> None:
-    """Names beside the points of all four panels, once the layout is known."""
+    """Write the names beside the points of all four panels, once the layout is known."""
     figure.draw_without_rendering()
     tint = rows.colours(GREY)
     order = sorted(range(len(tint)), key=lambda row: (row != rows.highlight, tint[row] == GREY))
     for row, column in product(range(2), range(2)):
         x, y = _positive(cost[:, column])[0], accuracy[:, row]
         labels = [
-            Label(short(rows.names[one], 34), x[one], y[one], tint[one], one == rows.highlight)
-            for one in order
-            if np.isfinite(y[one]) and np.isfinite(x[one])
+            Label(short(rows.names[method], 34), x[method], y[method], tint[method], method == rows.highlight)
+            for method in order
+            if np.isfinite(y[method]) and np.isfinite(x[method])
         ]
         place_labels(panels[row, column], labels)

@@ -1,4 +1,4 @@
-"""Markdown and terminal tables of a comparison, both from the content of comparison.json (`comparison.summarise`)."""
+"""Markdown and terminal tables of a comparison, from the content of comparison.json."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lpt.data.longtail import CLASS_SIZE
+from lpt.evaluation.comparison import ranked_rows
 from lpt.report.tables import MISSING
 from lpt.system.text import plural
 
@@ -50,7 +51,7 @@ Row = Mapping[str, Any]
 
 
 def markdown(summary: Row) -> str:
-    """comparison.md: accuracies, costs, differences, what is missing, and how it was made."""
+    """Return comparison.md: accuracies, costs, differences, what is missing, and how it was made."""
     parts = [
         ["# Comparison", "", *_introduction(summary)],
         ["## In short", "", *(f"- {line}" for line in in_short(summary))],
@@ -65,7 +66,7 @@ def markdown(summary: Row) -> str:
 
 
 def comparison_tables(summary: Row) -> list[RenderableType]:
-    """For the terminal: one table of accuracies and costs, one of differences, and notes."""
+    """Return what the terminal shows: a table of accuracies and costs, one of differences, and notes."""
     rows = [row for row in summary["methods"] if row["seeds"]]
     several, best = _several(rows), _Best(rows, summary["reference"])
     table = _terminal_table("accuracy, %", [*_SHORT.values(), "trained\nparameters", "training,\ns", "seeds"])
@@ -79,28 +80,28 @@ def comparison_tables(summary: Row) -> list[RenderableType]:
         titles = {row["method"]: row["title"] for row in summary["methods"]}
         name = f"{titles.get(summary['reference'], summary['reference'])} less"
         table = _terminal_table(name, ["overall", "few", "seeds"])
-        for one in summary["differences"]:
-            values = [difference_text(one["measures"].get(measure)) for measure in ("overall", "few")]
-            table.add_row(Text(titles[one["method"]]), *values, str(len(one["seeds"])))
+        for difference in summary["differences"]:
+            values = [difference_text(difference["measures"].get(measure)) for measure in ("overall", "few")]
+            table.add_row(Text(titles[difference["method"]]), *values, str(len(difference["seeds"])))
         parts.append(table)
     parts.append(Padding(Text("\n".join(in_short(summary))), (0, 2, 1, 2)))
     notes = _plain_notes(summary)
-    for one in summary["differences"][:1]:
+    for difference in summary["differences"][:1]:
         notes.append(
-            f"Brackets: {100 * one['confidence']:.0f} % paired bootstrap interval over test images "
-            f"({one['resamples']:,} resamples), in percentage points."
+            f"Brackets: {100 * difference['confidence']:.0f} % paired bootstrap interval over test images "
+            f"({difference['resamples']:,} resamples), in percentage points."
         )
     notes += not_run(summary)
     return [*parts, Padding(Text("\n".join(notes), style="dim"), (0, 2))]
 
 
 def in_short(summary: Row) -> list[str]:
-    """Which method is highest, a sentence for each of `_QUESTIONS`, and how sure LPT's distance to it is.
+    """Say which method is highest, a sentence for each of `_QUESTIONS`, and how sure LPT's distance to it is.
 
-    Only methods of the same seeds are ranked (`_ranked`): a mean of others may be of other cuts. The mean over classes
-    is left out where it is the overall accuracy (as many test images of each class).
+    Only `ranked_rows` are compared, as means over other seeds may be of other cuts. The mean over classes is left out
+    where it equals the overall accuracy, with as many test images of each class.
     """
-    rows = _ranked(summary["methods"], summary["reference"])
+    rows = ranked_rows(summary["methods"], summary["reference"])
     if len(rows) < 2:
         finished = [row for row in summary["methods"] if row["seeds"]]
         if len(finished) > 1:
@@ -126,32 +127,32 @@ def in_short(summary: Row) -> list[str]:
     return lines
 
 
-def _same(one: Row, other: Row) -> bool:
-    """Whether two means are equal up to rounding."""
-    return one["mean"] is not None and other["mean"] is not None and abs(one["mean"] - other["mean"]) < 1e-9
+def _same(first: Row, second: Row) -> bool:
+    """Say whether two means are equal up to rounding."""
+    return first["mean"] is not None and second["mean"] is not None and abs(first["mean"] - second["mean"]) < 1e-9
 
 
 def _distance(summary: Row, ranked: Sequence[Row], measure: str) -> list[str]:
-    """The reference's distance to the best method, or to the next one where it is the best; none without it.
+    """Say how far the reference is from the best method, or from the next one if it is the best itself.
 
-    It is over the seeds that both have: the reference need not be among the methods that are ranked.
+    The distance is over the seeds that both have, so the reference need not be ranked. Empty without a reference.
     """
     reference = next((row for row in summary["methods"] if row["method"] == summary["reference"]), None)
     if reference is None:
         return []
     other = ranked[1] if reference is ranked[0] else ranked[0]
-    leads = {one["method"]: one["measures"].get(measure) for one in summary["differences"]}
+    leads = {difference["method"]: difference["measures"].get(measure) for difference in summary["differences"]}
     lead = leads.get(other["method"])
     if lead is None:
         return []
     name = f"{other['title']}, the next" if other is ranked[1] else str(other["title"])
-    said = f"{reference['title']} less {name}: {difference_text(lead)}"
+    distance = f"{reference['title']} less {name}: {difference_text(lead)}"
     unsure = lead["low"] is None or lead["low"] <= 0 <= lead["high"]
-    return [f"{said}; other test images could turn that round." if unsure else f"{said}."]
+    return [f"{distance}; other test images could turn that round." if unsure else f"{distance}."]
 
 
 def with_std(value: Row, several: bool) -> str:
-    """Percent: `66.8 ± 0.4`; `66.8 ± –` where other rows have several seeds and this one has not; `–`: none."""
+    """Write a mean in percent: `66.8 ± 0.4`; `66.8 ± –` if only other rows have several seeds; `–` without a mean."""
     if value["mean"] is None:
         return MISSING
     mean = f"{100 * value['mean']:.1f}"
@@ -161,7 +162,7 @@ def with_std(value: Row, several: bool) -> str:
 
 
 def cost_text(name: str, value: Row) -> str:
-    """A cost in its unit: the mean over seeds."""
+    """Write a cost in its unit, the mean over seeds."""
     mean = value["mean"]
     if mean is None:
         return MISSING
@@ -175,7 +176,7 @@ def cost_text(name: str, value: Row) -> str:
 
 
 def difference_text(value: Row | None) -> str:
-    """Percentage points with the interval: `+1.3 [+0.6, +2.0]`."""
+    """Write a difference in percentage points with its interval: `+1.3 [+0.6, +2.0]`."""
     if value is None:
         return MISSING
     if value["low"] is None:
@@ -184,13 +185,15 @@ def difference_text(value: Row | None) -> str:
 
 
 def not_run(summary: Row, bullet: str = "") -> list[str]:
-    """Cells that are not finished, a line for each method and reason."""
+    """Name the cells that are not finished, a line for each method and reason."""
     titles = {row["method"]: row["title"] for row in summary["methods"]}
     lines = []
-    for method, reason in dict.fromkeys((one["method"], one["reason"]) for one in summary["missing"]):
-        seeds = sorted(one["seed"] for one in summary["missing"] if (one["method"], one["reason"]) == (method, reason))
+    seeds_of = dict[tuple[str, str], list[int]]()
+    for cell in summary["missing"]:
+        seeds_of.setdefault((cell["method"], cell["reason"]), []).append(cell["seed"])
+    for (method, reason), seeds in seeds_of.items():
         name = f"{titles[method]} ({method})" if titles[method] != method else method
-        lines.append(f"{bullet}Not finished: {name}, {_named_seeds(seeds)}: {' '.join(reason.split())}")
+        lines.append(f"{bullet}Not finished: {name}, {_named_seeds(sorted(seeds))}: {' '.join(reason.split())}")
     empty = [row for row in summary["methods"] if not row["seeds"] and not row["missing_seeds"]]
     lines += [f"{bullet}Not started: {row['title']}" for row in empty]
     return lines or ["Every method that was asked for has every seed."]
@@ -263,22 +266,22 @@ def _differences(summary: Row) -> list[str]:
     if not summary["differences"]:
         return [f"None: {reference} and another method must have finished a seed in common."]
     lines = []
-    for one in summary["differences"]:
-        values = [one["measures"].get(name) for name in DIFFERENCES]
-        std = [_std(one["measures"].get(name)) for name in ("overall", "few")]
-        seeds = ", ".join(map(str, one["seeds"]))
-        lines.append([titles[one["method"]], *map(difference_text, values), " / ".join(std), seeds])
-    one = summary["differences"][0]
+    for difference in summary["differences"]:
+        values = [difference["measures"].get(name) for name in DIFFERENCES]
+        std = [_std(difference["measures"].get(name)) for name in ("overall", "few")]
+        seeds = ", ".join(map(str, difference["seeds"]))
+        lines.append([titles[difference["method"]], *map(difference_text, values), " / ".join(std), seeds])
+    first = summary["differences"][0]
     apart = "" if all(row["same_images"] for row in summary["differences"]) else (
         " The seeds have different test images, resampled apart; the interval is that of seeds that depend on each "
         "other fully, so rather too wide."
     )  # fmt: skip
     return [
         f"{reference} less each other method, in percentage points, over the seeds that both have, with the "
-        f"{100 * one['confidence']:.0f} % interval of a paired bootstrap: {one['resamples']:,} resamples of the test "
-        "images within each class, the same for both methods and all seeds. The interval says what other test images "
-        "could have given with these very models; how far seeds move the difference is the standard deviation beside "
-        f"it, not a part of the interval.{apart}",
+        f"{100 * first['confidence']:.0f} % interval of a paired bootstrap: {first['resamples']:,} resamples of the "
+        "test images within each class, the same for both methods and all seeds. The interval says what other test "
+        "images could have given with these very models; how far seeds move the difference is the standard deviation "
+        f"beside it, not a part of the interval.{apart}",
         "",
         *_table(["less", *DIFFERENCES.values(), "± over seeds, overall / few", "seeds"], lines),
     ]
@@ -293,34 +296,25 @@ def _fact(name: str, value: Any) -> str:
     if name == "command":
         return f"`{value if isinstance(value, str) else shlex.join(map(str, value))}`"
     if isinstance(value, Mapping):
-        return _escape(", ".join(f"{key} {one}" for key, one in value.items()))
+        return _escape(", ".join(f"{key} {part}" for key, part in value.items()))
     return _escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 
 class _Best:
-    """Whether a row's shown mean is the best one of those that are ranked; none is where all are the same."""
+    """A test for bold print: whether a row's mean, as shown, is the best of the ranked ones and not that of all."""
 
     def __init__(self, rows: Iterable[Row], reference: str) -> None:
-        listed = _ranked(rows, reference)
-        self._seeds, self._values = listed[0]["seeds"] if listed else [], {}
+        ranked = ranked_rows(rows, reference)
+        self._seeds, self._values = ranked[0]["seeds"] if ranked else [], {}
         for name in ACCURACIES:
-            values = [row["metrics"][name]["mean"] for row in listed]
-            known = [round(100 * value, 1) for value in values if value is not None]
-            best = (min if name in LOWER_IS_BETTER else max)(known, default=None)
-            self._values[name] = best if len(known) < 2 or len(set(known)) > 1 else None
+            means = [row["metrics"][name]["mean"] for row in ranked]
+            shown = [round(100 * mean, 1) for mean in means if mean is not None]
+            best = (min if name in LOWER_IS_BETTER else max)(shown, default=None)
+            self._values[name] = best if len(shown) < 2 or len(set(shown)) > 1 else None
 
     def __call__(self, row: Row, name: str) -> bool:
         mean = row["metrics"][name]["mean"]
         return mean is not None and row["seeds"] == self._seeds and round(100 * mean, 1) == self._values[name]
-
-
-def _ranked(rows: Iterable[Row], reference: str) -> list[Row]:
-    """The rows of the most seeds, of the same ones: the reference's where it is among those, else the commonest."""
-    finished = [row for row in rows if row["seeds"]]
-    sets = [row["seeds"] for row in finished]
-    own = [row["seeds"] for row in finished if row["method"] == reference]
-    chosen: Sequence[int] = max(sets, key=lambda seeds: (len(seeds), seeds in own, sets.count(seeds)), default=[])
-    return [row for row in finished if row["seeds"] == chosen]
 
 
 def _several(rows: Iterable[Row]) -> bool:
@@ -355,7 +349,7 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table, numbers to the right."""
+    """Return the lines of a Markdown table, with numbers to the right."""
     rules = ["---", *(["---:"] * (len(header) - 1))]
     every = [header, rules, *([_escape(line[0]), *line[1:]] for line in lines)]
     return [f"| {' | '.join(line)} |" for line in every]

@@ -53,9 +53,9 @@ def seen(split: LabelledImages, kind: str, positions: np.ndarray, seed: int = 0,
 
 def test_there_are_kinds_of_every_family() -> None:
     assert len(CORRUPTIONS) >= 15
-    assert {one.family for one in CORRUPTIONS.values()} == set(FAMILIES)
-    for one in CORRUPTIONS.values():
-        assert list(one.strengths) == sorted(set(one.strengths))
+    assert {corruption.family for corruption in CORRUPTIONS.values()} == set(FAMILIES)
+    for corruption in CORRUPTIONS.values():
+        assert list(corruption.strengths) == sorted(set(corruption.strengths))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,8 +80,8 @@ def test_stronger_with_severity(kind: str, side: int, number: int) -> None:
     changes = []
     for severity in SEVERITIES:
         pairs = [
-            (np.asarray(one, dtype=float), corrupt(one, kind, severity, seed=0, position=i))
-            for i, one in enumerate(pictures)
+            (np.asarray(image, dtype=float), corrupt(image, kind, severity, seed=0, position=i))
+            for i, image in enumerate(pictures)
         ]
         changes.append(np.mean([np.abs(before - np.asarray(after)).mean() for before, after in pairs]))
     assert (np.diff(changes) > 0).all(), changes
@@ -111,8 +111,8 @@ def test_other_seeds_and_positions_draw_others() -> None:
 
 
 def test_numpy_integers_draw_as_python_ones() -> None:
-    image, one = picture(16, 16), np.int64(1)
-    drawn = corrupt(image, "gaussian_noise", one, seed=one, position=one)  # type: ignore[arg-type]
+    image, number = picture(16, 16), np.int64(1)
+    drawn = corrupt(image, "gaussian_noise", number, seed=number, position=number)  # type: ignore[arg-type]
     assert drawn.tobytes() == corrupt(image, "gaussian_noise", 1, seed=1, position=1).tobytes()
 
 

@@ -7,6 +7,7 @@ import math
 import tracemalloc
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +22,7 @@ from lpt.evaluation.metrics import (
     class_results,
     harmonic_mean,
     measure,
-    measure_probabilities,
     measure_scores,
-    negative_log_likelihood,
-    top_k_accuracy,
     worst_decile,
 )
 
@@ -106,8 +104,8 @@ def test_harmonic_mean_by_hand() -> None:
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1)), min_size=1, max_size=50))
 def test_harmonic_mean_lies_between_the_least_and_the_mean(values: list[float]) -> None:
     """As the worst decile does."""
-    for one in (harmonic_mean(values), worst_decile(values)):
-        assert min(values) - 1e-12 <= one <= np.mean(values) + 1e-12
+    for value in (harmonic_mean(values), worst_decile(values)):
+        assert min(values) - 1e-12 <= value <= np.mean(values) + 1e-12
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
@@ -148,9 +146,16 @@ def test_most_confused_of_equals_is_the_first_class() -> None:
     assert (rows[0].confused_with, rows[0].confused_images) == ("b", 2)
 
 
+def measure_probabilities(labels: npt.ArrayLike, table: npt.ArrayLike, counts: npt.ArrayLike) -> Metrics:
+    """Measure scores whose softmax is the table, or as near to it as a logarithm can say."""
+    with np.errstate(divide="ignore"):
+        scores = np.maximum(np.log(np.asarray(table, dtype=np.float64)), -1e4)
+    return measure_scores(labels, scores, counts, GROUPS, scale=1.0, temperature=1.0)
+
+
 def test_probabilities_by_hand() -> None:
     p = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.2, 0.2, 0.6]])
-    metrics = measure_probabilities([0, 0, 2], p, [500, 50, 5], GROUPS)
+    metrics = measure_probabilities([0, 0, 2], p, [500, 50, 5])
     assert metrics.overall == pytest.approx(2 / 3)
     assert metrics.nll == pytest.approx(-(math.log(0.7) + math.log(0.4) + math.log(0.6)) / 3)
     # one image in each of three bins: |1 - 0.7|, |0 - 0.5|, |1 - 0.6|
@@ -160,10 +165,10 @@ def test_probabilities_by_hand() -> None:
 
 def test_top5() -> None:
     p = np.tile(np.array([0.3, 0.2, 0.15, 0.15, 0.1, 0.05, 0.05]), (3, 1))
-    assert measure_probabilities([0, 4, 5], p, [9] * 7, GROUPS).top5 == pytest.approx(2 / 3)
-    equal = np.ones((7, 7))
-    assert top_k_accuracy(np.arange(7), equal, 5) == pytest.approx(5 / 7)  # the first five lead
-    assert top_k_accuracy(np.arange(7), equal, 1) == pytest.approx(1 / 7)
+    assert measure_probabilities([0, 4, 5], p, [9] * 7).top5 == pytest.approx(2 / 3)
+    equal = measure_probabilities(np.arange(7), np.full((7, 7), 1 / 7), [9] * 7)
+    assert equal.top5 == pytest.approx(5 / 7)  # the first five lead
+    assert equal.overall == pytest.approx(1 / 7)
 
 
 def test_scores_whose_probabilities_round_to_the_same_are_told_apart() -> None:
@@ -177,21 +182,23 @@ def test_scores_whose_probabilities_round_to_the_same_are_told_apart() -> None:
 def test_top5_of_a_table_of_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.random((50, 12)), rng.integers(0, 12, 50)
-    whole = top_k_accuracy(labels, scores, 5)
     monkeypatch.setattr("lpt.evaluation.metrics._CELLS", 36)
-    assert top_k_accuracy(labels, scores, 5) == whole
     order = np.argsort(-scores, axis=1)[:, :5]
-    assert whole == (order == labels[:, None]).any(axis=1).mean()
+    top5 = measure_scores(labels, scores, [9] * 12, GROUPS, scale=20, temperature=1.0).top5
+    assert top5 == (order == labels[:, None]).any(axis=1).mean()
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), classes=st.integers(2, 9), temperature=st.sampled_from([0.5, 1.0, 1.7]))
 def test_cosines_give_the_metrics_of_their_probabilities(seed: int, classes: int, temperature: float) -> None:
-    """Bit for bit, however the rows are cut into chunks."""
+    """The same bit for bit however the rows are cut into chunks."""
     rng = np.random.default_rng(seed)
     cosines = rng.uniform(-1, 1, (23, classes)).astype(rng.choice(["float32", "float64"]))
     labels, counts = rng.integers(0, classes, 23), rng.integers(0, 200, classes)
-    whole = measure_probabilities(labels, probabilities(cosines, 20, temperature), counts, GROUPS)
+    p = probabilities(cosines, 20, temperature)
+    whole = measure_scores(labels, cosines, counts, GROUPS, scale=20, temperature=temperature)
+    assert whole.nll == pytest.approx(negative_log_likelihood(labels, p))
+    assert whole.ece == calibration_error(cosines.argmax(axis=1) == labels, p.max(axis=1).astype(float))
     for cells in (1, 3 * classes, 1 << 18):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("lpt.evaluation.metrics._CELLS", cells)
@@ -251,7 +258,8 @@ def test_calibration_bins_have_their_upper_edge() -> None:
 
 
 def test_a_probability_of_zero_gives_a_finite_likelihood() -> None:
-    assert negative_log_likelihood([0], np.array([[0.0, 1.0]])) == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+    metrics = measure_probabilities([0], [[0.0, 1.0]], [5, 5])
+    assert metrics.nll == pytest.approx(-math.log(np.finfo(np.float32).tiny))
 
 
 @pytest.mark.parametrize(
@@ -269,19 +277,19 @@ def test_refused(labels: list[float], predictions: list[int], message: str) -> N
         measure(np.array(labels, dtype=None if labels else int), np.array(predictions, dtype=int), [5, 5], GROUPS)
 
 
-@pytest.mark.parametrize("p", [[[2.0, -1.0]], [[0.9, 0.3]], [[math.nan, 1.0]], [[0.5, 0.25, 0.25]]])
-def test_what_is_not_a_distribution_is_refused(p: list[list[float]]) -> None:
-    with pytest.raises(DataError):
-        measure_probabilities([0], np.array(p), [5, 5], GROUPS)
+@pytest.mark.parametrize("scores", [[[math.nan, 1.0]], [[math.inf, 1.0]], [[0.5, 0.25, 0.25]]])
+def test_scores_without_probabilities_are_refused(scores: list[list[float]]) -> None:
+    with pytest.raises(DataError, match=r"finite|\(images, classes\)"):
+        measure_scores([0], np.array(scores), [5, 5], GROUPS, scale=20, temperature=1.0)
 
 
 @st.composite
 def results(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     classes = draw(st.integers(2, 9))
     images = draw(st.integers(1, 40))
-    one = st.lists(st.integers(0, classes - 1), min_size=images, max_size=images)
+    class_lists = st.lists(st.integers(0, classes - 1), min_size=images, max_size=images)
     counts = draw(st.lists(st.integers(0, 200), min_size=classes, max_size=classes))
-    return np.array(draw(one)), np.array(draw(one)), np.array(counts)
+    return np.array(draw(class_lists)), np.array(draw(class_lists)), np.array(counts)
 
 
 @given(results(), st.randoms(use_true_random=False))
@@ -293,9 +301,9 @@ def test_order_of_images_and_names_of_classes_do_not_matter(
     order, renamed = rng.permutation(len(labels)), rng.permutation(len(counts))
     moved = np.empty_like(counts)
     moved[renamed] = counts
-    one = measure(labels, predictions, counts, GROUPS)
+    metrics = measure(labels, predictions, counts, GROUPS)
     other = measure(renamed[labels][order], renamed[predictions][order], moved, GROUPS)
-    for name, value in one.to_dict().items():
+    for name, value in metrics.to_dict().items():
         expected = pytest.approx(value, abs=1e-12) if isinstance(value, float) else value
         assert getattr(other, name) == (tuple(value) if isinstance(value, list) else expected)
 
@@ -317,6 +325,11 @@ def test_a_group_is_the_mean_of_its_tested_classes(result: tuple[np.ndarray, np.
     assert metrics.mean_per_class == pytest.approx(sum(every) / len(every))
     assert sum(metrics.group_classes) == len(every) - len(groups["none"])
     assert len(every) == int((~np.isnan(class_accuracies(labels, predictions, 9))).sum())
+
+
+def negative_log_likelihood(labels: npt.NDArray[np.int64], p: npt.NDArray[np.floating]) -> float:
+    """Mean of -log p of the true class."""
+    return float(-np.log(p[np.arange(len(labels)), labels]).mean())
 
 
 @settings(max_examples=25, deadline=None)

@@ -34,9 +34,9 @@ def random_pair(rng: np.random.Generator, labels: np.ndarray, counts: object, se
 
 def test_values_by_hand() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1])
-    one = pair(labels, np.array([1, 1, 1, 0, 1, 1]) > 0, np.array([0, 1, 1, 1, 0, 0]) > 0, [500, 5])
+    first_seed = pair(labels, np.array([1, 1, 1, 0, 1, 1]) > 0, np.array([0, 1, 1, 1, 0, 0]) > 0, [500, 5])
     other = pair(labels, np.array([1, 1, 1, 1, 1, 0]) > 0, np.array([0, 0, 1, 1, 0, 1]) > 0, [500, 5], seed=4)
-    result = paired_differences([one, other], GROUPS)
+    result = paired_differences([first_seed, other], GROUPS)
     assert result.seeds == (0, 4)
     assert set(result.measures) == {"overall", "mean_per_class", "many", "few"}  # there is no medium class
     assert result.measures["overall"].by_seed == pytest.approx((2 / 6, 2 / 6))
@@ -58,10 +58,10 @@ def test_means_are_differences_of_the_metrics(seed: int, classes: int, images: i
     for name in ACCURACIES:
         values = [
             [
-                getattr(measure(labels, predicted, one.train_counts, GROUPS), name)
-                for predicted in (one.first, one.second)
+                getattr(measure(labels, predicted, seed_pair.train_counts, GROUPS), name)
+                for predicted in (seed_pair.first, seed_pair.second)
             ]
-            for one in pairs
+            for seed_pair in pairs
         ]
         known = [a - b for a, b in values if a is not None]
         assert (name in result.measures) == bool(known)
@@ -80,12 +80,12 @@ def test_width_is_that_of_the_binomial() -> None:
         GROUPS,
         resamples=8000,
     )
-    one = result.measures["overall"]
-    assert one.mean == pytest.approx(p)
-    assert one.low is not None
-    assert one.high is not None
+    difference = result.measures["overall"]
+    assert difference.mean == pytest.approx(p)
+    assert difference.low is not None
+    assert difference.high is not None
     half = 1.96 * np.sqrt(p * (1 - p) / n)
-    assert (one.low, one.high) == pytest.approx((p - half, p + half), abs=0.06 * half)
+    assert (difference.low, difference.high) == pytest.approx((p - half, p + half), abs=0.06 * half)
 
 
 @pytest.mark.parametrize("images", [2, 3, 5])
@@ -94,8 +94,8 @@ def test_variance_of_small_classes_is_not_too_small(images: int) -> None:
     rng = np.random.default_rng(0)
     classes = 3000
     labels = np.repeat(np.arange(classes), images)
-    one = pair(labels, rng.random(len(labels)) < 0.4, np.zeros(len(labels), dtype=bool), np.full(classes, 5))
-    result = paired_differences([one], GROUPS, resamples=1500).measures["few"]
+    both = pair(labels, rng.random(len(labels)) < 0.4, np.zeros(len(labels), dtype=bool), np.full(classes, 5))
+    result = paired_differences([both], GROUPS, resamples=1500).measures["few"]
     assert result.low is not None
     assert result.high is not None
     assert result.high - result.low == pytest.approx(2 * 1.96 * np.sqrt(0.4 * 0.6 / len(labels)), rel=0.1)
@@ -103,8 +103,8 @@ def test_variance_of_small_classes_is_not_too_small(images: int) -> None:
 
 def test_classes_of_a_single_image_are_resampled_together() -> None:
     labels = np.arange(400)
-    one = pair(labels, labels % 4 > 0, np.zeros(400, dtype=bool), np.full(400, 5))
-    result = paired_differences([one], GROUPS).measures["few"]
+    both = pair(labels, labels % 4 > 0, np.zeros(400, dtype=bool), np.full(400, 5))
+    result = paired_differences([both], GROUPS).measures["few"]
     assert result.low is not None
     assert result.high is not None
     assert result.high - result.low == pytest.approx(2 * 1.96 * np.sqrt(0.75 * 0.25 / 400), rel=0.1)
@@ -123,8 +123,8 @@ def test_pairing_counts() -> None:
     hard = rng.random(5000)
     alike = paired_differences([pair(labels, hard < 0.62, hard < 0.6, [500, 5])], GROUPS).measures["overall"]
     apart = paired_differences([pair(labels, hard < 0.62, rng.random(5000) < 0.6, [500, 5])], GROUPS)
-    one = apart.measures["overall"]
-    assert alike.high - alike.low < 0.4 * (one.high - one.low)  # type: ignore[operator]
+    overall = apart.measures["overall"]
+    assert alike.high - alike.low < 0.4 * (overall.high - overall.low)  # type: ignore[operator]
 
 
 def test_all_seeds_share_a_resample() -> None:
@@ -133,7 +133,7 @@ def test_all_seeds_share_a_resample() -> None:
     labels = np.repeat(np.arange(10), 100)
     counts = long_tailed_counts(10, 500, 100)
     first = random_pair(rng, labels, counts)
-    one, equal, free = (
+    single, equal, free = (
         paired_differences(pairs, GROUPS, resamples=4000).measures["overall"]
         for pairs in (
             [first],
@@ -141,11 +141,11 @@ def test_all_seeds_share_a_resample() -> None:
             [random_pair(rng, labels, counts, s) for s in range(3)],
         )
     )
-    widths = [float(value.high or 0) - float(value.low or 0) for value in (one, equal, free)]
+    widths = [float(value.high or 0) - float(value.low or 0) for value in (single, equal, free)]
     assert widths[1] == pytest.approx(widths[0], rel=0.06)
     assert widths[2] == pytest.approx(widths[0] / np.sqrt(3), rel=0.12)
     assert equal.seed_std == pytest.approx(0)
-    assert one.seed_std is None
+    assert single.seed_std is None
 
 
 @pytest.mark.parametrize("shuffled", [True, False])
@@ -155,13 +155,15 @@ def test_seeds_with_other_test_images_are_not_taken_for_independent(shuffled: bo
     counts, labels = long_tailed_counts(10, 500, 100), np.repeat(np.arange(10), 100)
     pairs = [random_pair(rng, rng.permutation(labels) if shuffled else labels, counts, s) for s in range(3)]
     if not shuffled:
-        pairs = [replace(one, images=[f"{one.seed}{name}" for name in one.images]) for one in pairs]
+        pairs = [
+            replace(seed_pair, images=[f"{seed_pair.seed}{name}" for name in seed_pair.images]) for seed_pair in pairs
+        ]
     whole = paired_differences(pairs, GROUPS)
-    alone = [paired_differences([one], GROUPS).measures["few"] for one in pairs]
+    alone = [paired_differences([seed_pair], GROUPS).measures["few"] for seed_pair in pairs]
     assert not whole.same_images
     few = whole.measures["few"]
-    assert few.low == pytest.approx(np.mean([one.low for one in alone]), abs=0.01)
-    assert few.high == pytest.approx(np.mean([one.high for one in alone]), abs=0.01)
+    assert few.low == pytest.approx(np.mean([interval.low for interval in alone]), abs=0.01)
+    assert few.high == pytest.approx(np.mean([interval.high for interval in alone]), abs=0.01)
 
 
 def test_identical_methods_differ_by_nothing() -> None:
@@ -169,18 +171,18 @@ def test_identical_methods_differ_by_nothing() -> None:
     labels = rng.integers(0, 20, 500)
     right = rng.random(500) < 0.5
     result = paired_differences([pair(labels, right, right, np.arange(1, 201, 10), s) for s in range(2)], GROUPS)
-    for one in result.measures.values():
-        assert (one.mean, one.low, one.high, one.seed_std) == (0, 0, 0, 0)
+    for difference in result.measures.values():
+        assert (difference.mean, difference.low, difference.high, difference.seed_std) == (0, 0, 0, 0)
 
 
 def test_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     pairs = [random_pair(rng, rng.integers(0, 30, 900), long_tailed_counts(30, 500, 100))]
-    one = paired_differences(pairs, GROUPS)
-    assert paired_differences(pairs, GROUPS) == one
-    assert paired_differences(pairs, GROUPS, seed=1) != one
+    result = paired_differences(pairs, GROUPS)
+    assert paired_differences(pairs, GROUPS) == result
+    assert paired_differences(pairs, GROUPS, seed=1) != result
     monkeypatch.setattr(paired, "_DRAWS", 1000)  # however many are drawn at a time
-    assert paired_differences(pairs, GROUPS) == one
+    assert paired_differences(pairs, GROUPS) == result
 
 
 def test_coverage() -> None:
@@ -189,10 +191,10 @@ def test_coverage() -> None:
     labels, counts = np.repeat(np.arange(20), 15), long_tailed_counts(20, 500, 100)
     hits = 0
     for _ in range(200):
-        one = paired_differences([random_pair(rng, labels, counts)], GROUPS, resamples=300).measures["overall"]
-        assert one.low is not None
-        assert one.high is not None
-        hits += one.low <= 0.2 <= one.high
+        difference = paired_differences([random_pair(rng, labels, counts)], GROUPS, resamples=300).measures["overall"]
+        assert difference.low is not None
+        assert difference.high is not None
+        hits += difference.low <= 0.2 <= difference.high
     assert 180 <= hits <= 199
 
 

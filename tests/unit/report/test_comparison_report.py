@@ -105,21 +105,21 @@ def test_markdown_says_the_numbers_of_json(tmp_path: Path) -> None:
     write_comparison(tmp_path, comparison(4, 3, 20, missing), resamples=50)
     stored = json.loads((tmp_path / "comparison.json").read_text())
     accuracy, cost, differences = markdown_tables((tmp_path / "comparison.md").read_text())
-    for row, said in zip(stored["methods"], accuracy[1:], strict=True):
-        assert said[0] == row["title"].replace("|", "/")
-        for name, text in zip(ACCURACIES, said[1:-1], strict=True):
-            one = row["metrics"][name]
-            std = "–" if one["std"] is None else f"{100 * one['std']:.1f}"
-            assert text == f"{100 * one['mean']:.1f} ± {std}"
+    for row, cells in zip(stored["methods"], accuracy[1:], strict=True):
+        assert cells[0] == row["title"].replace("|", "/")
+        for name, text in zip(ACCURACIES, cells[1:-1], strict=True):
+            value = row["metrics"][name]
+            std = "–" if value["std"] is None else f"{100 * value['std']:.1f}"
+            assert text == f"{100 * value['mean']:.1f} ± {std}"
     assert [row[-1] for row in accuracy] == ["seeds", "3", "2 of 3", "1 of 3", "3"]
     assert [row[1] for row in cost[1:]] == [
         f"{row['cost']['trained_parameters']['mean']:,.0f}" for row in stored["methods"]
     ]
     assert cost[1][2:] == ["1.2 kB", "3.0", "2.5 GB", "1,000", "7.5", "1.25", "3"]
-    for row, said in zip(stored["differences"], differences[1:], strict=True):
-        assert said[1] == difference_text(row["measures"]["overall"])
-        assert said[5] == difference_text(row["measures"]["few"])
-        assert said[7] == ", ".join(map(str, row["seeds"]))
+    for row, cells in zip(stored["differences"], differences[1:], strict=True):
+        assert cells[1] == difference_text(row["measures"]["overall"])
+        assert cells[5] == difference_text(row["measures"]["few"])
+        assert cells[7] == ", ".join(map(str, row["seeds"]))
     assert [row["seeds"] for row in stored["differences"]] == [[0, 1, 2], [0, 1], [0]]
 
 
@@ -156,33 +156,40 @@ def test_in_short_names_the_highest_and_the_distance_of_lpt() -> None:
     assert "turn that round" not in first
 
     counts_of_three = dict.fromkeys(range(3), counts)
-    apart = [replace(one, seed=2) if (one.method, one.seed) == ("better", 1) else one for one in better]
+    apart = [
+        replace(finished, seed=2) if (finished.method, finished.seed) == ("better", 1) else finished
+        for finished in better
+    ]
     lines = in_short(summarise(replace(other, cells=apart, train_counts=counts_of_three), resamples=50))
     assert lines[0].startswith("Overall: LPT is highest")  # as many seeds, but not the same
     assert "Of seeds 0, 1; not ranked, with others or fewer: method1, better." in lines
 
-    apart = [one for one in whole.cells if (one.method, one.seed) in (("method0", 0), ("method0", 1), ("lpt", 0))]
+    apart = [
+        finished
+        for finished in whole.cells
+        if (finished.method, finished.seed) in (("method0", 0), ("method0", 1), ("lpt", 0))
+    ]
     lines = in_short(summarise(replace(whole, cells=apart), resamples=50))
     assert lines == [
         "No two methods have the same seeds finished: none is ranked yet. Give all of them the same (--seeds)."
     ]
 
-    begun = replace(other, cells=[one for one in better if (one.method, one.seed) != ("lpt", 1)])
+    begun = replace(other, cells=[finished for finished in better if (finished.method, finished.seed) != ("lpt", 1)])
     assert "LPT less better: −" in in_short(summarise(begun, resamples=50))[0]
 
 
 def test_in_short_says_what_chance_could_turn_round() -> None:
-    one = comparison(2, 1, 10)
-    mine = next(cell for cell in one.cells if cell.method == "lpt")
-    twins = replace(one, cells=[mine, replace(mine, method="method0")])
+    whole = comparison(2, 1, 10)
+    mine = next(cell for cell in whole.cells if cell.method == "lpt")
+    twins = replace(whole, cells=[mine, replace(mine, method="method0")])
     lines = in_short(summarise(twins, resamples=50))
     assert "0.0 [0.0, 0.0]; other test images could turn that round." in lines[0]
     assert lines[-1].startswith("One seed only")
-    assert "No method" in in_short(summarise(replace(one, cells=[])))[0]
+    assert "No method" in in_short(summarise(replace(whole, cells=[])))[0]
     apart = replace(
-        one,
+        whole,
         cells=[mine, replace(mine, method="method0", seed=1)],
-        train_counts=dict.fromkeys((0, 1), one.train_counts[0]),
+        train_counts=dict.fromkeys((0, 1), whole.train_counts[0]),
     )
     assert "less" not in in_short(summarise(apart, resamples=50))[0]
 
@@ -191,18 +198,18 @@ def test_an_uneven_test_set_has_the_mean_over_classes_in_short() -> None:
     """Where frequent classes have more test images, overall accuracy is theirs; else the line would say it twice."""
     whole = comparison(2, 1, 10)
     assert not any("over classes" in line for line in in_short(summarise(whole, resamples=50)))
-    cells = [cell(one.method, 0, whole.train_counts[0], 0.6, [20, *[3] * 9]) for one in whole.cells]
+    cells = [cell(old.method, 0, whole.train_counts[0], 0.6, [20, *[3] * 9]) for old in whole.cells]
     summary = summarise(replace(whole, cells=cells), resamples=50)
-    said = [line for line in in_short(summary) if line.startswith("Mean over classes")]
+    lines = [line for line in in_short(summary) if line.startswith("Mean over classes")]
     best = max(row["metrics"]["mean_per_class"]["mean"] for row in summary["methods"])
-    assert len(said) == 1
-    assert f"is highest, {100 * best:.1f} %" in said[0]
+    assert len(lines) == 1
+    assert f"is highest, {100 * best:.1f} %" in lines[0]
 
 
 def test_a_column_without_a_difference_has_no_best(tmp_path: Path) -> None:
-    one = comparison(2, 1, 10)
-    mine = next(cell for cell in one.cells if cell.method == "lpt")
-    write_comparison(tmp_path, replace(one, cells=[mine, replace(mine, method="method0")]), resamples=50)
+    whole = comparison(2, 1, 10)
+    mine = next(cell for cell in whole.cells if cell.method == "lpt")
+    write_comparison(tmp_path, replace(whole, cells=[mine, replace(mine, method="method0")]), resamples=50)
     assert "**" not in (tmp_path / "comparison.md").read_text()
 
 
@@ -214,10 +221,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     text = (tmp_path / "comparison.md").read_text()
     console = Console(width=120, file=io.StringIO(), color_system=None)
     print_comparison(whole, console)
-    for said in (text, console.file.getvalue()):  # type: ignore[attr-defined]
-        assert "Not finished: method1, seed 2: not asked for" in said
-        assert "Not finished: method2, seeds 0, 1: not asked for" in said
-        assert "Not finished: method2, seed 2: the memory does not hold it" in said
+    for shown in (text, console.file.getvalue()):  # type: ignore[attr-defined]
+        assert "Not finished: method1, seed 2: not asked for" in shown
+        assert "Not finished: method2, seeds 0, 1: not asked for" in shown
+        assert "Not finished: method2, seed 2: the memory does not hold it" in shown
     assert "8 of 12 runs finished" in text
     row = next(line for line in text.splitlines() if line.startswith("| method2"))
     assert row == "| method2 |" + " – |" * 9 + " 0 of 3 |"
@@ -231,17 +238,17 @@ def test_cells_and_classes(tmp_path: Path) -> None:
     write_comparison(tmp_path, whole, resamples=50)
     cells = read_csv(tmp_path / "comparison.csv")
     assert [(row["method"], row["seed"]) for row in cells] == [(m, s) for m in whole.methods for s in "01"]
-    of = {(one.method, one.seed): one for one in whole.cells}
+    cells_by_key = {(stored.method, stored.seed): stored for stored in whole.cells}
     for row in cells:
-        one = of[row["method"], int(row["seed"])]
+        stored = cells_by_key[row["method"], int(row["seed"])]
         for name in ("overall", "few", "worst_decile", "macro_f1", "harmonic_mean", "ece"):
-            assert float(row[name]) == getattr(one.metrics, name)
-        assert int(row["trained_parameters"]) == one.cost.trained_parameters
+            assert float(row[name]) == getattr(stored.metrics, name)
+        assert int(row["trained_parameters"]) == stored.cost.trained_parameters
         assert (row["many_classes"], row["few_classes"]) == ("4", "3")
     classes = read_csv(tmp_path / "per_class.csv")
     assert list(classes[0]) == ["class", "class_size", "group", "test_images", *whole.methods]
     assert [row["group"] for row in classes] == ["many"] * 4 + ["medium"] * 3 + ["few"] * 3
-    hits = [(one.labels == one.predicted)[one.labels == 3].mean() for one in whole.of("lpt")]
+    hits = [(kept.labels == kept.predicted)[kept.labels == 3].mean() for kept in whole.cells_of("lpt")]
     assert float(classes[3]["lpt"]) == pytest.approx(np.mean(hits), abs=1e-4)
     tested, means = class_means(whole)
     assert tested.tolist() == [4] * 10
@@ -265,10 +272,10 @@ def test_seeds_with_other_test_images_and_untested_classes(tmp_path: Path) -> No
     cells = []
     for method in ("lpt", "other"):
         for seed in (0, 1):
-            one = cell(method, seed, counts, 1.0)
-            keep = one.labels != seed  # each seed lacks another class
-            images = [name for name, kept in zip(one.images, keep, strict=True) if kept]
-            cells.append(replace(one, images=images, labels=one.labels[keep], predicted=one.predicted[keep]))
+            whole = cell(method, seed, counts, 1.0)
+            keep = whole.labels != seed  # each seed lacks another class
+            images = [name for name, kept in zip(whole.images, keep, strict=True) if kept]
+            cells.append(replace(whole, images=images, labels=whole.labels[keep], predicted=whole.predicted[keep]))
     write_comparison(
         tmp_path, Comparison(cells, ["lpt", "other"], {}, {0: counts, 1: counts}, {0: 9, 1: 9}, list("abcdef"), GROUPS)
     )
@@ -292,11 +299,11 @@ def test_without_the_reference(tmp_path: Path) -> None:
 
 
 def test_metrics_that_a_method_has_not(tmp_path: Path) -> None:
-    one = comparison(2, 1, 10)
+    whole = comparison(2, 1, 10)
     free = Cost(0, 0, 0.0, 0, 0, None, None)
-    bare = [replace(c, metrics=replace(c.metrics, ece=None, few=None), cost=free) for c in one.cells]
+    bare = [replace(c, metrics=replace(c.metrics, ece=None, few=None), cost=free) for c in whole.cells]
     write_comparison(
-        tmp_path, Comparison(bare, one.methods, {}, one.train_counts, one.train_images, one.class_names, GROUPS)
+        tmp_path, Comparison(bare, whole.methods, {}, whole.train_counts, whole.train_images, whole.class_names, GROUPS)
     )
     accuracy, cost, _ = markdown_tables((tmp_path / "comparison.md").read_text())
     assert (accuracy[1][5], accuracy[1][9]) == ("–", "–")
@@ -326,17 +333,17 @@ def test_terminal_table() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
-    one = comparison(2, 1, 10)
+    whole = comparison(2, 1, 10)
     with pytest.raises(ValueError, match=message):
-        Comparison(**{**one.__dict__, **change})
+        Comparison(**{**whole.__dict__, **change})
 
 
 @pytest.mark.parametrize("field", ["labels", "images"])
 def test_other_test_images_at_the_same_seed_are_refused(field: str) -> None:
-    one = comparison(2, 1, 10)
-    other = Cell(**{**one.cells[0].__dict__, field: getattr(one.cells[0], field)[::-1]})
+    whole = comparison(2, 1, 10)
+    other = Cell(**{**whole.cells[0].__dict__, field: getattr(whole.cells[0], field)[::-1]})
     with pytest.raises(ValueError, match="other test images at seed 0"):
-        summarise(Comparison(**{**one.__dict__, "cells": [other, *one.cells[1:]]}))
+        summarise(Comparison(**{**whole.__dict__, "cells": [other, *whole.cells[1:]]}))
 
 
 def test_texts_of_numbers() -> None:
@@ -363,14 +370,14 @@ def test_labels_do_not_cover_each_other() -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     figure.draw_without_rendering()
-    at = np.concatenate([rng.uniform(0.1, 0.9, (9, 2)), [[0.5, 0.5], [0.5, 0.51], [0.99, 0.99], [0.01, 0.01]]])
-    place_labels(axes, [Label(f"method {x:.3f}", float(x), float(y), "black") for x, y in at])
+    places = np.concatenate([rng.uniform(0.1, 0.9, (9, 2)), [[0.5, 0.5], [0.5, 0.51], [0.99, 0.99], [0.01, 0.01]]])
+    place_labels(axes, [Label(f"method {x:.3f}", float(x), float(y), "black") for x, y in places])
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     boxes = [matplotlib.text.Text.get_window_extent(text, renderer) for text in axes.texts]
     assert len(boxes) == 13
     frame = axes.get_window_extent()
-    for index, one in enumerate(boxes):
-        assert not any(one.overlaps(other) for other in boxes[index + 1 :])
-        assert frame.x0 - 2 <= one.x0
-        assert one.x1 <= frame.x1 + 2
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
+        assert frame.x0 - 2 <= box.x0
+        assert box.x1 <= frame.x1 + 2

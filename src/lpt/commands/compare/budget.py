@@ -1,4 +1,4 @@
-"""`lpt compare --budget`: the part of the preset's steps that fits into so many minutes."""
+"""`lpt compare --budget`: find the part of the preset's steps that fits into the minutes given."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from lpt.system.text import duration
 def share_of_steps(
     cells: Iterable[tuple[str, Prepared]], *, seeds: int, epoch_steps: int, seconds: float, console: Console
 ) -> float | None:
-    """The part of the preset's steps that fits, at most all, by a few real steps of each; None where none has steps.
+    """Time a few real steps of each method, and return the part of the preset's steps that fits, at most 1.
 
     Args:
         cells: title and run of each method.
         seeds: how often each is trained.
-        epoch_steps: of the preset.
-        seconds: for everything that is still to be done, the trying included.
+        epoch_steps: steps of an epoch in the preset.
+        seconds: time for everything that is still to be done, this timing included.
         console: where to report.
 
+    Returns:
+        None where no method has steps.
+
     Raises:
-        ConfigError: not even a step an epoch fits.
+        ConfigError: not even one step per epoch fits.
     """
     begun = time.monotonic()
     steps = fixed = once = 0.0

@@ -1,4 +1,4 @@
-"""Finished runs of a comparison: read back as cells, and checked to be of the images of now."""
+"""Read the finished runs of a comparison back as cells, and gather them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console
 
-from lpt.commands.compare.inference_cost import InferenceCost
+from lpt.commands.compare.inference_cost import InferenceCost, kept_inference_cost
+from lpt.commands.compare.plan import REFERENCE, CellKey
+from lpt.commands.compare.store import ComparisonFolder
 from lpt.commands.fit.prepare import Prepared
+from lpt.config.recipes import METHODS
 from lpt.config.values import leaves, read_yaml
-from lpt.data.manifest import IntArray, LabelledImages
-from lpt.errors import RunError
-from lpt.evaluation.comparison import Cell, Cost
+from lpt.data.manifest import IntArray
+from lpt.errors import LptError
+from lpt.evaluation.comparison import Cell, Comparison, Cost
 from lpt.evaluation.metrics import Metrics
-from lpt.model.record import BackboneRecord
 from lpt.packs.pack import read_info
 from lpt.training.folder import RunFolder
 
@@ -34,8 +37,60 @@ class FinishedCell(NamedTuple):
     facts: dict[str, Any]
 
 
-def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost | None) -> FinishedCell:
-    """A finished run as a cell."""
+def collect_cells(
+    folder: ComparisonFolder,
+    keys: Sequence[CellKey],
+    failures: Mapping[CellKey, str],
+    base: Prepared,
+    method_values: Mapping[str, Mapping[str, Any]],
+    console: Console,
+) -> Comparison:
+    """Gather the finished cells of a comparison, those of earlier commands too.
+
+    Args:
+        folder: the comparison.
+        keys: the cells of this command, at least one.
+        failures: those of them that failed, each with the reason.
+        base: LPT's run of the first seed, for data and backbone.
+        method_values: settings of single methods, by name.
+        console: where to report.
+    """
+    every = {*keys, *folder.begun()}
+    methods = [name for name in METHODS if any(name == key.method for key in every)]
+    seeds = sorted({key.seed for key in every})
+    inference = {method: _inference(folder, method, seeds, base, console) for method in methods}
+    finished = list[FinishedCell]()
+    missing = {(key.method, key.seed): reason for key, reason in failures.items()}
+    for key in (CellKey(method, seed) for seed in seeds for method in methods):
+        run = folder.run(key)
+        if run.finished:
+            finished.append(read_cell(run, key, inference[key.method]))
+        elif key not in failures:
+            missing[key] = "begun before" if run.begun else "not asked for"
+    counts = {item.cell.seed: item.counts for item in finished}
+    trained = {item.cell.seed: item.facts["train_images"] for item in finished}
+    return Comparison(
+        cells=[item.cell for item in finished],
+        methods=methods,
+        titles={name: METHODS[name].title for name in methods},
+        train_counts=counts or {keys[0].seed: base.splits.counts_before_cut},
+        train_images=trained or {keys[0].seed: len(base.splits.train)},
+        class_names=base.splits.class_names,
+        groups=base.groups,
+        reference=REFERENCE,
+        missing=missing,
+        facts=_facts(base, method_values, [item.facts for item in finished]),
+    )
+
+
+def read_cell(run: RunFolder, key: CellKey, inference: InferenceCost | None) -> FinishedCell:
+    """Read a finished run.
+
+    Args:
+        run: its folder.
+        key: its method and seed.
+        inference: what an image costs the method; None: not measured.
+    """
     facts = json.loads(run.metrics.read_text(encoding="utf-8"))
     facts["precision"] = read_yaml(run.config)["runtime"]["precision"]
     info = read_info(run.pack)
@@ -53,8 +108,8 @@ def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost |
         inference_ms=None if inference is None else inference.milliseconds,
     )
     cell = Cell(
-        method=method,
-        seed=seed,
+        method=key.method,
+        seed=key.seed,
         metrics=Metrics.from_dict(facts["test"]),
         images=tuple(os.path.basename(image) for image in images),  # noqa: PTH119
         labels=np.array(labels, dtype=np.int64),
@@ -64,66 +119,37 @@ def read_cell(run: RunFolder, method: str, seed: int, inference: InferenceCost |
     return FinishedCell(cell, np.asarray(info.class_counts, dtype=np.int64), facts)
 
 
-def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) -> None:
-    """Stop where a run that was begun before is of other images than those of now.
-
-    Args:
-        run: its folder.
-        fingerprint: of the training images of now, as run.json has it.
-        test: the test images of now.
-
-    Raises:
-        RunError: training or test images were added, removed or renamed.
-    """
-    changed = []
-    if json.loads(run.facts.read_text(encoding="utf-8"))["data_sha256"] != fingerprint:
-        changed.append("training images")
-    if run.finished:
-        with run.predictions.open(encoding="utf-8", newline="") as lines:
-            before = [(os.path.basename(row["image"]), row["class"]) for row in csv.DictReader(lines)]  # noqa: PTH119
-        now = [os.path.basename(test.name(index)) for index in range(len(test))]  # noqa: PTH119
-        if before != [(name, test.class_names[label]) for name, label in zip(now, test.labels, strict=True)]:
-            changed.append("test images")
-    if changed:
-        raise RunError(
-            f"{run.path} is of other {' and '.join(changed)} than there are now: some were added, removed or renamed. "
-            "Restore them, or choose another folder with --output."
-        )
+def _inference(
+    folder: ComparisonFolder, method: str, seeds: Sequence[int], base: Prepared, console: Console
+) -> InferenceCost | None:
+    """Measure what an image costs a method; None where it cannot be measured, which the console says."""
+    runs = [folder.run(CellKey(method, seed)) for seed in seeds]
+    packs = [run.pack for run in runs if run.finished]
+    config = base.config
+    try:
+        with console.status(f"measuring inference: {METHODS[method].title}"):
+            return kept_inference_cost(folder.inference, method, packs, config.backbone, config.runtime)
+    except LptError as error:
+        message = f"  the inference time of {METHODS[method].title} is left out: {error}"
+        console.print(message, style="yellow", markup=False)
+        return None
 
 
-def check_same_weights(run: RunFolder, weights: BackboneRecord) -> None:
-    """Stop where a run that was begun before has another backbone than that of now.
-
-    Raises:
-        RunError: the sha256 over its tensors is another.
-    """
-    if run.finished:
-        before = read_info(run.pack).backbone.weight_hash
-    else:
-        before = json.loads(run.facts.read_text(encoding="utf-8"))["backbone_sha256"]
-    if before != weights.weight_hash:
-        raise RunError(
-            f"{run.path} was trained on other weights (sha256 {before[:12]}) than those of {weights.name} now "
-            f"({weights.weight_hash[:12]}{f', from {weights.checkpoint}' if weights.checkpoint else ''}). Give those "
-            "with --checkpoint, or choose another folder with --output."
-        )
-
-
-def comparison_facts(
-    base: Prepared, own: Mapping[str, Mapping[str, Any]], cells: Sequence[Mapping[str, Any]]
+def _facts(
+    base: Prepared, method_values: Mapping[str, Mapping[str, Any]], cells: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the tables say of how a comparison was made.
+    """Return how a comparison was made, as its tables show it.
 
     Args:
         base: LPT's run, for data and backbone.
-        own: settings of single methods, by name.
+        method_values: settings of single methods, by name.
         cells: facts of each finished cell, for draws, machine, precision, versions and dates.
     """
     record, config = base.backbone.record, base.config
     height, width = base.preprocessing.size
-    single = [f"{method}: {path}={value}" for method, values in own.items() for path, value in leaves(values)]
+    single = [f"{method}: {path}={value}" for method, values in method_values.items() for path, value in leaves(values)]
 
-    def each(show: Callable[[Mapping[str, Any]], str]) -> str:
+    def distinct(show: Callable[[Mapping[str, Any]], str]) -> str:
         return "; ".join(dict.fromkeys(show(facts) for facts in cells))
 
     return {
@@ -134,15 +160,19 @@ def comparison_facts(
         "preset": config.preset,
         **({"settings of single methods": "; ".join(single)} if single else {}),
         "image_draws": " and ".join(sorted({f"{facts['image_draws']:,}" for facts in cells if facts["image_draws"]})),
-        "machine": each(lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"]) + f", {facts['precision']}"),
-        "versions": each(lambda facts: ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
-        "date": each(lambda facts: facts["date"]),
+        "machine": distinct(
+            lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"]) + f", {facts['precision']}"
+        ),
+        "versions": distinct(
+            lambda facts: ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        ),
+        "date": distinct(lambda facts: facts["date"]),
     }
 
 
 def _command() -> str:
-    """What was typed, without the paths of this machine's Python."""
-    _, *rest = sys.orig_argv
-    if rest and Path(rest[0]).name == "lpt":
-        return shlex.join(["lpt", *rest[1:]])
-    return shlex.join(["python", *rest])
+    """Return what was typed, without the paths of this machine's Python."""
+    _, *arguments = sys.orig_argv
+    if arguments and Path(arguments[0]).name == "lpt":
+        return shlex.join(["lpt", *arguments[1:]])
+    return shlex.join(["python", *arguments])

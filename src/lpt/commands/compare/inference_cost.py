@@ -1,4 +1,4 @@
-"""What an image costs a pack, as a multiple of the plain backbone's forward pass."""
+"""Measure what an image costs a pack, as a multiple of the plain backbone's forward pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 7
 
 
 class InferenceCost(NamedTuple):
-    """Milliseconds for an image through a pack and through its backbone alone, and the ratio of the two."""
+    """Milliseconds per image through a pack and through its backbone alone, and the ratio of the two."""
 
     milliseconds: float
     backbone_milliseconds: float
@@ -32,70 +32,76 @@ class InferenceCost(NamedTuple):
 
 
 def inference_seconds(image_seconds: float) -> float:
-    """About how long `inference_cost` takes, of the seconds for an image."""
+    """Estimate how long `inference_cost` takes, from the seconds per image."""
     return 2 * (ROUNDS + 1) * BATCH * image_seconds
 
 
 def kept_inference_cost(
     file: Path, method: str, packs: Sequence[Path], backbone: BackboneConfig, runtime: RuntimeConfig
 ) -> InferenceCost | None:
-    """What an image costs a method, of any of its packs; measured once and kept in a file.
+    """Measure what an image costs a method, on any of its packs; the result is kept in a file and read back from it.
 
     Args:
-        file: JSON of what is kept, by method.
+        file: JSON file of what is kept, by method.
         method: its name.
-        packs: those it has trained.
-        backbone: what they were trained on, as the user gives it.
+        packs: folders of its packs.
+        backbone: the backbone they were trained on, as the user gives it.
         runtime: device, precision and threads to measure with.
 
     Returns:
-        None where nothing is kept of these packs and none of them is there with its weights.
+        None where nothing is kept of these packs and none of them has its weights.
     """
     kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    known = {read_info(pack).tensors_sha256: pack for pack in packs}
-    if kept.get(method, {}).get("pack") not in known:
-        there = [name for name, pack in known.items() if (pack / TENSORS_NAME).is_file()]
-        if not there:
+    folders = {read_info(pack).tensors_sha256: pack for pack in packs}
+    if kept.get(method, {}).get("pack") not in folders:
+        measurable = [sha256 for sha256, pack in folders.items() if (pack / TENSORS_NAME).is_file()]
+        if not measurable:
             return None
-        pack = load_pack(known[there[0]])
-        how = {"device": str(runtime.device), "precision": str(runtime.precision)}
-        predictor = Predictor(backbone.name, pack, checkpoint=backbone.checkpoint, **how)
+        pack = load_pack(folders[measurable[0]])
+        predictor = Predictor(
+            backbone.name,
+            pack,
+            checkpoint=backbone.checkpoint,
+            device=str(runtime.device),
+            precision=str(runtime.precision),
+        )
         plain = load_backbone(backbone.name, checkpoint=backbone.checkpoint, image_size=pack.info.preprocessing.size)
         cost = inference_cost(predictor, plain, threads=int(runtime.threads))
-        kept[method] = {"pack": there[0], **cost._asdict()}
+        kept[method] = {"pack": measurable[0], **cost._asdict()}
         write_json(file, kept)
     return InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
 
 
 @torch.inference_mode()
 def inference_cost(predictor: Predictor, plain: FrozenViT, *, threads: int) -> InferenceCost:
-    """Medians over several rounds of a batch through the pack, through its backbone alone, and of their ratio.
+    """Time a batch through a pack and through its backbone alone; return medians over several rounds.
 
-    Both are timed in turns, in the same precision, so that a busy machine slows both.
+    The two take turns, in the same precision, so that a busy machine slows both.
 
     Args:
-        predictor: with one pack.
-        plain: its backbone once more, of the pack's input size, which nothing was built on.
+        predictor: a predictor with one pack.
+        plain: a second instance of its backbone, at the pack's input size.
         threads: CPU threads.
     """
     info = predictor.pack().info
     plain.to(device=predictor.device, dtype=predictor.dtype)
     views = info.preprocessing.test_views
     images = torch.randn(BATCH, 3, *info.preprocessing.size, device=predictor.device)
-    given = images if views == 1 else images[:, None].expand(-1, views, -1, -1, -1)
+    inputs = images if views == 1 else images[:, None].expand(-1, views, -1, -1, -1)
     with reproducible(threads):
         rounds = [
             (
-                _seconds(lambda: predictor.scores(given), predictor.device),
+                _seconds(lambda: predictor.scores(inputs), predictor.device),
                 _seconds(lambda: plain.vit(images.to(plain.dtype)), predictor.device),
             )
             for _ in range(ROUNDS + 1)
         ][1:]
-    own, alone = (1000 * median(times) / BATCH for times in zip(*rounds, strict=True))
-    return InferenceCost(round(own, 3), round(alone, 3), round(median(a / b for a, b in rounds), 3))
+    with_pack, alone = (1000 * median(times) / BATCH for times in zip(*rounds, strict=True))
+    return InferenceCost(round(with_pack, 3), round(alone, 3), round(median(a / b for a, b in rounds), 3))
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time some work in seconds, on a card until it is really done."""
     begun = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -1,17 +1,16 @@
-"""What a comparison consists of: its methods and seeds, what each cell is trained with, and what it is tested on."""
+"""What a comparison is asked for, and what it consists of: methods, seeds, settings and test images."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lpt.commands.fit.request import gather_values
-from lpt.config.lint import unused_fields
 from lpt.config.recipes import METHODS, method_named
-from lpt.config.schema import RunConfig, validate
-from lpt.config.values import leaves, merge, parse_assignments, read_yaml
+from lpt.config.values import merge, parse_assignments
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, DataError
@@ -23,53 +22,128 @@ DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-dee
 HOLDOUT = 0.2
 """Share of each class that is held out for testing where there are no test images."""
 
-_OWN_SECTIONS = ("model", "loss")
-_OWN_TRAINING = ("sampling", "batch_size", "phase1", "phase2")
-_ALIKE = ("data", "backbone", "image", "runtime", "preset", "method", "train.epoch_steps")
-"""What must be the same for all methods; scores of several crops are a part of LIFT, so their number need not be."""
+_SHARED = ("data", "backbone", "image", "runtime", "preset", "method", "train.epoch_steps")
+"""Settings that all methods must have in common."""
 _MAY_DIFFER = ("image.test_views",)
-_OF_THE_MACHINE = (
-    "runtime.", "train.micro_batch", "prefix_cache.store", "prefix_cache.dtype", "data.cache",
-    "data.source", "data.test", "data.image_root", "backbone.checkpoint",
-)  # fmt: skip
-"""What results do not depend on; whether images and weights are the same is looked up in the images and weights."""
+"""Exceptions: scores of several crops are a part of LIFT, so their number may differ."""
+_JSON_NAMES = {"method_values": "own"}
+"""Fields of `StoredPlan` that have another name in plan.json."""
 
 Opener = Callable[[int], Splits]
+"""Opens the splits of a seed."""
+
+
+class CellKey(NamedTuple):
+    """The name of a cell: its method and its seed."""
+
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What `lpt compare` is asked for.
+
+    Args:
+        data: the source of the images, as for `lpt.fit`; or a function that opens the splits of a seed.
+        output: the folder of the comparison.
+        methods: names of `lpt.config.recipes.METHODS`.
+        seeds: each method is trained once for each.
+        budget: minutes for the whole comparison; None: no limit.
+        holdout: share of each class to test on, where the data has no test images.
+        preset, config: as for `lpt.fit`. They describe LPT, and what the other methods share with it.
+        settings: `section.field=value`, over the configuration; or `METHOD:section.field=value` for one method alone.
+        overwrite: remove the comparison that is in `output`.
+    """
+
+    data: str | Path | Opener | None = None
+    output: Path = Path("comparison")
+    methods: Sequence[str] = DEFAULT_METHODS
+    seeds: Sequence[int] = (0,)
+    budget: float | None = None
+    holdout: float = HOLDOUT
+    preset: str | None = None
+    config: str | Path | Mapping[str, Any] | None = None
+    settings: Sequence[str] = ()
+    overwrite: bool = False
+
+    @property
+    def opener(self) -> Opener | None:
+        """The function that opens the data, if the data is one."""
+        return self.data if callable(self.data) else None
+
+    @property
+    def source(self) -> str | Path | None:
+        """The source of the images, if the data is no function."""
+        return None if callable(self.data) else self.data
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison as it was asked for.
+    """A comparison whose names and settings are checked.
 
     Args:
         methods: names, rows of the table.
-        seeds: of every random draw.
+        seeds: seeds of all random draws.
         values: the user's configuration, which LPT is trained with.
-        own: further values of single methods, by name.
+        method_values: further values of single methods, by name.
         holdout: share of each class to test on where there are no test images.
     """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     values: dict[str, Any]
-    own: dict[str, dict[str, Any]]
+    method_values: dict[str, dict[str, Any]]
     holdout: float
 
+    @property
+    def cells(self) -> list[CellKey]:
+        """The cells to train, in order: all methods of the first seed, then of the next."""
+        return [CellKey(method, seed) for seed in self.seeds for method in self.methods]
 
-def plan_of(
-    data: str | Path | Opener | None,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    preset: str | None,
-    config: str | Path | Mapping[str, Any] | None,
-    settings: Sequence[str],
-    holdout: float,
-) -> Plan:
-    """Return the plan that a command asks for, its names and settings checked; arguments as for `lpt.compare`.
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """What plan.json keeps of a comparison, for the commands that go on with it.
+
+    Args:
+        values: the user's configuration, as it was given.
+        holdout: as in `Plan`.
+        budget_minutes: minutes for the whole comparison; None: no limit.
+        method_values: further values of single methods, of all commands so far.
+        machine: device and precision.
+        share: the part of the preset's steps that fits into the budget; None: no budget, or no method has steps.
+    """
+
+    values: dict[str, Any]
+    holdout: float
+    budget_minutes: float | None
+    method_values: dict[str, dict[str, Any]]
+    machine: dict[str, str]
+    share: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for plan.json; paths become text."""
+        values = {_JSON_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StoredPlan | None:
+        """Read what `to_dict` returned; None where a value is missing."""
+        names = {field.name: _JSON_NAMES.get(field.name, field.name) for field in fields(cls)}
+        if not set(names.values()) <= set(values):
+            return None
+        return cls(**{name: values[json_name] for name, json_name in names.items()})
+
+
+def plan_of(request: ComparisonRequest) -> Plan:
+    """Check the names and settings of a request, and return its plan.
 
     Raises:
-        ConfigError: a method or setting is unknown, or not one that a comparison can have.
+        ConfigError: a method or setting is unknown, or a comparison cannot have it.
     """
+    methods, seeds = tuple(request.methods), tuple(request.seeds)
     if not methods or not seeds:
         raise ConfigError("compare: give at least one method and one seed")
     for method in methods:
@@ -77,32 +151,45 @@ def plan_of(
     for name, given in (("method", methods), ("seed", seeds)):
         if len(set(given)) < len(given):
             raise ConfigError(f"compare: a {name} is given twice: {', '.join(map(str, given))}")
-    if not 0 < holdout < 1:
-        raise ConfigError(f"holdout: a share between 0 and 1 is needed, got {holdout:g}")
-    common, own = [], dict[str, list[str]]()
-    for setting in settings:
-        method, colon, rest = setting.partition(":")
-        if colon and method in METHODS and method != REFERENCE:
-            own.setdefault(method, []).append(rest)
-        else:
-            common.append(setting.removeprefix(f"{REFERENCE}:"))
-    source = None if callable(data) else data
-    values = gather_values(source, {"preset": preset}, config, common, needs_source=not callable(data))
+    if not 0 < request.holdout < 1:
+        raise ConfigError(f"holdout: a share between 0 and 1 is needed, got {request.holdout:g}")
+    common, of_methods = _split_settings(request.settings)
+    values = gather_values(
+        request.source, {"preset": request.preset}, request.config, common, needs_source=request.opener is None
+    )
     if values.get("method", REFERENCE) != REFERENCE:
         raise ConfigError("compare: methods are given by --methods, not in the configuration")
     if "seed" in (values.get("runtime") or {}):
         raise ConfigError("compare: seeds are given by --seeds, not as runtime.seed")
-    return Plan(tuple(methods), tuple(seeds), values, _own_values(own, methods), holdout)
+    return Plan(methods, seeds, values, _method_values(of_methods, methods), request.holdout)
 
 
-def _own_values(own: Mapping[str, list[str]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Settings of single methods; what all must have alike cannot be one of them."""
+def continued(plan: Plan, before: StoredPlan) -> Plan:
+    """Return a plan that keeps the device and precision of the comparison it goes on with, unless others are given."""
+    runtime = {**before.machine, **plan.values.get("runtime", {})}
+    return replace(plan, values=merge(plan.values, {"runtime": runtime}))
+
+
+def _split_settings(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Separate the settings of all methods from those of single ones; LPT's own are those of all."""
+    common, of_methods = list[str](), dict[str, list[str]]()
+    for setting in settings:
+        method, colon, rest = setting.partition(":")
+        if colon and method in METHODS and method != REFERENCE:
+            of_methods.setdefault(method, []).append(rest)
+        else:
+            common.append(setting.removeprefix(f"{REFERENCE}:"))
+    return common, of_methods
+
+
+def _method_values(settings: Mapping[str, list[str]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parse the settings of single methods; refuse one that all methods must have in common."""
     parsed = {}
-    for method, assignments in own.items():
+    for method, assignments in settings.items():
         for assignment in assignments:
             path = assignment.partition("=")[0]
-            alike = any(path == one or path.startswith(f"{one}.") for one in _ALIKE)
-            if alike and path not in _MAY_DIFFER:
+            shared = any(path == name or path.startswith(f"{name}.") for name in _SHARED)
+            if shared and path not in _MAY_DIFFER:
                 raise ConfigError(f"--set {method}:{assignment}: {path} must be the same for all methods")
         if method not in methods:
             raise ConfigError(f"--set {method}:{assignments[0]}: {method} is not among the methods to compare")
@@ -110,30 +197,11 @@ def _own_values(own: Mapping[str, list[str]], methods: Sequence[str]) -> dict[st
     return parsed
 
 
-def cell_values(plan: Plan, method: str, base: RunConfig) -> dict[str, Any]:
-    """The configuration that a method is trained with, over the preset's.
-
-    LPT has the user's values. The other methods share data, backbone, pictures and machine with it, and take what is
-    trained, loss and rates from their recipe, for the same draws.
-
-    Args:
-        plan: the comparison.
-        method: its name.
-        base: LPT's configuration; fields may still be `auto`.
-    """
-    values = plan.values
-    if method != REFERENCE:
-        train = {key: value for key, value in values.get("train", {}).items() if key not in _OWN_TRAINING}
-        shared = {key: value for key, value in values.items() if key not in _OWN_SECTIONS}
-        values = merge({**shared, "train": train}, METHODS[method].values(base))
-    return merge(values, {"method": method, **plan.own.get(method, {})})
-
-
 def with_test_images(splits: Splits, holdout: float) -> Splits:
-    """The splits with test images: those there are, else a share of each class, cut out of train.
+    """Return splits that have test images; without any, a share of each class is cut out of train.
 
-    The cut is the same for all seeds, so that what differs between them is training alone (unless what it is cut from
-    goes by the seed: a long tail, or a share for validation). Shot groups go by the counts before it.
+    The cut is the same for all seeds, so that seeds differ in training alone, unless the training images themselves
+    depend on the seed (a long tail, a share for validation). Shot groups go by the counts before the cut.
 
     Raises:
         DataError: every class is too small to give a test image.
@@ -154,39 +222,3 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     note += f"; {len(small):,} classes are too small and are not tested." if len(small) else "."
     train = splits.train
     return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
-
-
-def stored_settings(path: Path) -> RunConfig:
-    """The settings a cell was begun with; a field that the file does not name has its default, as for a resumed run."""
-    return validate(read_yaml(path), origin=str(path))
-
-
-def changes(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str]:
-    """What is said of each field that differs, by its dotted path; the machine's own fields do not count."""
-    first, second = dict(leaves(settings)), dict(leaves(others))
-    said = {}
-    for path in {**first, **second}:
-        before, now = first.get(path), second.get(path)
-        places = path == "data.validation" and isinstance(before, str) and isinstance(now, str)
-        if before != now and not places and not path.startswith(_OF_THE_MACHINE):
-            said[path] = f"{path} was {before!r}, is {now!r}"
-    return said
-
-
-def of_the_machine(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of the machine, to hold for a cell that was begun on another one too."""
-    said: dict[str, Any] = {"runtime": values.get("runtime") or {}}
-    for section, name in (("train", "micro_batch"), ("prefix_cache", "store")):
-        if name in (values.get(section) or {}):
-            said[section] = {name: values[section][name]}
-    return said
-
-
-def cell_changes(stored: RunConfig, wanted: Mapping[str, Any]) -> list[str]:
-    """How the configuration of a trained cell differs from what is wanted now.
-
-    What is still `auto` in `wanted` does not count, nor does what does nothing in the cell.
-    """
-    now, unused = dict(leaves(wanted)), unused_fields(stored)
-    said = changes(stored.model_dump(mode="json"), wanted).items()
-    return [text for path, text in said if now.get(path) != "auto" and path not in unused]

@@ -1,4 +1,4 @@
-"""Blur: out of focus, moved, zoomed during exposure, and soft."""
+"""Blur pictures: out of focus, moved, zoomed during exposure, and soft."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour and tone: little contrast, loud colours, a cast of one colour, no colour."""
+"""Change colour and tone: little contrast, loud colours, a cast of one colour, no colour."""
 
 from __future__ import annotations
 

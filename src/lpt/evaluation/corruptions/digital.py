@@ -1,4 +1,4 @@
-"""What storing and processing does to a picture: large pixels, JPEG, warping, few levels of light."""
+"""Corrupt pictures as storing and processing does: large pixels, JPEG, warping, few levels of light."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def posterize(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixe
 
 
 def _sampled(pixels: Pixels, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> Pixels:
-    """The picture at places between its pixels, bilinear, [H, W, 3]; the places lie inside it."""
+    """Sample the picture at places between its pixels, bilinear, [H, W, 3]; the places lie inside it."""
     top, left = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
     bottom, right = np.minimum(top + 1, pixels.shape[0] - 1), np.minimum(left + 1, pixels.shape[1] - 1)
     down, across = (y - top)[..., None].astype(np.float32), (x - left)[..., None].astype(np.float32)

@@ -1,9 +1,9 @@
-"""What the corruptions are made of: sizes relative to the picture, blur kernels, smooth random fields.
+"""Parts of the corruptions: sizes relative to the picture, blur kernels, smooth random fields.
 
-Strengths are calibrated on pictures whose shorter side is 224 pixels. On larger ones everything that is measured in
-pixels grows with the shorter side, so that reducing the picture afterwards gives the same view. On smaller ones it
-shrinks somewhat less than that, and what does not shrink with the picture (noise, compression) is made gentler: an
-image of 32 pixels has little to lose.
+Strengths are calibrated on pictures whose shorter side is 224 pixels. On larger pictures every size in pixels grows
+with the shorter side, so that reducing the picture afterwards gives the same view. On smaller pictures it shrinks
+somewhat less. Noise and compression do not shrink with the picture, so they are made gentler: an image of 32 pixels
+has little to lose.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ _SMALL_EXPONENT = 0.8
 
 
 def relative_size(pixels: Pixels) -> float:
-    """The shorter side of a picture [H, W, ...] over the 224 pixels of the calibration."""
+    """Return the shorter side of a picture [H, W, ...] over the 224 pixels of the calibration."""
     return min(pixels.shape[:2]) / REFERENCE_SIDE
 
 
 def pixel_unit(pixels: Pixels) -> float:
-    """How many pixels of this picture one pixel of the calibration stands for."""
+    """Return how many pixels of this picture stand for one pixel of the calibration."""
     size = relative_size(pixels)
     return size if size >= 1 else size**_SMALL_EXPONENT
 
 
 def gentleness(pixels: Pixels) -> float:
-    """How much of the full strength a picture can bear, at most 1: 0.38 for 32 pixels, never below 0.25."""
+    """Return the part of the full strength that a picture can bear: 0.38 for 32 pixels, within 0.25..1."""
     return float(np.clip(np.sqrt(relative_size(pixels)), 0.25, 1.0))
 
 
 def at_calibrated_size(pixels: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
-    """A change that belongs to single pixels, made on at most the size of the calibration, [H, W, 3] -> [H, W, 3].
+    """Apply a change of single pixels at no more than the size of the calibration, [H, W, 3] -> [H, W, 3].
 
-    A larger picture is reduced for it, and what the change added is enlarged without smoothing: noise gets a coarser
-    grain, so that it does not vanish when the network's input is made.
+    A larger picture is reduced first, and the difference that the change makes is enlarged without smoothing. So noise
+    gets a coarser grain and does not vanish when the network's input is made.
     """
     size = relative_size(pixels)
     if size <= 1:
@@ -56,7 +56,7 @@ def at_calibrated_size(pixels: Pixels, change: Callable[[Pixels], Pixels]) -> Pi
 
 
 def disc_kernel(radius: float) -> Kernel:
-    """A disc of this radius in pixels; radii below one pixel are fine."""
+    """Return a disc of this radius in pixels; it may be below one pixel."""
     line = np.linspace(-radius, radius, 2 * int(np.ceil(2 * radius)) + 9)
     y, x = (axis.ravel() for axis in np.meshgrid(line, line, indexing="ij"))
     inside = y**2 + x**2 <= radius**2 + 1e-12
@@ -64,13 +64,13 @@ def disc_kernel(radius: float) -> Kernel:
 
 
 def line_kernel(length: float, angle: float) -> Kernel:
-    """A line of this length in pixels, `angle` radians from horizontal."""
+    """Return a line of this length in pixels, `angle` radians from horizontal."""
     along = np.linspace(-length / 2, length / 2, 2 * int(np.ceil(2 * length)) + 9)
     return _splatted(along * np.sin(angle), along * np.cos(angle))
 
 
 def gaussian_kernel(deviation: float) -> Kernel:
-    """A Gaussian of this standard deviation in pixels."""
+    """Return a Gaussian of this standard deviation in pixels."""
     reach = 3.5 * deviation
     line = np.linspace(-reach, reach, 2 * int(np.ceil(2 * reach)) + 9)
     middle = _splatted(np.zeros_like(line), line, np.exp(-0.5 * (line / deviation) ** 2)).sum(axis=0)
@@ -78,7 +78,7 @@ def gaussian_kernel(deviation: float) -> Kernel:
 
 
 def convolve(values: Pixels, kernel: Kernel) -> Pixels:
-    """Each channel convolved with a kernel of odd size, mirrored at the borders, [H, W] or [H, W, 3]."""
+    """Convolve each channel with a kernel of odd size, mirrored at the borders, [H, W] or [H, W, 3]."""
     reach = len(kernel) // 2
     extra = [(reach, reach)] * 2 + [(0, 0)] * (values.ndim - 2)
     padded = np.pad(values, extra, mode="symmetric")
@@ -93,12 +93,12 @@ def convolve(values: Pixels, kernel: Kernel) -> Pixels:
 
 
 def smooth_field(shape: tuple[int, int], deviation: float, rng: np.random.Generator) -> Pixels:
-    """Gaussian noise smoothed over `deviation` pixels, [H, W], mean 0 and standard deviation 1."""
+    """Draw Gaussian noise smoothed over `deviation` pixels, [H, W], mean 0 and standard deviation 1."""
     return _filtered(shape, rng, lambda frequency: np.exp(-2 * (np.pi * deviation * frequency) ** 2))
 
 
 def cloud_field(shape: tuple[int, int], rng: np.random.Generator) -> Pixels:
-    """Fractal noise whose amplitude falls with frequency as clouds' does, [H, W], mean 0 and standard deviation 1."""
+    """Draw fractal noise with the spectrum of clouds, [H, W], mean 0 and standard deviation 1."""
     return _filtered(shape, rng, lambda frequency: np.maximum(frequency, 1e-6) ** -1.7)
 
 
@@ -107,7 +107,7 @@ def _filtered(
     rng: np.random.Generator,
     gain: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
 ) -> Pixels:
-    """White noise with the gain given at each frequency (cycles per pixel), standardised; 0 where nothing varies."""
+    """Draw standardised white noise with this gain at each frequency in cycles per pixel; 0 if nothing varies."""
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None])
     spectrum = np.fft.rfft2(rng.standard_normal(shape)) * gain(frequency)
     spectrum[0, 0] = 0
@@ -118,15 +118,15 @@ def _filtered(
 def _splatted(
     y: npt.NDArray[np.float64], x: npt.NDArray[np.float64], weights: npt.NDArray[np.float64] | None = None
 ) -> Kernel:
-    """Points around 0 as a kernel of odd size and sum 1: each is shared by the four pixels around it."""
+    """Return points around 0 as a kernel of odd size and sum 1; the four pixels around a point share it."""
     weights = np.ones_like(y) if weights is None else weights
     reach = int(np.ceil(max(np.abs(y).max(), np.abs(x).max(), 0.0))) + 1
     size = 2 * reach + 1
     top, left = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
     down, right = y - top, x - left
     kernel = np.zeros(size * size)
-    for row, of_row in ((top, 1 - down), (top + 1, down)):
-        for column, of_column in ((left, 1 - right), (left + 1, right)):
+    for row, row_share in ((top, 1 - down), (top + 1, down)):
+        for column, column_share in ((left, 1 - right), (left + 1, right)):
             cells = (row + reach) * size + column + reach
-            kernel += np.bincount(cells, weights=weights * of_row * of_column, minlength=size * size)
+            kernel += np.bincount(cells, weights=weights * row_share * column_share, minlength=size * size)
     return (kernel / kernel.sum()).reshape(size, size)

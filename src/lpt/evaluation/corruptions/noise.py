@@ -1,4 +1,4 @@
-"""Noise: of the sensor, of few photons, of broken pixels, and in proportion to the light."""
+"""Add noise: of the sensor, of few photons, of broken pixels, and in proportion to the light."""
 
 from __future__ import annotations
 

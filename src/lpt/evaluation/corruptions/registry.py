@@ -1,4 +1,4 @@
-"""All corruptions by name, and images read through one of them."""
+"""Find corruptions by name, and read images through one of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lpt.system.randomness import seed_of
 FAMILIES = ("noise", "blur", "weather", "digital", "colour")
 SEVERITIES = (1, 2, 3, 4, 5)
 VERSION = 1
-"""To be raised with every change of what a corruption does: results of different versions are not mixed."""
+"""Raise it with every change of a corruption: results of different versions are not mixed."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Corruption:
     Args:
         family: noise, blur, weather, digital or colour.
         apply: (pixels [H, W, 3] in 0..1, strength, random numbers) -> pixels, clipped afterwards.
-        strengths: of severity 1 to 5, ascending; their meaning is in the function's docstring.
+        strengths: strength of severity 1 to 5, ascending; the function's docstring says what it means.
     """
 
     family: str
@@ -58,17 +58,17 @@ CORRUPTIONS: dict[str, Corruption] = {
     "colour_cast": Corruption("colour", colour.colour_cast, (0.15, 0.28, 0.43, 0.6, 0.8)),
     "greyscale": Corruption("colour", colour.greyscale, (0.3, 0.5, 0.7, 0.85, 1.0)),
 }
-"""After Hendrycks and Dietterich, ICLR 2019, written anew from their descriptions; strengths of our own calibration."""
+"""After Hendrycks and Dietterich, ICLR 2019, written anew from their descriptions, with strengths of our own."""
 
 
 def corrupt(image: Image.Image, kind: str, severity: int, *, seed: int, position: int) -> Image.Image:
-    """A corrupted copy of an RGB picture, of the same size.
+    """Return a corrupted copy of an RGB picture, of the same size.
 
     Args:
         image: the picture, before any preprocessing.
         kind: a name of `CORRUPTIONS`.
         severity: 1 to 5.
-        seed, position: with kind and severity all that the random numbers depend on.
+        seed, position: the random numbers depend on these, kind and severity, on nothing else.
 
     Raises:
         ConfigError: there is no such kind or severity.
@@ -76,7 +76,7 @@ def corrupt(image: Image.Image, kind: str, severity: int, *, seed: int, position
     (kind,) = find_kinds([kind])
     (severity,) = find_severities([severity])
     corruption = CORRUPTIONS[kind]
-    # The type of a part counts: numpy's integers are made Python's, so that equal ones draw the same.
+    # The type of a part counts: numpy's integers become Python's, so that equal numbers draw the same.
     parts = ("corruption", index(seed), kind, severity, index(position))
     rng = np.random.Generator(np.random.PCG64(seed_of(*parts)))
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
@@ -85,7 +85,7 @@ def corrupt(image: Image.Image, kind: str, severity: int, *, seed: int, position
 
 
 def find_kinds(names: Iterable[str]) -> tuple[str, ...]:
-    """The corruptions of these names or families, in the order of `CORRUPTIONS`, each once; of no name all.
+    """Return the corruptions of these names or families, each once, in the order of `CORRUPTIONS`; without names all.
 
     Raises:
         ConfigError: a name is neither a kind nor a family.
@@ -97,14 +97,16 @@ def find_kinds(names: Iterable[str]) -> tuple[str, ...]:
             f"corruptions: {', '.join(map(repr, unknown))} is not known. Kinds: {', '.join(CORRUPTIONS)}. "
             f"Families, each for all of its kinds: {', '.join(FAMILIES)}. Leave the names out for all kinds."
         )
-    return tuple(k for k, one in CORRUPTIONS.items() if not wanted or k in wanted or one.family in wanted)
+    return tuple(
+        kind for kind, corruption in CORRUPTIONS.items() if not wanted or kind in wanted or corruption.family in wanted
+    )
 
 
 def find_severities(values: Iterable[int]) -> tuple[int, ...]:
-    """Severities in ascending order, each once.
+    """Return severities in ascending order, each once.
 
     Raises:
-        ConfigError: one is not in 1..5 or no whole number by its type, or there is none.
+        ConfigError: there is none, or one is no whole number from 1 to 5.
     """
     wanted = list(values)
     wrong = [value for value in wanted if not hasattr(value, "__index__") or value not in SEVERITIES]
@@ -115,11 +117,11 @@ def find_severities(values: Iterable[int]) -> tuple[int, ...]:
 
 
 class CorruptedImages:
-    """An image source seen through a corruption. The random numbers of a row are those of its number.
+    """An image source seen through a corruption. The random numbers of an image depend on its row.
 
     Args:
-        source: where images come from. To make a row's number its position in a split, give the split itself
-            (`LabelledImages` is a source whose rows are its positions), and choose rows afterwards.
+        source: the images. If the position in a split is to count, give the split itself and choose rows afterwards:
+            `LabelledImages` is a source whose rows are its positions.
         kind: a name of `CORRUPTIONS`.
         severity: 1 to 5.
         seed: seed of the random numbers.
@@ -137,19 +139,19 @@ class CorruptedImages:
         return len(self.source)
 
     def name(self, row: int) -> str:
-        """As the source names it."""
+        """Return the name that the source gives it."""
         return self.source.name(row)
 
     def read(self, row: int) -> Image.Image:
-        """The corrupted picture."""
+        """Return the corrupted picture."""
         return corrupt(self.source.read(row), self.kind, self.severity, seed=self._seed, position=row)
 
 
 class ReducedImages:
-    """An image source whose large pictures are reduced, since all that follows would only take time.
+    """An image source whose large pictures are reduced, so that later steps take less time.
 
     Args:
-        source: where images come from.
+        source: the images.
         shorter_side: pictures whose shorter side is longer than this are reduced to it, pixels.
     """
 
@@ -160,11 +162,11 @@ class ReducedImages:
         return len(self._source)
 
     def name(self, row: int) -> str:
-        """As the source names it."""
+        """Return the name that the source gives it."""
         return self._source.name(row)
 
     def read(self, row: int) -> Image.Image:
-        """The picture, reduced if it is large."""
+        """Return the picture, reduced if it is large."""
         image = self._source.read(row)
         ratio = self._shorter_side / min(image.size)
         if ratio >= 1:

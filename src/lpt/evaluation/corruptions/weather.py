@@ -1,4 +1,4 @@
-"""Weather, drawn over the picture: fog, snow, rain, and glaring light."""
+"""Draw weather over pictures: fog, snow, rain, and glaring light."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""Checks of a comparison before anything is trained: of its settings, and of the runs it goes on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lpt.commands.compare.plan import StoredPlan
+from lpt.commands.compare.settings import cell_changes, changes
+from lpt.config.schema import validate
+from lpt.config.values import read_yaml
+from lpt.data.manifest import LabelledImages
+from lpt.errors import RunError
+from lpt.model.record import BackboneRecord
+from lpt.packs.pack import read_info
+from lpt.training.folder import RunFolder
+
+_SHOWN = 5
+
+
+def check_same_request(before: StoredPlan, now: StoredPlan, *, folder: Path, removable: bool) -> None:
+    """Check that a command asks for the settings that the comparison in its folder was begun with.
+
+    Args:
+        before: the plan in the folder.
+        now: the plan asked for.
+        folder: the folder.
+        removable: whether `--overwrite` would remove the comparison in it.
+
+    Raises:
+        RunError: a setting differs.
+    """
+    first, second = (
+        {**plan["values"], "holdout": plan["holdout"], "budget_minutes": plan["budget_minutes"]}
+        for plan in (before.to_dict(), now.to_dict())
+    )
+    if changed := [*changes(first, second).values()]:
+        advice = ", or throw that one away, with all its runs, with --overwrite" if removable else ""
+        raise RunError(
+            f"{folder} holds a comparison with other settings: {'; '.join(changed[:_SHOWN])}.\n"
+            f"Choose another folder with --output{advice}."
+        )
+
+
+def check_same_settings(run: RunFolder, wanted: Mapping[str, Any]) -> None:
+    """Check that a run was begun with the settings wanted now.
+
+    Raises:
+        RunError: a setting differs that has an effect.
+    """
+    # A field that the file does not name has its default, as for a resumed run.
+    stored = validate(read_yaml(run.config), origin=str(run.config))
+    if changed := cell_changes(stored, wanted):
+        raise RunError(
+            f"{run.path} was trained with other settings: {'; '.join(changed[:_SHOWN])}.\n"
+            "Remove that folder to train it again, or choose another with --output."
+        )
+
+
+def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) -> None:
+    """Check that a run was begun on the images of now.
+
+    Args:
+        run: its folder.
+        fingerprint: of the training images of now, as run.json has it.
+        test: the test images of now.
+
+    Raises:
+        RunError: training or test images were added, removed or renamed.
+    """
+    changed = []
+    if json.loads(run.facts.read_text(encoding="utf-8"))["data_sha256"] != fingerprint:
+        changed.append("training images")
+    if run.finished:
+        with run.predictions.open(encoding="utf-8", newline="") as lines:
+            before = [(os.path.basename(row["image"]), row["class"]) for row in csv.DictReader(lines)]  # noqa: PTH119
+        names = [os.path.basename(test.name(index)) for index in range(len(test))]  # noqa: PTH119
+        if before != [(name, test.class_names[label]) for name, label in zip(names, test.labels, strict=True)]:
+            changed.append("test images")
+    if changed:
+        raise RunError(
+            f"{run.path} is of other {' and '.join(changed)} than there are now: some were added, removed or renamed. "
+            "Restore them, or choose another folder with --output."
+        )
+
+
+def check_same_weights(run: RunFolder, weights: BackboneRecord) -> None:
+    """Check that a run was begun with the backbone of now.
+
+    Raises:
+        RunError: the SHA-256 over its tensors differs.
+    """
+    if run.finished:
+        before = read_info(run.pack).backbone.weight_hash
+    else:
+        before = json.loads(run.facts.read_text(encoding="utf-8"))["backbone_sha256"]
+    if before != weights.weight_hash:
+        raise RunError(
+            f"{run.path} was trained on other weights (sha256 {before[:12]}) than those of {weights.name} now "
+            f"({weights.weight_hash[:12]}{f', from {weights.checkpoint}' if weights.checkpoint else ''}). Give those "
+            "with --checkpoint, or choose another folder with --output."
+        )
