@@ -174,18 +174,18 @@ def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbon
 def test_the_demos_digits_compared(tmp_path: Path) -> None:
     """On the embedded data and backbone, with a sixth of the demo's draws, what is trained beats what is not."""
     pytest.importorskip("sklearn")
-    from lpt.demo.rows import COMMON
-    from lpt.demo.run import digit_splits
+    from lpt.demo.digits import digit_splits
+    from lpt.demo.settings import COMMON
 
     budget = ["train.batch_size=16", "train.epoch_steps=5", "train.phase1.epochs=4", "train.phase2.epochs=1"]
     own = ["backbone.name=lpt-demo-glyphs", "model.prompt_length=4", "model.pool_size=8", "runtime.threads=1"]
-    common = [f"{key}={json.dumps(value)}" for key, value in COMMON.items()]
     compared = compare(
         digit_splits,
         tmp_path / "digits",
         methods=["class-means", "lpt"],
         preset="laptop",
-        settings=[*common, *own, *budget],
+        config=COMMON,
+        settings=[*own, *budget],
     )
     overall = {cell.method: cell.metrics.overall for cell in compared.cells}
     assert overall["lpt"] > overall["class-means"] > 0.5

@@ -13,13 +13,18 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import lpt
-from lpt.demo.rows import GROUPS, LPT, PROBE, TUNING, DemoBudget
-from lpt.demo.run import digit_splits, new_folder, run_demo
+from lpt.commands.compare import compare as comparing
+from lpt.config.recipes import METHODS as RECIPES
+from lpt.demo.digits import digit_splits
+from lpt.demo.run import new_folder, run_demo
+from lpt.demo.settings import FINE_TUNING, LPT, METHODS, PROBE, DemoBudget
 from lpt.errors import ConfigError
+from lpt.system.interrupt import Interrupted
 
 pytest.importorskip("sklearn")
 
 BUDGET = DemoBudget(batch_size=4, epoch_steps=1, phase1_epochs=2, phase2_epochs=1)
+BOUNDARIES = "many > 50, medium 10-50, few < 10"
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +41,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path) -> None:
-    said = io.StringIO()
-    console = Console(file=said, width=400)
+    output = io.StringIO()
+    console = Console(file=output, width=400)
     taken = tmp_path / "my [b]demo"  # quoted for the shell, and no markup
     taken.mkdir()
     (taken / "mine.txt").write_text("keep", encoding="utf-8")
@@ -45,21 +50,40 @@ def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path) -> No
 
     assert result.folder == tmp_path / "my [b]demo-2"
     assert [path.name for path in taken.iterdir()] == ["mine.txt"]
+    titles = [RECIPES[method].title for method in METHODS]
     facts = json.loads((result.folder / "demo.json").read_text(encoding="utf-8"))
-    assert set(facts["rows"]) == {PROBE, TUNING, LPT}
-    draws = {name: rows[0]["image_draws"] for name, rows in facts["rows"].items()}
-    assert draws == {PROBE: 0, TUNING: 24, LPT: 24} == {PROBE: 0, TUNING: BUDGET.image_draws, LPT: BUDGET.image_draws}
-    assert facts["rows"][LPT][0]["metrics"]["boundaries"] == GROUPS.describe()
-    assert {"versions", "machine", "command", "budget", "seconds", "seeds"} <= set(facts)
-    assert (result.folder / "comparison.png").stat().st_size > 5_000
+    assert list(facts["rows"]) == list(facts["summary"]) == titles
+    rows = {method: facts["rows"][RECIPES[method].title][0] for method in METHODS}
+    assert {method: row["image_draws"] for method, row in rows.items()} == {PROBE: 0, FINE_TUNING: 24, LPT: 24}
+    assert BUDGET.image_draws == facts["budget"]["image_draws"] == 24
+    assert all((result.folder / row["run_folder"] / "pack").is_dir() for row in rows.values())
+    assert rows[LPT]["metrics"]["boundaries"] == BOUNDARIES
+    assert facts["summary"][RECIPES[LPT].title]["overall"] == {"mean": rows[LPT]["metrics"]["overall"], "std": None}
+    assert {"versions", "machine", "command", "settings", "seconds", "seeds", "date"} <= set(facts)
+    for name in ("groups.png", "cost.png", "accuracy_by_count.png", "comparison.md"):
+        assert (result.folder / name).stat().st_size > 1_000
 
     examples = sorted((result.folder / "examples").glob("*.png"))
     assert len(examples) == 20
     predictions = lpt.Predictor(None, result.pack, checkpoint=checkpoint, precision="fp32").predict(examples)
     assert all(prediction.classes[0] in set("0123456789") for prediction in predictions)
-    text = said.getvalue()
-    for named in (PROBE, TUNING, LPT, GROUPS.describe(), f"lpt predict '{result.pack}'", "24", "image draws"):
-        assert named in text
+    text = output.getvalue()
+    used = (f"lpt predict '{result.pack}'", f"--checkpoint {checkpoint}")
+    for part in (*titles, BOUNDARIES, *used, "24 image draws", "Menon", "Stored for the task"):
+        assert part in text
+
+
+def test_an_interrupted_demo_is_started_anew_beside_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(comparing, "fit_prepared", interrupt)
+    for name in ("demo", "demo-2"):
+        with pytest.raises(Interrupted, match=f"lies in {tmp_path / name}. Start the demo anew with: lpt demo"):
+            run_demo(tmp_path / "demo", seeds=1, budget=BUDGET, backbone="tiny", checkpoint=checkpoint)
+    assert (tmp_path / "demo" / "plan.json").is_file()
 
 
 def test_splits_are_the_digits_of_a_seed() -> None:

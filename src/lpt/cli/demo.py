@@ -1,4 +1,4 @@
-"""`lpt demo`: everything at once on data that comes with the packages."""
+"""`lpt demo`: train and compare three methods on data that comes with the packages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lpt.cli.screen import output_console
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write the plot, the numbers and packs.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write tables, plots and packs.")
     ] = Path("lpt-demo"),
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each method is run with.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each method is trained with.")] = 3,
 ) -> None:
     """Train both phases on long-tailed handwritten digits, beside a linear probe and full fine-tuning.
 

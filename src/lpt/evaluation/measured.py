@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray
-from lpt.evaluation.metrics import Metrics, measure_scores
+from lpt.data.manifest import FloatArray, IntArray
+from lpt.evaluation.metrics import ClassResult, Metrics, class_accuracies, class_results, measure_scores
 from lpt.evaluation.predictions import Predictions
 
 
@@ -29,6 +29,32 @@ class Measured:
     train_counts: IntArray
     groups: ShotGroups
 
+    @property
+    def predicted(self) -> IntArray:
+        """Predicted class of each image, [n]."""
+        return np.asarray(self.predictions.scores.argmax(axis=1))
+
+    def class_accuracies(self) -> FloatArray:
+        """Return the accuracy of each class, [C]; NaN for a class without images."""
+        return class_accuracies(self.predictions.labels, self.predicted, len(self.train_counts))
+
+    def class_results(self, class_names: Sequence[str]) -> list[ClassResult]:
+        """Return the result of each class, in label order."""
+        return class_results(self.predictions.labels, self.predicted, self.train_counts, self.groups, class_names)
+
+    def group_use(self, pool_size: int) -> FloatArray | None:
+        """Return how often images of each class pick each group prompt, as a share of the class's picks, [C, M].
+
+        None where no group prompts were picked.
+        """
+        picked, labels = self.predictions.groups, self.predictions.labels
+        if picked is None:
+            return None
+        classes = len(self.train_counts)
+        pairs = (labels[:, None] * pool_size + picked).ravel()  # [n * k]
+        use = np.bincount(pairs, minlength=classes * pool_size).reshape(classes, pool_size).astype(np.float64)
+        return use / np.maximum(use.sum(axis=1, keepdims=True), 1)
+
 
 def measure_predictions(
     predictions: Predictions, train_counts: IntArray, groups: ShotGroups, *, scale: float, temperature: float
@@ -38,10 +64,3 @@ def measure_predictions(
         predictions.labels, predictions.scores, train_counts, groups, scale=scale, temperature=temperature
     )
     return Measured(metrics, predictions, train_counts, groups)
-
-
-def group_use(picked: IntArray, labels: IntArray, num_classes: int, pool_size: int) -> npt.NDArray[np.float64]:
-    """How often images of each class pick each group prompt, as a share of the class's picks, [n, k], [n] -> [C, M]."""
-    cells = (labels[:, None] * pool_size + picked).ravel()
-    use = np.bincount(cells, minlength=num_classes * pool_size).reshape(num_classes, pool_size).astype(np.float64)
-    return use / np.maximum(use.sum(axis=1, keepdims=True), 1)

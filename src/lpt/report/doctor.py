@@ -1,4 +1,4 @@
-"""What `lpt doctor` prints about a data set."""
+"""Print what `lpt doctor` finds in a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LISTED_CLASSES = 10
 
 
 def print_findings(findings: Findings, console: Console) -> None:
-    """Print splits, class sizes, image sizes and everything found, the worst last, where it is seen."""
+    """Print splits, class sizes, image sizes and the findings; the worst come last, where they are seen."""
     _print_table("Data", _splits_table(findings), console)
     factor = "" if findings.imbalance is None else f"; imbalance factor {findings.imbalance:,.4g}"
     _print_table(
@@ -29,9 +29,8 @@ def print_findings(findings: Findings, console: Console) -> None:
     _print_table("Classes by training images", _classes_table(findings), console)
     if findings.sizes is not None:
         how = "decoded" if findings.decoded else "by header"
-        _print_table(
-            f"Image sizes, pixels ({findings.sizes.images:,} images {how})", _sizes_table(findings.sizes), console
-        )
+        title = f"Image sizes, pixels ({plural(findings.sizes.images, 'image')} {how})"
+        _print_table(title, _sizes_table(findings.sizes), console)
     for note in findings.notes:
         console.print(Text(f"- {note}", style="dim"))
     if findings.notes:
@@ -68,7 +67,7 @@ def _groups_table(findings: Findings) -> Table:
 
 
 def _classes_table(findings: Findings) -> Table:
-    """All classes when they are few, else the largest and the smallest."""
+    """Return a table of all classes if they are few, else of the largest and the smallest."""
     total = len(findings.class_names)
     table = _table()
     table.add_column("class", overflow="fold")
@@ -107,8 +106,8 @@ def _verdict(findings: Findings) -> Text:
     tally = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     if errors:
         return Text(f"Not usable as it is: {tally}.", style="bold red")
-    looked = "" if findings.decoded else " Only headers were looked at, and no duplicates were searched for."
-    return Text(f"Usable: {tally}.{looked}", style="bold green")
+    limits = "" if findings.decoded else " Only headers were read, and duplicates were not searched for."
+    return Text(f"Usable: {tally}.{limits}", style="bold green")
 
 
 def _table() -> Table:

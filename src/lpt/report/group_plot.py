@@ -1,4 +1,4 @@
-"""Which classes pick which group prompt."""
+"""Draw which classes pick which group prompt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lpt.report.style import (
 from lpt.system.text import plural
 
 _HEAT_ROWS = 480
-"""Classes shown one by one in the heat map; more are averaged in runs of neighbours by count."""
+"""Most rows of the heat map; with more classes, neighbours by count are averaged."""
 
 
 def plot_group_use(
@@ -38,10 +38,10 @@ def plot_group_use(
     groups: ShotGroups,
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Heat map of how often the images of each class pick each group prompt.
+    """Draw a heat map of how often the images of each class pick each group prompt.
 
-    Classes run from the most to the least frequent one, prompts from those that frequent classes pick to those that
-    rare ones pick.
+    Classes are ordered from the most to the least frequent, prompts from those that frequent classes pick to those
+    that rare classes pick.
 
     Args:
         path: PNG to write.
@@ -74,10 +74,10 @@ def plot_group_use(
 
 
 def _centroid(rows: FloatArray) -> FloatArray:
-    """Mean place, from the most to the least frequent class, of those who pick each prompt, [M]; unused ones last."""
+    """Return the mean row of the classes that pick each prompt, [M]; infinite for an unused prompt."""
     total = rows.sum(axis=0)
-    place = np.arange(len(rows)) @ rows
-    return np.divide(place, total, out=np.full(rows.shape[1], np.inf), where=total > 0)
+    weighted = np.arange(len(rows)) @ rows
+    return np.divide(weighted, total, out=np.full(rows.shape[1], np.inf), where=total > 0)
 
 
 def _draw_heat(figure: Figure, axes: Axes, rows: FloatArray, columns: IntArray) -> None:
@@ -100,7 +100,7 @@ def _draw_heat(figure: Figure, axes: Axes, rows: FloatArray, columns: IntArray) 
 
 
 def _averaged(rows: FloatArray) -> FloatArray:
-    """At most `_HEAT_ROWS` rows: means over runs of neighbours."""
+    """Return at most `_HEAT_ROWS` rows: means over neighbours where there are more."""
     if len(rows) <= _HEAT_ROWS:
         return rows
     starts = np.linspace(0, len(rows), _HEAT_ROWS + 1).astype(np.int64)
@@ -108,7 +108,7 @@ def _averaged(rows: FloatArray) -> FloatArray:
 
 
 def _draw_total_use(axes: Axes, rows: FloatArray) -> None:
-    """Mean over the classes of each prompt's use, as bars above the heat map."""
+    """Draw the mean use of each prompt over the classes, as bars above the heat map."""
     mean = rows.mean(axis=0)
     axes.bar(np.arange(len(mean)) + 0.5, mean, width=0.8, color=INK, linewidth=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -122,17 +122,19 @@ def _draw_total_use(axes: Axes, rows: FloatArray) -> None:
 
 
 def _draw_group_strip(axes: Axes, group: IntArray, groups: ShotGroups) -> None:
-    """Left of the heat map, a strip in the colours of the groups with their names."""
+    """Draw a strip in the colours of the shot groups, with their names, left of the heat map."""
     axes.spines[:].set_visible(False)
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     labels = []
     for index, colour in enumerate(GROUP_COLOURS):
-        of = np.flatnonzero(group == index)
-        if len(of):
-            axes.fill_between([0.2, 1], of[0], of[-1] + 1, color=colour, linewidth=0)
-            text = f"{groups.names[index]}\n{plural(len(of), 'class')}"
-            labels.append((float(of[0] + of[-1] + 1) / 2, text))
+        members = np.flatnonzero(group == index)
+        if len(members):
+            first, last = members[0], members[-1]
+            axes.fill_between([0.2, 1], first, last + 1, color=colour, linewidth=0)
+            text = f"{groups.names[index]}\n{plural(len(members), 'class')}"
+            labels.append((float(first + last + 1) / 2, text))
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     rows = len(group)
-    axes.set_yticks(spread([at for at, _ in labels], 0.09 * rows, within=rows), [text for _, text in labels])
+    places = spread([middle for middle, _ in labels], 0.09 * rows, within=rows)
+    axes.set_yticks(places, [text for _, text in labels])

@@ -1,4 +1,4 @@
-"""Labels beside points, placed so that they cover neither each other nor a point."""
+"""Place labels beside points so that they cover neither each other nor a point."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _POINT = 6.0
 
 @dataclass(frozen=True)
 class Label:
-    """A name of a point.
+    """The name of a point.
 
     Args:
-        text: what it says.
-        x, y: of the point, in the axes' data.
+        text: the name.
+        x, y: place of the point, in data coordinates.
         colour: of the text and its leader.
-        strong: in bold.
+        strong: whether the text is bold.
     """
 
     text: str
@@ -35,10 +35,10 @@ class Label:
 
 
 def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
-    """Write labels beside their points, the first ones nearest; those moved away get a thin leader.
+    """Write labels beside their points, the first ones nearest; labels that are moved away get a thin leader.
 
-    The axes' limits and the figure's layout must be final. A greedy search: for each label the nearest of some 200
-    places that covers nothing, or the one that covers least.
+    The limits of the axes and the layout of the figure must be final. The search is greedy: each label takes the
+    nearest of some 200 places that covers nothing, else the place that covers least.
     """
     scale = DPI / 72
     points = axes.transData.transform([(label.x, label.y) for label in labels]) if labels else np.empty((0, 2))
@@ -60,7 +60,7 @@ def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def _write(axes: Axes, label: Label, dx: float, dy: float, width: float, height: float) -> None:
-    """A label centred (dx, dy) points from its point, with a leader to its nearest edge where it is not beside it."""
+    """Write a label centred (dx, dy) points from its point; if it is not beside the point, draw a leader."""
     clear_x, clear_y = abs(dx) - width / 2, abs(dy) - height / 2
     far = max(clear_x, clear_y) > 2.2 * _POINT
     near = (np.clip(-dx / width + 0.5, 0, 1), np.clip(-dy / height + 0.5, 0, 1))
@@ -74,7 +74,7 @@ def _write(axes: Axes, label: Label, dx: float, dy: float, width: float, height:
 
 
 def _candidates(width: float, height: float, scale: float) -> Iterator[tuple[float, float, float]]:
-    """Offsets of the label's lower left corner from the point, near ones first: (distance, dx, dy), pixels."""
+    """Yield offsets of the label's lower left corner from the point, near ones first: (distance, dx, dy), pixels."""
     for away in np.array([7.0, 14, 22, 32, 44, 58, 74, 92]) * scale:
         yield away, away, -height / 2
         yield away, -away - width, -height / 2
@@ -84,7 +84,7 @@ def _candidates(width: float, height: float, scale: float) -> Iterator[tuple[flo
 
 
 def _covered(box: FloatArray, taken: Sequence[FloatArray]) -> float:
-    """Area of a box that others have, in pixels, with a little room around it."""
+    """Return the area of a box, with a little room around it, that other boxes cover, pixels."""
     others = np.stack(taken)
     wide = np.minimum(box[2] + 2, others[:, 2]) - np.maximum(box[0] - 2, others[:, 0])
     high = np.minimum(box[3] + 1, others[:, 3]) - np.maximum(box[1] - 1, others[:, 1])
@@ -92,7 +92,7 @@ def _covered(box: FloatArray, taken: Sequence[FloatArray]) -> float:
 
 
 def _extent(axes: Axes, label: Label) -> tuple[float, float]:
-    """Width and height of a label's text, pixels."""
+    """Return width and height of a label's text, pixels."""
     text = axes.text(
         0, 0, label.text, fontsize=_SIZE, fontweight="bold" if label.strong else "normal", parse_math=False
     )

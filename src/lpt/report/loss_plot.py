@@ -1,4 +1,4 @@
-"""Losses over the steps of a run, read from log.jsonl."""
+"""Draw the losses of a run over its steps, read from log.jsonl."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ Steps = Sequence[Mapping[str, Any]]
 
 
 def plot_losses(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Losses of both phases over the steps, with the learning rate and the query-key similarity below.
+    """Draw the losses of both phases over the steps, with the learning rate and the query-key similarity below.
 
     Args:
         path: PNG to write.
-        records: lines of log.jsonl with `phase`, `epoch`, `step`, `loss`, and where there are some `balanced`,
-            `instance`, `similarity`, `lr`; others are passed over. Of a step that is there twice (a resumed run)
-            the later line counts.
+        records: lines of log.jsonl. A training step has `phase`, `epoch`, `step`, `loss`, and may have `balanced`,
+            `instance`, `similarity`, `lr`; other lines are ignored. Where a resumed run logged a step twice, the
+            later line counts.
 
     Raises:
         RunError: the file cannot be written.
     """
     steps = _steps(records)
-    similar = _column(steps, "similarity")
-    has_similarity = bool(np.isfinite(similar).any())
+    similarity = _column(steps, "similarity")
+    has_similarity = bool(np.isfinite(similarity).any())
     figure = new_figure(9, 5.6 if has_similarity else 4.9)
     heights = [5, 1.1, 1.3] if has_similarity else [5, 1.1]
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_losses(panels[0], steps)
     _draw_rate(panels[1], _column(steps, "lr"))
     if has_similarity:
-        _draw_similarity(panels[2], similar)
+        _draw_similarity(panels[2], similarity)
     _mark_phases(panels, steps)
     save(figure, path)
 
 
 def _steps(records: Iterable[Mapping[str, Any]]) -> Steps:
-    """Training records in order of (phase, epoch, step), the last of equals."""
+    """Return the training records by (phase, epoch, step); of equal keys the last record."""
     unique = {(r["phase"], r["epoch"], r["step"]): r for r in records if {"phase", "epoch", "step", "loss"} <= set(r)}
     return [unique[key] for key in sorted(unique)]
 
 
 def _column(steps: Steps, name: str) -> FloatArray:
-    """A number of each step, [T]; NaN where there is none or it is not finite."""
+    """Return a number of each step, [T]; NaN where it is missing or not finite."""
     values = np.array([np.nan if step.get(name) is None else step[name] for step in steps], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -89,15 +89,16 @@ def _draw_losses(axes: Axes, steps: Steps) -> None:
 
 
 def _draw_phase_curves(axes: Axes, values: FloatArray, steps: Steps, colour: str) -> float:
-    """Draw a number of all steps, smoothed within each phase; its last smoothed value."""
+    """Draw a number of all steps, smoothed within each phase; return the last smoothed value."""
     phases = np.array([step["phase"] for step in steps])
     end = np.nan
     for phase in np.unique(phases):
-        at = np.flatnonzero((phases == phase) & np.isfinite(values))
-        if len(at):
-            smooth = _moving_mean(values[at], max(len(at) // 40, 1))
-            axes.plot(at + 1, values[at], color=colour, linewidth=0.7, alpha=0.22 if len(at) > 200 else 0.45)
-            axes.plot(at + 1, smooth, color=colour, linewidth=1.8, solid_capstyle="round")
+        places = np.flatnonzero((phases == phase) & np.isfinite(values))
+        if len(places):
+            smooth = _moving_mean(values[places], max(len(places) // 40, 1))
+            alpha = 0.22 if len(places) > 200 else 0.45
+            axes.plot(places + 1, values[places], color=colour, linewidth=0.7, alpha=alpha)
+            axes.plot(places + 1, smooth, color=colour, linewidth=1.8, solid_capstyle="round")
             end = float(smooth[-1])
     return end
 
@@ -115,14 +116,14 @@ def _draw_rate(axes: Axes, values: FloatArray) -> None:
 def _draw_similarity(axes: Axes, values: FloatArray) -> None:
     plain_axes(axes)
     axes.set_title("query-key similarity, summed over the picked prompts", loc="left", fontsize=9, color=INK, pad=4)
-    at = np.flatnonzero(np.isfinite(values))
-    axes.plot(at + 1, values[at], color=SKY, linewidth=0.7, alpha=0.3)
-    axes.plot(at + 1, _moving_mean(values[at], max(len(at) // 40, 1)), color=SKY, linewidth=1.8)
+    places = np.flatnonzero(np.isfinite(values))
+    axes.plot(places + 1, values[places], color=SKY, linewidth=0.7, alpha=0.3)
+    axes.plot(places + 1, _moving_mean(values[places], max(len(places) // 40, 1)), color=SKY, linewidth=1.8)
     axes.yaxis.set_major_locator(MaxNLocator(2))
 
 
 def _mark_phases(panels: Sequence[Axes], steps: Steps) -> None:
-    """Lines between phases, their names, and epochs on the last axis."""
+    """Draw lines between phases, and the name and epochs of each."""
     phases = [step["phase"] for step in steps]
     first = [i for i in range(len(steps)) if i == 0 or phases[i] != phases[i - 1]]
     for axes in panels:
@@ -141,15 +142,15 @@ def _mark_phases(panels: Sequence[Axes], steps: Steps) -> None:
 
 def _label_ends(axes: Axes, drawn: Sequence[tuple[str, str, float]], gap: float) -> None:
     """Name curves at their right end, moved apart where they meet."""
-    known = [one for one in drawn if np.isfinite(one[2])]
+    known = [curve for curve in drawn if np.isfinite(curve[2])]
     for (name, colour, _), y in zip(known, spread([end for _, _, end in known], gap), strict=True):
         axes.annotate(name, (1, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                       va="center", fontsize=9, color=colour, annotation_clip=False)  # fmt: skip
 
 
 def _moving_mean(values: FloatArray, half: int) -> FloatArray:
-    """Mean over the `half` values on either side, fewer at the ends, [T]."""
+    """Return the mean of each value and the `half` values on either side, fewer at the ends, [T]."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    places = np.arange(len(values))
+    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
     return np.asarray((sums[high] - sums[low]) / (high - low))

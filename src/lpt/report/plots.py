@@ -1,7 +1,4 @@
-"""The plots of a run folder: losses, class sizes, accuracy by class size, use of the group prompts, methods compared.
-
-Each function takes plain arrays and writes one PNG.
-"""
+"""Plots by class size: the sizes themselves, and the accuracy of each class. Each takes arrays and writes one PNG."""
 
 from __future__ import annotations
 
@@ -15,11 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lpt.data.longtail import CLASS_SIZE, ShotGroups
 from lpt.data.manifest import FloatArray, IntArray
-from lpt.report.group_plot import plot_group_use
-from lpt.report.loss_plot import plot_losses
 from lpt.report.style import (
-    BLUE,
-    GREY,
     GROUP_COLOURS,
     INK,
     PAPER,
@@ -30,26 +23,28 @@ from lpt.report.style import (
     plain_axes,
     save,
     say_empty,
-    short,
 )
 from lpt.system.text import plural
 
-__all__ = ["plot_accuracy_by_count", "plot_comparison", "plot_distribution", "plot_group_use", "plot_losses"]
-
 _CROWDED = 300
-"""From so many classes on, points are small and moved a little apart."""
+"""With more classes than this, points are small and moved a little apart."""
 
 
 def plot_accuracy_by_count(
-    path: Path, train_counts: npt.ArrayLike, accuracies: npt.ArrayLike, groups: ShotGroups
+    path: Path,
+    train_counts: npt.ArrayLike,
+    accuracies: npt.ArrayLike,
+    groups: ShotGroups,
+    means: Sequence[float | None],
 ) -> None:
-    """Accuracy of each class against its training images, with a running mean over the log of the count.
+    """Draw the accuracy of each class against its training images, with a running mean over the log of the count.
 
     Args:
         path: PNG to write.
         train_counts: training images of each class, [C].
         accuracies: accuracy of each class, [C], fractions; NaN for a class without test images.
         groups: the boundaries of many, medium and few.
+        means: accuracy of the many, medium and few-shot group, as in the tables; None for a group without classes.
 
     Raises:
         RunError: the file cannot be written.
@@ -68,7 +63,7 @@ def plot_accuracy_by_count(
     if len(x):
         _draw_classes(axes, x, y, group)
         log_counts(axes, x)
-        _shade_groups(axes, groups, group, y)
+        _shade_groups(axes, groups, means)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     else:
         say_empty(axes, "no class has test images")
@@ -76,50 +71,13 @@ def plot_accuracy_by_count(
     save(figure, path)
 
 
-def plot_comparison(
-    path: Path,
-    methods: Sequence[str],
-    values: npt.ArrayLike,
-    *,
-    measures: Sequence[str] = ("overall", "many", "medium", "few"),
-    highlight: str | None = None,
-    title: str = "Accuracy by method",
-    subtitle: str = "",
-) -> None:
-    """Bars of several methods side by side, one panel for each measure, with the deviation over seeds.
+def plot_distribution(path: Path, train_counts: npt.ArrayLike, groups: ShotGroups) -> None:
+    """Draw the training images of each class, from the most to the least frequent one, on a log scale.
 
     Args:
         path: PNG to write.
-        methods: names, top to bottom, R of them.
-        values: fractions, [R, measures, seeds]; NaN where there is none.
-        measures: what the panels show.
-        highlight: the method drawn in colour.
-        title: above the panels.
-        subtitle: under it: data, budget, boundaries of the groups.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    table = 100 * np.asarray(values, dtype=np.float64)
-    figure = new_figure(11, 1.5 + 0.48 * len(methods))
-    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    for index, (axes, measure) in enumerate(zip(panels, measures, strict=True)):
-        _draw_bars(axes, table[:, index], [name == highlight for name in methods])
-        axes.set_title(measure, loc="left", fontsize=10, color=INK, pad=6)
-    panels[0].set_yticks(range(len(methods)), [short(name, 44) for name in methods], fontsize=10, parse_math=False)
-    panels[0].invert_yaxis()
-    for label, name in zip(panels[0].get_yticklabels(), methods, strict=True):
-        label.set_color(INK)
-        label.set_fontweight("bold" if name == highlight else "normal")
-    seeds = table.shape[2]
-    notes = [subtitle, f"accuracy in %; the line is ± one standard deviation over {seeds} seeds" * (seeds > 1)]
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-    figure.supxlabel("\n".join(note for note in notes if note), x=0.012, ha="left", fontsize=9, color=GREY)
-    save(figure, path)
-
-
-def plot_distribution(path: Path, train_counts: npt.ArrayLike, groups: ShotGroups) -> None:
-    """Training images of each class, from the most to the least frequent one, on a log scale.
+        train_counts: training images of each class, [C].
+        groups: the boundaries of many, medium and few.
 
     Raises:
         RunError: the file cannot be written.
@@ -131,11 +89,12 @@ def plot_distribution(path: Path, train_counts: npt.ArrayLike, groups: ShotGroup
     plain_axes(axes)
     edges, labels = np.arange(len(counts) + 1), []
     for index, colour in enumerate(GROUP_COLOURS):
-        of = np.flatnonzero(group == index)
-        if len(of):
-            axes.stairs(counts[of], edges[of[0] : of[-1] + 2], baseline=0.5, fill=True, color=colour, linewidth=0)
-            text = f"{plural(len(of), 'class')}\n{plural(int(counts[of].sum()), 'image')}"
-            labels.append(((of[0] + of[-1] + 1) / 2 / len(counts), f"{groups.names[index]}\n{text}", colour))
+        members = np.flatnonzero(group == index)
+        if len(members):
+            first, last = members[0], members[-1]
+            axes.stairs(counts[members], edges[first : last + 2], baseline=0.5, fill=True, color=colour, linewidth=0)
+            text = f"{plural(len(members), 'class')}\n{plural(int(counts[members].sum()), 'image')}"
+            labels.append(((first + last + 1) / 2 / len(counts), f"{groups.names[index]}\n{text}", colour))
     label_above(axes, labels, gap=0.14)
     axes.set_yscale("log")
     axes.set_ylim(0.5, 1.15 * max(counts.max(initial=1), 2))
@@ -150,12 +109,12 @@ def plot_distribution(path: Path, train_counts: npt.ArrayLike, groups: ShotGroup
 
 
 def _draw_classes(axes: Axes, x: FloatArray, y: FloatArray, group: IntArray) -> None:
-    """A point for each class, and their running mean where there are at least five sizes."""
+    """Draw a point for each class, and their running mean where there are at least five sizes."""
     shown_x, shown_y = _jitter(x, y) if len(x) > _CROWDED else (x, y)
     for index, colour in enumerate(GROUP_COLOURS):
-        of = group == index
-        size, alpha = (9, 0.35) if of.sum() > _CROWDED / 3 else (34, 0.8)
-        axes.scatter(shown_x[of], shown_y[of], s=size, color=colour, alpha=alpha, linewidths=0, zorder=3)
+        members = group == index
+        size, alpha = (9, 0.35) if members.sum() > _CROWDED / 3 else (34, 0.8)
+        axes.scatter(shown_x[members], shown_y[members], s=size, color=colour, alpha=alpha, linewidths=0, zorder=3)
     logs = np.log10(x)
     if len(np.unique(x)) < 5:
         return
@@ -170,23 +129,23 @@ def _draw_classes(axes: Axes, x: FloatArray, y: FloatArray, group: IntArray) -> 
 
 
 def running_mean(x: FloatArray, y: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
-    """Gaussian-weighted mean of y over x, at 200 places; NaN where no x is near: (places, means)."""
+    """Return 200 places over x and the Gaussian-weighted mean of y at each; NaN where no x is near."""
     places = np.linspace(x.min(), x.max(), 200)
-    levels, of = np.unique(x, return_inverse=True)
-    total, number = np.bincount(of, weights=y), np.bincount(of)
+    levels, level = np.unique(x, return_inverse=True)
+    total, number = np.bincount(level, weights=y), np.bincount(level)
     weights = np.exp(-0.5 * ((places[:, None] - levels) / width) ** 2) + 1e-12
     far = np.abs(places[:, None] - levels).min(axis=1) > 2.5 * width
     return places, np.where(far, np.nan, (weights @ total) / (weights @ number))
 
 
 def _jitter(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Points moved by up to 3 % of their count and 1.2 points of accuracy, always the same way."""
+    """Move points by up to 3 % of their count and 1.2 points of accuracy, always the same way."""
     rng = np.random.default_rng(0)
     return x * np.exp(rng.uniform(-0.03, 0.03, len(x))), np.clip(y + rng.uniform(-1.2, 1.2, len(y)), -1.2, 101.2)
 
 
 def log_counts(axes: Axes, x: FloatArray) -> None:
-    """A log axis of counts, large ones left, with ticks 1, 3, 10, 30 ...; a count of 0 stands at one half."""
+    """Make x a log axis of counts with ticks 1, 3, 10, 30 ...: large counts are left, a count of 0 is at one half."""
     axes.set_xscale("log")
     low, high = x.min(), x.max()
     axes.set_xlim(high * 1.25, low / 1.25)
@@ -196,36 +155,15 @@ def log_counts(axes: Axes, x: FloatArray) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value < 1 else f"{value:,.0f}"))
 
 
-def _shade_groups(axes: Axes, groups: ShotGroups, group: IntArray, y: FloatArray) -> None:
-    """A faint band behind each group, with its name, classes and mean above."""
+def _shade_groups(axes: Axes, groups: ShotGroups, means: Sequence[float | None]) -> None:
+    """Draw a faint band behind each group, with its name and mean accuracy above."""
     high, low = np.log10(axes.get_xlim())  # large counts are left
     few, many = np.log10([groups.few_below - 0.5, groups.many_above + 0.5]).clip(low, high)
     labels = []
     for index, (start, end) in enumerate([(many, high), (few, many), (low, few)]):
         axes.axvspan(10**start, 10**end, color=GROUP_COLOURS[index], alpha=0.06, linewidth=0, zorder=0)
-        of = group == index
-        if of.any():
-            text = f"{groups.names[index]}  {y[of].mean():.1f} %"
+        mean = means[index]
+        if mean is not None:
+            text = f"{groups.names[index]}  {100 * mean:.1f} %"
             labels.append((float(high - (start + end) / 2) / (high - low), text, GROUP_COLOURS[index]))
     label_above(axes, labels, gap=0.15)
-
-
-def _draw_bars(axes: Axes, values: FloatArray, highlighted: Sequence[bool]) -> None:
-    """Horizontal bars of the mean over seeds, [R, seeds], with value and deviation."""
-    plain_axes(axes, grid=None)
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.set_xticks([])
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, 124)
-    for row, (of_seeds, strong) in enumerate(zip(values, highlighted, strict=True)):
-        known = of_seeds[np.isfinite(of_seeds)]
-        if not len(known):
-            axes.text(1, row, "–", va="center", fontsize=9, color=GREY)
-            continue
-        mean, deviation = known.mean(), known.std(ddof=1) if len(known) > 1 else 0.0
-        axes.barh(row, mean, height=0.62, color=BLUE if strong else "#b9c3cb", linewidth=0)
-        if deviation:
-            axes.errorbar(mean, row, xerr=deviation, color=PAPER, elinewidth=3.6, capsize=4, capthick=3.6)
-            axes.errorbar(mean, row, xerr=deviation, color=INK, elinewidth=1.3, capsize=3, capthick=1.3)
-        axes.text(mean + deviation + 3.5, row, f"{mean:.1f}", va="center", fontsize=9, color=INK,
-                  fontweight="bold" if strong else "normal")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a person sees while a run is going."""
+"""Show the progress of a run on a console."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lpt.system.text import plural
 from lpt.training.callbacks import Callback
 from lpt.training.loop import PhasePlan, StepRecord
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with count, rate text, time passed and time left; it disappears when done, and is on terminals only."""
+    """Return a bar with count, text, time passed and time left.
+
+    It is shown on terminals only, and disappears when done.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,18 +43,18 @@ def progress_bar(console: Console) -> Progress:
 
 @contextmanager
 def image_bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over a known number of images; yields what to call with the number done."""
+    """Show a bar over a known number of images; yield a function to call with the number of images done."""
     with progress_bar(console) as bar:
         task = bar.add_task(what, total=total, info="images")
         yield lambda done: bar.update(task, completed=done)
 
 
 class ConsoleCallback(Callback):
-    """Shows phases and steps on a console.
+    """A callback that shows phases and steps on a console.
 
     Args:
-        console: where to.
-        validate: called after each epoch with the phase; its line of text is printed. None: no validation.
+        console: where to show them.
+        validate: called after each epoch with the phase; returns a text to print. None: no validation.
     """
 
     def __init__(self, console: Console, validate: Callable[[int], str] | None) -> None:
@@ -71,24 +75,25 @@ class ConsoleCallback(Callback):
         self._bar.stop()
 
     def on_prepare(self, what: str, total: int) -> Callable[[int], None]:
-        """A bar for a pass over images."""
+        """Start a bar for a pass over images."""
         task = self._start(what, total, 0)
         return lambda done: self._bar.update(task, completed=done, info="images")
 
     def on_phase_begin(self, plan: PhasePlan, first_step: int) -> None:
-        """A bar for the phase, and a line that stays."""
+        """Print a line about the phase and start its bar."""
         self._plan = plan
         settings = plan.settings
+        batches = "two batches" if len(plan.streams) > 1 else "a batch"
         resumed = f", from step {first_step}" if first_step else ""
         self._console.print(
-            f"[bold]Phase {plan.phase}[/bold]: {settings.epochs} epochs of {plan.epoch_steps} steps, "
-            f"{'two batches' if len(plan.streams) > 1 else 'a batch'} of {plan.batch_size} images, "
+            f"[bold]Phase {plan.phase}[/bold]: {plural(settings.epochs, 'epoch')} of "
+            f"{plural(plan.epoch_steps, 'step')}, {batches} of {plural(plan.batch_size, 'image')}, "
             f"{settings.optimizer}{resumed}"
         )
         self._start(f"phase {plan.phase}", plan.steps, first_step)
 
     def on_step_end(self, record: StepRecord) -> None:
-        """Advance the bar; the loss shown is the mean of this epoch's steps (of a resumed run: of those since)."""
+        """Advance the bar. Its loss is the mean over the steps of this epoch, in a resumed run over those since."""
         if self._task is None or self._plan is None:
             return
         self._loss_sum, self._losses = self._loss_sum + record.loss, self._losses + 1
@@ -98,14 +103,15 @@ class ConsoleCallback(Callback):
         self._bar.update(self._task, completed=record.step + 1, info=self._info)
 
     def on_epoch_end(self, phase: int, epoch: int) -> None:
-        """Print the validation of an epoch; where no bar is seen also how training goes."""
-        said = [] if self._console.is_terminal else [self._info]
-        said += [] if self._validate is None else [self._validate(phase)]
-        if said:
-            self._console.print(f"  epoch {epoch}: {'; '.join(said)}")
+        """Print the validation of an epoch; where no bar is shown, also loss and rate."""
+        parts = [] if self._console.is_terminal else [self._info]
+        parts += [] if self._validate is None else [self._validate(phase)]
+        if parts:
+            self._console.print(f"  epoch {epoch}: {'; '.join(parts)}")
         self._loss_sum, self._losses = 0.0, 0
 
     def _start(self, what: str, total: int, done: int) -> TaskID:
+        """Replace the bar by a new one."""
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(what, total=total, completed=done, info="")

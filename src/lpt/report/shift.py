@@ -7,9 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Group
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +15,7 @@ from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.corruptions import CORRUPTIONS
 from lpt.evaluation.metrics import ACCURACIES, Metrics
 from lpt.evaluation.shift import CorruptionShift, DataShift, relative_drop
-from lpt.report.tables import COLUMNS, percent
+from lpt.report.tables import COLUMNS, accuracy_table, notes_below, percent, tested_note
 from lpt.system.files import write_text
 from lpt.system.text import plural, shorten
 
@@ -27,26 +25,25 @@ CSV_HEADER = (
 
 
 def corruption_tables(result: CorruptionShift) -> Group:
-    """Accuracy of each kind by severity, and the means over kinds by severity and shot group."""
-    return Group(_kinds_table(result), Text(), _severity_table(result), _notes(result.clean))
+    """Return the accuracy of each kind by severity, and the means over kinds by severity and shot group."""
+    return Group(_kinds_table(result), Text(), _severity_table(result), notes_below(_group_notes(result.clean)))
 
 
 def data_shift_table(result: DataShift) -> Group:
-    """Accuracy on the pack's own kind of images and on another set, with the relative drop, and what was matched."""
-    table = _table(f"Shift to {result.source}, accuracy in %", "")
+    """Return the accuracies on DATA and on another set, with the relative drop, and notes on the matched classes."""
+    table = accuracy_table("", f"Shift to {result.source}, accuracy in %")
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
     if result.clean is not None:
-        table.add_row("DATA, the same classes", *(percent([getattr(result.clean, name)]) for name in ACCURACIES))
-    table.add_row(Text(result.source), *(percent([getattr(result.shifted, name)]) for name in ACCURACIES))
+        table.add_row("DATA, the same classes", *(percent(getattr(result.clean, name)) for name in ACCURACIES))
+    table.add_row(Text(result.source), *(percent(getattr(result.shifted, name)) for name in ACCURACIES))
     if result.clean is not None:
-        table.add_row("relative drop", *(percent([result.drop(name)]) for name in ACCURACIES), style="bold")
-    lines = matching_notes(result)
-    return Group(table, Padding(Text("\n".join(lines), style="dim"), (0, 2)), _notes(result.shifted))
+        table.add_row("relative drop", *(percent(result.drop(name)) for name in ACCURACIES), style="bold")
+    return Group(table, notes_below(matching_notes(result)), notes_below(_group_notes(result.shifted)))
 
 
 def matching_notes(result: DataShift) -> list[str]:
-    """What a person should know of how the classes were matched, one sentence each."""
+    """Return notes on how the classes were matched, one sentence each."""
     matching = result.matching
     lines = []
     if result.clean is None:
@@ -82,15 +79,15 @@ def write_shift_csv(path: Path, corruptions: CorruptionShift | None, data: Seque
         for cell in corruptions.cells:
             family = CORRUPTIONS[cell.kind].family
             writer.writerow(["corruptions", family, cell.kind, cell.severity, *_numbers(cell.metrics, clean)])
-    for one in data:
-        if one.clean is not None:
-            writer.writerow([one.source, "", "clean", "", *_numbers(one.clean, one.clean)])
-        writer.writerow([one.source, "", "shifted", "", *_numbers(one.shifted, one.clean)])
+    for result in data:
+        if result.clean is not None:
+            writer.writerow([result.source, "", "clean", "", *_numbers(result.clean, result.clean)])
+        writer.writerow([result.source, "", "shifted", "", *_numbers(result.shifted, result.clean)])
     write_text(path, text.getvalue())
 
 
 def _kinds_table(result: CorruptionShift) -> Table:
-    table = _table("Overall accuracy by severity, and means over the severities, in %", "corruption")
+    table = accuracy_table("corruption", "Overall accuracy by severity, and means over the severities, in %")
     for severity in result.severities:
         table.add_column(str(severity), justify="right", no_wrap=True)
     for name in ("mean", "drop", "many", "medium", "few"):
@@ -99,58 +96,52 @@ def _kinds_table(result: CorruptionShift) -> Table:
     clean = result.clean
     blank = [""] * len(result.severities)
     table.add_row(
-        "clean", *blank, percent([clean.overall]), "", *(percent([getattr(clean, name)]) for name in groups),
+        "clean", *blank, percent(clean.overall), "", *(percent(getattr(clean, name)) for name in groups),
         style="bold", end_section=True,
     )  # fmt: skip
     for index, kind in enumerate(result.kinds):
         later = result.kinds[index + 1 : index + 2]
         table.add_row(
             kind.replace("_", " "),
-            *(percent([result.mean("overall", kind=kind, severity=severity)]) for severity in result.severities),
-            percent([result.mean("overall", kind=kind)]),
-            percent([result.drop("overall", kind=kind)]),
-            *(percent([result.mean(name, kind=kind)]) for name in groups),
+            *(percent(result.mean("overall", kind=kind, severity=severity)) for severity in result.severities),
+            percent(result.mean("overall", kind=kind)),
+            percent(result.drop("overall", kind=kind)),
+            *(percent(result.mean(name, kind=kind)) for name in groups),
             end_section=not later or CORRUPTIONS[later[0]].family != CORRUPTIONS[kind].family,
         )
     table.add_row(
         "mean",
-        *(percent([result.mean("overall", severity=severity)]) for severity in result.severities),
-        *(percent([value]) for value in (result.mean("overall"), result.drop("overall"))),
-        *(percent([result.mean(name)]) for name in groups),
+        *(percent(result.mean("overall", severity=severity)) for severity in result.severities),
+        *(percent(value) for value in (result.mean("overall"), result.drop("overall"))),
+        *(percent(result.mean(name)) for name in groups),
         style="bold",
     )
     return table
 
 
 def _severity_table(result: CorruptionShift) -> Table:
-    table = _table(f"Means over {plural(len(result.kinds), 'kind')} of corruption, in %", "severity")
+    table = accuracy_table("severity", f"Means over {plural(len(result.kinds), 'kind')} of corruption, in %")
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("clean", *(percent([getattr(result.clean, name)]) for name in ACCURACIES))
+    table.add_row("clean", *(percent(getattr(result.clean, name)) for name in ACCURACIES))
     for severity in result.severities:
-        table.add_row(str(severity), *(percent([result.mean(name, severity=severity)]) for name in ACCURACIES))
-    table.add_row("all", *(percent([result.mean(name)]) for name in ACCURACIES), style="bold")
-    table.add_row("relative drop", *(percent([result.drop(name)]) for name in ACCURACIES), style="bold")
+        table.add_row(str(severity), *(percent(result.mean(name, severity=severity)) for name in ACCURACIES))
+    table.add_row("all", *(percent(result.mean(name)) for name in ACCURACIES), style="bold")
+    table.add_row("relative drop", *(percent(result.drop(name)) for name in ACCURACIES), style="bold")
     return table
 
 
-def _table(title: str, first: str) -> Table:
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True)
-    table.add_column(first, min_width=14, overflow="fold")
-    return table
-
-
-def _notes(metrics: Metrics) -> Padding:
-    many, medium, few = metrics.group_classes
-    lines = [
+def _group_notes(metrics: Metrics) -> list[str]:
+    """Return what groups and drops mean, and what was tested."""
+    return [
         f"Groups by {CLASS_SIZE}: {metrics.boundaries}.",
         "The value of a group is the mean over its classes. Drop: 1 - shifted / clean.",
-        f"Tested: {metrics.images:,} images; {many:,} many, {medium:,} medium, {few:,} few-shot classes.",
+        tested_note(metrics),
     ]
-    return Padding(Text("\n".join(lines), style="dim"), (0, 2))
 
 
 def _numbers(metrics: Metrics, clean: Metrics | None) -> list[str]:
+    """Return images, accuracies and relative drops of a line of shift.csv."""
     values = [getattr(metrics, name) for name in ACCURACIES]
     base = [None if clean is None else getattr(clean, name) for name in ACCURACIES]
     drops = [relative_drop(before, after) for before, after in zip(base, values, strict=True)]

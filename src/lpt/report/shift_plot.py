@@ -1,4 +1,4 @@
-"""shift.png: accuracy under each corruption, by severity and shot group, and on other sets of the same classes."""
+"""Draw shift.png: accuracy under each corruption, by severity and shot group, and on other sets of the same classes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ from lpt.report.style import (
     short,
     spread,
 )
+from lpt.system.text import plural
 
 _GROUPS = ("many", "medium", "few")
 
 
 def plot_shift(path: Path, corruptions: CorruptionShift | None, data: Sequence[DataShift] = ()) -> None:
-    """Draw what was measured: corruptions above, one pair of bars for each measure and other set below.
+    """Draw accuracy under corruptions above, and pairs of bars for each other set below.
 
     Args:
         path: PNG to write.
-        corruptions: accuracy under corruptions, if measured.
+        corruptions: accuracy under corruptions; None: not measured.
         data: accuracy on other sets.
 
     Raises:
@@ -50,8 +51,8 @@ def plot_shift(path: Path, corruptions: CorruptionShift | None, data: Sequence[D
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     if corruptions is not None:
         _draw_corruptions(parts[0], corruptions)
-    for part, one in zip(parts[len(heights) - len(data) :], data, strict=True):
-        _draw_data(part.subplots(), one)
+    for part, result in zip(parts[len(heights) - len(data) :], data, strict=True):
+        _draw_data(part.subplots(), result)
     save(figure, path)
 
 
@@ -62,7 +63,7 @@ def _draw_corruptions(part: SubFigure, result: CorruptionShift) -> None:
 
 
 def _draw_kinds(axes: Axes, result: CorruptionShift) -> None:
-    """A row for each kind: a dot for each severity, and a line from clean to the worst."""
+    """Draw a row for each kind: a dot for each severity, and a line from the best to the worst."""
     plain_axes(axes, grid="x")
     clean = 100 * result.clean.overall
     places, place = [], 0.0
@@ -87,14 +88,14 @@ def _draw_kinds(axes: Axes, result: CorruptionShift) -> None:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     axis_names(axes, "overall accuracy")
-    said = f"severity {result.severities[0]}" + f" (light) to {result.severities[-1]} (dark)" * (
-        len(result.severities) > 1
-    )
-    headline(axes, "Accuracy under corruption", f"{result.clean.images:,} images; {said}", above=20)
+    first, last = result.severities[0], result.severities[-1]
+    severities = f"severity {first}" if first == last else f"severity {first} (light) to {last} (dark)"
+    subtitle = f"{plural(result.clean.images, 'image')}; {severities}"
+    headline(axes, "Accuracy under corruption", subtitle, above=20)
 
 
 def _draw_severities(axes: Axes, result: CorruptionShift) -> None:
-    """Mean over kinds against severity, 0 being clean: overall and the shot groups, each named at its end."""
+    """Draw the mean over kinds against severity, overall and for each shot group; severity 0 is clean."""
     plain_axes(axes)
     ends = []
     x = [0, *result.severities]
@@ -119,7 +120,7 @@ def _draw_severities(axes: Axes, result: CorruptionShift) -> None:
 
 
 def _draw_data(axes: Axes, result: DataShift) -> None:
-    """Pairs of bars: the pack's own kind of images, and the other set."""
+    """Draw pairs of bars: the accuracies on DATA and on the other set."""
     plain_axes(axes)
     sets = [(result.clean, SKY, "DATA"), (result.shifted, BLUE, short(result.source, 24))]
     shown = [(metrics, colour, name) for metrics, colour, name in sets if metrics is not None]
@@ -138,8 +139,9 @@ def _draw_data(axes: Axes, result: DataShift) -> None:
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 25))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
-    images = f"{result.shifted.images:,} images; the same classes of both; {result.shifted.boundaries}"
-    headline(axes, f"Shift to {short(result.source, 70)}", images, above=8)
+    images = plural(result.shifted.images, "image")
+    subtitle = f"{images}; the same classes of both; {result.shifted.boundaries}"
+    headline(axes, f"Shift to {short(result.source, 70)}", subtitle, above=8)
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, labelcolor=INK)
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -148,6 +150,7 @@ def _draw_data(axes: Axes, result: DataShift) -> None:
 
 
 def _with_drop(result: DataShift, name: str) -> str:
+    """Return the name of an accuracy with its relative drop below."""
     drop = result.drop(name)
     label = name.replace("_", " ")
     return label if drop is None else f"{label}\ndrop {100 * drop:.1f} %"

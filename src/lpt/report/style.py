@@ -1,4 +1,4 @@
-"""How every plot looks: one palette that the colour-blind can tell apart, thin axes, labels beside what they name.
+"""The look of every plot: one palette that the colour-blind can tell apart, thin axes, labels beside what they name.
 
 Figures are drawn on matplotlib's Agg canvas and never pass through pyplot, so nothing global is touched.
 """
@@ -21,14 +21,17 @@ from lpt.system.files import write_bytes
 INK, GREY, FAINT, PAPER = "#1f2a33", "#74808a", "#e3e7ea", "#ffffff"
 BLUE, SKY, VERMILION = "#0b5394", "#4da3d4", "#d4551c"
 GROUP_COLOURS = (BLUE, SKY, VERMILION)
-"""Of many, medium and few. Blue and vermilion differ for every kind of colour vision, the two blues by lightness."""
+"""Colours of many, medium and few.
+
+Blue and vermilion differ for every kind of colour vision, the two blues by lightness.
+"""
 HEAT = LinearSegmentedColormap.from_list("lpt", ["#f7f9fb", "#bcd9ec", SKY, BLUE, "#08264a"])
 DPI = 150
 SOFTWARE = "lpt"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches."""
+    """Return an empty figure; width and height in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr, call-arg]
@@ -36,7 +39,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; the same figure gives the same bytes.
+    """Write a figure as PNG. The same figure gives the same bytes.
 
     Raises:
         RunError: the file cannot be written.
@@ -49,10 +52,10 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def is_plot(path: Path) -> bool:
-    """Whether a file is a plot that `save` wrote.
+    """Return whether a file is a plot that `save` wrote.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(4096)
@@ -60,7 +63,7 @@ def is_plot(path: Path) -> bool:
 
 
 def plain_axes(axes: Axes, *, grid: str | None = "y") -> None:
-    """Thin left and bottom spines, a faint grid behind, small grey ticks."""
+    """Style axes: thin left and bottom spines, a faint grid behind, small grey ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.spines[["left", "bottom"]].set_linewidth(0.8)
@@ -71,7 +74,7 @@ def plain_axes(axes: Axes, *, grid: str | None = "y") -> None:
 
 
 def headline(axes: Axes, title: str, subtitle: str, *, above: float = 8) -> None:
-    """A title in bold at the left with a grey line under it, `above` points over the axes."""
+    """Write a bold title at the left with a grey line under it, `above` points over the axes."""
     axes.annotate(
         subtitle, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", color=GREY, fontsize=9
     )
@@ -79,25 +82,25 @@ def headline(axes: Axes, title: str, subtitle: str, *, above: float = 8) -> None
 
 
 def axis_names(axes: Axes, x: str = "", y: str = "") -> None:
-    """Names of the axes, in small ink."""
+    """Name the axes in small letters."""
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
 
 
 def say_empty(axes: Axes, text: str) -> None:
-    """Say in the middle of empty axes why they are."""
+    """Write a text in the middle of axes that have nothing to show."""
     axes.set_yticks([])
     axes.set_xticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=GREY)
 
 
 def label_above(axes: Axes, labels: Sequence[tuple[float, str, str]], gap: float) -> None:
-    """Labels in a row just above the axes, moved apart where they would touch.
+    """Write labels in a row just above the axes, moved apart where they would touch.
 
     Args:
-        axes: what they stand above.
+        axes: the axes below the labels.
         labels: place from 0 (left) to 1 (right), text, colour.
-        gap: least distance of two labels, share of the axes' width.
+        gap: least distance between two labels, as a share of the axes' width.
     """
     places = spread([place for place, _, _ in labels], gap, within=1)
     for place, (_, text, colour) in zip(places, labels, strict=True):
@@ -108,14 +111,14 @@ def label_above(axes: Axes, labels: Sequence[tuple[float, str, str]], gap: float
 
 
 def spread(positions: Sequence[float], gap: float, within: float | None = None) -> list[float]:
-    """Positions moved apart, as little as needed, until neighbours are at least `gap` apart; order is kept.
+    """Move positions apart, as little as needed, until neighbours are at least `gap` apart; keep their order.
 
-    With `within`, all are then moved together to stay half a gap inside 0..within, where they fit.
+    With `within`, all then move together until they are half a gap inside 0..within, if they fit.
     """
     if not len(positions):
         return []
     order = np.argsort(positions, kind="stable")
-    # Blocks of labels that touch, each centred on the mean of what it names.
+    # A block is a run of labels that touch, centred on the mean of their positions.
     blocks: list[list[float]] = []
     for value in np.asarray(positions, dtype=np.float64)[order]:
         blocks.append([float(value)])
@@ -140,5 +143,5 @@ def _top(block: Sequence[float], gap: float) -> float:
 
 
 def short(name: str, most: int = 28) -> str:
-    """A name cut to fit beside an axis."""
+    """Cut a name so that it fits beside an axis."""
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from rich import box
 from rich.console import Group
 from rich.padding import Padding
@@ -17,6 +16,7 @@ from rich.text import Text
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import ClassResult, Metrics
 from lpt.system.files import write_text
+from lpt.system.text import plural
 
 MISSING = "–"
 COLUMNS = {
@@ -26,6 +26,7 @@ COLUMNS = {
     "medium": "medium",
     "few": "few",
 }
+"""Headers of the accuracies of `Metrics`, by field."""
 PER_CLASS_HEADER = (
     "class",
     "train_images",
@@ -37,31 +38,42 @@ PER_CLASS_HEADER = (
 )
 
 
-def percent(values: Sequence[float | None]) -> str:
-    """Fractions in percent: `66.8`, of several seeds `66.8 ± 0.4` (standard deviation), `–` where there is none."""
-    known = [100 * value for value in values if value is not None]
-    if not known:
-        return MISSING
-    mean = f"{np.mean(known):.1f}"
-    return mean if len(known) == 1 else f"{mean} ± {np.std(known, ddof=1):.1f}"
+def percent(value: float | None) -> str:
+    """Return a fraction in percent, `66.8`; `–` for None."""
+    return MISSING if value is None else f"{100 * value:.1f}"
 
 
-def metrics_table(results: Mapping[str, Metrics | Sequence[Metrics]], *, title: str | None = None) -> Group:
-    """Accuracies in percent, one row for each method or split, with the boundaries of the shot groups.
+def metrics_table(results: Mapping[str, Metrics]) -> Group:
+    """Return a table of accuracies in percent, with notes on the shot groups below.
 
     Args:
-        results: by the row's name, one result or those of several seeds.
-        title: printed above.
+        results: metrics by the name of their row, usually a split.
     """
-    rows = {name: [one] if isinstance(one, Metrics) else list(one) for name, one in results.items()}
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True)
-    table.add_column("accuracy, %", min_width=14, overflow="fold")
+    table = accuracy_table("accuracy, %")
     for name in COLUMNS.values():
         table.add_column(name, justify="right", no_wrap=True)
-    for name, metrics in rows.items():
-        cells = [percent([getattr(one, field) for one in metrics]) for field in COLUMNS]
-        table.add_row(Text(name), *cells)  # as text: a name may hold square brackets
-    return Group(table, _notes(rows))  # not the table's caption: that is cut to the table's width
+    for name, metrics in results.items():
+        table.add_row(Text(name), *(percent(getattr(metrics, field)) for field in COLUMNS))  # not markup
+    return Group(table, notes_below(_group_notes(list(results.values()))))
+
+
+def accuracy_table(first_column: str, title: str | None = None) -> Table:
+    """Return an empty table whose first column holds names."""
+    heading = None if title is None else Text(title)
+    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True)
+    table.add_column(first_column, min_width=14, overflow="fold")
+    return table
+
+
+def notes_below(lines: Sequence[str]) -> Padding:
+    """Return notes to print below a table; a table's own caption would be cut to the table's width."""
+    return Padding(Text("\n".join(lines), style="dim"), (0, 2))
+
+
+def tested_note(metrics: Metrics) -> str:
+    """Return how many images and classes of each shot group were tested, as a sentence."""
+    many, medium, few = metrics.group_classes
+    return f"Tested: {plural(metrics.images, 'image')}; {many:,} many, {medium:,} medium, {few:,} few-shot classes."
 
 
 def write_per_class(path: Path, rows: Sequence[ClassResult]) -> None:
@@ -75,34 +87,17 @@ def write_per_class(path: Path, rows: Sequence[ClassResult]) -> None:
     writer.writerow(PER_CLASS_HEADER)
     for row in rows:
         accuracy = "" if row.accuracy is None else f"{row.accuracy:.4f}"
-        writer.writerow(
-            [
-                row.name,
-                row.train_images,
-                row.group,
-                row.test_images,
-                accuracy,
-                row.confused_with or "",
-                row.confused_images,
-            ]
-        )
+        counts = (row.train_images, row.group, row.test_images)
+        writer.writerow([row.name, *counts, accuracy, row.confused_with or "", row.confused_images])
     write_text(path, text.getvalue())
 
 
-def _notes(rows: Mapping[str, Sequence[Metrics]]) -> Padding:
-    """What the groups mean, said once where all rows agree."""
-    every = [one for metrics in rows.values() for one in metrics]
-    boundaries = list(dict.fromkeys(one.boundaries for one in every))
-    classes = {one.group_classes for one in every}
-    images = {one.images for one in every}
+def _group_notes(results: Sequence[Metrics]) -> list[str]:
+    """Return what the groups mean, and what was tested where all rows agree."""
+    boundaries = dict.fromkeys(metrics.boundaries for metrics in results)
     lines = [
         f"Groups by {CLASS_SIZE}: {' or '.join(boundaries)}.",
         "The value of a group is the mean over its classes.",
     ]
-    if len(classes) == len(images) == 1:
-        many, medium, few = classes.pop()
-        lines.append(f"Tested: {images.pop():,} images; {many:,} many, {medium:,} medium, {few:,} few-shot classes.")
-    seeds = {len(metrics) for metrics in rows.values()}
-    if max(seeds, default=1) > 1:
-        lines.append(f"± is the standard deviation over {' or '.join(map(str, sorted(seeds)))} seeds.")
-    return Padding(Text("\n".join(lines), style="dim"), (0, 2))
+    tested = {tested_note(metrics) for metrics in results}
+    return [*lines, *tested] if len(tested) == 1 else lines

@@ -17,18 +17,19 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.data.longtail import ShotGroups, long_tailed_counts
+from lpt.evaluation.measured import measure_predictions
 from lpt.evaluation.metrics import class_results, measure
-from lpt.report.plots import (
-    plot_accuracy_by_count,
-    plot_comparison,
-    plot_distribution,
-    plot_group_use,
-    plot_losses,
-)
+from lpt.evaluation.predictions import Predictions
+from lpt.report import plots
+from lpt.report.group_plot import plot_group_use
+from lpt.report.loss_plot import plot_losses
+from lpt.report.plots import plot_accuracy_by_count, plot_distribution
+from lpt.report.run_files import write_measured
 from lpt.report.style import DPI, spread
 from lpt.report.tables import metrics_table, percent, write_per_class
 
 GROUPS = ShotGroups()
+MEANS = [0.8, 0.7, 0.6]
 # The colours of many, medium and few, as the plots have them.
 BLUE, SKY, VERMILION = (11, 83, 148), (77, 163, 212), (212, 85, 28)
 
@@ -87,7 +88,7 @@ def test_a_step_logged_twice_counts_once_and_the_later_line_wins(tmp_path: Path)
 def test_plots_by_class(tmp_path: Path, classes: int) -> None:
     rng = np.random.default_rng(0)
     counts = long_tailed_counts(classes, 500, 100)
-    plot_accuracy_by_count(tmp_path / "accuracy.png", counts, rng.random(classes), GROUPS)
+    plot_accuracy_by_count(tmp_path / "accuracy.png", counts, rng.random(classes), GROUPS, MEANS)
     plot_distribution(tmp_path / "classes.png", counts, GROUPS)
     use = rng.dirichlet(np.ones(20), classes)
     plot_group_use(tmp_path / "groups.png", use, counts, GROUPS, [f"class {c}" for c in range(classes)])
@@ -99,9 +100,9 @@ def test_plots_by_class(tmp_path: Path, classes: int) -> None:
 
 
 def test_accuracy_without_test_images_and_without_training_images(tmp_path: Path) -> None:
-    plot_accuracy_by_count(tmp_path / "none.png", [5, 500], [np.nan, np.nan], GROUPS)
-    plot_accuracy_by_count(tmp_path / "some.png", [0, 500, 7], [0.2, 0.9, np.nan], GROUPS)
-    plot_accuracy_by_count(tmp_path / "equal.png", [50] * 9, np.linspace(0, 1, 9), GROUPS)
+    plot_accuracy_by_count(tmp_path / "none.png", [5, 500], [np.nan, np.nan], GROUPS, [None] * 3)
+    plot_accuracy_by_count(tmp_path / "some.png", [0, 500, 7], [0.2, 0.9, np.nan], GROUPS, [0.9, None, None])
+    plot_accuracy_by_count(tmp_path / "equal.png", [50] * 9, np.linspace(0, 1, 9), GROUPS, [None, 0.5, None])
     for name in ("none", "some", "equal"):
         pixels(tmp_path / f"{name}.png")
 
@@ -129,19 +130,21 @@ def test_group_use_puts_frequent_classes_and_their_prompts_first(tmp_path: Path)
 def test_names_that_are_markup_or_in_another_script(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     names = ["$x_1", "$\\frac", "漢字", "a" * 200, "[red]"]
     plot_group_use(tmp_path / "a.png", np.eye(5), [9, 8, 7, 6, 5], GROUPS, names)
-    plot_comparison(tmp_path / "b.png", names, np.full((5, 4, 2), 0.5), highlight="漢字")
     pixels(tmp_path / "a.png")
-    pixels(tmp_path / "b.png")
     assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
 
 
-def test_comparison(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).random((3, 4, 3))
-    values[0, 2] = np.nan
-    plot_comparison(tmp_path / "a.png", ["probe", "fine-tuning", "LPT"], values, highlight="LPT", subtitle="digits")
-    assert has_colour(pixels(tmp_path / "a.png"), BLUE)
-    plot_comparison(tmp_path / "b.png", ["LPT"], values[2:, :, :1])
-    pixels(tmp_path / "b.png")
+def test_the_plot_names_the_means_of_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class without training images is in no group: the few-shot mean leaves it out, as the table does."""
+    shown: list[str] = []
+    monkeypatch.setattr(plots, "label_above", lambda axes, labels, gap: shown.extend(text for _, text, _ in labels))
+    labels = np.array([0, 0, 1, 2, 2])
+    scores = np.eye(3)[[0, 1, 1, 0, 2]]
+    counts = np.array([500, 5, 0])
+    measured = measure_predictions(Predictions(scores, labels, None), counts, GROUPS, scale=1.0, temperature=1.0)
+    write_measured(tmp_path, measured, ("a", "b", "c"), pool_size=4)
+    assert shown == ["many  50.0 %", "few  100.0 %"]
+    assert not (tmp_path / "group_use.png").exists()
 
 
 def test_plots_leave_pyplot_alone() -> None:
@@ -174,26 +177,25 @@ def printed(table: object) -> str:
 
 
 def test_table_has_the_values_and_the_boundaries() -> None:
-    one = measure([0, 0, 1, 2], [0, 1, 1, 0], [500, 50, 200], GROUPS)
-    text = printed(metrics_table({"LPT [both]": one}, title="Test"))
+    metrics = measure([0, 0, 1, 2], [0, 1, 1, 0], [500, 50, 200], GROUPS)
+    text = printed(metrics_table({"LPT [both]": metrics}))
     row = next(line for line in text.splitlines() if "LPT [both]" in line)
     assert row.split()[2:] == ["50.0", "50.0", "25.0", "100.0", "–"]
     assert GROUPS.describe() in text
     assert "2 many, 1 medium, 0 few-shot classes" in text
 
 
-def test_table_of_several_seeds() -> None:
-    one = measure([0, 1], [0, 0], [500, 5], GROUPS)
-    other = measure([0, 1], [0, 1], [500, 5], GROUPS)
-    text = printed(metrics_table({"LPT": [one, other]}))
-    assert "75.0 ± 35.4" in text
-    assert "over 2 seeds" in text
+def test_rows_that_were_tested_differently_have_no_note_in_common() -> None:
+    first = measure([0, 1], [0, 0], [500, 5], GROUPS)
+    second = measure([0, 1, 1], [0, 1, 1], [500, 5], GROUPS)
+    text = printed(metrics_table({"test": first, "validation": second}))
+    assert "Tested" not in text
+    assert "Tested: 2 images; 1 many, 0 medium, 1 few-shot classes." in printed(metrics_table({"test": first}))
 
 
 def test_percent() -> None:
-    assert percent([None]) == "–"
-    assert percent([0.6684]) == "66.8"
-    assert percent([0.5, 0.5, None]) == "50.0 ± 0.0"
+    assert percent(None) == "–"
+    assert percent(0.6684) == "66.8"
 
 
 def test_per_class_csv(tmp_path: Path) -> None:

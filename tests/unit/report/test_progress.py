@@ -1,4 +1,4 @@
-"""What a run says while it trains, where no bar is seen (a log file, a job's output)."""
+"""What a run prints while it trains, where no bar is shown (a log file, a job's output)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,18 @@ def test_an_epoch_line_gives_the_mean_loss_of_that_epoch_and_the_rate() -> None:
             if step % 2:
                 callback.on_epoch_end(1, step // 2)
     lines = console.file.getvalue().splitlines()
-    assert lines[1:] == [
+    assert lines == [
+        "Phase 1: 2 epochs of 2 steps, two batches of 4 images, sgd",
         "  epoch 0: loss 3.000, 16 images/s; validation after phase 1",
         "  epoch 1: loss 1.250, 16 images/s; validation after phase 1",
     ]
+
+
+def test_single_epochs_and_steps_are_named_in_the_singular() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    settings = PhaseConfig(epochs=1, warmup_epochs=0)
+    plan = PhasePlan(2, settings, LossConfig(), epoch_steps=1, batch_size=1, micro_batch=1, seed=0)
+    with ConsoleCallback(console, validate=None) as callback:
+        callback.on_phase_begin(plan, 0)
+    assert "Phase 2: 1 epoch of 1 step, " in console.file.getvalue()
+    assert "of 1 image, " in console.file.getvalue()

@@ -233,7 +233,7 @@ def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | 
         predicted = predictions.scores.argmax(axis=1)
         one = measure(predictions.labels, predicted, prepared.splits.counts_before_cut, prepared.groups)
         named = {"overall": one.overall, "many": one.many, "medium": one.medium, "few": one.few}
-        return "validation " + ", ".join(f"{name} {percent([value])}" for name, value in named.items())
+        return "validation " + ", ".join(f"{name} {percent(value)}" for name, value in named.items())
 
     return validate
 
