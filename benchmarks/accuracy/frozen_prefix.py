@@ -37,6 +37,7 @@ from torch import Tensor
 import lpt
 from benchmarks.accuracy.cifar100_cuts import CIFAR100, GROUPS, open_cifar
 from lpt.commands.fit.prepare import Prepared, prepare
+from lpt.commands.fit.request import RunRequest
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
@@ -111,7 +112,7 @@ class Study:
             lpt.resume(folder, splits, console=Console())
         else:
             lpt.fit(splits, folder, preset="laptop", settings=[*settings, "train.phase2.epochs=0"], console=Console())
-        self.prepared: Prepared = prepare(splits, preset="laptop", settings=settings, read_images=False)
+        self.prepared: Prepared = prepare(RunRequest(splits, preset="laptop", settings=settings), read_images=False)
         self.start = lpt.load_pack(folder / "pack").tensors
         self.held: LabelledImages = splits.test
         self.counts = splits.counts_before_cut

@@ -17,6 +17,7 @@ from benchmarks.scale.measure import watched
 from benchmarks.scale.simulated import class_counts
 from lpt.cli.app import app
 from lpt.commands.fit import fit, prepare
+from lpt.commands.fit.request import RunRequest
 from lpt.config.schema import DataConfig
 from lpt.data.decoding import read_image
 from lpt.data.sampling import ClassBalanced, InstanceBalanced, Sampler
@@ -102,16 +103,15 @@ def start_of_fit(source: str, test: str | None, checkpoint: str | None) -> dict[
     """The parts of what `lpt fit` does before its first step, one after the other."""
     settings = {"backbone.checkpoint": checkpoint} if checkpoint else {}
     settings |= {"data.test": test} if test else {}
+    request = RunRequest(source, preset="laptop", settings=settings)
     said = io.StringIO()
     console = Console(file=said, width=120)
-    prepared, preparing = watched(
-        lambda: prepare.prepare(source, preset="laptop", settings=settings, read_images=False, console=console)
-    )
+    prepared, preparing = watched(lambda: prepare.prepare(request, read_images=False, console=console))
     splits = prepared.splits
     _, describing = watched(lambda: prepare.describe(prepared, console))
     _, warning = watched(lambda: prepare.warn_of_data(prepared, console))
-    _, facts = watched(lambda: fit._facts(prepared))
-    _, readable = watched(lambda: prepare._check_readable(prepared.train, splits, prepared.processes))
+    _, facts = watched(lambda: fit.start_facts(prepared))
+    _, readable = watched(lambda: prepare.check_readable(prepared.train, splits, prepared.processes))
     return {
         "prepare_without_reading_images": preparing,
         "describe": describing,

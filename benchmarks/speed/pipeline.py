@@ -37,6 +37,7 @@ from torch import Tensor
 
 from benchmarks.accuracy.cifar100_cuts import CIFAR100
 from lpt.commands.fit.prepare import Prepared, prepare
+from lpt.commands.fit.request import RunRequest
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
 from lpt.packs.info import Versions
@@ -109,7 +110,8 @@ def prepared(case: Case, arguments: argparse.Namespace, workers: int) -> Prepare
     ]
     if arguments.quick:
         settings.append("runtime.threads=1")
-    return prepare(case.source, preset=arguments.preset, settings=[*settings, *case.settings], read_images=False)
+    request = RunRequest(case.source, preset=arguments.preset, settings=[*settings, *case.settings])
+    return prepare(request, read_images=False)
 
 
 def loaded(run: Prepared, phase: int) -> Batches:

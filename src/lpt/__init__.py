@@ -3,10 +3,10 @@
 import lpt
 
 result = lpt.fit("photos/", "runs/photos")
-predictor = lpt.Predictor(None, result.pack)
+predictor = lpt.load_predictor(result.pack)
 predictor.predict(["new.jpg"])
 
-Names are imported when they are first used, so that `lpt --help` need not wait for torch.
+A name is imported when it is first used, so that `lpt --help` does not wait for torch.
 """
 
 from importlib import import_module
@@ -16,10 +16,15 @@ from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
 from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
+    from lpt.commands.compare.compare import compare
+    from lpt.commands.doctor import doctor
+    from lpt.commands.evaluate.evaluate import evaluate
+    from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
+    from lpt.commands.fit.request import RunRequest
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
-    from lpt.packs.predictor import Prediction, Predictor
+    from lpt.packs.predictor import Prediction, Predictor, load_predictor
 
 __version__ = "0.1.0"
 
@@ -33,9 +38,15 @@ __all__ = [
     "Prediction",
     "Predictor",
     "RunError",
+    "RunRequest",
+    "compare",
+    "doctor",
+    "dry_run",
+    "evaluate",
     "fit",
     "load_backbone",
     "load_pack",
+    "load_predictor",
     "resume",
 ]
 
@@ -44,12 +55,18 @@ _HOME = {
     "Pack": "lpt.packs.pack",
     "Prediction": "lpt.packs.predictor",
     "Predictor": "lpt.packs.predictor",
+    "RunRequest": "lpt.commands.fit.request",
+    "compare": "lpt.commands.compare.compare",
+    "doctor": "lpt.commands.doctor",
+    "dry_run": "lpt.commands.fit.estimate",
+    "evaluate": "lpt.commands.evaluate.evaluate",
     "fit": "lpt.commands.fit.fit",
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",
+    "load_predictor": "lpt.packs.predictor",
     "resume": "lpt.commands.fit.fit",
 }
-_MODULES = ("data", "evaluation", "losses", "methods", "model", "pack", "predictor", "report", "training")
+_MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The `lpt` program: its commands, and how errors reach a person."""
+"""The `lpt` program: its commands, and how it reports errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOOTER = (
 
 
 class Program(TyperGroup):
-    """Turns errors a person can act on into a message and an exit code."""
+    """A group of commands that turns errors into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -44,7 +44,7 @@ class Program(TyperGroup):
                 raise
             file = "a file" if error.filename is None else str(error.filename)
             message = f"{file}: {error.strerror or error}. {_what_to_do(error, ctx.invoked_subcommand)}"
-            print_error(message, alone=True)  # other processes of the run are not told of it
+            print_error(message, alone=True)  # other processes of the run do not have this error
             raise typer.Exit(LptError.exit_code) from None
         except KeyboardInterrupt:
             print_error("interrupted; no half-written file is left")
@@ -52,6 +52,7 @@ class Program(TyperGroup):
 
 
 def _what_to_do(error: OSError, command: str | None) -> str:
+    """Return the advice for an error of a file."""
     if error.errno in DISK_FULL:
         again = "go on with lpt fit --resume RUN_FOLDER" if command == "fit" else "start the same command again"
         return f"Free some space, then {again}."
@@ -102,13 +103,13 @@ def _program(
 
 
 def main() -> None:
-    """Entry point of `lpt`. Of several processes that a launcher started only the first prints."""
+    """Run `lpt`. Of several processes that a launcher started, only the first prints."""
     hush()
     if speaks():
         app()
         return
     try:
-        code = app(standalone_mode=False)  # so that typer does not print what is wrong with the arguments again
+        code = app(standalone_mode=False)  # the first process prints what is wrong with the arguments
     except Exception as error:
         if not hasattr(error, "exit_code"):
             raise

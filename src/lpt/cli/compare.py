@@ -99,7 +99,7 @@ def compare(
         holdout=holdout,
         preset=preset,
         config=config,
-        settings=[*options.assignments(given), *(set_ or [])],
+        settings=options.settings(given, set_),
         overwrite=overwrite,
     )
     run_comparison(request, output_console(quiet=quiet))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -83,7 +83,7 @@ def fit(
 
         resume_run(resume, console=console)
         return
-    given = {
+    fields = {
         "data.test": test,
         "data.validation": None if val is None else options.parse_validation(val),
         "data.long_tail": long_tail,
@@ -97,20 +97,30 @@ def fit(
         "runtime.device": device,
         "runtime.seed": seed,
     }
-    settings = [*options.assignments(given), *(set_ or [])]
-    how: dict[str, Any] = dict(preset=preset, method=method, config=config, settings=settings)
+    settings = options.settings(fields, set_)
+    from lpt.commands.fit.request import RunRequest
+
+    request = RunRequest(
+        data=data,
+        output=output,
+        preset=preset,
+        method=method,
+        config=config,
+        settings=settings,
+        overwrite=overwrite,
+    )
     if dry_run:
-        from lpt.commands.fit.estimate import dry_run as try_out
+        from lpt.commands.fit.estimate import dry_run as estimate
 
-        try_out(data, output, **how, overwrite=overwrite, console=console)
+        estimate(request, console=console)
         return
-    from lpt.commands.fit.fit import fit as fit_run
+    from lpt.commands.fit.fit import fit_requested
 
-    fit_run(data, output, **how, overwrite=overwrite, console=console)
+    fit_requested(request, console=console)
 
 
 def _refuse_beside_resume(ctx: typer.Context) -> None:
-    """A run goes on with the settings it was started with."""
+    """Raise `ConfigError` if other options stand beside `--resume`: a run keeps the settings it was started with."""
     others = [
         "DATA" if parameter.name == "data" else parameter.opts[0]
         for parameter in ctx.command.params

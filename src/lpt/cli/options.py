@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, each defined once."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -86,18 +86,26 @@ Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cud
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
 
 
-def assignments(given: dict[str, Any]) -> list[str]:
-    """Options by the field they set, as `--set` writes them; those that were not given are left out."""
-    from lpt.config.values import assignments_of
+def settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
+    """Return the fields that options and `--set` texts give, by dotted path; `--set` wins.
 
-    return assignments_of({path: value for path, value in given.items() if value is not None})
+    Args:
+        options: values by the field that they set. None: the option was not given.
+        assignments: texts such as `train.batch_size=64`.
+
+    Raises:
+        ConfigError: a text is not of this form.
+    """
+    from lpt.config.values import by_path
+
+    return {path: value for path, value in options.items() if value is not None} | by_path(assignments or [])
 
 
 def parse_size(text: str) -> int | list[int] | str:
-    """`224` or `160x128` (height x width) as the configuration wants it.
+    """Return `224` or `160x128` (height x width) as the configuration takes it.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text has another form.
     """
     if text == "auto":
         return text
@@ -109,7 +117,7 @@ def parse_size(text: str) -> int | list[int] | str:
 
 
 def parse_validation(text: str) -> float | str:
-    """A share, or a source of images."""
+    """Return a share, or a source of images."""
     try:
         return float(text)
     except ValueError:

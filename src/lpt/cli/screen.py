@@ -1,4 +1,4 @@
-"""What a person sees: consoles, error messages, and silence from the libraries below."""
+"""What a person sees: consoles and error messages; other libraries are kept quiet."""
 
 from __future__ import annotations
 
@@ -25,48 +25,53 @@ _CHATTY = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "PIL", "ti
 
 
 def hush() -> None:
-    """Keep warnings, logs and progress bars of libraries off the screen; what a person should know, LPT says itself."""
+    """Keep warnings, logs and progress bars of libraries off the screen; LPT itself says what a person should know."""
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    for stream in (sys.stdout, sys.stderr):  # names of files need not be valid in the terminal's encoding
+    for stream in (sys.stdout, sys.stderr):  # the terminal's encoding may lack characters of file names
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 class _Screen(Console):
-    """A console that, when it does not write to a terminal, never breaks a line of text, so that paths stay whole."""
+    """A console that never breaks a line of text outside of a terminal, so that paths stay whole."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As Rich does."""
-        if not self.is_terminal and all(isinstance(one, str | Text) for one in objects):
+        """Print as Rich does."""
+        if not self.is_terminal and all(isinstance(part, str | Text) for part in objects):
             options.setdefault("soft_wrap", True)
         super().print(*objects, **options)
 
 
 def speaks() -> bool:
-    """Whether this process may print: of several that a launcher started, the first one does."""
+    """Return whether this process may print: only the first one of a launcher does."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def output_console(*, quiet: bool = False) -> Console:
-    """Where results go: standard output. Silent in all processes of a run but the first."""
+    """Return the console of results: standard output. Only the first process of a run prints."""
     return _Screen(highlight=False, quiet=quiet or not speaks(), width=_width(sys.stdout))
 
 
 def error_console() -> Console:
-    """Where progress and messages go when standard output carries data. Silent in all processes but the first."""
+    """Return the console of progress and messages: standard error. Only the first process of a run prints."""
     return _Screen(stderr=True, highlight=False, quiet=not speaks(), width=_width(sys.stderr))
 
 
 def _width(stream: TextIO) -> int | None:
-    """The terminal's own width; of files a fixed one."""
+    """Return the width to print in: None is the terminal's own; files have a fixed one."""
     return None if stream.isatty() or "COLUMNS" in os.environ else FILE_WIDTH
 
 
 def print_error(message: str, *, alone: bool = False) -> None:
-    """A message on standard error, taken literally; once, however many processes there are, unless one is alone."""
+    """Print a message on standard error, without markup.
+
+    Args:
+        message: the text.
+        alone: whether only this process has the error; otherwise the first process prints it for all.
+    """
     console = error_console()
     console.quiet = console.quiet and not alone
     console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a command reads from files: it must not lie in a folder that is emptied for the results."""
+"""The files that a command reads: they must not lie in a folder that is emptied for the results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import ValidationError
 
-from lpt.commands.fit.request import Data, Settings, gather_values, section
 from lpt.config.schema import DataConfig
+from lpt.config.values import section
 from lpt.data.cache import source_of
 from lpt.data.decoding import ImageError
 from lpt.data.images import ColumnImages, FileImages
@@ -21,38 +21,20 @@ from lpt.data.sources.opening import read_source
 from lpt.errors import DataError
 from lpt.model.pretrained import SHIPPED
 from lpt.system.owned import Input
-from lpt.training.folder import RunFolder
-
-
-def check_output(
-    data: Data | None,
-    output: Path,
-    overwrite: bool,
-    config: str | Path | Mapping[str, Any] | None,
-    settings: Settings | None,
-) -> None:
-    """Raise `RunError` if a run with these arguments of `lpt.fit` cannot have its folder; nothing long is done."""
-    splits = data if isinstance(data, Splits) else None
-
-    def inputs() -> Iterable[Input]:
-        values = gather_values(data, {}, config, settings, needs_source=False)
-        return inputs_of(values, config_file(config), splits)
-
-    RunFolder.check_free(output, overwrite=overwrite, inputs=inputs)
 
 
 def config_file(config: str | Path | Mapping[str, Any] | None) -> Path | None:
-    """The file that a configuration is read from, if it is one."""
+    """Return the file that a configuration is read from, if there is one."""
     return None if config is None or isinstance(config, Mapping) else Path(config)
 
 
 def inputs_of(values: Mapping[str, Any], config: Path | None, splits: Splits | None = None) -> Iterator[Input]:
-    """Everything that a run with these values reads from files.
+    """List every file and folder that a run with these values reads.
 
     Args:
-        values: a configuration, perhaps not checked yet.
-        config: the file it was read from.
-        splits: the images where they are opened; None: they are listed, as far as their sources can be read.
+        values: a configuration that need not be checked yet.
+        config: the file that it was read from.
+        splits: the images, if they are opened already. None: list them, as far as their sources can be read.
     """
     data, backbone = (section(values, name) for name in ("data", "backbone"))
     if config is not None:
@@ -71,7 +53,7 @@ def inputs_of(values: Mapping[str, Any], config: Path | None, splits: Splits | N
 
 
 def _local(spec: str) -> Path:
-    """The path that a source is read from, if it is a local one."""
+    """Return the path that a source is read from, if it is a local one."""
     if spec.startswith(PREFIX):
         try:
             spec = parse_spec(spec)[0]
@@ -81,11 +63,11 @@ def _local(spec: str) -> Path:
 
 
 def _files(source: ImageSource) -> Iterator[Path]:
-    """The files that images are in, where they are in files of their own."""
+    """List the image files of a source. A source that holds all images in itself has none."""
     if not isinstance(source, FileImages | ColumnImages):
         return
     for row in range(len(source)):
-        with contextlib.suppress(ImageError):  # told where the image is read
+        with contextlib.suppress(ImageError):  # reading the image reports it
             stored = source.encoded(row)
             if isinstance(stored, bytes):
                 return
@@ -93,12 +75,13 @@ def _files(source: ImageSource) -> Iterator[Path]:
 
 
 def _opened(splits: Splits) -> list[ImageSource]:
-    found = (images.source for images in (splits.train, splits.validation, splits.test) if images is not None)
-    return list({id(source): source for source in map(source_of, found)}.values())
+    """Return the sources of opened splits, each once."""
+    sources = [source_of(split.source) for split in (splits.train, splits.validation, splits.test) if split is not None]
+    return list({id(source): source for source in sources}.values())
 
 
 def _listed(data: Mapping[str, Any], specs: Iterable[str]) -> Iterator[ImageSource]:
-    """The sources of images; what is wrong with one is told where it is opened to be used."""
+    """List the sources of images that can be read. Opening a bad one for use reports what is wrong with it."""
     for spec in specs:
         try:
             raw = read_source(spec, DataConfig(**data))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,11 @@ import yaml
 
 from lpt.config.schema import RunConfig
 from lpt.errors import ConfigError
+
+Settings = Mapping[str, Any] | Sequence[str]
+"""Single values: by dotted path, or as `section.field=value` texts."""
+
+_FORM = "write it as section.field=value, e.g. train.batch_size=64"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -33,39 +36,44 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Return the nested values of `--set a.b=c` options; `c` is read as YAML.
+def by_path(settings: Settings) -> dict[str, Any]:
+    """Return settings by dotted path. In `section.field=value` texts the value is read as YAML; the last one counts.
 
     Raises:
-        ConfigError: an option has another form.
+        ConfigError: a text is not of this form.
     """
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not all(path.split(".")):
-            raise ConfigError(f"--set {assignment!r}: write it as section.field=value, e.g. train.batch_size=64")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment!r}: the value is not YAML: {error}") from None
-        *parents, leaf = path.split(".")
-        section = values
+    return dict(settings) if isinstance(settings, Mapping) else dict(map(_parse_assignment, settings))
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the nested values of `--set section.field=value` options."""
+    return nested(by_path(assignments))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted path as sections within sections.
+
+    Raises:
+        ConfigError: a path has an empty part, or goes on below a field that has a value.
+    """
+    sections: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, field = path.split(".")
+        if not all((*parents, field)):
+            raise ConfigError(f"--set {path!r}: {_FORM}")
+        section = sections
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigError(f"--set {assignment!r}: {parent} was set to a value before")
-        section[leaf] = value
-    return values
+                raise ConfigError(f"--set {path!r}: {parent} was set to a value before")
+        section[field] = _plain(value)
+    return sections
 
 
-def assignments_of(values: Mapping[str, Any]) -> list[str]:
-    """What `parse_assignments` reads back, of values by dotted path; what YAML does not know is written as text."""
-
-    def written(value: Any) -> str:
-        plain = json.loads(json.dumps(value, default=str))
-        return yaml.safe_dump(plain, default_flow_style=True, width=math.inf).removesuffix("\n...\n").rstrip("\n")
-
-    return [f"{path}={written(value)}" for path, value in values.items()]
+def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a section of values that are not checked yet; empty when it is missing or no mapping."""
+    fields = values.get(name)
+    return fields if isinstance(fields, dict) else {}
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -89,3 +97,22 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def to_yaml(config: RunConfig) -> str:
     """Return the configuration as YAML; `read_yaml` and `validate` make the same configuration of it."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse_assignment(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise ConfigError(f"--set {text!r}: {_FORM}")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a YAML file would give it: paths and other objects as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -21,6 +21,7 @@ from lpt import __version__
 from lpt.cli.app import app
 from lpt.commands.fit import estimate as dry_run
 from lpt.commands.fit.prepare import prepare
+from lpt.commands.fit.request import RunRequest
 from lpt.data.images import FileImages
 
 COMMANDS = ("doctor", "fit", "evaluate", "predict", "inspect", "config", "demo")
@@ -83,6 +84,8 @@ def test_public_names_are_there() -> None:
     assert set(lpt.__all__) <= set(dir(lpt))
     for name in lpt.__all__:
         assert getattr(lpt, name).__name__ == name
+    for name in lpt._MODULES:
+        assert getattr(lpt, name).__name__ == f"lpt.{name}"
     with pytest.raises(AttributeError, match="nothing"):
         _ = lpt.nothing
 
@@ -165,7 +168,8 @@ def test_dry_run_sees_what_reading_takes(
     def seconds(*settings: str) -> dict[str, float]:
         sizes = ["image.size=32", "train.batch_size=8", "model.prompt_length=2", "model.pool_size=4"]
         device = ["runtime.device=cpu", "runtime.threads=1", f"backbone.checkpoint={tiny_backbone}"]
-        estimate = dry_run.estimate_run(prepare(photo_folder, preset="laptop", settings=[*sizes, *device, *settings]))
+        request = RunRequest(photo_folder, preset="laptop", settings=[*sizes, *device, *settings])
+        estimate = dry_run.estimate_run(prepare(request))
         return {part.name: part.seconds_each for part in estimate.parts}
 
     readers = dry_run.STEPS

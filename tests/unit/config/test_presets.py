@@ -13,12 +13,12 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lpt.commands.fit.auto import resolve_auto
+from lpt.commands.fit.auto import AutoFacts, resolve_auto
 from lpt.config.presets import PRESETS, Resolved, choose_preset, with_preset
 from lpt.config.schema import RunConfig, validate
 from lpt.config.values import (
-    assignments_of,
     merge,
+    nested,
     parse_assignments,
     read_yaml,
     to_yaml,
@@ -39,11 +39,11 @@ def resolve(values: dict[str, Any], machine: Machine = CPU, **changes: Any) -> R
         native_size=(224, 224),
         activation_bytes=lambda size, number_bytes: size[0] * size[1] * 100 * number_bytes,
         cached_bytes=30 * 2**20,
-        kept_bytes=lambda config: 0,
+        prefix_cache_bytes=lambda config: 0,
         decoded=True,
     )
     chosen = with_preset(values, machine.device, origin="test")
-    return resolve_auto(chosen.config, machine, **{**options, **changes})
+    return resolve_auto(chosen.config, machine, AutoFacts(**{**options, **changes}))
 
 
 def leaves(values: Any, path: str = "") -> dict[str, Any]:
@@ -329,12 +329,30 @@ def test_assignments_nest_and_are_read_as_yaml() -> None:
             parse_assignments(["image.size=3", wrong])
 
 
-@given(st.one_of(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.lists(st.text())))
+@given(st.one_of(st.none(), st.text(), st.floats(allow_nan=False, allow_infinity=False), st.lists(st.text())))
 @example(1e-07)
 @example("\U0001f431 photos/\udc80\x85\x7f")
-def test_assignments_are_read_as_they_were(value: Any) -> None:
-    """A path may hold any character, also one that a file system gives as a byte that is not UTF-8."""
-    assert parse_assignments(assignments_of({"data.test": value})) == {"data": {"test": value}}
+def test_values_by_path_stay_as_they_are(value: Any) -> None:
+    """No value of a mapping is read as YAML: a path may hold any character, `None` may be what is meant."""
+    assert nested({"data.test": value, "train.phase1.lr": 2}) == {
+        "data": {"test": value},
+        "train": {"phase1": {"lr": 2}},
+    }
+
+
+def test_values_by_path_become_plain() -> None:
+    """Paths are text, tuples are lists, and the user's own mappings are not changed."""
+    phase = {"lr": 1}
+    values = {"data.test": Path("photos"), "image.size": (32, 64), "train.phase1": phase, "train.phase1.epochs": 2}
+    assert nested(values) == {
+        "data": {"test": "photos"},
+        "image": {"size": [32, 64]},
+        "train": {"phase1": {"lr": 1, "epochs": 2}},
+    }
+    assert phase == {"lr": 1}
+    for wrong in ("a..b", "", "image.size.x"):
+        with pytest.raises(ConfigError, match=r"--set"):
+            nested({"image.size": 3, wrong: 1})
 
 
 def test_merging_changes_neither_side() -> None:

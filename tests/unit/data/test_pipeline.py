@@ -189,7 +189,7 @@ def test_images_are_cached_as_they_are_checked(make: Callable[[Path], LabelledIm
     """Looking for images that cannot be read decodes all of them: what is to be kept is kept then."""
     images = kept(make(tmp_path))
     splits = Splits(make(tmp_path), None, None, images.class_counts)
-    prepare._check_readable(images, splits, ALONE)
+    prepare.check_readable(images, splits, ALONE)
     assert isinstance(images.source, CachedImages)
     for index, row in enumerate(images.rows):
         held = images.source.cached(int(row))

@@ -36,7 +36,7 @@ from lpt.commands.inputs import config_file, inputs_of
 from lpt.config.lint import doubled_balance, unused_settings
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
-from lpt.config.values import to_yaml
+from lpt.config.values import Settings, to_yaml
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.evaluation.comparison import Comparison
@@ -57,7 +57,7 @@ def compare(
     holdout: float = HOLDOUT,
     preset: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
-    settings: Sequence[str] = (),
+    settings: Settings = (),
     overwrite: bool = False,
     console: Console | None = None,
 ) -> Comparison:
@@ -72,7 +72,7 @@ def compare(
             cut so that it fits. None: all steps of the preset.
         holdout: share of each class to test on, where the data has no test images.
         preset, config: as for `lpt.fit`. They describe LPT, and what the other methods share with it.
-        settings: `section.field=value` likewise, or `METHOD:section.field=value` for one method alone.
+        settings: `section.field=value` likewise, or `METHOD:section.field=value` for one method alone; or a mapping.
         overwrite: remove the comparison that is in `output`, with all its runs; other files stay.
         console: where to report; None: silent.
 

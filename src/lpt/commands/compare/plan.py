@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lpt.commands.fit.request import gather_values
+from lpt.commands.fit.request import RunRequest, gather_values
 from lpt.config.recipes import METHODS, method_named
-from lpt.config.values import merge, parse_assignments
+from lpt.config.values import Settings, by_path, merge, nested
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, DataError
@@ -52,7 +52,8 @@ class ComparisonRequest:
         budget: minutes for the whole comparison; None: no limit.
         holdout: share of each class to test on, where the data has no test images.
         preset, config: as for `lpt.fit`. They describe LPT, and what the other methods share with it.
-        settings: `section.field=value`, over the configuration; or `METHOD:section.field=value` for one method alone.
+        settings: `section.field=value`, over the configuration; or `METHOD:section.field=value` for one method alone;
+            or a mapping.
         overwrite: remove the comparison that is in `output`.
     """
 
@@ -64,7 +65,7 @@ class ComparisonRequest:
     holdout: float = HOLDOUT
     preset: str | None = None
     config: str | Path | Mapping[str, Any] | None = None
-    settings: Sequence[str] = ()
+    settings: Settings = ()
     overwrite: bool = False
 
     @property
@@ -155,7 +156,8 @@ def plan_of(request: ComparisonRequest) -> Plan:
         raise ConfigError(f"holdout: a share between 0 and 1 is needed, got {request.holdout:g}")
     common, of_methods = _split_settings(request.settings)
     values = gather_values(
-        request.source, {"preset": request.preset}, request.config, common, needs_source=request.opener is None
+        RunRequest(request.source, preset=request.preset, config=request.config, settings=common),
+        needs_source=request.opener is None,
     )
     if values.get("method", REFERENCE) != REFERENCE:
         raise ConfigError("compare: methods are given by --methods, not in the configuration")
@@ -170,31 +172,32 @@ def continued(plan: Plan, before: StoredPlan) -> Plan:
     return replace(plan, values=merge(plan.values, {"runtime": runtime}))
 
 
-def _split_settings(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+def _split_settings(settings: Settings) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Separate the settings of all methods from those of single ones; LPT's own are those of all."""
-    common, of_methods = list[str](), dict[str, list[str]]()
-    for setting in settings:
-        method, colon, rest = setting.partition(":")
+    common, of_methods = dict[str, Any](), dict[str, dict[str, Any]]()
+    for setting, value in by_path(settings).items():
+        method, colon, path = setting.partition(":")
         if colon and method in METHODS and method != REFERENCE:
-            of_methods.setdefault(method, []).append(rest)
+            of_methods.setdefault(method, {})[path] = value
         else:
-            common.append(setting.removeprefix(f"{REFERENCE}:"))
+            common[setting.removeprefix(f"{REFERENCE}:")] = value
     return common, of_methods
 
 
-def _method_values(settings: Mapping[str, list[str]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Parse the settings of single methods; refuse one that all methods must have in common."""
-    parsed = {}
-    for method, assignments in settings.items():
-        for assignment in assignments:
-            path = assignment.partition("=")[0]
+def _method_values(settings: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Nest the settings of single methods; refuse one that all methods must have in common."""
+    values = {}
+    for method, fields_given in settings.items():
+        for path in fields_given:
             shared = any(path == name or path.startswith(f"{name}.") for name in _SHARED)
             if shared and path not in _MAY_DIFFER:
-                raise ConfigError(f"--set {method}:{assignment}: {path} must be the same for all methods")
+                raise ConfigError(f"--set {method}:{path}: {path} must be the same for all methods")
         if method not in methods:
-            raise ConfigError(f"--set {method}:{assignments[0]}: {method} is not among the methods to compare")
-        parsed[method] = parse_assignments(assignments)
-    return parsed
+            raise ConfigError(
+                f"--set {method}:{next(iter(fields_given))}: {method} is not among the methods to compare"
+            )
+        values[method] = nested(fields_given)
+    return values
 
 
 def with_test_images(splits: Splits, holdout: float) -> Splits:

@@ -15,6 +15,7 @@ from lpt.commands.compare.settings import cell_values, machine_values
 from lpt.commands.fit.auto import suit_to_counts
 from lpt.commands.fit.fit import data_fingerprint
 from lpt.commands.fit.prepare import Prepared, open_data, prepare, printable, with_absolute_paths
+from lpt.commands.fit.request import RunRequest
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
 from lpt.config.values import merge, read_yaml
@@ -63,7 +64,8 @@ class SharedImages:
         """
         if self._opened is None or self._opened[0] != seed:
             splits, first_time = self.splits(seed), self._opened is None
-            opened = prepare(splits, config=self._values(seed), read_images=first_time, console=self._console)
+            request = RunRequest(splits, config=self._values(seed))
+            opened = prepare(request, read_images=first_time, console=self._console)
             self._opened = (seed, opened)
         return self._opened[1]
 
@@ -104,7 +106,7 @@ class CellRuns:
         run = self.kept.get(key)
         if run is not None and not run.finished:
             values = merge(read_yaml(run.config), machine_values(self.plan.values))
-        return prepare(replace(base.splits, train=base.train), config=values, read_images=False)
+        return prepare(RunRequest(replace(base.splits, train=base.train), config=values), read_images=False)
 
     def wanted(self, method: str) -> dict[str, Any]:
         """Return the settings that a cell of a method has now, of any seed.

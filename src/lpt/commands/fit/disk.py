@@ -1,4 +1,4 @@
-"""What a run writes, in bytes, against the room there is."""
+"""How many bytes a run writes, and whether memory and disk have room for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIMIZER_STATES = {"sgd": 1, "adamw": 2}
 
 
 class DiskNeeded(NamedTuple):
-    """Bytes by what they are for."""
+    """The bytes of a run folder, by use."""
 
     prefix_cache: int
     checkpoints: int
@@ -35,30 +35,30 @@ class DiskNeeded(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All bytes."""
         return sum(self)
 
 
 def trainable_numbers(prepared: Prepared) -> dict[str, int]:
-    """How many numbers of each trained tensor there will be."""
+    """Return the size of each trained tensor, by name."""
     with torch.device("meta"):
         model = build_model(prepared.config.model, prepared.backbone, len(prepared.splits.class_names))
     return {name: tensor.numel() for name, tensor in model.state_dict().items()}
 
 
 def disk_needed(prepared: Prepared) -> DiskNeeded:
-    """The most a run folder takes at a time: a checkpoint is written beside the one before."""
+    """Return the most bytes that a run folder takes at a time: a new checkpoint is written beside the former one."""
     numbers = trainable_numbers(prepared)
-    everything = sum(numbers.values())
+    total = sum(numbers.values())
     frozen = {1: "groups.", 2: "shared."} if prepared.config.model.grouped else {}
     trained = {
-        phase: sum(n for name, n in numbers.items() if phase not in frozen or not name.startswith(frozen[phase]))
+        phase: sum(size for name, size in numbers.items() if phase not in frozen or not name.startswith(frozen[phase]))
         for phase in PHASES
     }
     plans = [phase_plan(prepared.config, phase) for phase in PHASES]
     largest = max(
-        (everything + OPTIMIZER_STATES[plan.settings.optimizer] * trained[plan.phase] for plan in plans if plan.steps),
-        default=everything,
+        (total + OPTIMIZER_STATES[plan.settings.optimizer] * trained[plan.phase] for plan in plans if plan.steps),
+        default=total,
     )
     classes = len(prepared.splits.class_names)
     kept = prefix_cache_size(prepared.train, prepared.backbone, prepared.config)
@@ -66,29 +66,29 @@ def disk_needed(prepared: Prepared) -> DiskNeeded:
         prefix_cache=kept.bytes if prepared.config.prefix_cache.store == "disk" else 0,
         checkpoints=2 * NUMBER_BYTES * largest,
         log=LOG_LINE_BYTES * sum(plan.steps for plan in plans),
-        pack=NUMBER_BYTES * everything + CLASS_BYTES * classes,
+        pack=NUMBER_BYTES * total + CLASS_BYTES * classes,
         reports=FIXED_BYTES + CLASS_BYTES * classes,
     )
 
 
 def check_prefix_cache(prepared: Prepared, console: Console) -> None:
-    """Tell how large the prefix cache gets; raise `ConfigError` if the memory does not hold it."""
+    """Print how large the prefix cache gets; raise `ConfigError` if the memory does not hold it."""
     settings, size = prepared.config.prefix_cache, prefix_cache_size(prepared.train, prepared.backbone, prepared.config)
     if not size.views:
         return
-    told = f"at most {size.views:,} views, {size.bytes / 2**20:,.0f} MiB in {settings.store} as {settings.dtype}"
+    taken = f"at most {size.views:,} views, {size.bytes / 2**20:,.0f} MiB in {settings.store} as {settings.dtype}"
     free = host_memory() * processes_here()
     if settings.store == "memory" and size.bytes > free:
         raise ConfigError(
-            f"prefix_cache: {told}, but {free / 2**20:,.0f} MiB are free. Keep fewer views "
+            f"prefix_cache: {taken}, but {free / 2**20:,.0f} MiB are free. Keep fewer views "
             f"(--set prefix_cache.views=...), keep them on disk (--set prefix_cache.store=disk), in half precision "
             "(--set prefix_cache.dtype=bf16), or none (--set prefix_cache.views=0)."
         )
-    console.print(f"[bold]Prefix cache[/bold] of phase 2: {told}")
+    console.print(f"[bold]Prefix cache[/bold] of phase 2: {taken}")
 
 
 def free_bytes(path: Path) -> int:
-    """Room on the disk where a path is or would be."""
+    """Return the free bytes on the disk of a path that need not exist yet."""
     path = path.absolute()
     while not path.exists():
         path = path.parent

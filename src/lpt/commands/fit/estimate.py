@@ -1,16 +1,12 @@
-"""`lpt fit --dry-run`: everything checked, a few real steps on a throwaway model, time, memory and disk estimated.
-
-Nothing is written.
-"""
+"""`lpt fit --dry-run`: check everything, try a few steps, estimate time, memory and disk. Nothing is written."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -20,15 +16,14 @@ from rich.table import Table
 from lpt.commands.fit.disk import (
     DiskNeeded,
     check_disk,
-    check_prefix_cache,
     disk_needed,
     free_bytes,
 )
-from lpt.commands.fit.fit import console_of, default_output
+from lpt.commands.fit.fit import prepare_fit
 from lpt.commands.fit.measure import trained_phases
-from lpt.commands.fit.prepare import Prepared, describe, prepare, warn_of_data
-from lpt.commands.fit.request import Data, Settings
-from lpt.commands.inputs import check_output
+from lpt.commands.fit.output import default_output
+from lpt.commands.fit.prepare import Prepared
+from lpt.commands.fit.request import RunRequest
 from lpt.data.cache import CachedImages, fill_cache
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
@@ -54,7 +49,7 @@ BATCHES = 3
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a run: how often something is done, and how long once takes, seconds."""
+    """A part of a run: how often something is done, and how many seconds each time takes."""
 
     name: str
     count: int
@@ -63,19 +58,19 @@ class Part:
 
     @property
     def seconds(self) -> float:
-        """Of the whole part."""
+        """Seconds of the whole part."""
         return self.count * self.seconds_each
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take.
+    """The time, memory and disk that a run will take.
 
     Args:
-        parts: its parts in order.
-        memory: most bytes held in the tried steps; of the card if one is used.
-        disk: bytes the run folder takes.
-        image_seconds: to predict one image.
+        parts: the parts of the run in order.
+        memory: most bytes in the tried steps; the card's, if one is used.
+        disk: bytes of the run folder.
+        image_seconds: seconds to predict an image.
     """
 
     parts: tuple[Part, ...]
@@ -85,39 +80,22 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run."""
+        """Seconds of the whole run."""
         return sum(part.seconds for part in self.parts)
 
 
 class _EnoughError(Exception):
-    """Ends the tried steps."""
+    """The steps tried so far are enough."""
 
 
-def dry_run(
-    data: Data | None = None,
-    output: str | Path | None = None,
-    *,
-    preset: str | None = None,
-    method: str | None = None,
-    config: str | Path | Mapping[str, Any] | None = None,
-    settings: Settings | None = None,
-    overwrite: bool = False,
-    console: Console | None = None,
-) -> Estimate:
-    """Check and estimate what `lpt.fit` would do with the same arguments.
+def dry_run(request: RunRequest, *, console: Console | None = None) -> Estimate:
+    """Check and estimate the run that a request asks for.
 
     Raises:
-        ConfigError, DataError, RunError: whatever would stop that run at its start.
+        ConfigError, DataError, RunError: what would stop that run at its start.
     """
-    console = console or Console(quiet=True)
-    if output is not None:
-        check_output(data, Path(output), overwrite, config, settings)
-    prepared = prepare(data, preset=preset, method=method, config=config, settings=settings, console=console)
-    console = console_of(console, prepared.processes)
-    describe(prepared, console)
-    warn_of_data(prepared, console)
-    check_prefix_cache(prepared, console)
-    path = Path(output) if output is not None else default_output(prepared.config)
+    prepared, console = prepare_fit(request, console or Console(quiet=True))
+    path = request.folder or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     with console.status("trying a few steps"):
         estimate = estimate_run(prepared)
@@ -126,7 +104,7 @@ def dry_run(
 
 
 def estimate_run(prepared: Prepared) -> Estimate:
-    """Time, memory and disk of a run, from a few real steps; the prepared backbone is used up by it."""
+    """Estimate time, memory and disk of a run from a few real steps; the prepared backbone cannot be used again."""
     with PeakMemory() as memory, reproducible(int(prepared.config.runtime.threads)):
         model = prepared.new_model()
         training = [
@@ -141,16 +119,16 @@ def estimate_run(prepared: Prepared) -> Estimate:
 
 
 def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
-    """Seconds of a step of a phase for this process's part: the mean over those tried, without the first.
+    """Return the seconds of a step of a phase in this process: the mean of the tried steps without the first.
 
-    Not less than its readers take for it: what they have read when the first step is over does for the few others.
+    It is at least what the readers take for a batch: in the few steps tried they may only use what they read ahead.
     """
     config, images = prepared.config, prepared.train
-    own = len(prepared.processes.share(config.train.batch_size))
+    batch_size = len(prepared.processes.share(config.train.batch_size))
     data = replace(prepared.phase_data, processes=ALONE)  # the smaller batch below is this process's part already
     plan = data.plan(phase)
     once = plan.settings.model_copy(update={"epochs": 1})
-    plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=own)
+    plan = replace(plan, settings=once, epoch_steps=min(STEPS, plan.steps), batch_size=batch_size)
     objective = build_objective(model, images, config, phase)
     optimizer = build_optimizer(objective.trainable(), plan.settings, model.backbone.depth)
     reading = 0.0
@@ -172,21 +150,18 @@ def try_phase(prepared: Prepared, model: Classifier, phase: int) -> float:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        train_steps(
-            objective,
-            optimizer,
-            batches,
-            plan,
-            first_step=0,
-            after_step=after_step,
-        )
+        train_steps(objective, optimizer, batches, plan, first_step=0, after_step=after_step)
     return max(float(np.mean(seconds[1:] or seconds)), reading)
 
 
 def _reading_seconds(prepared: Prepared, batches: Iterator[object]) -> float:
-    """Seconds that all readers of a run together take for a batch, of `batches` that are read in this process.
+    """Return the seconds that all readers of a run together take for a batch.
 
-    0 where the run has no readers: what reading takes is part of its steps then.
+    Without readers this is 0: reading is then a part of the steps.
+
+    Args:
+        prepared: the run.
+        batches: batches that this process reads itself.
     """
     workers = int(prepared.config.runtime.workers)
     if not workers:
@@ -197,14 +172,14 @@ def _reading_seconds(prepared: Prepared, batches: Iterator[object]) -> float:
 
 
 def _solving(prepared: Prepared) -> tuple[Part]:
-    """The part of solving a linear probe, at most."""
+    """Return the part of solving a linear probe, at most."""
     images, width, classes = len(prepared.train), prepared.backbone.width, len(prepared.splits.class_names)
     seconds = evaluation_seconds(images, width, classes)
     return (Part("solving the linear probe, at most", most_evaluations(images), "evaluations", seconds),)
 
 
 def _held_out_seconds(prepared: Prepared, model: Classifier, image_seconds: float) -> float:
-    """Seconds to predict a validation or test image; these are decoded each time, also where train is in memory."""
+    """Return the seconds to predict a validation or test image; these are never cached, training images may be."""
     held_out = prepared.splits.test or prepared.splits.validation
     if not held_out or not isinstance(prepared.train.source, CachedImages):
         return image_seconds
@@ -212,11 +187,11 @@ def _held_out_seconds(prepared: Prepared, model: Classifier, image_seconds: floa
 
 
 def _image_seconds(prepared: Prepared, model: Classifier, images: LabelledImages) -> float:
-    """Seconds to predict one image, read as the run reads it."""
+    """Return the seconds to predict an image, read as the run reads it."""
     batch = images_at_once(prepared.config, prepared.preprocessing.test_views)
     images = images.subset(np.arange(min(BATCHES * batch, len(images))))
-    read = evaluation_batches(images, batch_size=batch, preprocessing=prepared.preprocessing, workers=0)
-    reading = _reading_seconds(prepared, read) / min(batch, len(images))
+    batches = evaluation_batches(images, batch_size=batch, preprocessing=prepared.preprocessing, workers=0)
+    reading = _reading_seconds(prepared, batches) / min(batch, len(images))
     times = [time.perf_counter()]
     predict_split(
         model,
@@ -227,14 +202,20 @@ def _image_seconds(prepared: Prepared, model: Classifier, images: LabelledImages
         workers=int(prepared.config.runtime.workers),
         progress=lambda done: times.append(time.perf_counter()),
     )
-    taken = np.diff(times)
-    if len(taken) < 3:  # the last batch may be a small one
-        return float(taken.sum() / len(images))
-    return max(float(np.median(taken[1:-1]) / batch), reading)
+    seconds = np.diff(times)
+    if len(seconds) < 3:  # the last batch may be smaller
+        return float(seconds.sum() / len(images))
+    return max(float(np.median(seconds[1:-1]) / batch), reading)
 
 
 def _passes(prepared: Prepared, image_seconds: float, held_out_seconds: float) -> list[Part]:
-    """The parts of a run without training, by the seconds of a training image and of one held out."""
+    """Return the parts of a run that only run the model forward.
+
+    Args:
+        prepared: the run.
+        image_seconds: seconds of a training image.
+        held_out_seconds: seconds of a validation or test image.
+    """
     config, splits = prepared.config, prepared.splits
     parts = []
 
@@ -246,13 +227,13 @@ def _passes(prepared: Prepared, image_seconds: float, held_out_seconds: float) -
     start = config.model.head_init
     add(start.replace("_", " ") + " for the head", prepared.train, int(start != "random"), image_seconds)
     if config.model.prompts != "none" and config.model.prompt_init == "tokens":
-        read = min(TOKEN_IMAGES, len(splits.train))
-        parts.append(Part("image tokens for the prompts", read, "images", image_seconds))
+        count = min(TOKEN_IMAGES, len(splits.train))
+        parts.append(Part("image tokens for the prompts", count, "images", image_seconds))
     add("queries for the keys", prepared.train, int(config.model.key_init == "kmeans" and 2 in phases), image_seconds)
     if 2 in phases and config.prefix_cache.views:
         views = prefix_cache_size(splits.train, prepared.backbone, config).views
-        own = len(prepared.processes.share(views))
-        parts.append(Part("prefix cache, at most", own, "views", image_seconds))
+        share = len(prepared.processes.share(views))
+        parts.append(Part("prefix cache, at most", share, "views", image_seconds))
     epochs = sum(phase_plan(config, phase).settings.epochs for phase in phases)
     add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1, held_out_seconds)
     add("test", splits.test, 1, held_out_seconds)
@@ -260,15 +241,8 @@ def _passes(prepared: Prepared, image_seconds: float, held_out_seconds: float) -
 
 
 def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-    for column in ("part", "how many", "each", "time"):
-        table.add_column(column, justify="left" if column == "part" else "right")
-    for part in estimate.parts:
-        each = f"{part.seconds_each * 1000:,.1f} ms"
-        table.add_row(part.name, f"{part.count:,} {part.unit}", each, duration(part.seconds))
-    table.add_row("all", "", "", duration(estimate.seconds), style="bold")
     console.print()
-    console.print(table)
+    console.print(_parts_table(estimate))
     on_card = prepared.machine.device == "cuda"
     free = prepared.machine.memory_bytes if on_card else host_memory_total()
     console.print(
@@ -282,3 +256,14 @@ def _print_estimate(estimate: Estimate, prepared: Prepared, path: Path, console:
         markup=False,
     )
     console.print("Nothing was written. The times hold for a machine that is as busy as it was just now.")
+
+
+def _parts_table(estimate: Estimate) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    for column in ("part", "how many", "each", "time"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    for part in estimate.parts:
+        each = f"{part.seconds_each * 1000:,.1f} ms"
+        table.add_row(part.name, f"{part.count:,} {part.unit}", each, duration(part.seconds))
+    table.add_row("all", "", "", duration(estimate.seconds), style="bold")
+    return table

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lpt.commands.fit.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.commands.fit.measure import measure_run, predict_images
+from lpt.commands.fit.output import check_output, default_output
 from lpt.commands.fit.packaging import print_result, stored_metrics, write_result
 from lpt.commands.fit.prepare import (
     Prepared,
@@ -24,11 +25,10 @@ from lpt.commands.fit.prepare import (
     warn_of_data,
     with_absolute_paths,
 )
-from lpt.commands.fit.request import Data, Settings
+from lpt.commands.fit.request import Config, Data, RunRequest
 from lpt.commands.fit.tracking import TrackerCallback
-from lpt.commands.inputs import check_output, config_file, inputs_of
-from lpt.config.schema import RunConfig
-from lpt.config.values import read_yaml, to_yaml
+from lpt.commands.inputs import config_file, inputs_of
+from lpt.config.values import Settings, read_yaml, section, to_yaml
 from lpt.data.cache import source_of
 from lpt.data.images import FileImages
 from lpt.data.manifest import LabelledImages, Splits
@@ -52,12 +52,12 @@ from lpt.training.phases import Trainer
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a run gives.
+    """The results of a run.
 
     Args:
         folder: the run folder.
         pack: the prompt pack.
-        metrics: by split, `test` and `validation`; only those there were.
+        metrics: by split, of those that the data has: `test` and `validation`.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ def fit(
     *,
     preset: str | None = None,
     method: str | None = None,
-    config: str | Path | Mapping[str, Any] | None = None,
+    config: Config | None = None,
     settings: Settings | None = None,
     overwrite: bool = False,
     console: Console | None = None,
@@ -79,36 +79,65 @@ def fit(
     """Train a prompt pack on a user's images.
 
     Args:
-        data: where the images are, in any form of `data.source`, or splits opened before. None: the configuration says.
-        output: run folder to make; None: `runs/<data>-<date and time>`.
-        preset: `laptop`, `paper` or `auto` (what suits the machine); None: the configuration's, else `auto`.
-        method: a name of `lpt.config.recipes.METHODS`; None: the configuration's, else `lpt`.
+        data: where the images are, in any form of `data.source`, or opened splits. None: as the configuration says.
+        output: run folder to make. None: `runs/<data>-<date and time>`.
+        preset: `laptop`, `paper` or `auto` (what suits the machine). None: the configuration's, else `auto`.
+        method: a name of `lpt.config.recipes.METHODS`. None: the configuration's, else `lpt`.
         config: a YAML file, or nested values.
         settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
-        overwrite: remove the run that is in `output`; what no run wrote stays.
-        console: where to report; None: silent.
+        overwrite: replace the run in `output`; files that no run wrote stay.
+        console: where to report. None: silent.
 
     Raises:
         ConfigError, DataError, RunError: with what was given, what is accepted and what to do.
     """
+    request = RunRequest(
+        data=data,
+        output=output,
+        preset=preset,
+        method=method,
+        config=config,
+        settings=settings,
+        overwrite=overwrite,
+    )
+    return fit_requested(request, console=console)
+
+
+def fit_requested(request: RunRequest, *, console: Console | None = None) -> FitResult:
+    """Train a prompt pack as a request asks; errors as for `fit`."""
     console = console or Console(quiet=True)
-    if output is not None:
-        check_output(data, Path(output), overwrite, config, settings)  # before anything that takes long
-    prepared = prepare(data, preset=preset, method=method, config=config, settings=settings, console=console)
+    prepared, console = prepare_fit(request, console)
+    folder, file = request.folder, config_file(request.config)
+    result = fit_prepared(prepared, folder, overwrite=request.overwrite, console=console, config=file)
+    print_result(RunFolder(result.folder), result.pack, result.metrics, prepared.config.backbone, console)
+    return result
+
+
+def prepare_fit(request: RunRequest, console: Console) -> tuple[Prepared, Console]:
+    """Check all that a run needs, and report it.
+
+    Returns:
+        The checked run, and the console of this process: only the first process reports.
+    """
+    check_output(request)  # before anything that takes long
+    prepared = prepare(request, console=console)
     console = console_of(console, prepared.processes)
     describe(prepared, console)
     warn_of_data(prepared, console)
     check_prefix_cache(prepared, console)
-    folder, file = None if output is None else Path(output), config_file(config)
-    result = fit_prepared(prepared, folder, overwrite=overwrite, console=console, config=file)
-    print_result(RunFolder(result.folder), result.pack, result.metrics, prepared.config.backbone, console)
-    return result
+    return prepared, console
 
 
 def fit_prepared(
     prepared: Prepared, output: Path | None, *, overwrite: bool, console: Console, config: Path | None = None
 ) -> FitResult:
-    """`fit` from where everything is checked; arguments as there, `config` being the file."""
+    """Train a checked run.
+
+    Args:
+        prepared: the checked run.
+        output, overwrite, console: as for `fit`.
+        config: the file that the configuration was read from.
+    """
     folder = prepared.processes.on_main(lambda: _new_folder(prepared, output, overwrite=overwrite, config=config))
     if prepared.processes.is_main and (others := folder.others):
         console.print(others, style="yellow", markup=False)
@@ -116,15 +145,15 @@ def fit_prepared(
 
 
 def resume(folder: str | Path, data: Splits | None = None, *, console: Console | None = None) -> FitResult:
-    """Go on with an interrupted run, to the same pack as if it had never been interrupted.
+    """Go on with an interrupted run, to the same pack as without the interruption.
 
     Args:
         folder: the run folder.
-        data: the splits, when `fit` was given splits and not a source.
-        console: where to report; None: silent.
+        data: the splits, if `fit` was given splits and not a source.
+        console: where to report. None: silent.
 
     Raises:
-        RunError: there is no run, or the data is not what it was.
+        RunError: there is no run, or its data or backbone changed.
     """
     console = console or Console(quiet=True)
     run = RunFolder.existing(Path(folder))
@@ -132,11 +161,11 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
         console.print(f"{run.path} is finished; its pack is {run.pack}", markup=False)
         return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
     values = read_yaml(run.config)
-    if data is None and not values.get("data", {}).get("source"):
+    if data is None and not section(values, "data").get("source"):
         raise RunError(
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
-    prepared = prepare(data, config=values, read_images=False, console=console)
+    prepared = prepare(RunRequest(data, config=values), read_images=False, console=console)
     console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
     result = resume_prepared(prepared, run, console)
@@ -145,26 +174,22 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
 
 
 def resume_prepared(prepared: Prepared, run: RunFolder, console: Console) -> FitResult:
-    """`resume` from where everything is checked."""
+    """Go on with a checked run.
+
+    Raises:
+        RunError: its data or backbone changed.
+    """
     prepared.processes.on_main(lambda: _check_unchanged(prepared, run, console))
     return _run(prepared, run, console)
 
 
-def default_output(config: RunConfig) -> Path:
-    """A new folder under `runs/`, named after the data and the time."""
-    name = Path(
-        str(config.data.source or "data").split(":")[1 if str(config.data.source).startswith("hf:") else 0]
-    ).stem
-    return Path("runs") / f"{name or 'data'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
 def console_of(console: Console, processes: Processes) -> Console:
-    """The console of the process that reports; the others say nothing."""
+    """Return the console of this process: only the first process reports."""
     return console if processes.is_main else Console(quiet=True)
 
 
 def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, config: Path | None) -> RunFolder:
-    """The folder of a run that starts, with what it starts from."""
+    """Make the folder of a new run, and write what the run starts from."""
     path = path or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
     values = prepared.config.model_dump(mode="json")
@@ -172,19 +197,22 @@ def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, confi
     def inputs() -> Iterable[Input]:
         return inputs_of(values, config, prepared.splits)
 
-    folder = RunFolder.create(path, _facts(prepared), overwrite=overwrite, inputs=inputs)
+    folder = RunFolder.create(path, start_facts(prepared), overwrite=overwrite, inputs=inputs)
     write_text(folder.config, to_yaml(with_absolute_paths(prepared.config, prepared.splits)))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
 
 
 def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> None:
-    """Make a run's folder ready to go on; raise `RunError` if the data is not what it was."""
-    for place in (run.path, run.checkpoints):
-        remove_leftovers(place)
+    """Make the folder of a run ready to go on.
+
+    Raises:
+        RunError: the images or the backbone's weights are not those that the run was started with.
+    """
+    for folder in (run.path, run.checkpoints):
+        remove_leftovers(folder)
     check_disk(run.path, disk_needed(prepared))
-    now = _facts(prepared)
-    before = json.loads(run.facts.read_text(encoding="utf-8"))
+    before, now = json.loads(run.facts.read_text(encoding="utf-8")), start_facts(prepared)
     if before["data_sha256"] != now["data_sha256"]:
         raise RunError(
             f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "
@@ -195,8 +223,11 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
             f"the backbone's weights are not those {run.path} was started with (sha256 "
             f"{now['backbone_sha256'][:12]}, were {before['backbone_sha256'][:12]}). Restore them, or start a new run."
         )
-    changed = [f"{key} {before['versions'][key]} -> {now['versions'][key]}" for key in now["versions"]
-               if before["versions"].get(key) != now["versions"][key]]  # fmt: skip
+    former = before["versions"]
+    changed = [
+        f"{name} {former.get(name)} -> {version}" for name, version in now["versions"].items()
+        if former.get(name) != version
+    ]  # fmt: skip
     if changed:
         console.print(
             f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding."
@@ -204,26 +235,26 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
 
 
 def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
-    """Train from the last checkpoint, then measure, pack and report."""
+    """Train from the last checkpoint, then measure, and write the pack and the report."""
     config, processes = prepared.config, prepared.processes
     tracked = TrackerCallback(config, folder.path) if config.runtime.log_with else None
     threads = min(int(config.runtime.threads), prepared.machine.cores if processes.world_size > 1 else sys.maxsize)
     with reproducible(threads):
         model = prepared.new_model()
-        shown = ConsoleCallback(console, _validator(prepared, model))
-        callback: Callback = shown if tracked is None else Callbacks([shown, tracked])
-        with PeakMemory() as memory, stop_on_signal() as stop, shown:
+        display = ConsoleCallback(console, _validator(prepared, model))
+        callback: Callback = display if tracked is None else Callbacks([display, tracked])
+        with PeakMemory() as memory, stop_on_signal() as stop, display:
             Trainer(model, prepared.phase_data, folder, callback, stop).run()
         measured, setting = measure_run(prepared, model, console)
     pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
-    metrics = {name: one.metrics for name, one in measured.items()}
+    metrics = {split: result.metrics for split, result in measured.items()}
     if tracked is not None:
         tracked.result(metrics)
     return FitResult(folder.path, pack, metrics)
 
 
 def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | None:
-    """What says how the model does on the validation split after an epoch of a phase; None without such a split."""
+    """Return a function that measures the validation split after an epoch of a phase; None without such a split."""
     images = prepared.splits.validation
     if images is None or not len(images):
         return None
@@ -231,15 +262,15 @@ def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | 
     def validate(phase: int) -> str:
         predictions = predict_images(prepared, model, images, grouped=phase == 2, console=Console(quiet=True))
         predicted = predictions.scores.argmax(axis=1)
-        one = measure(predictions.labels, predicted, prepared.splits.counts_before_cut, prepared.groups)
-        named = {"overall": one.overall, "many": one.many, "medium": one.medium, "few": one.few}
-        return "validation " + ", ".join(f"{name} {percent(value)}" for name, value in named.items())
+        metrics = measure(predictions.labels, predicted, prepared.splits.counts_before_cut, prepared.groups)
+        names = ("overall", "many", "medium", "few")
+        return "validation " + ", ".join(f"{name} {percent(getattr(metrics, name))}" for name in names)
 
     return validate
 
 
 def data_fingerprint(train: LabelledImages) -> str:
-    """SHA-256 of names, labels and sizes of the training images, and of the class names."""
+    """Return a SHA-256 of the class names, and of names, labels and sizes of the training images."""
     digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
     digest.update(train.labels.tobytes())
     digest.update(train.rows.tobytes())
@@ -253,8 +284,8 @@ def data_fingerprint(train: LabelledImages) -> str:
     return digest.hexdigest()
 
 
-def _facts(prepared: Prepared) -> dict[str, Any]:
-    """What run.json says: fingerprints of data and backbone, versions, machine."""
+def start_facts(prepared: Prepared) -> dict[str, Any]:
+    """Return what run.json says of a run: fingerprints of data and backbone, versions, machine."""
     return {
         "data_sha256": data_fingerprint(prepared.splits.train),
         "backbone_sha256": prepared.backbone.record.weight_hash,

@@ -1,4 +1,4 @@
-"""After training: the model measured."""
+"""After training: measure the model on the test and validation images."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ from lpt.evaluation.calibration import fit_temperature
 from lpt.evaluation.measured import Measured, measure_predictions
 from lpt.evaluation.predictions import Predictions, predict_split
 from lpt.model import Classifier
-from lpt.packs.info import (
-    Probabilities,
-)
+from lpt.packs.info import Probabilities
 from lpt.report.progress import image_bar
 from lpt.training.phase_data import images_at_once, phase_plan
 from lpt.training.phases import PHASES
 
 LEAST_FOR_TEMPERATURE = 50
-
-
+"""Fewest validation images that a temperature is fitted on."""
 NO_VALIDATION = "nothing (no validation split); temperature 1"
 
 
 def trained_phases(prepared: Prepared) -> list[int]:
-    """The phases a run goes through."""
+    """Return the phases that a run goes through."""
     return [phase for phase in PHASES if phase_plan(prepared.config, phase).steps]
 
 
 def predict_images(
     prepared: Prepared, model: Classifier, images: LabelledImages, *, grouped: bool, console: Console
 ) -> Predictions:
-    """A model's predictions for a split, with a bar; all views of an image are in the same pass."""
+    """Return a model's predictions for a split, with a progress bar; all views of an image are in the same pass."""
     with image_bar(console, "measuring", len(images)) as progress:
         return predict_split(
             model,
@@ -46,7 +43,7 @@ def predict_images(
 
 
 def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tuple[dict[str, Measured], Probabilities]:
-    """Metrics on the splits there are; the temperature comes from the validation split and is applied to all."""
+    """Measure all splits there are, and fit the temperature on the validation split; it holds for all of them."""
     grouped = 2 in trained_phases(prepared)
     splits = {"test": prepared.splits.test, "validation": prepared.splits.validation}
     predictions = {
@@ -60,19 +57,19 @@ def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tupl
     setting.classes = "even" if prepared.config.balances_classes else "training"
     measured = {
         name: measure_predictions(
-            one,
+            split_predictions,
             prepared.splits.counts_before_cut,
             prepared.groups,
             scale=setting.scale,
             temperature=setting.temperature,
         )
-        for name, one in predictions.items()
+        for name, split_predictions in predictions.items()
     }
     return measured, setting
 
 
 def fitted_probabilities(held_out: Predictions, scale: float) -> Probabilities:
-    """The temperature that suits held-out images; 1 where they are too few, or all recognised, to tell."""
+    """Return the temperature that suits held-out images; 1 where they are too few, or all of them are right."""
     count = len(held_out.labels)
     mistakes = int((held_out.scores.argmax(axis=1) != held_out.labels).sum())
     if count < LEAST_FOR_TEMPERATURE or not mistakes:

@@ -1,4 +1,4 @@
-"""After training: the model measured, packed and reported."""
+"""After training: write the pack and the report of a run."""
 
 from __future__ import annotations
 
@@ -51,26 +51,30 @@ def write_result(
     setting: Probabilities,
     peak_memory: int,
 ) -> Pack:
-    """Write pack, tables and plots; metrics.json last, which is the mark of a finished run."""
+    """Write pack, tables and plots. metrics.json comes last: it marks a finished run."""
     records = list(folder.records())
-    metrics = {name: one.metrics for name, one in measured.items()}
+    metrics = {split: result.metrics for split, result in measured.items()}
     content = encode_tensors(model.state_dict())
     info = _pack_info(prepared, model, content, metrics, setting)
     write_pack(folder.pack, info, content, model_card(info, metrics, len(content)))
-    for name in ("test", "validation"):
-        if name in measured:
-            write_measured(folder.path, measured[name], prepared.splits.class_names, info.method.pool_size)
-            images = prepared.splits.test if name == "test" else prepared.splits.validation
-            assert images is not None
-            probable = setting.scale, setting.temperature
-            write_predictions(folder.predictions, measured[name].predictions, images, *probable)
-            break
+    _write_tables(prepared, folder, measured, info)
     write_losses(folder.path, records)
-    write_metrics(folder.metrics, measured, run_facts(prepared, folder, info, len(content), records, peak_memory))
+    write_metrics(folder.metrics, measured, _run_facts(prepared, folder, info, len(content), records, peak_memory))
     return load_pack(folder.pack)
 
 
-def run_facts(
+def _write_tables(prepared: Prepared, folder: RunFolder, measured: dict[str, Measured], info: PackInfo) -> None:
+    """Write tables and plots of the test split; without one, of the validation split."""
+    splits = {"test": prepared.splits.test, "validation": prepared.splits.validation}
+    for name, images in splits.items():
+        if name in measured and images is not None:
+            write_measured(folder.path, measured[name], prepared.splits.class_names, info.method.pool_size)
+            scale, temperature = info.probabilities.scale, info.probabilities.temperature
+            write_predictions(folder.predictions, measured[name].predictions, images, scale, temperature)
+            return
+
+
+def _run_facts(
     prepared: Prepared,
     folder: RunFolder,
     info: PackInfo,
@@ -78,7 +82,7 @@ def run_facts(
     records: list[dict[str, Any]],
     peak_memory: int,
 ) -> dict[str, Any]:
-    """What else metrics.json says: cost, sizes, machine, versions, seed."""
+    """Return what else metrics.json says: cost, sizes, machine, versions, seed."""
     head = len(info.class_names) * (prepared.backbone.width + (info.method.head == "linear"))
     prompts = info.method.trainable_parameters - head
     return {
@@ -102,7 +106,7 @@ def run_facts(
 def print_result(
     folder: RunFolder, pack: Pack, measured: dict[str, Metrics], backbone: BackboneConfig, console: Console
 ) -> None:
-    """The table at the end, and where everything is; the backbone is the one the run was given."""
+    """Print the table of results, where the files are, and the next command; the backbone as the user named it."""
     if measured:
         console.print(metrics_table(measured))
     else:
@@ -120,7 +124,7 @@ def print_result(
 
 
 def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
-    """The metrics of a finished run."""
+    """Return the metrics of a finished run."""
     values = json.loads(folder.metrics.read_text(encoding="utf-8"))
     return {name: Metrics.from_dict(values[name]) for name in ("test", "validation") if name in values}
 
@@ -147,7 +151,7 @@ def _pack_info(
             share_of_backbone=trainable / record.parameters,
         ),
         probabilities=setting,
-        metrics={name: one.to_dict() for name, one in metrics.items()},
+        metrics={name: result.to_dict() for name, result in metrics.items()},
         training=portable_settings(config, prepared.splits),
         reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
         tensors_sha256=sha256(content),
@@ -156,7 +160,7 @@ def _pack_info(
 
 
 def _float32_twin(prepared: Prepared, model: Classifier) -> Classifier:
-    """The model on a freshly loaded float32 backbone on the CPU: what a reader of the pack will have."""
+    """Return the model on a newly loaded float32 backbone on the CPU, as a reader of the pack will have it."""
     record = prepared.backbone.record
     checkpoint = None if record.checkpoint is None else Path(record.checkpoint)
     backbone = load_backbone(record.name, checkpoint=checkpoint, image_size=prepared.preprocessing.size)

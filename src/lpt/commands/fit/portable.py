@@ -1,4 +1,4 @@
-"""The settings of a run as its pack tells them: the same wherever it was run, and nothing of the author's folders."""
+"""The settings of a run as its pack stores them: the same wherever it was run, without the author's folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lpt.system.files import last_part
 
 
 def portable_settings(config: RunConfig, splits: Splits) -> dict[str, Any]:
-    """The configuration with the last part of every path; the same for a run and for its resumption."""
+    """Return the configuration with only the last part of every path; a resumed run gives the same."""
     config = with_absolute_paths(config, splits)
     data, backbone = config.data, config.backbone
     data.source, data.test = portable_source(data.source), portable_source(data.test)

@@ -1,4 +1,4 @@
-"""Before a run: configuration, data and backbone, checked and put together. Nothing is written here."""
+"""Before a run: check the configuration, open the data, load the backbone. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.commands.fit.auto import resolve_auto
-from lpt.commands.fit.request import Data, Settings, gather_values, section
+from lpt.commands.fit.auto import AutoFacts, resolve_auto
+from lpt.commands.fit.request import RunRequest, gather_values
 from lpt.commands.fit.tracking import check_trackers
 from lpt.config.bounds import escaped
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
+from lpt.config.values import section
 from lpt.data.cache import CachedImages, decoded_bytes, decodes, source_of
 from lpt.data.doctor.examine import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
@@ -36,12 +37,12 @@ from lpt.training.initial import new_model
 from lpt.training.phase_data import PhaseData, prefix_cache_size
 
 COMPARED_AT_START = 20_000
-"""Most training images whose contents are compared with each other before a run; `lpt doctor` compares any number."""
+"""Most training images that are compared with each other before a run; `lpt doctor` compares any number."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a run needs, checked, before anything is trained or written."""
+    """A checked run: all that it needs, before anything is trained or written."""
 
     config: RunConfig
     splits: Splits
@@ -64,48 +65,38 @@ class Prepared:
         return PhaseData(self.train, self.config, self.preprocessing, self.processes)
 
     def new_model(self) -> Classifier:
-        """An untrained model on the device, its blocks in the run's precision."""
+        """Return an untrained model on the device, its blocks in the run's precision."""
         model = new_model(self.config.model, self.backbone, len(self.splits.class_names), self.config.runtime.seed)
         if self.config.runtime.precision == "bf16":
             to_bfloat16(model)
         return model.to(self.config.runtime.device)
 
 
-def prepare(
-    data: Data | None = None,
-    *,
-    preset: str | None = None,
-    method: str | None = None,
-    config: str | Path | Mapping[str, Any] | None = None,
-    settings: Settings | None = None,
-    read_images: bool = True,
-    console: Console | None = None,
-) -> Prepared:
-    """Check and open everything a run needs; nothing is written.
+def prepare(request: RunRequest, *, read_images: bool = True, console: Console | None = None) -> Prepared:
+    """Check and open everything that a run needs; nothing is written.
 
     Args:
-        data, preset, method, config, settings: as for `lpt.fit`.
-        read_images: decode every image, so that one that cannot be read stops the run here.
-        console: shows that the backbone is being loaded; None: silent.
+        request: what the user asked for.
+        read_images: decode every image, so that a bad one stops the run here.
+        console: shows that the backbone is being loaded. None: silent.
+
+    Raises:
+        ConfigError, DataError: something must be corrected before the run can start.
     """
     console = console or Console(quiet=True)
-    origin = "the settings" if config is None else "the configuration" if isinstance(config, Mapping) else str(config)
-    named = {"preset": preset, "method": method}
-    values = gather_values(data, named, config, settings, needs_source=not isinstance(data, Splits))
-    device = str(section(values, "runtime").get("device", "auto"))
+    values = gather_values(request, needs_source=request.splits is None)
+    device = _device(values)
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
-    prepared = processes.on_all(lambda: _put_together(data, values, origin, device, processes, console))
+    prepared = processes.on_all(lambda: _put_together(request, values, processes, console))
     if read_images and prepared.config.data.bad_images == "stop":
-        _check_readable(prepared.train, prepared.splits, processes)
+        check_readable(prepared.train, prepared.splits, processes)
     return prepared
 
 
-def _put_together(
-    data: Data | None, values: dict[str, Any], origin: str, device: str, processes: Processes, console: Console
-) -> Prepared:
-    """What each process does by itself: resolve the configuration, open the data, load the backbone."""
-    machine = inspect_machine(device)
-    chosen = with_preset(values, machine.device, origin=origin)
+def _put_together(request: RunRequest, values: dict[str, Any], processes: Processes, console: Console) -> Prepared:
+    """Resolve the configuration, open the data and load the backbone; every process does it for itself."""
+    machine = inspect_machine(_device(values))
+    chosen = with_preset(values, machine.device, origin=request.origin)
     resolved = chosen.config
     check_trackers(resolved)
     if processes.world_size > resolved.train.batch_size:
@@ -113,30 +104,18 @@ def _put_together(
             f"train.batch_size: {resolved.train.batch_size} images cannot be shared by {processes.world_size} "
             "processes; start fewer, or set a larger batch"
         )
-    splits = printable(data if isinstance(data, Splits) else open_splits(resolved.data, seed=resolved.runtime.seed))
+    opened = request.splits
+    splits = printable(open_splits(resolved.data, seed=resolved.runtime.seed) if opened is None else opened)
     _check_splits(splits)
     with console.status(f"loading the backbone {escape(resolved.backbone.name)}"):
         backbone = load_backbone(resolved.backbone.name, checkpoint=resolved.backbone.checkpoint)
-    auto = resolve_auto(
-        resolved,
-        machine,
-        train_images=len(splits.train),
-        class_counts=splits.counts_before_cut,
-        blocks=backbone.depth,
-        native_size=backbone.image_size,
-        activation_bytes=backbone.training_bytes,
-        cached_bytes=decoded_bytes(splits.train),
-        kept_bytes=lambda config: prefix_cache_size(splits.train, backbone.at_size(_size(config)), config).bytes,
-        decoded=decodes(splits.train.source),
-        processes=processes.world_size,
-    )
+    auto = resolve_auto(resolved, machine, _auto_facts(splits, backbone, processes))
     size = _size(auto.config)
     backbone = backbone.at_size(size)
-    train = _remembered(splits.train) if auto.config.data.cache else splits.train
     return Prepared(
         config=auto.config,
         splits=splits,
-        train=train,
+        train=_cached(splits.train) if auto.config.data.cache else splits.train,
         backbone=backbone,
         preprocessing=_preprocessing(auto.config, backbone, size),
         machine=machine,
@@ -146,14 +125,35 @@ def _put_together(
     )
 
 
+def _auto_facts(splits: Splits, backbone: FrozenViT, processes: Processes) -> AutoFacts:
+    """Return the facts that `auto` depends on."""
+    train = splits.train
+    return AutoFacts(
+        train_images=len(train),
+        class_counts=splits.counts_before_cut,
+        blocks=backbone.depth,
+        native_size=backbone.image_size,
+        activation_bytes=backbone.training_bytes,
+        cached_bytes=decoded_bytes(train),
+        prefix_cache_bytes=lambda config: prefix_cache_size(train, backbone.at_size(_size(config)), config).bytes,
+        decoded=decodes(train.source),
+        processes=processes.world_size,
+    )
+
+
+def _device(values: Mapping[str, Any]) -> str:
+    """Return the device that unchecked values ask for."""
+    return str(section(values, "runtime").get("device", "auto"))
+
+
 def _size(config: RunConfig) -> tuple[int, int]:
-    """Height and width of the input, pixels."""
+    """Return height and width of the input, pixels."""
     size = config.image.size
     return size if isinstance(size, tuple) else (int(size), int(size))
 
 
 def describe(prepared: Prepared, console: Console) -> None:
-    """Print what was resolved and why, which settings are doubtful, and the data's shape."""
+    """Print what `auto` became and why, which settings are doubtful, and the counts of the data."""
     counts, config = prepared.splits.counts_before_cut, prepared.config
     console.print(f"[bold]Machine[/bold]: {prepared.machine.describe()}")
     for reason in prepared.reasons:
@@ -162,7 +162,7 @@ def describe(prepared: Prepared, console: Console) -> None:
         console.print(f"  warning: {line}", style="yellow", markup=False)
     present = counts[counts > 0]
     sizes = np.bincount(prepared.groups.of(present), minlength=3)
-    shots = ", ".join(f"{n} {name}" for name, n in zip(prepared.groups.names, sizes, strict=True))
+    shots = ", ".join(f"{count} {name}" for name, count in zip(prepared.groups.names, sizes, strict=True))
     console.print(
         f"[bold]Data[/bold]: {len(prepared.splits.train):,} training images of {len(present):,} classes, "
         f"{present.max():,} to {present.min():,} a class (imbalance factor {imbalance_factor(present):.1f}): "
@@ -180,13 +180,13 @@ def describe(prepared: Prepared, console: Console) -> None:
 
 
 def warn_of_data(prepared: Prepared, console: Console) -> None:
-    """Print in short what `lpt doctor` finds that would spoil the result; images are not decoded for it."""
+    """Print in short what would spoil the result, as `lpt doctor` finds it; no image is decoded."""
     if not prepared.processes.is_main:
         return
     size = min(prepared.preprocessing.size)
     compare = len(prepared.splits.train) <= COMPARED_AT_START
-    found = examine(prepared.splits, decode=False, compare=compare, groups=prepared.groups, input_size=size).findings
-    serious = [finding for finding in found if finding.severity != "info"]
+    report = examine(prepared.splits, decode=False, compare=compare, groups=prepared.groups, input_size=size)
+    serious = [finding for finding in report.findings if finding.severity != "info"]
     for finding in serious:
         console.print(f"  {finding.severity}: {finding.what} {finding.advice}", style="yellow", markup=False)
     if serious and prepared.config.data.source:
@@ -194,14 +194,16 @@ def warn_of_data(prepared: Prepared, console: Console) -> None:
 
 
 def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunConfig:
-    """The configuration with every path that exists made absolute, so that it can be run again from any folder.
+    """Return the configuration with absolute paths, so that it can be run again from any folder.
 
-    With the splits it was opened to, so is the folder that paths in a list or table were found to start from.
+    Args:
+        config: the configuration; it stays as it is.
+        splits: what it was opened to. They tell the folder that the paths of a list or table start from.
     """
     config = config.model_copy(deep=True)
     data, backbone = config.data, config.backbone
     if splits is not None:
-        train = replace(splits.train, source=source_of(splits.train.source))  # kept in memory or not
+        train = replace(splits.train, source=source_of(splits.train.source))  # cached or not
         splits = replace(splits, train=train)
         data.image_root = data.image_root or listing_root(data, splits)
     data.source, data.test = _absolute(data.source), _absolute(data.test)
@@ -213,7 +215,7 @@ def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunC
 
 
 def _absolute(source: str | None) -> str | None:
-    """A source with its path made absolute, if it is one; `hf:FOLDER:column:column` keeps its other parts."""
+    """Return a source with an absolute path, if it is a path; `hf:FOLDER:column:column` keeps its other parts."""
     if source is None:
         return None
     prefix = "hf:" if source.startswith("hf:") else ""
@@ -222,13 +224,12 @@ def _absolute(source: str | None) -> str | None:
 
 
 def open_data(values: Mapping[str, Any]) -> Splits:
-    """The splits that a run with these values would open.
+    """Return the splits that a run with these values would open.
 
     Raises:
         ConfigError, DataError: as `prepare`.
     """
-    device = str(section(values, "runtime").get("device", "auto"))
-    config = with_preset(dict(values), inspect_machine(device).device, origin="the settings").config
+    config = with_preset(dict(values), inspect_machine(_device(values)).device, origin="the settings").config
     return open_splits(config.data, seed=config.runtime.seed)
 
 
@@ -240,51 +241,56 @@ def _check_splits(splits: Splits) -> None:
         raise DataError(f"training images of at least 2 classes are needed; there are {present}. See: lpt doctor")
 
 
-def _check_readable(train: LabelledImages, splits: Splits, processes: Processes) -> None:
-    """Decode all images once, each in one process; what is remembered anyway is remembered then."""
+def check_readable(train: LabelledImages, splits: Splits, processes: Processes) -> None:
+    """Decode all images once, each in one process; this fills the cache of those that are cached.
+
+    Raises:
+        DataError: images cannot be read.
+    """
     bad = []
     for name, images in (("training", train), ("validation", splits.validation), ("test", splits.test)):
         if images is not None and decodes(source_of(images.source)):
-            own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-            bad += check_images(own, title=f"Reading {name} images")
+            share = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
+            bad += check_images(share, title=f"Reading {name} images")
     bad = processes.gather(bad)
     if bad:
-        named = "\n".join(f"  {name}: {reason}" for _, name, reason in bad[:5])
+        lines = "\n".join(f"  {name}: {reason}" for _, name, reason in bad[:5])
         more = f"\n  and {len(bad) - 5:,} more" if len(bad) > 5 else ""
         raise DataError(
-            f"{len(bad):,} of the images cannot be read:\n{named}{more}\n"
+            f"{len(bad):,} of the images cannot be read:\n{lines}{more}\n"
             "Replace or remove them, or leave them out with --bad-images skip (data.bad_images: skip)."
         )
 
 
 def printable(splits: Splits) -> Splits:
-    """The splits with class names that JSON, fonts and terminals can hold; what they cannot is escaped.
+    """Return the splits with class names that JSON, fonts and terminals can hold; other characters are escaped.
 
     Raises:
         DataError: a name is empty, or two are the same.
     """
     names = tuple(escaped(name) for name in splits.class_names)
     if "" in names or len(set(names)) < len(names):
-        twice = [name for name, times in Counter(names).items() if times > 1]
+        repeated = [name for name, times in Counter(names).items() if times > 1]
         raise DataError(
-            f"class names must differ and none may be empty; given more than once: {shorten(twice) or 'none'}; "
+            f"class names must differ and none may be empty; given more than once: {shorten(repeated) or 'none'}; "
             f"empty: {names.count('')}. Rename these classes."
         )
     if names == splits.class_names:
         return splits
 
-    def named(images: LabelledImages | None) -> LabelledImages | None:
+    def renamed(images: LabelledImages | None) -> LabelledImages | None:
         return None if images is None else replace(images, class_names=names)
 
     return replace(
         splits,
         train=replace(splits.train, class_names=names),
-        validation=named(splits.validation),
-        test=named(splits.test),
+        validation=renamed(splits.validation),
+        test=renamed(splits.test),
     )
 
 
-def _remembered(images: LabelledImages) -> LabelledImages:
+def _cached(images: LabelledImages) -> LabelledImages:
+    """Return images whose decoded pixels stay in memory."""
     if isinstance(images.source, CachedImages):
         return images
     return LabelledImages(CachedImages(images.source), images.rows, images.labels, images.class_names)

@@ -1,55 +1,84 @@
-"""What a run is asked to do, and the user's values from all places."""
+"""The request of a run, and the configuration values that it gathers from all places."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpt.config.values import assignments_of, merge, parse_assignments, read_yaml
+from lpt.config.values import Settings, by_path, merge, nested, read_yaml, section
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError
 
 _SETTINGS_OF = {"method": "method, model, loss and train", "preset": "preset, backbone, image, model, loss and train"}
 
-
 Data = str | Path | Splits
+Config = str | Path | Mapping[str, Any]
 
 
-Settings = Mapping[str, Any] | list[str]
-
-
-def gather_values(
-    data: Data | None,
-    named: Mapping[str, str | None],
-    config: str | Path | Mapping[str, Any] | None,
-    settings: Settings | None,
-    *,
-    needs_source: bool = True,
-) -> dict[str, Any]:
-    """The user's values from all places, the more particular over the more general.
+@dataclass(frozen=True)
+class RunRequest:
+    """A run that a user asks for: with `lpt fit`, its dry run or `lpt.fit`.
 
     Args:
-        data, config, settings: as for `lpt.fit`.
-        named: preset and method; None leaves what the configuration says.
-        needs_source: whether it must be said where the images are.
+        data: where the images are, in any form of `data.source`, or opened splits. None: as the configuration says.
+        output: run folder to make. None: `runs/<data>-<date and time>`.
+        preset: `laptop`, `paper` or `auto` (what suits the machine). None: the configuration's, else `auto`.
+        method: a name of `lpt.config.recipes.METHODS`. None: the configuration's, else `lpt`.
+        config: a YAML file, or nested values.
+        settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
+        overwrite: replace the run in `output`; files that no run wrote stay.
+    """
+
+    data: Data | None = None
+    output: str | Path | None = None
+    preset: str | None = None
+    method: str | None = None
+    config: Config | None = None
+    settings: Settings | None = None
+    overwrite: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder to make, if the user named one."""
+        return None if self.output is None else Path(self.output)
+
+    @property
+    def splits(self) -> Splits | None:
+        """The splits, if the data is opened already."""
+        return self.data if isinstance(self.data, Splits) else None
+
+    @property
+    def origin(self) -> str:
+        """Where the values come from, for error messages."""
+        if self.config is None:
+            return "the settings"
+        return "the configuration" if isinstance(self.config, Mapping) else str(self.config)
+
+
+def gather_values(request: RunRequest, *, needs_source: bool = True) -> dict[str, Any]:
+    """Return the user's values from all places: the settings win over the configuration.
+
+    Args:
+        request: what the user asked for.
+        needs_source: whether the values must name the images.
 
     Raises:
-        ConfigError: a file or setting cannot be read, or there is no data.
+        ConfigError: a file or setting cannot be read, or no data is given.
     """
-    values = dict(config) if isinstance(config, Mapping) else {} if config is None else read_yaml(Path(config))
-    if isinstance(settings, Mapping):
-        settings = assignments_of(settings)
-    values = merge(values, parse_assignments(settings or []))
-    if data is not None and not isinstance(data, Splits):
-        values = merge(values, {"data": {"source": str(data)}})
-    for field, value in named.items():
-        if value is not None and values.get(field, value) not in (value, "auto"):
+    values = merge(_configured(request.config), nested(by_path(request.settings or {})))
+    if request.data is not None and request.splits is None:
+        values = merge(values, {"data": {"source": str(request.data)}})
+    choices = {"preset": request.preset, "method": request.method}
+    chosen = {field: name for field, name in choices.items() if name is not None}
+    for field, name in chosen.items():
+        if values.get(field, name) not in (name, "auto"):
             raise ConfigError(
-                f"--{field} {value}: the configuration says {field}: {values[field]}, with that {field}'s settings. "
+                f"--{field} {name}: the configuration says {field}: {values[field]}, with that {field}'s settings. "
                 f"Take one of the two, or leave {_SETTINGS_OF[field]} out of the configuration."
             )
-    values = merge(values, {field: value for field, value in named.items() if value is not None})
+    values = merge(values, chosen)
     if needs_source and not section(values, "data").get("source"):
         raise ConfigError(
             "no data was given. Accepted: a folder of class folders, a CSV or JSONL table, a `path label` list or "
@@ -58,7 +87,8 @@ def gather_values(
     return values
 
 
-def section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A section of values that are not checked yet; empty when it is missing or no mapping."""
-    section = values.get(name)
-    return section if isinstance(section, dict) else {}
+def _configured(config: Config | None) -> dict[str, Any]:
+    """Return the values of a configuration."""
+    if config is None:
+        return {}
+    return dict(config) if isinstance(config, Mapping) else read_yaml(Path(config))

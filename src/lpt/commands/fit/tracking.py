@@ -1,4 +1,4 @@
-"""TensorBoard, W&B and MLflow beside log.jsonl, through Accelerate."""
+"""Send a run to TensorBoard, W&B or MLflow through Accelerate, beside log.jsonl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 def check_trackers(config: RunConfig) -> None:
-    """Raise `ConfigError` if a tracker that is asked for is not installed."""
+    """Raise `ConfigError` if a tracker of the configuration is not installed."""
     missing = [name for name in config.runtime.log_with if find_spec(_PACKAGES[name]) is None]
     if missing:
         raise ConfigError(
@@ -29,11 +29,11 @@ def check_trackers(config: RunConfig) -> None:
 
 
 def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
-    """Accelerate's part in a run, its trackers, started."""
+    """Return an Accelerator with its trackers started; a run uses nothing else of it."""
     on_cpu = config.runtime.device == "cpu"
     if on_cpu and PartialState(cpu=True).device.type != "cpu":
         on_cpu = False  # Accelerate keeps a process's first device; training goes by the model's
-    accelerator = Accelerator(  # a launcher's mixed precision is none of it, and not to be had on every device
+    accelerator = Accelerator(  # no mixed precision: trackers do not need it, and not every device has it
         cpu=on_cpu, mixed_precision="no", log_with=list(config.runtime.log_with), project_dir=str(folder)
     )
     flat = {f"{section}.{key}": str(value) for section, fields in config.model_dump(mode="json").items()
@@ -43,7 +43,7 @@ def new_accelerator(config: RunConfig, folder: Path) -> Accelerator:
 
 
 class TrackerCallback(Callback):
-    """Sends every step, and the result, to the trackers. Steps of phase 2 count on from those of phase 1."""
+    """A callback that sends every step and the result to trackers. Phase 2 counts its steps on from phase 1."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self._accelerator = new_accelerator(config, folder)
@@ -58,7 +58,7 @@ class TrackerCallback(Callback):
 
     def result(self, metrics: dict[str, Metrics]) -> None:
         """Send the final metrics and close the trackers."""
-        for split, one in metrics.items():
-            numbers = {f"{split}/{key}": value for key, value in one.to_dict().items() if isinstance(value, float)}
+        for split, measured in metrics.items():
+            numbers = {f"{split}/{key}": value for key, value in measured.to_dict().items() if isinstance(value, float)}
             self._accelerator.log(numbers, step=self._last)
         self._accelerator.end_training()
