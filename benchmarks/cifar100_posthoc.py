@@ -25,7 +25,7 @@ from lpt.config.schema import validate
 from lpt.config.values import read_yaml
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import measure
-from lpt.packs.predictor import Predictor
+from lpt.packs.predictor import load_predictor
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine
 
@@ -37,7 +37,7 @@ def posthoc(run: Path, source: str) -> dict[str, Any]:
     config = validate(read_yaml(run / "config.yaml"), origin=str(run))
     train, seed = config.train, config.runtime.seed
     splits = open_cifar(source, imbalance=100, development=True, seed=seed)
-    predictor = Predictor(None, run / "pack")
+    predictor = load_predictor(run / "pack")
     scale, counts = predictor.pack().info.probabilities.scale, splits.counts_before_cut
     prior = np.log(counts / counts.sum())
 

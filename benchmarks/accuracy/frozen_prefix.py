@@ -113,7 +113,7 @@ class Study:
         else:
             lpt.fit(splits, folder, preset="laptop", settings=[*settings, "train.phase2.epochs=0"], console=Console())
         self.prepared: Prepared = prepare(RunRequest(splits, preset="laptop", settings=settings), read_images=False)
-        self.start = lpt.load_pack(folder / "pack").tensors
+        self.start = {name: torch.from_numpy(t) for name, t in lpt.load_pack(folder / "pack").tensors.items()}
         self.held: LabelledImages = splits.test
         self.counts = splits.counts_before_cut
         self.model = self._model()

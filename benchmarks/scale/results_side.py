@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.scale.measure import watched
 from benchmarks.scale.simulated import TEST_IMAGES_OF_A_CLASS, class_counts, class_name
+from lpt.config.architecture import Architecture
 from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
 from lpt.evaluation.calibration import fit_temperature
@@ -18,15 +19,7 @@ from lpt.evaluation.measured import measure_predictions
 from lpt.evaluation.predictions import Predictions
 from lpt.model import LPT
 from lpt.model.pretrained import load_backbone
-from lpt.packs.files import sha256
-from lpt.packs.info import (
-    FORMAT_VERSION,
-    Method,
-    PackInfo,
-    Probabilities,
-    Shots,
-    Versions,
-)
+from lpt.packs.info import PackInfo, Probabilities
 from lpt.packs.pack import encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
@@ -104,10 +97,7 @@ def vit_b_tensors(classes: int, prompt_length: int = 10) -> dict[str, Any]:
 
 def _info(model: LPT, content: bytes, counts: list[int]) -> PackInfo:
     record = model.backbone.record
-    numbers = sum(tensor.numel() for tensor in model.state_dict().values())
-    return PackInfo(
-        format_version=FORMAT_VERSION,
-        versions=Versions.here(),
+    return PackInfo.of(
         backbone=record,
         preprocessing=Preprocessing(
             size=model.backbone.image_size,
@@ -121,20 +111,16 @@ def _info(model: LPT, content: bytes, counts: list[int]) -> PackInfo:
         ),
         class_names=[class_name(label) for label in range(len(counts))],
         class_counts=counts,
-        shots=Shots(few_below=20, many_above=100),
-        method=Method(
-            name="lpt",
-            phases=[1, 2],
+        shot_groups=ShotGroups(),
+        method="lpt",
+        architecture=Architecture(
             prompt_length=model.shared.tokens.shape[1],
             shared_blocks=model.shared_blocks,
             pool_size=POOL_SIZE,
             top_k=PICKED,
-            trainable_parameters=numbers,
-            share_of_backbone=numbers / record.parameters,
         ),
+        phases=[1, 2],
         probabilities=Probabilities(scale=SCALE, temperature=1.0, fitted_on="nothing"),
-        metrics={},
-        training={},
         reference=make_reference(model, group_prompts=True),
-        tensors_sha256=sha256(content),
+        tensors=content,
     )

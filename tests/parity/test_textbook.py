@@ -299,9 +299,9 @@ def test_adapters_belong_to_what_all_images_share(shared_blocks: int) -> None:
     probe(model(images)).backward()
     assert_same_gradients(model, textbook, PARAMETERS)
 
-    for one in (model, textbook):
-        one.adapters.zero_grad()
-        one.forward_shared(images).square().sum().backward()
+    for classifier in (model, textbook):
+        classifier.adapters.zero_grad()
+        classifier.forward_shared(images).square().sum().backward()
     for got, reference in zip(adapters.parameters(), textbook.adapters.parameters(), strict=True):
         assert got.grad is not None
         assert reference.grad is not None
@@ -349,9 +349,9 @@ def test_images_do_not_see_each_other() -> None:
         whole = lpt(images)
         alone = [lpt(image[None]) for image in images]
     assert len({tuple(groups.tolist()) for groups in whole.groups}) > 1, "a batch in which picks differ"
-    assert_close(torch.cat([one.cosines for one in alone]), whole.cosines, "cosines")
-    assert torch.equal(torch.cat([one.groups for one in alone]), whole.groups)
-    assert_close(torch.stack([one.similarity for one in alone]).mean(), whole.similarity, "similarity")
+    assert_close(torch.cat([output.cosines for output in alone]), whole.cosines, "cosines")
+    assert torch.equal(torch.cat([output.groups for output in alone]), whole.groups)
+    assert_close(torch.stack([output.similarity for output in alone]).mean(), whole.similarity, "similarity")
 
 
 def test_own_initialisation() -> None:

@@ -59,7 +59,7 @@ def test_every_method_trains_packs_and_predicts(
     info = result.pack.info
     assert info.method.name == method
     assert info.backbone.weight_hash == before
-    assert sum(tensor.numel() for tensor in result.pack.tensors.values()) == info.method.trainable_parameters
+    assert sum(array.size for array in result.pack.tensors.values()) == info.method.trainable_parameters
     whole = method.startswith("fine-tuning")
     assert (
         info.method.trainable_parameters > load_backbone("tiny", checkpoint=tiny_backbone).record.parameters
@@ -67,7 +67,7 @@ def test_every_method_trains_packs_and_predicts(
 
     with (tmp_path / "run" / "predictions.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
-    predictor = lpt.Predictor(None, result.folder / "pack", checkpoint=tiny_backbone, precision="fp32")
+    predictor = lpt.load_predictor(result.folder / "pack", checkpoint=tiny_backbone, precision="fp32")
     again = predictor.predict([Path(row["image"]) for row in rows])
     assert [one.classes[0] for one in again] == [row["predicted"] for row in rows]
     assert [one.probabilities[0] for one in again] == pytest.approx([float(r["probability"]) for r in rows], abs=2e-3)

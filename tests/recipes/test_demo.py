@@ -65,7 +65,7 @@ def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path) -> No
 
     examples = sorted((result.folder / "examples").glob("*.png"))
     assert len(examples) == 20
-    predictions = lpt.Predictor(None, result.pack, checkpoint=checkpoint, precision="fp32").predict(examples)
+    predictions = lpt.load_predictor(result.pack, checkpoint=checkpoint, precision="fp32").predict(examples)
     assert all(prediction.classes[0] in set("0123456789") for prediction in predictions)
     text = output.getvalue()
     used = (f"lpt predict '{result.pack}'", f"--checkpoint {checkpoint}")

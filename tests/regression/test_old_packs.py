@@ -20,7 +20,7 @@ PACKS = sorted(path for path in (Path(__file__).parent / "packs").iterdir() if p
 def test_an_old_pack_gives_its_old_predictions(folder: Path) -> None:
     """Classes, picked groups and probabilities (to rounding) are those written beside the pack."""
     expected = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
-    predictor = lpt.Predictor(None, folder / "pack", device="cpu", precision="fp32")
+    predictor = lpt.load_predictor(folder / "pack", device="cpu", precision="fp32")
     found = predictor.predict([folder / "images" / name for name in expected], top_k=3)
     for prediction, old in zip(found, expected.values(), strict=True):
         assert list(prediction.classes) == old["classes"]

@@ -1,4 +1,4 @@
-"""`lpt inspect`: what a pack holds."""
+"""`lpt inspect`: show a pack."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from lpt.data.manifest import ImageSource, Splits
 from lpt.data.sources.huggingface import PREFIX, parse_spec
 from lpt.data.sources.opening import read_source
 from lpt.errors import DataError
-from lpt.model.pretrained import SHIPPED
+from lpt.model.record import SHIPPED
 from lpt.system.owned import Input
 
 

@@ -13,8 +13,8 @@ from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import Float32Array, IntArray, LabelledImages
 from lpt.data.transforms import Preprocessing
 from lpt.errors import RunError
-from lpt.model import LPT, Classifier
-from lpt.model.inference import classify
+from lpt.model import Classifier
+from lpt.model.inference import InferenceModel
 from lpt.system.processes import ALONE, Processes
 
 Floats = npt.NDArray[np.floating]
@@ -88,16 +88,15 @@ def predict_split(
     Raises:
         RunError: scores are not finite.
     """
-    constants = model.shared_constants() if group_prompts and isinstance(model, LPT) else None
+    inference = InferenceModel(model, preprocessing, group_prompts=group_prompts)
     labels, groups = [], []
     done = 0
     own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
     scores: Float32Array = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
     with processes.local():
         for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
-            inputs = preprocessing.normalize(batch.images.to(model.head.weight.device))
             rows = slice(done, done + len(batch.labels))
-            given, picked = classify(model, inputs, constants)
+            given, picked = inference.classify(batch.images)
             scores[rows] = given.cpu().numpy()
             check_scores(scores[rows], lambda row, first=done: own.name(first + row), model_name=model_name)  # type: ignore[misc]
             if picked is not None:

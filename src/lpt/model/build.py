@@ -1,22 +1,24 @@
-"""A model by its sizes."""
+"""Build a model from its sizes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import nn
 
 from lpt.config.architecture import Architecture
 from lpt.model.adapters import Adapters
 from lpt.model.backbone import FrozenViT
 from lpt.model.lpt import LPT
-from lpt.model.tuned import TunedViT
+from lpt.model.shapes import Shape
+from lpt.model.tuned import TunedViT, chosen_weights, lora_targets
 
 Classifier = LPT | TunedViT
 
 
 def build_model(architecture: Architecture, backbone: FrozenViT, num_classes: int) -> Classifier:
-    """An untrained model on a backbone; its first values come from torch's global generator.
+    """Build an untrained model on a backbone; torch's global generator draws its first values.
 
     Raises:
         ConfigError: a size is out of range for this backbone.
@@ -43,7 +45,7 @@ def build_model(architecture: Architecture, backbone: FrozenViT, num_classes: in
 
 
 def to_bfloat16(model: Classifier) -> None:
-    """Let a model's blocks compute in bfloat16; weights of the backbone that train stay in float32, under autocast."""
+    """Make the blocks compute in bfloat16, in place; backbone weights that train stay in float32, under autocast."""
     if not isinstance(model, TunedViT) or not model.changes_backbone:
         model.backbone.to(torch.bfloat16)
         return
@@ -55,5 +57,24 @@ def to_bfloat16(model: Classifier) -> None:
 
 
 def sizes_of(model: Classifier) -> dict[str, Any]:
-    """What an architecture's `None` became in a model: its number of shared-only blocks."""
+    """Return the sizes that an architecture may leave as `None`: the number of shared-only blocks."""
     return {"shared_blocks": model.shared_blocks} if isinstance(model, LPT) else {}
+
+
+def backbone_shapes(architecture: Architecture, backbone: FrozenViT) -> dict[str, Shape]:
+    """Return shapes of the trained tensors that belong to layers of the backbone: its own weights and LoRA."""
+    names = chosen_weights(backbone, architecture.weights, architecture.last_blocks)
+    trained = {name: tuple(t.shape) for name, t in backbone.vit.named_parameters() if name in names}
+    shapes = {f"weights.{name.replace('.', '/')}": shape for name, shape in trained.items()}
+    if architecture.lora_rank:
+        for name, layer in lora_targets(backbone).items():
+            start = f"lora.{name.replace('.', '/')}/lora_"
+            shapes |= _lora_shapes(start, layer, architecture.lora_rank)
+    return shapes
+
+
+def _lora_shapes(start: str, layer: nn.Linear, rank: int) -> dict[str, Shape]:
+    return {
+        f"{start}A/default/weight": (rank, layer.in_features),
+        f"{start}B/default/weight": (layer.out_features, rank),
+    }

@@ -1,4 +1,4 @@
-"""The two kinds of classifier on the class token's features."""
+"""The two classifier heads on the features of the class token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lpt.system.precision import at_least_float32
 
 
 class CosineHead(nn.Module):
-    """z_c = <f, w_c> / (|f| |w_c|), no bias (LPT section 3.2): `weight` [C, D], one row per class."""
+    """A cosine head: z_c = <f, w_c> / (|f| |w_c|), no bias (LPT section 3.2), with `weight` [C, D]."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -20,14 +20,14 @@ class CosineHead(nn.Module):
             self.weight.copy_(F.normalize(self.weight, dim=-1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Cosines of features with every class, [B, D] -> [B, C], in float32 or wider."""
+        """Return the cosines of features with all classes, [B, D] -> [B, C], in float32 or wider."""
         with torch.autocast(features.device.type, enabled=False):
             features, weight = at_least_float32(features), at_least_float32(self.weight)
             return F.normalize(features, dim=-1) @ F.normalize(weight, dim=-1).T
 
 
 class LinearHead(nn.Module):
-    """z_c = <f, w_c> + b_c: `weight` [C, D] and `bias` [C]."""
+    """A linear head: z_c = <f, w_c> + b_c, with `weight` [C, D] and `bias` [C]."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class LinearHead(nn.Module):
         nn.init.trunc_normal_(self.weight, std=INIT_STD)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, [B, D] -> [B, C], in float32 or wider."""
+        """Return the logits, [B, D] -> [B, C], in float32 or wider."""
         with torch.autocast(features.device.type, enabled=False):
             features = at_least_float32(features)
             return F.linear(features, self.weight.to(features.dtype), self.bias.to(features.dtype))

@@ -1,4 +1,4 @@
-"""Long-tailed Prompt Tuning: the model that owns every trainable tensor (Dong et al., ICLR 2023)."""
+"""Long-tailed Prompt Tuning (Dong et al., ICLR 2023): the model owns every trainable tensor."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ QUERIES = ("full", "prefix")
 
 
 class LPTOutput(NamedTuple):
-    """What phase 2 and inference give.
+    """The output of phase 2 and of inference.
 
     Args:
         cosines: cosine of each image with each class, [B, C].
-        similarity: mean over the batch of the sum of the k picked query-key cosines, scalar.
+        similarity: sum of the k picked query-key cosines, averaged over the batch, scalar.
         groups: indices of the picked group prompts by descending cosine, [B, k].
     """
 
@@ -32,11 +32,11 @@ class LPTOutput(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What phase 2 finds frozen of an image, and may keep instead of computing it again.
+    """The part of an image's computation that is frozen in phase 2 and may be cached.
 
     Args:
         tokens: image tokens after the first K blocks under the shared prompt, [B, N, D].
-        query: what group prompts are picked by, [B, D]; carries no gradient.
+        query: the query that picks group prompts, [B, D]; carries no gradient.
     """
 
     tokens: Tensor
@@ -47,23 +47,23 @@ class LPT(nn.Module):
     """A frozen backbone with a shared prompt, a pool of group prompts and a cosine head.
 
     `state_dict()` holds the four trainable tensors and nothing else: `shared.tokens` [L, P, D], `groups.prompts`
-    [M, L-K, P, D], `groups.keys` [M, D], `head.weight` [C, D]; and `adapters.*` [L, ...] where there are some. They
-    belong to what all images share: they train with the shared prompt and enter the query as it does. The backbone is
-    a plain attribute, since any number of models may share it; it follows `to()`, never `train()`.
+    [M, L-K, P, D], `groups.keys` [M, D], `head.weight` [C, D]. With adapters it also holds `adapters.*` [L, ...]. All
+    images share the adapters: they train with the shared prompt and act on the query as it does. The backbone is a
+    plain attribute, because several models may share it; it follows `to()`, never `train()`.
 
-    Gradients follow `requires_grad`: nothing that is frozen gets a graph. The model draws no random numbers; the
-    dropout mask of training is handed in.
+    Gradients follow `requires_grad`: frozen tensors get no graph. The model draws no random numbers; the caller passes
+    the dropout mask of training.
 
     Args:
         backbone: the frozen Vision Transformer, of L blocks and width D.
         num_classes: classes C.
         prompt_length: prompt tokens per block P; 0 means no prompts.
-        shared_blocks: first blocks K that see only the shared prompt; None means half of them.
+        shared_blocks: number of first blocks K that see only the shared prompt; None: half of the blocks.
         pool_size: group prompts M.
-        top_k: group prompts k that are picked for an image and averaged.
-        query: what picks them: the class token under the shared prompt after all blocks (`full`, as published), or
-            after block K, through the final norm (`prefix`), which costs nothing: inference is one pass then.
-        adapters: bottlenecks beside every MLP (not in the paper); None: none.
+        top_k: number of group prompts k that an image picks; their mean is used.
+        query: the class token that picks them, under the shared prompt: after all blocks (`full`, as published), or
+            after block K and the final norm (`prefix`). `prefix` costs nothing: inference is then one pass.
+        adapters: adapters beside every MLP (not in the paper); None: none.
 
     Raises:
         ConfigError: a size is out of range.
@@ -88,7 +88,7 @@ class LPT(nn.Module):
         _check_sizes(depth, num_classes, prompt_length, shared_blocks, pool_size, top_k)
         _check_query(query, shared_blocks)
         self.backbone: FrozenViT
-        object.__setattr__(self, "backbone", backbone)  # not a submodule: neither saved nor trained with this model
+        object.__setattr__(self, "backbone", backbone)  # not a submodule: not saved or trained with this model
         self.shared_blocks = shared_blocks
         self.top_k = top_k
         self.query_kind = query
@@ -99,7 +99,7 @@ class LPT(nn.Module):
 
     @property
     def shared_parts(self) -> list[nn.Module]:
-        """What all images share: trained in phase 1, frozen in phase 2."""
+        """Modules that all images share: trained in phase 1, frozen in phase 2."""
         return [self.shared] if self.adapters is None else [self.shared, self.adapters]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> LPT:
@@ -109,17 +109,17 @@ class LPT(nn.Module):
 
     @torch.no_grad()
     def query(self, images: Tensor) -> Tensor:
-        """What group prompts are picked by, [B, 3, height, width] -> [B, D]; carries no gradient."""
+        """Return the query that picks group prompts, [B, 3, height, width] -> [B, D]; carries no gradient."""
         return self.encode(images).query
 
     def encode_shared(self, images: Tensor) -> Tensor:
-        """Class-token features under the shared prompt alone, [B, 3, height, width] -> [B, D]."""
+        """Return class-token features under the shared prompt only, [B, 3, height, width] -> [B, D]."""
         shared = self.shared_constants()
         tokens = self._prefix(images, shared)
         return self._suffix(tokens, self._project(tokens), shared, None)
 
     def forward_shared(self, images: Tensor, *, feature_mask: Tensor | None = None) -> Tensor:
-        """Phase 1: classify under the shared prompt alone.
+        """Classify under the shared prompt only, as in phase 1.
 
         Args:
             images: [B, 3, height, width].
@@ -137,15 +137,15 @@ class LPT(nn.Module):
         feature_mask: Tensor | None = None,
         constants: list[KeyValue] | None = None,
     ) -> LPTOutput:
-        """Phase 2 and inference: classify under the shared prompt and the group prompts that the query picks.
+        """Classify under the shared prompt and the picked group prompts, as in phase 2 and inference.
 
-        The first K blocks are the same for the query and the final pass and run once, and so are the image tokens'
-        queries, keys and values in block K+1.
+        The query and the final pass share the first K blocks, and the queries, keys and values of image tokens in block
+        K+1. Each runs once.
 
         Args:
             images: [B, 3, height, width].
             feature_mask: factor on the features (dropout), [B, D].
-            constants: `shared_constants()`, when the caller keeps them.
+            constants: result of `shared_constants()`, if the caller keeps it.
         """
         shared = self.shared_constants() if constants is None else constants
         tokens = self._prefix(images, shared)
@@ -153,11 +153,11 @@ class LPT(nn.Module):
         return self._classify(tokens, projected, self._query(tokens, projected, shared), shared, feature_mask)
 
     def encode(self, images: Tensor, *, constants: list[KeyValue] | None = None) -> Encoded:
-        """The part of `forward` that no group prompt, key or head weight enters.
+        """Run the part of `forward` that does not depend on group prompts, keys and head.
 
         Args:
             images: [B, 3, height, width].
-            constants: `shared_constants()`, when the caller keeps them.
+            constants: result of `shared_constants()`, if the caller keeps it.
         """
         shared = self.shared_constants() if constants is None else constants
         tokens = self._prefix(images, shared)
@@ -170,58 +170,58 @@ class LPT(nn.Module):
         feature_mask: Tensor | None = None,
         constants: list[KeyValue] | None = None,
     ) -> LPTOutput:
-        """The rest of `forward`: matching, blocks K+1..L and head.
+        """Run the rest of `forward`: matching, blocks K+1..L and head.
 
         Args:
-            encoded: from `encode`, at once or kept; tokens of another precision are converted.
+            encoded: result of `encode`, fresh or cached; tokens of another precision are converted.
             feature_mask: factor on the features (dropout), [B, D].
-            constants: `shared_constants()`, when the caller keeps them.
+            constants: result of `shared_constants()`, if the caller keeps it.
         """
         shared = self.shared_constants() if constants is None else constants
         tokens = encoded.tokens.to(self.backbone.dtype)
         return self._classify(tokens, self._project(tokens), encoded.query, shared, feature_mask)
 
     def classify_under(self, encoded: Encoded, group: Tensor, *, constants: list[KeyValue] | None = None) -> Tensor:
-        """Cosines under group prompts that are given instead of picked, [B, C].
+        """Return the cosines under given group prompts, [B, C]; nothing is picked.
 
         Args:
-            encoded: from `encode`.
+            encoded: result of `encode`.
             group: a group prompt for each image, [B, L-K, P, D].
-            constants: `shared_constants()`, when the caller keeps them.
+            constants: result of `shared_constants()`, if the caller keeps it.
         """
         shared = self.shared_constants() if constants is None else constants
         tokens = encoded.tokens.to(self.backbone.dtype)
         return self.head(self._suffix(tokens, self._project(tokens), shared, group))
 
     def shared_constants(self) -> list[KeyValue]:
-        """Keys and values of the shared prompt in every block, each [H, P, d]."""
+        """Return the keys and values of the shared prompt in every block, each [H, P, d]."""
         tokens = self.shared.tokens
         return [self.backbone.prompt_key_value(layer, tokens[layer]) for layer in range(self.backbone.depth)]
 
     def _prefix(self, images: Tensor, shared: list[KeyValue]) -> Tensor:
-        """Image tokens after the first K blocks, [B, N, D]."""
+        """Return the image tokens after the first K blocks, [B, N, D]."""
         tokens = self.backbone.embed(images)
         for layer in range(self.shared_blocks):
             tokens = self.backbone.block(layer, tokens, [shared[layer]], adapters=self.adapters)
         return tokens
 
     def _project(self, tokens: Tensor) -> QueryKeyValue:
-        """Queries, keys and values of block K+1, of image tokens [B, N, D] after block K."""
+        """Return queries, keys and values in block K+1 for image tokens [B, N, D] after block K."""
         layer = self.shared_blocks
         return self.backbone.project(layer, tokens, class_token_only=layer == self.backbone.depth - 1)
 
     @torch.no_grad()
     def _query(self, tokens: Tensor, projected: QueryKeyValue | None, shared: list[KeyValue]) -> Tensor:
-        """The query of images whose tokens [B, N, D] left block K, [B, D]; `projected` if it is there already."""
+        """Return the query of image tokens after block K, [B, N, D] -> [B, D]; `projected` is their `_project`."""
         if self.query_kind == "prefix":
             return self.backbone.norm(tokens[:, :1])[:, 0]
         return self._suffix(tokens, self._project(tokens) if projected is None else projected, shared, None)
 
     def _suffix(self, tokens: Tensor, projected: QueryKeyValue, shared: list[KeyValue], group: Tensor | None) -> Tensor:
-        """Class-token features after blocks K+1..L and the norm, [B, N, D] -> [B, D].
+        """Return class-token features after blocks K+1..L and the norm, [B, N, D] -> [B, D].
 
-        `projected` belongs to block K+1; `group` is each image's group prompt [B, L-K, P, D], or None for the shared
-        prompt alone.
+        `projected` belongs to block K+1. `group` holds the group prompt of each image, [B, L-K, P, D]; None: use the
+        shared prompt only.
         """
         first, last = self.shared_blocks, self.backbone.depth - 1
         for layer in range(first, self.backbone.depth):
@@ -246,7 +246,7 @@ class LPT(nn.Module):
         shared: list[KeyValue],
         feature_mask: Tensor | None,
     ) -> LPTOutput:
-        """Matching by the query [B, D], blocks K+1..L on tokens [B, N, D], head."""
+        """Match the query [B, D], run blocks K+1..L on tokens [B, N, D], and apply the head."""
         matching = self.groups.match(query, self.top_k)
         features = self._suffix(tokens, projected, shared, self.groups.gather(matching.groups))
         return LPTOutput(self.head(_masked(features, feature_mask)), _similarity(matching), matching.groups)

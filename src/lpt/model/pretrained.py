@@ -1,4 +1,4 @@
-"""Backbones by name or from a file, with what identifies them: weights' hash, licence, normalisation."""
+"""Load backbones by name or from a file, with the record of their weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from timm.models.vision_transformer import VisionTransformer
 
 from lpt.config.bounds import Deviations, Means, Text
 from lpt.errors import ConfigError
-from lpt.model.backbone import WORKING_NAMES, FrozenViT
-from lpt.model.record import FOLDER_SCHEME, HUB_SCHEMES, BackboneRecord, weight_hash
+from lpt.model.backbone import FrozenViT
+from lpt.model.record import (
+    FOLDER_SCHEME,
+    HUB_SCHEMES,
+    SHIPPED,
+    BackboneRecord,
+    weight_hash,
+)
+from lpt.model.supported import WORKING_NAMES
 from lpt.model.weights import fill, folder_file, hub_file
-
-SHIPPED = {"lpt-demo-glyphs": Path(__file__).parent.parent / "demo" / "backbone" / "model.safetensors"}
-"""Backbones that come with this package, by name."""
 
 
 class _Facts(BaseModel):
-    """What a record takes from the file beside a checkpoint; the rest of that is not looked at."""
+    """The fields of a checkpoint's architecture file that a record needs; other fields are ignored."""
 
     name: Text = "unnamed"
     mean: Means
@@ -30,22 +34,22 @@ class _Facts(BaseModel):
 
 
 def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tuple[int, int] | None = None) -> FrozenViT:
-    """A frozen backbone at an input size; its `record` says what identifies it.
+    """Load a frozen backbone at an input size; its `record` identifies it.
 
-    Weights are read from safetensors, NumPy archives or PyTorch files of tensors alone: no code of a file is ever run.
+    Weights are read from safetensors, NumPy archives or PyTorch files of tensors: code in a file never runs.
 
     Args:
-        name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); of any
-            repository of the hub as `hf-hub:OWNER/NAME`, of a folder as `local-dir:FOLDER`; or the name of a backbone
-            shipped with this package.
-        checkpoint: local weights to use instead. With a file `<stem>.json` beside it that holds
-            `architecture` (arguments of timm's VisionTransformer), `name` need not be one of timm's.
-        image_size: input height and width, pixels; None keeps the size of the weights. Position embeddings are
-            resampled as timm does.
+        name: timm model name, whose weights come from the hub or its cache (`HF_HUB_CACHE`, `HF_HUB_OFFLINE=1`); or
+            `hf-hub:OWNER/NAME` for any repository of the hub, `local-dir:FOLDER` for a folder; or the name of a
+            backbone that comes with this package.
+        checkpoint: local weights to use instead. If a file `<stem>.json` beside it holds `architecture` (arguments of
+            timm's VisionTransformer), `name` need not be a timm name.
+        image_size: input height and width, pixels; None: the size of the weights. Position embeddings are resampled as
+            timm does.
 
     Raises:
-        ConfigError: the name is unknown, the weights cannot be had or do not fill the model, the model is one LPT is
-            not right for, or the size does not fit its patches.
+        ConfigError: the name is unknown, the weights cannot be loaded or do not fill the model, LPT does not support
+            the model, or the size does not fit its patches.
     """
     if checkpoint is not None and not checkpoint.is_file():
         raise ConfigError(f"backbone.checkpoint: there is no file {checkpoint}")
@@ -57,7 +61,7 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
     else:
         vit = _from_timm(name)
         facts = vit.pretrained_cfg
-    frozen = FrozenViT(vit)  # refuses a model that LPT is not right for before its weights are fetched
+    frozen = FrozenViT(vit)  # refuse an unsupported model before its weights are fetched
     where = "backbone.name" if checkpoint is None else "backbone.checkpoint"
     fill(vit, _weights_of(name, vit) if file is None else file, where)
     frozen = FrozenViT(vit, _record(frozen, name, checkpoint, facts))
@@ -82,24 +86,24 @@ def _record(frozen: FrozenViT, name: str, checkpoint: Path | None, facts: dict[s
     except (KeyError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"what describes the backbone {name} (its config.json, or the JSON file beside its weights) is not right: "
+            f"the description of the backbone {name} (its config.json, or the JSON file beside its weights) is wrong: "
             f"{reason}. Mean and standard deviation of the input are three numbers each."
         ) from None
 
 
 def cached_backbones() -> list[str]:
-    """Names of timm models in the local hub cache."""
+    """Return the names of timm models in the local hub cache."""
     prefix = "models--timm--"
     return sorted(path.name.removeprefix(prefix) for path in Path(HF_HUB_CACHE).glob(prefix + "*"))
 
 
 def _from_timm(name: str) -> VisionTransformer:
-    """A timm model without its weights."""
+    """Build a timm model without its weights."""
     scheme, colon, _ = name.partition(":")
     if colon and scheme not in (*HUB_SCHEMES, FOLDER_SCHEME):
         raise ConfigError(
-            f"backbone.name: {name!r} is of no kind that lpt knows. Accepted: a timm name, hf-hub:OWNER/NAME or "
-            f"local-dir:FOLDER"
+            f"backbone.name: {name!r} has a scheme that lpt does not know. Accepted: a timm name, hf-hub:OWNER/NAME or "
+            "local-dir:FOLDER"
         )
     if not colon and not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.')[0][:12]}*", module="vision_transformer")[:5]
@@ -109,12 +113,12 @@ def _from_timm(name: str) -> VisionTransformer:
         )
     try:
         return timm.create_model(name, pretrained=False, num_classes=0)
-    except Exception as error:  # timm and the hub raise many kinds
-        raise ConfigError(_why_not_had(name, error)) from error
+    except Exception as error:  # timm and the hub raise many kinds of errors
+        raise ConfigError(_loading_failed(name, error)) from error
 
 
 def _weights_of(name: str, vit: VisionTransformer) -> Path:
-    """The file with the weights of a timm name, `hf-hub:` repository or `local-dir:` folder."""
+    """Return the file with the weights of a timm name, `hf-hub:` repository or `local-dir:` folder."""
     scheme, colon, place = name.partition(":")
     repository = place if colon and scheme in HUB_SCHEMES else vit.pretrained_cfg.get("hf_hub_id")
     try:
@@ -122,14 +126,14 @@ def _weights_of(name: str, vit: VisionTransformer) -> Path:
             return folder_file(Path(place))
         if repository:
             return hub_file(vit, str(repository))
-    except Exception as error:  # the hub raises many kinds
-        raise ConfigError(_why_not_had(name, error)) from error
+    except Exception as error:  # the hub raises many kinds of errors
+        raise ConfigError(_loading_failed(name, error)) from error
     url = vit.pretrained_cfg.get("url")
     advice = f"Download {url} and give it with --checkpoint FILE" if url else "Give weights with --checkpoint FILE"
     raise ConfigError(f"backbone.name: the hub has no weights of {name}. {advice}, or choose another backbone.")
 
 
-def _why_not_had(name: str, error: Exception) -> str:
+def _loading_failed(name: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
     return (
         f"backbone.name: the weights of {name} cannot be had: {type(error).__name__}: {reason}\n"
@@ -140,7 +144,7 @@ def _why_not_had(name: str, error: Exception) -> str:
 
 
 def architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:
-    """What the file beside a checkpoint says of its architecture, if there is one."""
+    """Read the JSON file beside a checkpoint that describes its architecture; None if it has none."""
     if checkpoint is None or not (path := checkpoint.with_suffix(".json")).is_file():
         return None
     try:

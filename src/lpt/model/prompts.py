@@ -1,4 +1,4 @@
-"""The two kinds of prompts, and the matching of images to group prompts (LPT section 3.2)."""
+"""The two kinds of prompts, and how images are matched to group prompts (LPT section 3.2)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Matching(NamedTuple):
 
 
 class SharedPrompt(nn.Module):
-    """A prompt of its own for every block, shared by all images: `tokens` [L, P, D]."""
+    """The shared prompt: tokens for every block, the same for all images, `tokens` [L, P, D]."""
 
     def __init__(self, depth: int, length: int, width: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class SharedPrompt(nn.Module):
 
 
 class GroupPrompts(nn.Module):
-    """A pool of prompts with keys: `prompts` [M, L-K, P, D] and `keys` [M, D]."""
+    """The pool of group prompts and their keys: `prompts` [M, L-K, P, D] and `keys` [M, D]."""
 
     def __init__(self, pool_size: int, blocks: int, length: int, width: int) -> None:
         super().__init__()
@@ -45,16 +45,16 @@ class GroupPrompts(nn.Module):
         nn.init.trunc_normal_(self.keys, std=INIT_STD)
 
     def match(self, query: Tensor, top_k: int) -> Matching:
-        """The k keys of largest cosine with each query, [B, D] -> two of [B, k]."""
+        """Pick the k keys of largest cosine with each query, [B, D] -> two of [B, k]."""
         best = self.cosines(query).topk(top_k, dim=-1)
         return Matching(best.indices, best.values)
 
     def cosines(self, query: Tensor) -> Tensor:
-        """Cosines of queries with all keys, [B, D] -> [B, M]; 0 with a key of no length."""
+        """Return the cosines of queries with all keys, [B, D] -> [B, M]; 0 for a key of length 0."""
         with torch.autocast(query.device.type, enabled=False):
             query, keys = at_least_float32(query), at_least_float32(self.keys)
             return F.normalize(query, dim=-1) @ F.normalize(keys, dim=-1).T
 
     def gather(self, groups: Tensor) -> Tensor:
-        """The mean of the picked prompts, [B, k] -> [B, L-K, P, D]."""
+        """Return the mean of the picked prompts, [B, k] -> [B, L-K, P, D]."""
         return self.prompts[groups].mean(dim=1)

@@ -1,12 +1,12 @@
-"""What identifies a backbone: its record in the pack, and the hash over its weights."""
+"""The record that identifies a backbone, and the hash over its weights."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from lpt.config.bounds import (
     Deviations,
@@ -19,19 +19,27 @@ from lpt.config.bounds import (
 )
 from lpt.system.files import last_part
 
+if TYPE_CHECKING:
+    from torch import nn
+
+SHIPPED = {"lpt-demo-glyphs": Path(__file__).parent.parent / "demo" / "backbone" / "model.safetensors"}
+"""Backbones that come with this package, by name."""
+HUB_SCHEMES, FOLDER_SCHEME = ("hf-hub", "hf_hub"), "local-dir"
+"""Schemes of names: `hf-hub:OWNER/NAME` and `local-dir:FOLDER`."""
+
 
 class BackboneRecord(BaseModel):
-    """What identifies a backbone; stored in the pack.
+    """The record that identifies a backbone; a pack stores it.
 
     Args:
-        name: timm model name, or the name a checkpoint's architecture file gives.
-        checkpoint: local weights, when they did not come from the hub: their path, in a pack their name alone.
-        weight_hash: sha256 over the tensors by name as loaded: before positions are resampled, without the head.
-        licence: of the weights, as far as timm or the architecture file says.
+        name: timm model name, or the name in the architecture file of a checkpoint.
+        checkpoint: path of local weights, in a pack only their file name; None: they came from the hub.
+        weight_hash: sha256 over the loaded tensors by name, before positions are resampled, without the head.
+        licence: licence of the weights, if timm or the architecture file names it.
         parameters: number of weights without the head.
-        native_size: height and width the weights were trained at, pixels.
+        native_size: height and width that the weights were trained at, pixels.
         mean, std: normalisation of the input.
-        interpolation: resizing the weights were trained with.
+        interpolation: interpolation that the weights were trained with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +55,7 @@ class BackboneRecord(BaseModel):
     interpolation: Interpolation
 
     def without_folders(self) -> BackboneRecord:
-        """What a pack says: the names of local files and folders, not where they lie on this machine."""
+        """Return the record for a pack: it names local files and folders, but not their place on this machine."""
         scheme, colon, place = self.name.partition(":")
         name = f"{scheme}:{last_part(place)}" if colon and scheme == FOLDER_SCHEME else self.name
         checkpoint = None if self.checkpoint is None else last_part(self.checkpoint)
@@ -55,7 +63,9 @@ class BackboneRecord(BaseModel):
 
 
 def weight_hash(vit: nn.Module) -> str:
-    """sha256 over a backbone's tensors in order of their names: name, dtype, shape and bytes; without its head."""
+    """Return the sha256 over the tensors of a backbone by name: name, dtype, shape and bytes, without its head."""
+    import torch
+
     digest = hashlib.sha256()
     for key, tensor in sorted(vit.state_dict().items()):
         if key.startswith("head."):
@@ -63,6 +73,3 @@ def weight_hash(vit: nn.Module) -> str:
         digest.update(f"{key}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-HUB_SCHEMES, FOLDER_SCHEME = ("hf-hub", "hf_hub"), "local-dir"

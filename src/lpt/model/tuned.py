@@ -1,4 +1,4 @@
-"""A Vision Transformer tuned by the methods that LPT is compared with, all through the same blocks."""
+"""The methods that LPT is compared with, as one model on the same frozen blocks."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ LORA_TARGETS = r"blocks\.\d+\.attn\.(qkv|proj)"  # not the patch embedding, whos
 
 
 class TunedViT(nn.Module):
-    """A backbone with any of: prompts that all images share, adapters, LoRA, weights of its own; and a head.
+    """A backbone with a head and any of: a shared prompt, adapters, LoRA, trained weights of the backbone.
 
-    `state_dict()` holds what is trained and nothing else: `shared.tokens` [L, P, D] (deep) or [1, P, D] (shallow),
+    `state_dict()` holds the trained tensors and nothing else: `shared.tokens` [L, P, D] (deep) or [1, P, D] (shallow),
     `adapters.*` [L, ...], `lora.*`, `weights.*` (names of the backbone's tensors, with `/` for `.`) and `head.*`.
-    A backbone whose weights train or carry LoRA is a copy that shares its large frozen tensors with the one given.
+    If weights train or carry LoRA, the model has a copy of the backbone; it shares the large frozen tensors.
 
     Args:
-        backbone: the Vision Transformer, of L blocks and width D; it stays as it is.
+        backbone: the Vision Transformer, of L blocks and width D; it is not changed.
         num_classes: classes C.
-        prompts: none; `deep`: a prompt of its own in every block, whose output is dropped (VPT-deep, Jia et al., ECCV
+        prompts: `none`; `deep`: prompt tokens for every block, whose output is dropped (VPT-deep, Jia et al., ECCV
             2022, eq. 5); `shallow`: prompt tokens that enter before the first block and go through all (eq. 4).
         prompt_length: prompt tokens P.
-        adapters: bottlenecks beside every MLP; None: none.
+        adapters: adapters beside every MLP; None: none.
         lora_rank: rank of LoRA (Hu et al., ICLR 2022) on the attention's projections, by the peft library; 0: none.
-        weights: which of the backbone's weights train: none, the biases (BitFit, Ben Zaken et al., ACL 2022), the last
+        weights: which weights of the backbone train: none, the biases (BitFit, Ben Zaken et al., ACL 2022), the last
             blocks and the final norm, or all.
-        last_blocks: how many blocks `last_blocks` means.
+        last_blocks: number of blocks that train with `weights="last_blocks"`.
         head: cosine or linear.
 
     Raises:
-        ConfigError: a size is out of range, or LoRA is asked for and peft is not installed.
+        ConfigError: a size is out of range, or LoRA is wanted and peft is not installed.
     """
 
     def __init__(
@@ -63,13 +63,14 @@ class TunedViT(nn.Module):
             raise ConfigError(f"last_blocks must lie in 1..{backbone.depth} for this backbone, got {last_blocks}")
         chosen = chosen_weights(backbone, weights, last_blocks)
         self.changes_backbone = bool(chosen) or lora_rank > 0
-        own = backbone.with_own(chosen | _vectors(backbone)) if self.changes_backbone else backbone
+        if self.changes_backbone:
+            backbone = backbone.with_own(chosen | _vectors(backbone))
         self.backbone: FrozenViT
-        object.__setattr__(self, "backbone", own)  # not a submodule: what trains of it is registered below
+        object.__setattr__(self, "backbone", backbone)  # not a submodule: its trained weights are registered below
         self.low_precision = False
         depth, width = backbone.depth, backbone.width
-        self.weights = _Named({name: tensor for name, tensor in own.vit.named_parameters() if name in chosen})
-        self.lora = _Named(_with_lora(own, lora_rank) if lora_rank else {})
+        self.weights = _Named({name: tensor for name, tensor in backbone.vit.named_parameters() if name in chosen})
+        self.lora = _Named(_with_lora(backbone, lora_rank) if lora_rank else {})
         self.shallow = prompts == "shallow"
         blocks = {"none": 0, "shallow": 1, "deep": depth}[prompts]
         self.shared = SharedPrompt(blocks, prompt_length, width) if blocks else None
@@ -82,7 +83,7 @@ class TunedViT(nn.Module):
         return self
 
     def forward_shared(self, images: Tensor, *, feature_mask: Tensor | None = None) -> Tensor:
-        """Classify: cosines or logits by the head.
+        """Classify images: the head gives cosines or logits.
 
         Args:
             images: [B, 3, height, width].
@@ -95,17 +96,17 @@ class TunedViT(nn.Module):
         return self.head(features if feature_mask is None else features * feature_mask)
 
     def plain_features(self, images: Tensor) -> Tensor:
-        """Features without prompts and adapters, as training starts from them, [B, 3, height, width] -> [B, D]."""
+        """Return features without prompts and adapters, [B, 3, height, width] -> [B, D]; training starts from them."""
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.low_precision):
             return self.backbone.features(images)
 
     def features(self, images: Tensor) -> Tensor:
-        """Class-token features, [B, 3, height, width] -> [B, D]."""
+        """Return class-token features, [B, 3, height, width] -> [B, D]."""
         vit = self.backbone
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.low_precision):
             tokens = vit.embed(images)
             if self.shallow and self.shared is not None:
-                prompt = self.shared.tokens.to(tokens.dtype).expand(len(tokens), -1, -1)
+                prompt = self.shared.tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
                 tokens = torch.cat([tokens, prompt], dim=1)
             for layer in range(vit.depth):
                 deep = self.shared is not None and not self.shallow
@@ -116,7 +117,7 @@ class TunedViT(nn.Module):
 
 
 class _Named(nn.Module):
-    """Parameters that also belong to another module, by their names there."""
+    """Parameters of another module, registered by the names that they have in it."""
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class _Named(nn.Module):
 
 
 def chosen_weights(backbone: FrozenViT, weights: Weights, last_blocks: int) -> set[str]:
-    """Names of the backbone's tensors that train."""
+    """Return the names of the backbone's tensors that train."""
     names = [name for name, _ in backbone.vit.named_parameters()]
     if weights == "biases":
         return {name for name in names if name.endswith("bias")}
@@ -136,18 +137,18 @@ def chosen_weights(backbone: FrozenViT, weights: Weights, last_blocks: int) -> s
 
 
 def lora_targets(backbone: FrozenViT) -> dict[str, nn.Linear]:
-    """The layers of a backbone without LoRA that LoRA is put on, by name."""
+    """Return the layers of a plain backbone that get LoRA, by name."""
     layers = backbone.vit.named_modules()
     return {name: layer for name, layer in layers if re.fullmatch(LORA_TARGETS, name) and isinstance(layer, nn.Linear)}
 
 
 def _vectors(backbone: FrozenViT) -> set[str]:
-    """Names of norms and biases: small, and to be kept in float32 where autocast does the rest in less."""
+    """Return the names of norms and biases: small tensors that stay in float32 under autocast."""
     return {name for name, tensor in backbone.vit.named_parameters() if tensor.ndim <= 1}
 
 
 def _with_lora(backbone: FrozenViT, rank: int) -> dict[str, nn.Parameter]:
-    """Put LoRA on the attention's projections of a backbone of one's own; its parameters by name."""
+    """Put LoRA on the attention projections of a backbone, in place; return the parameters of LoRA by name."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:

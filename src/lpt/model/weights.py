@@ -1,7 +1,7 @@
-"""Weights of a backbone: found, read without running any code of the file, and fitted to a model they must fill.
+"""Find the weights of a backbone, read them without running code from the file, and fill a model with them.
 
-timm can read weights too, but it has unpickled files of some sources, and it leaves out without a word what does not
-fit. So timm builds the model here, and its own conversion of foreign checkpoints is applied; the rest is done here.
+timm reads weights too, but it unpickles files from some sources and silently leaves out tensors that do not fit. So
+timm builds the model and converts foreign checkpoints; this module does the rest.
 """
 
 from __future__ import annotations
@@ -46,35 +46,35 @@ Convert = Callable[[dict[str, Any], VisionTransformer], dict[str, Any]]
 
 
 def hub_file(vit: VisionTransformer, repository: str) -> Path:
-    """The file of a model's weights in a repository of the hub, from the cache or downloaded.
+    """Return the weights file of a model in a repository of the hub, from the cache or downloaded.
 
     Args:
         vit: the model, whose `pretrained_cfg` may name the file.
-        repository: `owner/name`, with `@revision` if it is not the newest.
+        repository: `owner/name`, or `owner/name@revision`.
 
     Raises:
-        OSError, ValueError: of huggingface_hub, where there is no file or no way to it.
+        OSError, ValueError: from huggingface_hub, if there is no file or it cannot be reached.
     """
     name, _, revision = repository.partition("@")
-    given = vit.pretrained_cfg.get("hf_hub_filename")
-    names = [str(given)] if given else [*_HUB_NAMES]
-    if given and not str(given).endswith((".safetensors", *_ARRAYS)):
-        names.insert(0, str(Path(given).with_suffix(".safetensors")))
-    absent: EntryNotFoundError | LocalEntryNotFoundError | None = None
+    configured = vit.pretrained_cfg.get("hf_hub_filename")
+    names = [str(configured)] if configured else [*_HUB_NAMES]
+    if configured and not str(configured).endswith((".safetensors", *_ARRAYS)):
+        names.insert(0, str(Path(configured).with_suffix(".safetensors")))
+    first_error: EntryNotFoundError | LocalEntryNotFoundError | None = None
     for file in names:
         try:
             return Path(hf_hub_download(name, file, revision=revision or None))
         except (EntryNotFoundError, LocalEntryNotFoundError) as error:
-            absent = absent or error
-    assert absent is not None
-    raise absent
+            first_error = first_error or error
+    assert first_error is not None
+    raise first_error
 
 
 def folder_file(folder: Path) -> Path:
-    """The file of weights in a folder that timm's `local-dir:` names.
+    """Return the weights file in a folder that timm's `local-dir:` names.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the folder has none.
     """
     for name in _FOLDER_NAMES:
         if (folder / name).is_file():
@@ -86,27 +86,27 @@ def folder_file(folder: Path) -> Path:
 
 
 def fill(vit: VisionTransformer, file: Path, where: str) -> None:
-    """Load a model's weights from a file that must hold all of them but the classifier head's.
+    """Load the weights of a model from a file that must hold all of them except the classifier head.
 
-    Read are safetensors, PyTorch files of tensors alone, and NumPy archives of the original JAX weights.
+    Accepted are safetensors, PyTorch files of tensors, and NumPy archives of the original JAX weights.
 
     Args:
         vit: the model.
         file: the file.
-        where: what messages begin with, such as the setting that named the file.
+        where: first words of messages, such as the setting that named the file.
 
     Raises:
-        ConfigError: the file cannot be read without running code from it, does not fit the model, or holds numbers
-            that are not finite.
+        ConfigError: the file cannot be read without running code from it, does not fit the model, or holds NaN or
+            infinity.
     """
     try:
         missing = _fill_from_arrays(vit, file) if file.suffix.lower() in _ARRAYS else _fill_from_tensors(vit, file)
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{where}: {file} holds Python objects besides tensors, or is no file of weights. Such objects can run "
-            "code when they are read, so lpt never reads them. Next: save the tensors alone, as safetensors."
+            "code when they are read, so lpt never reads them. Next: save only the tensors, as safetensors."
         ) from None
-    except Exception as error:  # the file formats raise many kinds
+    except Exception as error:  # the file formats raise many kinds of errors
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{where}: {file} does not load as {_name(vit)}: {type(error).__name__}: {reason}") from error
     if missing is not None:
@@ -119,10 +119,10 @@ def fill(vit: VisionTransformer, file: Path, where: str) -> None:
 
 
 def read_weights(file: Path) -> dict[str, Any]:
-    """What a file of tensors holds, by name; nothing in it is run."""
+    """Read the content of a file of tensors by name; no code in it runs."""
     if file.suffix.lower() == ".safetensors":
         return dict(load_file(file))
-    with torch.serialization.safe_globals([argparse.Namespace]):  # the options beside many published weights
+    with torch.serialization.safe_globals([argparse.Namespace]):  # many published weights come with their options
         content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
         raise TypeError(f"it holds a {type(content).__name__}, not tensors by name")
@@ -131,7 +131,7 @@ def read_weights(file: Path) -> dict[str, Any]:
 
 @dataclass
 class _Match:
-    """How a file's tensors and a model's agree: those that fit, and the names of the others by what is wrong."""
+    """A comparison of a file's tensors with a model's: those that fit, and the names of the others by fault."""
 
     fitting: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -143,7 +143,7 @@ class _Match:
         return not (self.missing or self.other_shape or any(name.startswith(_PARTS) for name in self.left_over))
 
     def describe(self) -> str:
-        """What does not agree, with numbers and examples of both sides."""
+        """Describe the faults, with numbers and examples of both sides."""
         total = len(self.fitting) + len(self.missing) + len(self.other_shape)
         parts = {
             f"{len(self.missing)} of the model's {total} tensors are not in it": self.missing,
@@ -156,14 +156,14 @@ class _Match:
 
 
 def _fill_from_tensors(vit: VisionTransformer, file: Path) -> str | None:
-    """Load tensors by name; what does not agree, or None."""
+    """Load tensors by name; return what does not fit, or None."""
     best: _Match | None = None
     failure: Exception | None = None
     convert = _conversion(vit)
     for weights in _readings(read_weights(file)):
         try:
             match = _compare(vit, convert(dict(weights), vit))
-        except Exception as error:  # timm's conversion meets names and shapes it was not made for
+        except Exception as error:  # timm's conversion fails on names and shapes that it does not know
             failure = failure or error
             continue
         if match.complete:
@@ -179,22 +179,22 @@ def _fill_from_tensors(vit: VisionTransformer, file: Path) -> str | None:
 def _compare(vit: VisionTransformer, weights: Mapping[str, Any]) -> _Match:
     match = _Match()
     for name, tensor in vit.state_dict().items():
-        given = weights.get(name)
+        weight = weights.get(name)
         if name.startswith(_HEAD):
             continue
-        if not isinstance(given, Tensor):
+        if not isinstance(weight, Tensor):
             match.missing.append(name)
-        elif given.shape != tensor.shape:
-            match.other_shape.append(f"{name}: {list(given.shape)} in the file, {list(tensor.shape)} in the model")
+        elif weight.shape != tensor.shape:
+            match.other_shape.append(f"{name}: {list(weight.shape)} in the file, {list(tensor.shape)} in the model")
         else:
-            match.fitting[name] = given
+            match.fitting[name] = weight
     known = vit.state_dict()
     match.left_over = [str(name) for name in weights if name not in known and not str(name).startswith(_HEAD)]
     return match
 
 
 def _readings(weights: Mapping[str, Any], depth: int = 3) -> Iterator[dict[str, Any]]:
-    """A file's content, then what lies under a known name or prefix in it, such as `model` or `module.`."""
+    """Yield the content of a file, then the parts under known names or prefixes, such as `model` or `module.`."""
     yield {name: value for name, value in weights.items() if isinstance(name, str)}
     if not depth:
         return
@@ -208,25 +208,25 @@ def _readings(weights: Mapping[str, Any], depth: int = 3) -> Iterator[dict[str, 
 
 
 def _conversion(vit: VisionTransformer) -> Convert:
-    """Timm's conversion of checkpoints for a model: names of other projects, position embeddings of another size."""
+    """Return timm's conversion of checkpoints for a model: it renames tensors and resizes position embeddings."""
     architecture = _architecture(vit)
     module: Any = vision_transformer
     if architecture is not None:
         module = sys.modules[timm.models.model_entrypoint(architecture).__module__]
     convert = getattr(module, "checkpoint_filter_fn", vision_transformer.checkpoint_filter_fn)
     options: dict[str, Any] = {"adapt_layer_scale": True}
-    if architecture is not None and "flexi" in architecture:  # as timm: these were trained to be resized so
+    if architecture is not None and "flexi" in architecture:  # as in timm: trained to be resized so
         options |= {"interpolation": "bilinear", "antialias": False}
     accepted = inspect.signature(convert).parameters
     return partial(convert, **{name: value for name, value in options.items() if name in accepted})
 
 
 def _fill_from_arrays(vit: VisionTransformer, file: Path) -> str | None:
-    """Load the arrays of a NumPy archive by timm's names for them; what is missing, or None."""
+    """Load the arrays of a NumPy archive by timm's names; return what is missing, or None."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except ValueError:  # what numpy calls an object in it; refused here, before timm opens the file
+    except ValueError:  # numpy refuses an object in it; so it is refused before timm opens the file
         raise pickle.UnpicklingError from None
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -235,17 +235,19 @@ def _fill_from_arrays(vit: VisionTransformer, file: Path) -> str | None:
     del arrays
     if deeper is not None:
         return _Match(missing=[], left_over=[deeper]).describe()
-    own = {name: tensor for name, tensor in vit.state_dict().items() if not name.startswith(_HEAD)}
-    for tensor in own.values():
+    tensors = {name: tensor for name, tensor in vit.state_dict().items() if not name.startswith(_HEAD)}
+    for tensor in tensors.values():
         if tensor.is_floating_point():
-            tensor.fill_(torch.nan)  # what is still so afterwards was not in the file
+            tensor.fill_(torch.nan)  # a tensor that stays NaN was not in the file
     vit.load_pretrained(str(file))
-    missing = [name for name, tensor in own.items() if bool(torch.isnan(tensor).all())]
-    return _Match({name: own[name] for name in own if name not in missing}, missing).describe() if missing else None
+    missing = [name for name, tensor in tensors.items() if bool(torch.isnan(tensor).all())]
+    if not missing:
+        return None
+    return _Match({name: tensor for name, tensor in tensors.items() if name not in missing}, missing).describe()
 
 
 def _architecture(vit: VisionTransformer) -> str | None:
-    """Timm's name of a model's architecture; None for one that was built from an architecture file."""
+    """Return timm's name of a model's architecture; None if an architecture file described it."""
     return (getattr(vit, "pretrained_cfg", None) or {}).get("architecture")
 
 

@@ -1,4 +1,4 @@
-"""The files of a pack, read without trust: bounded in size, and checked before anything is made of them."""
+"""Read the files of a pack without trusting them: their size is bounded, and all is checked before it is used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
+from safetensors.numpy import load
 
+from lpt.data.manifest import Float32Array
 from lpt.errors import PackError
 from lpt.model.shapes import Shape
 
@@ -26,19 +26,19 @@ MOST_DEPTH = 20
 MOST_KEYS = 10_000
 MOST_CONTAINERS = 200_000
 LARGEST_NUMBER = 1e15
-"""Of a trained tensor: the squares of some thousand such numbers still have a sum in float32."""
+"""Largest number in a trained tensor: a sum of some thousand squares of it still fits float32."""
 _AGAIN = "Copy the pack again."
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """A file opened for reading, at once also where a pipe nobody writes to stands in its place.
+    """Open a file for reading; a pipe in its place does not block.
 
     Raises:
-        PackError: it is not there, cannot be read, or is no regular file.
+        PackError: the file is missing, cannot be read, or is not a regular file.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # before it is opened, which has effects on some devices
+        if not stat.S_ISREG(path.stat().st_mode):  # checked first: to open a device can have effects
             raise PackError(f"{path} is not a regular file. {_AGAIN}")
         file = open(os.open(path, flags), "rb")  # noqa: SIM115, PTH123
     except (OSError, ValueError) as error:
@@ -50,10 +50,10 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_json(path: Path) -> tuple[bytes, Any]:
-    """The bytes of a JSON file of bounded size and depth, and its values.
+    """Return the bytes and the values of a JSON file; its size and depth are bounded.
 
     Raises:
-        PackError: it cannot be read, is not strict JSON, or holds a key twice.
+        PackError: the file cannot be read, is not strict JSON, or holds a key twice.
     """
     content = _read(path, MOST_JSON_BYTES)
     if content.count(b"[") + content.count(b"{") > MOST_CONTAINERS:
@@ -65,16 +65,18 @@ def read_json(path: Path) -> tuple[bytes, Any]:
         raise PackError(f"{path} is damaged: {reason}. {_AGAIN}") from None
 
 
-def read_tensors(path: Path, expected_hash: str, fault_of: Callable[[Mapping[str, Shape]], str]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, made only after its header was compared with what they should be.
+def read_tensors(
+    path: Path, expected_hash: str, fault_of: Callable[[Mapping[str, Shape]], str]
+) -> dict[str, Float32Array]:
+    """Read a safetensors file; its header is checked before any tensor is made.
 
     Args:
         path: the file.
         expected_hash: its sha256.
-        fault_of: what is wrong with names and shapes; empty if nothing.
+        fault_of: describes what is wrong with names and shapes; empty if nothing is.
 
     Raises:
-        PackError: it cannot be read, is damaged, does not fit, or holds numbers that are none.
+        PackError: the file cannot be read, is damaged, does not fit, or holds NaN, infinity or huge numbers.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -86,57 +88,60 @@ def read_tensors(path: Path, expected_hash: str, fault_of: Callable[[Mapping[str
                 fault = f"is damaged: {str(error)[:300]}"
             file.seek(0)
             content = b"" if fault else file.read(size + 1)
-            found = hashlib.file_digest(file, "sha256").hexdigest() if fault else sha256(content)
+            digest = hashlib.file_digest(file, "sha256").hexdigest() if fault else sha256(content)
         except OSError as error:
             raise PackError(f"cannot read {path}: {error.strerror}. {_AGAIN}") from None
-    if found != expected_hash:
+    if digest != expected_hash:
         raise PackError(
-            f"{path} is damaged ({size} bytes): its sha256 is {found}, pack.json says {expected_hash}. {_AGAIN}"
+            f"{path} is damaged ({size} bytes): its sha256 is {digest}, pack.json says {expected_hash}. {_AGAIN}"
         )
     if fault:
         raise PackError(f"{path} {fault}")
     try:
-        tensors = load(content)
+        tensors: dict[str, Float32Array] = load(content)
     except (SafetensorError, ValueError) as error:
         raise PackError(f"{path} is damaged: {error}. {_AGAIN}") from None
-    for name, tensor in tensors.items():
-        if fault := number_fault(tensor):
+    for name, array in tensors.items():
+        if fault := number_fault(array):
             raise PackError(f"{path} is damaged: the tensor {name} {fault}. {_AGAIN}")
     return tensors
 
 
-def number_fault(tensor: Tensor) -> str:
-    """What is wrong with the numbers of a trained tensor; empty if nothing."""
-    if not tensor.numel():
+def number_fault(array: Float32Array) -> str:
+    """Describe what is wrong with the numbers of a trained tensor; empty if nothing is."""
+    if not array.size:
         return ""
-    low, high = (float(value) for value in torch.aminmax(tensor))
+    low, high = float(array.min()), float(array.max())  # NaN if one number is NaN
     if not (math.isfinite(low) and math.isfinite(high)):
-        return f"holds {int((~tensor.isfinite()).sum()):,} numbers that are not finite, of {tensor.numel():,}"
+        return f"holds {int((~np.isfinite(array)).sum()):,} numbers that are not finite, of {array.size:,}"
     if max(-low, high) > LARGEST_NUMBER:
         return f"holds the number {max(high, low, key=abs):g}; at most {LARGEST_NUMBER:g} is accepted"
     return ""
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal sha256 of bytes."""
+    """Return the hexadecimal sha256 of bytes."""
     return hashlib.sha256(content).hexdigest()
 
 
+def count_numbers(content: bytes) -> int:
+    """Return how many float32 numbers the bytes of a safetensors file hold."""
+    return (len(content) - 8 - int.from_bytes(content[:8], "little")) // 4
+
+
 def _header(file: BufferedReader, size: int) -> dict[str, Shape]:
-    """The shapes by name that a safetensors file lists, its float32 numbers being all the rest of it."""
+    """Return the shapes that the header of a safetensors file lists; float32 numbers must fill the rest of the file."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
         raise ValueError(f"its header cannot have {length} bytes, of {size}")
     header = _strict_json(file.read(length))
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     header.pop("__metadata__", None)
     shapes = {name: _shape(name, entry) for name, entry in header.items()}
     numbers = sum(math.prod(shape) for shape in shapes.values())
     if 8 + length + 4 * numbers != size:
-        raise ValueError(
-            f"its header lists {numbers:,} numbers of float32, which {size - 8 - length} bytes do not hold"
-        )
+        raise ValueError(f"its header lists {numbers:,} numbers of float32, but {size - 8 - length} bytes follow it")
     return shapes
 
 
@@ -183,7 +188,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:
-            raise ValueError(f"the key {key[:40]!a} is there more than once")
+            raise ValueError(f"the key {key[:40]!a} occurs more than once")
         values[key] = value
     return values
 

@@ -1,15 +1,15 @@
-"""What `pack.json` says, every field with what it accepts."""
+"""The description of a pack, `pack.json`: every field with the values that it accepts."""
 
 from __future__ import annotations
 
 import math
 import reprlib
-from importlib.metadata import version
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-import timm
-import torch
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,8 +22,10 @@ from pydantic import (
 
 from lpt.config.architecture import Architecture
 from lpt.config.bounds import Count, Finite, Scale, Sha256, Size, Text
+from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
 from lpt.model.record import BackboneRecord
+from lpt.packs.files import count_numbers, sha256
 
 FORMAT_VERSION = 1
 REFERENCE_CLASSES = 16
@@ -36,7 +38,7 @@ def _distinct(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"names that differ are accepted; {reprlib.repr(twice)} is there more than once")
+        raise ValueError(f"different names are accepted; {reprlib.repr(twice)} occurs more than once")
     return names
 
 
@@ -60,7 +62,7 @@ class _Section(BaseModel):
 
 
 class Versions(_Section):
-    """Software that wrote the pack."""
+    """Versions of the software that wrote a pack."""
 
     lpt: Text
     timm: Text
@@ -68,8 +70,8 @@ class Versions(_Section):
 
     @classmethod
     def here(cls) -> Versions:
-        """The versions installed."""
-        return cls(lpt=version("lpt"), timm=timm.__version__, torch=torch.__version__)
+        """Return the versions of the installed software; nothing is imported for it."""
+        return cls(lpt=version("lpt"), timm=_version("timm"), torch=_version("torch"))
 
 
 class Shots(_Section):
@@ -85,8 +87,8 @@ class Shots(_Section):
         return self
 
 
-class Method(Architecture):
-    """The method, what of it is trained, and the sizes of that."""
+class MethodInfo(Architecture):
+    """The method of a pack: its name, its sizes and the phases that were trained."""
 
     name: Text
     phases: Annotated[list[Literal[1, 2]], Field(max_length=2), AfterValidator(_ascending)]
@@ -94,16 +96,20 @@ class Method(Architecture):
     share_of_backbone: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
     @model_validator(mode="after")
-    def _check(self) -> Method:
+    def _check(self) -> MethodInfo:
         if 2 in self.phases and not self.grouped:
-            raise ValueError(f"phases: phase 2 is of grouped prompts alone; prompts are {self.prompts}")
+            raise ValueError(f"phases: only grouped prompts have phase 2; prompts are {self.prompts}")
         return self
 
 
 class Probabilities(_Section):
-    """softmax(scale * score / temperature); `fitted_on` says what the temperature rests on.
+    """The probabilities of a pack: softmax(scale * score / temperature).
 
-    `classes` says which class frequencies they are for: even ones, or those of the training images.
+    Args:
+        scale: as in training.
+        temperature: fitted on validation data, or 1.
+        fitted_on: the data that the temperature was fitted on, in words.
+        classes: class frequencies that the probabilities assume: even, or those of the training images.
     """
 
     scale: Scale
@@ -113,14 +119,14 @@ class Probabilities(_Section):
 
 
 class Reference(_Section):
-    """Scores of a `reference_image` with some classes, in float32; loading recomputes them.
+    """The stored output for a `reference_image`, in float32; loading a pack on a backbone recomputes it.
 
     Args:
-        variant: which image.
-        classes: indices of the classes.
-        cosines: their cosines, or logits of a linear head, as the model gives them.
-        mixed: the same under a weighted sum of all group prompts in place of those picked.
-        keys: cosines of the image's query with all keys. Both only where group prompts are used.
+        variant: number of the image.
+        classes: indices of some classes.
+        cosines: their cosines, or logits of a linear head.
+        mixed: the same under a weighted sum of all group prompts; None if the pack uses no group prompts.
+        keys: cosines of the image's query with all keys; None if the pack uses no group prompts.
     """
 
     variant: Annotated[int, Field(ge=0, lt=REFERENCE_VARIANTS)]
@@ -144,7 +150,7 @@ class Reference(_Section):
 
 
 class _Measures(BaseModel):
-    """What is known of the measures of a split; later versions may add some."""
+    """The measures of a split that this version knows; later versions may add more."""
 
     images: Size
     overall: Share
@@ -163,7 +169,7 @@ class _Measures(BaseModel):
 
 
 class PackInfo(_Section):
-    """What `pack.json` says."""
+    """The description of a pack, as stored in `pack.json`."""
 
     format_version: Literal[1]
     versions: Versions
@@ -172,7 +178,7 @@ class PackInfo(_Section):
     class_names: ClassNames
     class_counts: ClassCounts
     shots: Shots
-    method: Method
+    method: MethodInfo
     probabilities: Probabilities
     metrics: Annotated[dict[str, dict[str, Any]], Field(max_length=100)]
     training: dict[str, Any]
@@ -206,21 +212,80 @@ class PackInfo(_Section):
             raise ValueError(f"method.share_of_backbone: {share} is accepted, got {method.share_of_backbone}")
         return self
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        backbone: BackboneRecord,
+        preprocessing: Preprocessing,
+        class_names: Sequence[str],
+        class_counts: Sequence[int],
+        shot_groups: ShotGroups,
+        method: str,
+        architecture: Architecture,
+        phases: Sequence[int],
+        probabilities: Probabilities,
+        reference: Reference,
+        tensors: bytes,
+        metrics: Mapping[str, dict[str, Any]] | None = None,
+        training: dict[str, Any] | None = None,
+    ) -> PackInfo:
+        """Describe a pack that this software writes.
+
+        Args:
+            backbone: record of the backbone; the pack names local files without their folders.
+            preprocessing, class_names, class_counts, probabilities, reference: fields of the pack.
+            shot_groups: boundaries of the shot groups.
+            method: name of the method.
+            architecture: sizes of the trained model.
+            phases: trained phases, in ascending order.
+            tensors: bytes of the tensors file.
+            metrics: measures by split name.
+            training: the training configuration.
+        """
+        numbers = count_numbers(tensors)
+        return cls(
+            format_version=FORMAT_VERSION,
+            versions=Versions.here(),
+            backbone=backbone.without_folders(),
+            preprocessing=preprocessing,
+            class_names=list(class_names),
+            class_counts=list(class_counts),
+            shots=Shots(few_below=shot_groups.few_below, many_above=shot_groups.many_above),
+            method=MethodInfo(
+                **architecture.model_dump(include=set(Architecture.model_fields)),
+                name=method,
+                phases=list(phases),
+                trainable_parameters=numbers,
+                share_of_backbone=numbers / backbone.parameters,
+            ),
+            probabilities=probabilities,
+            metrics=dict(metrics or {}),
+            training=training or {},
+            reference=reference,
+            tensors_sha256=sha256(tensors),
+        )
+
+    @property
+    def shot_groups(self) -> ShotGroups:
+        """The shot groups of the classes."""
+        return ShotGroups(self.shots.few_below, self.shots.many_above)
+
+    @property
+    def uses_group_prompts(self) -> bool:
+        """Whether the pack went through phase 2; if not, it classifies under the shared prompt only."""
+        return 2 in self.method.phases
+
     def trained_with(self, *path: str) -> Any:
-        """A value of the training configuration by its path; None where there is none."""
+        """Return a value of the training configuration by its path; None if it has none."""
         value: Any = self.training
         for part in path:
             value = value.get(part) if isinstance(value, dict) else None
         return value
 
 
-def uses_group_prompts(info: PackInfo) -> bool:
-    """Whether the pack went through phase 2; without it, it classifies under the shared prompt alone."""
-    return 2 in info.method.phases
-
-
 def faults(error: ValidationError) -> str:
-    """The first faults, each as dotted path, what is accepted, and the value."""
+    """Describe the first faults: dotted path, accepted values and the value."""
     listed = error.errors(include_url=False, include_context=False)
     shown = "; ".join(_fault(fault) for fault in listed[:_FAULTS_SHOWN])
     return shown + (f"; and {len(listed) - _FAULTS_SHOWN} more" if len(listed) > _FAULTS_SHOWN else "")
@@ -237,3 +302,12 @@ def _fault(fault: Any) -> str:
 def _short(part: int | str) -> str:
     text = str(part)
     return text if len(text) <= 40 and text.isprintable() else reprlib.repr(text)
+
+
+def _version(name: str) -> str:
+    """Return the version of a library: of the loaded module, else of the installed package."""
+    loaded = getattr(sys.modules.get(name), "__version__", None)
+    try:
+        return str(loaded or version(name))
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,7 +1,7 @@
-"""The prompt pack: a folder that holds everything a backbone needs to solve a task.
+"""Read and write prompt packs: folders that hold everything a backbone needs for a task.
 
 `pack.json` describes it, `pack.safetensors` holds the trained tensors and nothing else, `README.md` is its model card.
-There is no pickle anywhere. The folder appears under its name only when it is complete.
+There is no pickle. The folder takes its name only when it is complete. Reading needs no torch; building does.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import ValidationError
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
+from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError, PackError, RunError
-from lpt.model import Classifier, FrozenViT, build_model
-from lpt.model.shapes import Shape, backbone_shapes, shape_faults, trained_shapes
+from lpt.model.shapes import Shape, shape_faults, trained_shapes
 from lpt.packs.files import number_fault, read_json, read_tensors
-from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults, uses_group_prompts
-from lpt.packs.reference import REFERENCE_TOLERANCE, largest_difference, reference_output
+from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults
 from lpt.system.files import write_bytes, write_text
 from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lpt.model import Classifier, FrozenViT
 
 JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
 PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
@@ -34,10 +37,10 @@ PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack in memory: its description, its tensors by name, and where it came from."""
+    """A pack in memory: its description, its tensors by name, and its path."""
 
     info: PackInfo
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Float32Array]
     path: Path
 
     @property
@@ -46,17 +49,21 @@ class Pack:
         return (self.path / TENSORS_NAME).stat().st_size
 
     def build(self, backbone: FrozenViT) -> Classifier:
-        """The model of this pack on a backbone of the same weights, at the pack's input size.
+        """Build the model of this pack on its backbone, at the input size of the pack.
 
         Raises:
-            PackError: the backbone's weights are not those the pack was trained on, or it gives other outputs.
+            PackError: the pack was trained on other weights, does not fit them, or gives other outputs.
         """
+        import torch
+
+        from lpt.model.build import build_model
+
         self.check_backbone(backbone)
         try:
             self._check_shapes(backbone)
             sized = backbone.at_size(self.info.preprocessing.size)
             model = build_model(self.info.method, sized, len(self.info.class_names))
-            model.load_state_dict(self.tensors)
+            model.load_state_dict({name: torch.from_numpy(array) for name, array in self.tensors.items()})
         except (ConfigError, RuntimeError) as error:
             raise PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {error}") from None
         model.requires_grad_(False)
@@ -66,18 +73,20 @@ class Pack:
         return model
 
     def _check_shapes(self, backbone: FrozenViT) -> None:
-        """Compare the tensors with those of the method on this backbone, before any of them is made again."""
+        """Compare the tensors with those of the method on this backbone, before any model is built."""
+        from lpt.model.build import backbone_shapes
+
         method, classes = self.info.method, len(self.info.class_names)
-        of_backbone = backbone_shapes(method, backbone)
-        expected = trained_shapes(method, backbone.depth, backbone.width, classes, of_backbone)
-        if wrong := shape_faults({name: tuple(t.shape) for name, t in self.tensors.items()}, expected):
-            raise ConfigError(wrong)
+        layer_shapes = backbone_shapes(method, backbone)
+        expected = trained_shapes(method, backbone.depth, backbone.width, classes, layer_shapes)
+        if fault := shape_faults({name: array.shape for name, array in self.tensors.items()}, expected):
+            raise ConfigError(fault)
 
     def check_backbone(self, backbone: FrozenViT) -> None:
-        """Check that a backbone's weights are those the pack was trained on.
+        """Check that the pack was trained on the weights of this backbone.
 
         Raises:
-            PackError: they are others.
+            PackError: it was trained on others.
         """
         wanted = self.info.backbone
         if backbone.weight_hash != wanted.weight_hash:
@@ -90,42 +99,51 @@ class Pack:
             )
 
     def _check_reference(self, model: Classifier) -> None:
-        stored = self.info.reference
-        now = reference_output(model, stored.variant, stored.classes, group_prompts=uses_group_prompts(self.info))
-        worst = largest_difference(stored, now)
+        """Compare the output for the reference image with the stored one."""
+        from lpt.packs.reference import (
+            REFERENCE_TOLERANCE,
+            largest_difference,
+            reference_output,
+        )
+
+        stored, grouped = self.info.reference, self.info.uses_group_prompts
+        output = reference_output(model, stored.variant, stored.classes, group_prompts=grouped)
+        worst = largest_difference(stored, output)
         if worst <= REFERENCE_TOLERANCE:
             return
-        here, there = Versions.here(), self.info.versions
+        here, writer = Versions.here(), self.info.versions
         raise PackError(
             f"the pack {self.path} gives other outputs here than where it was written: scores of the reference image "
             f"differ by up to {worst:.4f} (accepted {REFERENCE_TOLERANCE}).\n"
-            f"  written with: lpt {there.lpt}, timm {there.timm}, torch {there.torch}\n"
+            f"  written with: lpt {writer.lpt}, timm {writer.timm}, torch {writer.torch}\n"
             f"  here:         lpt {here.lpt}, timm {here.timm}, torch {here.torch}\n"
             "Next: install the versions it was written with, or train it again here."
         )
 
 
-def encode_tensors(state: dict[str, Tensor]) -> bytes:
-    """The trained tensors as the bytes of a safetensors file: the same tensors give the same bytes.
+def encode_tensors(state: Mapping[str, Tensor]) -> bytes:
+    """Encode trained tensors as the bytes of a safetensors file; the same tensors give the same bytes.
 
     Raises:
-        RunError: a number in them is not finite.
+        RunError: a number in them is not finite, or huge.
     """
-    for name, tensor in state.items():
-        if fault := number_fault(tensor.detach()):
+    arrays: dict[str, Float32Array] = {
+        name: tensor.detach().float().cpu().contiguous().numpy() for name, tensor in sorted(state.items())
+    }
+    for name, array in arrays.items():
+        if fault := number_fault(array):
             raise RunError(
                 f"the trained tensor {name} {fault}: it cannot be packed. Train again at a lower rate, or in full "
                 "precision (--set runtime.precision=fp32)."
             )
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in sorted(state.items())}
-    return save(tensors, metadata={"format": "lpt-prompt-pack"})
+    return save(arrays, metadata={"format": "lpt-prompt-pack"})
 
 
 def write_pack(path: Path, info: PackInfo, tensors: bytes, card: str) -> Path:
-    """Write a pack folder; it takes its name only when complete, in place of one that was there.
+    """Write a pack folder; it replaces an old one only when it is complete.
 
     Raises:
-        RunError: it cannot be written; what was there is untouched.
+        RunError: it cannot be written; the old one is untouched.
     """
     building, former = (path.with_name(path.name + suffix) for suffix in (PARTIAL_SUFFIX, FORMER_SUFFIX))
     try:
@@ -151,7 +169,7 @@ def write_pack(path: Path, info: PackInfo, tensors: bytes, card: str) -> Path:
 
 
 def _carry_over(former: Path, path: Path) -> None:
-    """Move what a user put into a pack into the one that took its place."""
+    """Move files that a user put into the former pack into the new one."""
     if former.is_dir() and not former.is_symlink():
         for name in contents(former, PACK_NAMES).others:
             if not os.path.lexists(path / name):
@@ -162,7 +180,7 @@ def load_pack(path: str | Path) -> Pack:
     """Read and verify a pack: its folder, or the run folder that holds it.
 
     Raises:
-        PackError: it is not there, damaged, or of a format this version cannot read.
+        PackError: the pack is missing, damaged, or has a format that this version cannot read.
     """
     path = find_pack(Path(path))
     info = read_info(path)
@@ -171,10 +189,10 @@ def load_pack(path: str | Path) -> Pack:
 
 
 def read_info(path: str | Path) -> PackInfo:
-    """What stands in a pack's `pack.json`; its tensors are not looked at, and need not be there.
+    """Read the description of a pack; its tensors are not read and may be missing.
 
     Raises:
-        PackError: it is not there, damaged, or of a format this version cannot read.
+        PackError: the pack is missing, damaged, or has a format that this version cannot read.
     """
     path = find_pack(Path(path))
     file = path / JSON_NAME
@@ -194,17 +212,17 @@ def read_info(path: str | Path) -> PackInfo:
 
 
 def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:
-    """How tensors differ from the sizes in a description, as far as it can be told without the backbone."""
+    """Describe how tensors differ from the sizes in a description, as far as this shows without the backbone."""
     head, method = shapes.get("head.weight", ()), info.method
     if len(head) != 2:
         return f"does not fit {JSON_NAME}: it has no table head.weight of classes and numbers"
     by_block = "shared.tokens" if method.prompts in ("grouped", "deep") else "adapters.down"
     depth = (*shapes.get(by_block, ()), 0)[0]
     prefixes = (*(("weights.",) if method.weights != "none" else ()), *(("lora.",) if method.lora_rank else ()))
-    of_backbone = {name: shape for name, shape in shapes.items() if name.startswith(prefixes)}
-    expected = trained_shapes(method, depth, head[1], len(info.class_names), of_backbone)
-    if wrong := shape_faults(shapes, expected):
-        return f"does not fit {JSON_NAME}: {wrong}"
+    backbone_shapes = {name: shape for name, shape in shapes.items() if name.startswith(prefixes)}
+    expected = trained_shapes(method, depth, head[1], len(info.class_names), backbone_shapes)
+    if fault := shape_faults(shapes, expected):
+        return f"does not fit {JSON_NAME}: {fault}"
     numbers = sum(math.prod(shape) for shape in shapes.values())
     if numbers != method.trainable_parameters:
         return (
@@ -215,6 +233,6 @@ def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:
 
 
 def find_pack(path: Path) -> Path:
-    """Return the pack itself, or that of a run folder. What is neither is left for `load_pack` to refuse."""
+    """Return a pack's folder, given itself or its run folder; `load_pack` refuses anything else."""
     inside = path / "pack"
-    return inside if not (path / "pack.json").exists() and inside.is_dir() else path
+    return inside if not (path / JSON_NAME).exists() and inside.is_dir() else path

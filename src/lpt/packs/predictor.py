@@ -1,4 +1,4 @@
-"""Packs on one frozen backbone, ready to classify."""
+"""Classify images with one or several packs on one frozen backbone."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.predictions import Predictions, check_scores, predict_split
-from lpt.model import LPT, Classifier, FrozenViT, to_bfloat16
-from lpt.model.backbone import KeyValue
-from lpt.model.consent import backbone_for
-from lpt.model.inference import classify
-from lpt.packs.info import uses_group_prompts
+from lpt.model.backbone import FrozenViT
+from lpt.model.build import to_bfloat16
+from lpt.model.consent import permitted_name
+from lpt.model.inference import InferenceModel, Scores
+from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import Pack, load_pack
 from lpt.system.hardware import inspect_machine
 
+ENGINES = ("auto", "torch")
 PRECISIONS = ("auto", "fp32", "bf16")
 Picture = str | Path | Image.Image
-Probabilities = npt.NDArray[np.floating]
+PackOrPath = Pack | str | Path
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes of one image.
+    """The most probable classes of an image.
 
     Args:
-        name: the image's path, or its number in the call.
+        name: path of the image, or its number in the call.
         classes: names of the most probable classes, best first.
-        probabilities: theirs.
-        groups: group prompts that were picked for it, by descending cosine; empty after phase 1 alone.
+        probabilities: their probabilities.
+        groups: picked group prompts by descending cosine; empty if the pack uses none.
     """
 
     name: str
@@ -46,37 +47,70 @@ class Prediction:
     probabilities: tuple[float, ...]
     groups: tuple[int, ...]
 
+    @property
+    def label(self) -> str:
+        """Name of the most probable class."""
+        return self.classes[0]
 
-@dataclass(frozen=True)
-class _Ready:
-    pack: Pack
-    model: Classifier
-    constants: list[KeyValue] | None
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class."""
+        return self.probabilities[0]
 
 
-class Predictor:
-    """Classify images with one or several packs on one backbone.
-
-    The keys and values of each pack's shared prompt are computed once, here (DESIGN section 3, item 2).
+def load_predictor(
+    packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
+    *,
+    backbone: FrozenViT | str | None = None,
+    checkpoint: str | Path | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+) -> Predictor:
+    """Load packs and their backbone, ready to classify.
 
     Args:
-        backbone: a backbone from `lpt.load_backbone`, its name, or None to load the one the first pack names. A pack
-            may name none but those shipped with lpt and those in timm's organisation on the hub.
-        packs: a pack or its path, several of them (named by their folders), or packs by name.
-        checkpoint: local backbone weights, when the backbone is given by name or None.
-        device: auto, cpu, cuda or mps, for a backbone loaded here; one that is given stays where it is.
-        precision: auto, fp32 or bf16, likewise.
+        packs: a pack, its folder or its run folder; several of these, named by their folders; or a mapping of names.
+        backbone: a backbone, or its name; None: the one that the first pack names. A pack may only name backbones that
+            come with lpt, and those in timm's organisation on the hub.
+        checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
+        engine: auto or torch.
+        device: auto, cpu, cuda or mps; a given `FrozenViT` stays where it is.
+        precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
-        ConfigError: the backbone cannot be had, the pack names one that only the user may name, or an argument is
-            wrong.
+        ConfigError: the backbone cannot be loaded, only the user may name it, or an argument is wrong.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine: {engine!r} is not accepted; choose {', '.join(ENGINES)}")
+    named = _named_packs(packs)
+    if backbone is None:
+        first = next(iter(named.values()))
+        weights = None if checkpoint is None else Path(checkpoint)
+        backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+    return Predictor(backbone, named, checkpoint=checkpoint, device=device, precision=precision)
+
+
+class Predictor:
+    """One or several packs on a backbone, ready to classify; `lpt.load_predictor` also finds the backbone.
+
+    Args:
+        backbone: a backbone from `lpt.load_backbone`, or its name.
+        packs: a pack or its path, several of these (named by their folders), or a mapping of names.
+        checkpoint: local weights, if the backbone is given by name.
+        device: auto, cpu, cuda or mps, if the backbone is given by name; a `FrozenViT` stays where it is.
+        precision: auto, fp32 or bf16, if the backbone is given by name; a `FrozenViT` keeps its own.
+
+    Raises:
+        PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
+        ConfigError: the backbone cannot be loaded, or an argument is wrong.
     """
 
     def __init__(
         self,
-        backbone: FrozenViT | str | None,
-        packs: Pack | str | Path | Sequence[Pack | str | Path] | Mapping[str, Pack | str | Path],
+        backbone: FrozenViT | str,
+        packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
         *,
         checkpoint: str | Path | None = None,
         device: str = "auto",
@@ -84,44 +118,49 @@ class Predictor:
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision: {precision!r} is not accepted; choose {', '.join(PRECISIONS)}")
-        loaded = _named_packs(packs)
+        self._packs = _named_packs(packs)
         low = False
         if isinstance(backbone, FrozenViT):
             self.device = backbone.device
-        else:
+        elif isinstance(backbone, str):
             machine = inspect_machine(device)
             self.device = torch.device(machine.device)
             low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
-            first, file = next(iter(loaded.values())), None if checkpoint is None else Path(checkpoint)
-            backbone = backbone_for(first.info.backbone, first.path, name=backbone, checkpoint=file)
-        for pack in loaded.values():  # before anything is built on it
+            backbone = load_backbone(backbone, checkpoint=None if checkpoint is None else Path(checkpoint))
+        else:
+            raise ConfigError(
+                f"backbone: give a FrozenViT or a name, not {type(backbone).__name__}. "
+                "lpt.load_predictor(packs) loads the one that the pack names"
+            )
+        for pack in self._packs.values():  # before any model is built
             pack.check_backbone(backbone)
         self._dtype = torch.bfloat16 if low else backbone.dtype
-        models = {name: pack.build(backbone) for name, pack in loaded.items()}  # verified in float32
-        self._ready: dict[str, _Ready] = {}
+        models = {name: pack.build(backbone) for name, pack in self._packs.items()}  # all are verified in float32
+        self._models: dict[str, InferenceModel] = {}
         for name, model in models.items():
             model.to(self.device)
             if low:
                 to_bfloat16(model)
-            constants = None
-            if isinstance(model, LPT) and uses_group_prompts(loaded[name].info):
-                with torch.inference_mode():
-                    constants = model.shared_constants()
-            self._ready[name] = _Ready(loaded[name], model, constants)
+            info = self._packs[name].info
+            self._models[name] = InferenceModel(model, info.preprocessing, group_prompts=info.uses_group_prompts)
 
     @property
     def pack_names(self) -> tuple[str, ...]:
         """Names of the packs, the default first."""
-        return tuple(self._ready)
+        return tuple(self._packs)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the backbone computes in."""
+        """Data type that the backbone computes in."""
         return self._dtype
 
     def pack(self, name: str | None = None) -> Pack:
-        """A pack by name; the first one by default."""
-        return self._named(name).pack
+        """Return a pack by name; the first one by default."""
+        return self._packs[self._checked(name)]
+
+    def model(self, name: str | None = None) -> InferenceModel:
+        """Return the model of a pack by name; of the first one by default."""
+        return self._models[self._checked(name)]
 
     def predict(
         self,
@@ -136,12 +175,13 @@ class Predictor:
 
         Args:
             images: paths or pictures.
-            pack: which pack; the first by default.
-            top_k: how many classes to give for an image.
+            pack: name of the pack; the first by default.
+            top_k: number of classes for each image.
             batch_size: images in a forward pass.
-            prior: share of each class expected where the images come from, by class name; classes left out count 0.
+            prior: expected share of each class by name, where the images come from; missing classes count 0.
 
         Raises:
+            ConfigError: the pack is unknown, or the prior is wrong.
             DataError: an image cannot be read.
             RunError: the scores of an image are not finite.
         """
@@ -156,77 +196,74 @@ class Predictor:
         batch_size: int = 32,
         prior: Mapping[str, float] | None = None,
     ) -> Iterator[Prediction]:
-        """As `predict`, one image after the other, with one batch in memory."""
-        ready = self._named(pack)
-        waiting: list[tuple[str, Tensor]] = []
+        """Classify images as `predict` does, one after the other, with one batch in memory."""
+        name = self._checked(pack)
+        batch: list[tuple[str, Tensor]] = []
         images = [images] if isinstance(images, str | Path | Image.Image) else images
         for number, image in enumerate(images):
-            waiting.append(_opened(ready.pack, image, number))
-            if len(waiting) == batch_size:
-                yield from self._classify(ready, waiting, top_k, prior)
-                waiting = []
-        if waiting:
-            yield from self._classify(ready, waiting, top_k, prior)
+            batch.append(_opened(self._packs[name], image, number))
+            if len(batch) == batch_size:
+                yield from self._classify(name, batch, top_k, prior)
+                batch = []
+        if batch:
+            yield from self._classify(name, batch, top_k, prior)
 
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
-        """Cosines of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
-        ready = self._named(pack)
-        preprocessing = ready.pack.info.preprocessing
-        grouped = uses_group_prompts(ready.pack.info)
+        """Return the scores of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
+        name = self._checked(pack)
+        info, model = self._packs[name].info, self._models[name].model
         return predict_split(
-            ready.model, images, preprocessing, group_prompts=grouped, model_name=_called(ready), **options  # type: ignore[arg-type]
-        )  # fmt: skip
+            model,
+            images,
+            info.preprocessing,
+            group_prompts=info.uses_group_prompts,
+            model_name=_label(self._packs[name]),
+            **options,  # type: ignore[arg-type]
+        )
 
-    @torch.inference_mode()
-    def scores(self, inputs: Tensor, *, pack: str | None = None) -> tuple[Tensor, Tensor | None]:
-        """Cosines (logits of a linear head) and picked groups of preprocessed images.
+    def scores(self, inputs: Tensor, *, pack: str | None = None) -> Scores:
+        """Return scores and picked groups of normalised images, as in `InferenceModel.scores`."""
+        return self.model(pack).scores(inputs)
 
-        [B, 3, height, width], or [B, V, 3, height, width] of a pack with several test views -> [B, C] and [B, k].
-        """
-        ready = self._named(pack)
-        return classify(ready.model, inputs.to(self.device), ready.constants)
-
-    def _named(self, name: str | None) -> _Ready:
+    def _checked(self, name: str | None) -> str:
+        """Return the name of a pack; the first one for None."""
         if name is None:
-            return next(iter(self._ready.values()))
-        if name not in self._ready:
-            raise ConfigError(f"there is no pack {name!r} here; loaded: {', '.join(self._ready)}")
-        return self._ready[name]
+            return next(iter(self._packs))
+        if name not in self._packs:
+            raise ConfigError(f"there is no pack {name!r} here; loaded: {', '.join(self._packs)}")
+        return name
 
     def _classify(
-        self, ready: _Ready, waiting: list[tuple[str, Tensor]], top_k: int, prior: Mapping[str, float] | None
+        self, name: str, batch: list[tuple[str, Tensor]], top_k: int, prior: Mapping[str, float] | None
     ) -> Iterator[Prediction]:
-        info = ready.pack.info
-        inputs = info.preprocessing.normalize(torch.stack([pixels for _, pixels in waiting]))
-        name = next(key for key, value in self._ready.items() if value is ready)
-        scores, groups = self.scores(inputs, pack=name)
-        given = scores.cpu().numpy()
-        check_scores(given, lambda row: waiting[row][0], model_name=_called(ready))
-        table = probabilities_of(ready.pack, given, prior=prior)
-        check_scores(table, lambda row: waiting[row][0], model_name=_called(ready))
+        pack = self._packs[name]
+        scores, groups = self._models[name].classify(torch.stack([pixels for _, pixels in batch]))
+        table = scores.cpu().numpy()
+        check_scores(table, lambda row: batch[row][0], model_name=_label(pack))
+        table = probabilities_of(pack, table, prior=prior)
+        check_scores(table, lambda row: batch[row][0], model_name=_label(pack))
         order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
-        for row, (image_name, _) in enumerate(waiting):
+        for row, (image_name, _) in enumerate(batch):
             picked = () if groups is None else tuple(groups[row].tolist())
-            classes = tuple(info.class_names[index] for index in order[row])
+            classes = tuple(pack.info.class_names[index] for index in order[row])
             yield Prediction(image_name, classes, tuple(table[row, order[row]].tolist()), picked)
 
 
 def probabilities_of(
     pack: Pack, scores: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
-) -> Probabilities:
-    """softmax(scale * score / temperature) of a pack, for a deployment's own class prior if one is given.
+) -> npt.NDArray[np.floating]:
+    """Return softmax(scale * score / temperature) of a pack, adjusted to a class prior if there is one.
 
-    Before `prior` is applied they are for even classes where training balanced them, as LPT's does, and for the
-    frequencies of the training images where it did not (`probabilities.classes` of the pack says which).
-    [n, C] -> [n, C].
+    Without `prior` the probabilities assume even classes if training balanced them, as LPT does, else the frequencies
+    of the training images (`probabilities.classes` of the pack). [n, C] -> [n, C].
 
     Raises:
         ConfigError: the prior names unknown classes or has no positive value.
     """
     setting = pack.info.probabilities
-    given = probabilities(scores, setting.scale, setting.temperature)
+    table = probabilities(scores, setting.scale, setting.temperature)
     if prior is None:
-        return given
+        return table
     unknown = sorted(set(prior) - set(pack.info.class_names))
     if unknown or not any(share > 0 for share in prior.values()) or min(prior.values()) < 0:
         raise ConfigError(
@@ -236,14 +273,16 @@ def probabilities_of(
     deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
     counts = np.asarray(pack.info.class_counts, dtype=np.float64)
     trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
-    return adjust_prior(given, trained / trained.sum(), deployed / deployed.sum())
+    return adjust_prior(table, trained / trained.sum(), deployed / deployed.sum())
 
 
-def _called(ready: _Ready) -> str:
-    return f"the pack {ready.pack.path}"
+def _label(pack: Pack) -> str:
+    """Return what messages call a pack."""
+    return f"the pack {pack.path}"
 
 
 def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
+    """Return the name of an image and its pixels after the test transform, uint8."""
     transform = pack.info.preprocessing.test_transform()
     if isinstance(image, Image.Image):
         return str(number), transform(as_rgb(image))
@@ -251,6 +290,7 @@ def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
 
 
 def _named_packs(packs: object) -> dict[str, Pack]:
+    """Load packs that are given in any form, and name them."""
     if isinstance(packs, Mapping | Sequence) and not packs:
         raise ConfigError("packs: give at least one pack")
     if isinstance(packs, Mapping):

@@ -1,4 +1,4 @@
-"""The output that a pack stores of an image, so that loading can tell whether it still gives it."""
+"""The reference output of a pack: loading recomputes it to see whether the pack still gives the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lpt.errors import RunError
-from lpt.model import LPT, Classifier
+from lpt.model.build import Classifier
+from lpt.model.lpt import LPT
 from lpt.packs.info import REFERENCE_CLASSES, REFERENCE_VARIANTS, Reference
 
 REFERENCE_TOLERANCE = 2e-3
@@ -16,7 +17,7 @@ _GOLDEN = 0.6180339887498949
 
 
 class ReferenceOutput(NamedTuple):
-    """What a model gives for a reference image; fields as in `Reference`."""
+    """The output of a model for a reference image; fields as in `Reference`."""
 
     cosines: list[float]
     mixed: list[float] | None = None
@@ -24,7 +25,7 @@ class ReferenceOutput(NamedTuple):
 
 
 def reference_image(size: tuple[int, int], variant: int) -> Tensor:
-    """One of several images made by a formula, the same everywhere, [1, 3, height, width], roughly normalised."""
+    """Return an image made by a formula, the same on every machine, roughly normalised, [1, 3, height, width]."""
     height, width = size
     rows = torch.linspace(0, 6.283185, height, dtype=torch.float64)[:, None]
     columns = torch.linspace(0, 6.283185, width, dtype=torch.float64)[None]
@@ -34,10 +35,10 @@ def reference_image(size: tuple[int, int], variant: int) -> Tensor:
 
 @torch.no_grad()
 def reference_output(model: Classifier, variant: int, classes: list[int], *, group_prompts: bool) -> ReferenceOutput:
-    """What a model gives for a reference image.
+    """Return the output of a model for a reference image.
 
-    An image picks few group prompts and says nothing of the others. So it is classified once more, from the same
-    first blocks and query, under a weighted sum of all group prompts, and compared with all keys.
+    An image picks few group prompts and does not show the others. So it is classified once more under a weighted sum
+    of all group prompts, and compared with all keys. The first blocks and the query are computed once.
     """
     image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)
     if not group_prompts or not isinstance(model, LPT):
@@ -52,25 +53,25 @@ def reference_output(model: Classifier, variant: int, classes: list[int], *, gro
 
 
 def mixed_prompt(model: LPT) -> Tensor:
-    """A weighted sum of all group prompts, [L-K, P, D].
+    """Return a weighted sum of all group prompts, [L-K, P, D].
 
-    The weights follow the golden ratio: all differ, neighbours by much, none is small, and their signs vary, so that
-    what all prompts have in common does not cover the rest. A change of any prompt shows, and so does another order.
+    The weights follow the golden ratio: all differ, neighbours by much, and none is small. Their signs vary, so the
+    common part of the prompts does not hide the rest. The sum shows a change of any prompt or of their order.
     """
     prompts = model.groups.prompts
-    places = (torch.arange(1, len(prompts) + 1, dtype=torch.float64) * _GOLDEN) % 1 - 0.5
-    weights = places + places.sign() / 2
+    points = (torch.arange(1, len(prompts) + 1, dtype=torch.float64) * _GOLDEN) % 1 - 0.5
+    weights = points + points.sign() / 2
     return torch.tensordot((weights / weights.norm()).to(prompts), prompts, dims=1)
 
 
 def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
-    """The stored output of a float32 model.
+    """Compute the reference output of a float32 model.
 
-    Of several images the one is taken whose picks are clearest: a near tie between the last group prompt picked and the
-    next could fall the other way on another machine.
+    The image with the clearest picks is used: a near tie between the last picked group prompt and the next could turn
+    out differently on another machine.
 
     Raises:
-        RunError: an output is not finite.
+        RunError: a score is not finite.
     """
     count = model.head.weight.shape[0]
     classes = torch.linspace(0, count - 1, min(REFERENCE_CLASSES, count)).long().tolist()
@@ -88,10 +89,10 @@ def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
 
 
 def largest_difference(stored: Reference, now: ReferenceOutput) -> float:
-    """How far an output is from the stored one at most; what that does not have, from before it had it, is left out."""
+    """Return the largest difference between an output and the stored one; values that an old pack lacks are skipped."""
     pairs = [(stored.cosines, now.cosines), (stored.mixed, now.mixed), (stored.keys, now.keys)]
-    given = [torch.tensor([a, b], dtype=torch.float64) for a, b in pairs if a is not None and b is not None]
-    return float(torch.cat([(a - b).abs() for a, b in given]).max())
+    present = [torch.tensor([a, b], dtype=torch.float64) for a, b in pairs if a is not None and b is not None]
+    return float(torch.cat([(a - b).abs() for a, b in present]).max())
 
 
 def _plain(values: Tensor) -> list[float]:
@@ -100,7 +101,7 @@ def _plain(values: Tensor) -> list[float]:
 
 @torch.no_grad()
 def _pick_gap(model: LPT, variant: int) -> float:
-    """Difference between the cosines of the last picked key and of the next, for a reference image."""
+    """Return the difference between the cosines of the last picked key and the next, for a reference image."""
     if len(model.groups.keys) == model.top_k:
         return 0.0
     image = reference_image(model.backbone.image_size, variant).to(model.head.weight.device)

@@ -1,4 +1,4 @@
-"""The model card of a pack: its README.md."""
+"""Write the model card of a pack, its README.md."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from lpt.config.recipes import METHODS
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import needed_options
-from lpt.packs.info import Method, PackInfo
+from lpt.packs.info import MethodInfo, PackInfo
 
 
 def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) -> str:
-    """Markdown with what the pack is, how it was made and what was measured.
+    """Return Markdown that says what the pack is, how it was made and what was measured.
 
     Args:
-        info: the pack's description.
-        measured: metrics by split name (`test`, `validation`); empty when nothing was measured.
-        pack_bytes: size of the tensors, bytes.
+        info: description of the pack.
+        measured: metrics by split name (`test`, `validation`); empty if nothing was measured.
+        pack_bytes: size of the tensors file, bytes.
     """
     method, backbone, height, width = info.method, info.backbone, *info.preprocessing.size
     counts = info.class_counts
@@ -49,47 +49,46 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         "",
         "```python",
         "import lpt",
-        f'lpt.Predictor({_arguments(needed_options(backbone))}).predict(["photo.jpg"])',
+        f'lpt.load_predictor({_arguments(needed_options(backbone))}).predict(["photo.jpg"])',
         "```",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _arguments(options: list[str]) -> str:
-    """Arguments of `Predictor` that say what these options of the command line say."""
-    given = dict(zip(options[::2], options[1::2], strict=True))
-    name = json.dumps(given["--backbone"]) if "--backbone" in given else "None"
-    weights = f", checkpoint={json.dumps(given['--checkpoint'])}" if "--checkpoint" in given else ""
-    return f'{name}, "THIS_FOLDER"{weights}'
+    """Return the arguments of `load_predictor` that mean the same as these options of the command line."""
+    values = dict(zip(options[::2], options[1::2], strict=True))
+    arguments = [f"{name.removeprefix('--')}={json.dumps(value)}" for name, value in values.items()]
+    return ", ".join(['"THIS_FOLDER"', *arguments])
 
 
 def held_out(info: PackInfo) -> str:
-    """How many of the training images were not learnt from: those that a share for validation took; empty if none."""
+    """Say how many of the training images were held out as a share for validation; empty if none."""
     try:
-        float(info.trained_with("data", "validation"))  # of other images, the source
+        float(info.trained_with("data", "validation"))  # fails if validation is a source of other images
     except (TypeError, ValueError):
         return ""
-    held = info.metrics.get("validation", {}).get("images", 0)
-    return f" ({held:,} of them held out for validation)" if held else ""
+    images = info.metrics.get("validation", {}).get("images", 0)
+    return f" ({images:,} of them held out for validation)" if images else ""
 
 
 def frequencies(info: PackInfo) -> str:
-    """Which class frequencies the probabilities are for, where none are given."""
+    """Name the class frequencies that the probabilities assume without a prior."""
     return "even classes" if info.probabilities.classes == "even" else "the class frequencies of the training images"
 
 
 def title_of(name: str) -> str:
-    """What tables call a method."""
+    """Return the name of a method in tables."""
     return METHODS[name].title if name in METHODS else name
 
 
-def score_name(method: Method) -> str:
-    """What its head gives."""
+def score_name(method: MethodInfo) -> str:
+    """Name the output of a method's head."""
     return "cosine" if method.head == "cosine" else "logit"
 
 
-def method_line(method: Method) -> str:
-    """What was trained, in a line."""
+def method_line(method: MethodInfo) -> str:
+    """Describe in one line what was trained."""
     if method.grouped:
         phases = "both phases" if 2 in method.phases else "phase 1 only, group prompts unused"
         cheap = ", picked by the class token after the shared-only blocks" if method.query == "prefix" else ""
@@ -109,7 +108,7 @@ def method_line(method: Method) -> str:
         f"a {method.head} head": True,
     }
     reference = f" ({METHODS[method.name].reference})" if method.name in METHODS else ""
-    return f"{title_of(method.name)}{reference}: {', '.join(part for part, there in parts.items() if there)}"
+    return f"{title_of(method.name)}{reference}: {', '.join(part for part, used in parts.items() if used)}"
 
 
 def _table(measured: dict[str, Metrics]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `lpt inspect` prints about a pack."""
+"""Print a pack for `lpt inspect`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lpt.data.longtail import ShotGroups, imbalance_factor
+from lpt.data.longtail import imbalance_factor
 from lpt.evaluation.metrics import Metrics
-from lpt.model.consent import needed_options
+from lpt.model.consent import options_for, refused_by_form
 from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
 from lpt.report.card import frequencies, held_out, method_line, score_name
@@ -22,7 +22,7 @@ _LISTED = 5
 
 
 def print_pack(pack: Pack, console: Console) -> None:
-    """Print everything a person may want to know of a pack."""
+    """Print everything that a person may want to know about a pack."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -43,7 +43,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
     method, backbone, image = info.method, info.backbone, info.preprocessing
     mirrored = "mirrored" if image.flip else "never mirrored"
     height, width = image.size
-    options = needed_options(backbone)
+    options = options_for(backbone) if refused_by_form(backbone) else []
     return [
         ("pack", str(pack.path)),
         ("written with", f"lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}"),
@@ -89,7 +89,7 @@ def _classes(info: PackInfo) -> str:
 def _training_images(info: PackInfo) -> str:
     counts = np.asarray(info.class_counts)
     present = counts[counts > 0]
-    groups = ShotGroups(info.shots.few_below, info.shots.many_above)
+    groups = info.shot_groups
     sizes = np.bincount(groups.of(present), minlength=3)
     shots = ", ".join(f"{size} {name}" for name, size in zip(groups.names, sizes, strict=True))
     return (
@@ -99,13 +99,13 @@ def _training_images(info: PackInfo) -> str:
 
 
 def _training(info: PackInfo) -> str:
-    of = info.trained_with
-    taken = (of("train", phase, "epochs") for phase in ("phase1", "phase2"))
-    epochs = " + ".join("?" if number is None else str(number) for number in taken)
+    setting = info.trained_with
+    numbers = (setting("train", phase, "epochs") for phase in ("phase1", "phase2"))
+    epochs = " + ".join("?" if number is None else str(number) for number in numbers)
     return (
-        f"preset {of('preset')}, {epochs} epochs of {of('train', 'epoch_steps')} steps, "
-        f"batch size {of('train', 'batch_size')}, seed {of('runtime', 'seed')}, "
-        f"data {of('data', 'source') or 'given in Python'}"
+        f"preset {setting('preset')}, {epochs} epochs of {setting('train', 'epoch_steps')} steps, "
+        f"batch size {setting('train', 'batch_size')}, seed {setting('runtime', 'seed')}, "
+        f"data {setting('data', 'source') or 'given in Python'}"
     )
 
 
@@ -114,6 +114,6 @@ def _tensors(pack: Pack) -> Table:
     table.add_column("tensor")
     table.add_column("shape")
     table.add_column("numbers", justify="right")
-    for name, tensor in pack.tensors.items():
-        table.add_row(name, " x ".join(map(str, tensor.shape)), f"{tensor.numel():,}")
+    for name, array in pack.tensors.items():
+        table.add_row(name, " x ".join(map(str, array.shape)), f"{array.size:,}")
     return table

@@ -15,9 +15,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from lpt.errors import ConfigError
 from lpt.model import LPT, FrozenViT
-from lpt.model.inference import classify
 from oracle import (
     PARAMETERS,
     Textbook,
@@ -372,49 +370,3 @@ def test_head_and_matching_are_float32_under_autocast(method: str) -> None:
     assert cosines.dtype == torch.float32
     rounded = cosines.bfloat16().float()
     assert (rounded != cosines).float().mean() > 0.9, "cosines were rounded to bfloat16 on the way"
-
-
-# --- the query after block K ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shared_blocks", [1, 3])
-def test_prefix_query_is_the_normed_class_token_after_block_k(shared_blocks: int) -> None:
-    """It picks by what timm's own first K blocks give with the shared prompt as tokens; the rest is as published."""
-    textbook = Textbook.random(small_vit(), shared_blocks=shared_blocks)
-    sizes = (6, 3, shared_blocks, 5, 2)
-    model, full = (LPT(FrozenViT(textbook.vit), *sizes, query=kind).double() for kind in ("prefix", "full"))
-    for one in (model, full):
-        load_into(one, textbook)
-    images = random_images()
-    tokens = textbook.embed(images)
-    for block in range(shared_blocks):
-        tokens = textbook.block(block, tokens, textbook.shared[block].expand(len(images), -1, -1))
-    expected = textbook.vit.norm(tokens)[:, 0]
-    torch.testing.assert_close(model.query(images), expected)
-    assert not model.query(images).requires_grad
-    output, encoded = model(images), full.encode(images)
-    by_hand = full.classify(encoded._replace(query=expected))
-    torch.testing.assert_close(output.cosines, by_hand.cosines)
-    assert torch.equal(output.groups, by_hand.groups)
-
-
-def test_prefix_query_needs_a_block_before_it() -> None:
-    """With K = 0 the class token would be the same for all images: refused, as is an unknown query."""
-    with pytest.raises(ConfigError, match="shared_blocks"):
-        LPT(FrozenViT(small_vit()), 3, shared_blocks=0, query="prefix")
-    with pytest.raises(ConfigError, match="full, prefix"):
-        LPT(FrozenViT(small_vit()), 3, query="quick")
-
-
-def test_scores_of_views_are_averaged_and_the_first_view_picks() -> None:
-    """Five crops of an image count as one prediction; images do not mix."""
-    model = LPT(FrozenViT(small_vit()), 6).double()
-    views = torch.stack([random_images(seed=seed) for seed in range(3)], dim=1)
-    constants = model.shared_constants()
-    scores, groups = classify(model, views, constants)
-    alone = [model(views[:, view]) for view in range(3)]
-    torch.testing.assert_close(scores, torch.stack([one.cosines for one in alone]).mean(dim=0).float())
-    assert torch.equal(groups, alone[0].groups)  # type: ignore[arg-type]
-    shared, none = classify(model, views[:, 0], None)
-    torch.testing.assert_close(shared, model.forward_shared(views[:, 0]).float())
-    assert none is None

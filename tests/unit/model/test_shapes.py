@@ -1,4 +1,4 @@
-"""The shapes that are told of a method beforehand are those it has."""
+"""The shapes computed from a method's sizes are those of its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from lpt.config.architecture import Architecture
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
 from lpt.model import FrozenViT, build_model
-from lpt.model.shapes import backbone_shapes, shape_faults, trained_shapes
+from lpt.model.build import backbone_shapes
+from lpt.model.shapes import shape_faults, trained_shapes
 from oracle import small_vit
 
 CLASSES = 5
@@ -36,12 +37,12 @@ def test_shapes_are_those_of_the_model(sizes: dict[str, Any]) -> None:
     """Of every method, names and shapes are exactly those of its state_dict: a pack is compared with them."""
     architecture, backbone = Architecture(**sizes), FrozenViT(small_vit())
     expected = {name: tuple(t.shape) for name, t in build_model(architecture, backbone, CLASSES).state_dict().items()}
-    of_backbone = backbone_shapes(architecture, backbone)
-    assert trained_shapes(architecture, backbone.depth, backbone.width, CLASSES, of_backbone) == expected
+    layer_shapes = backbone_shapes(architecture, backbone)
+    assert trained_shapes(architecture, backbone.depth, backbone.width, CLASSES, layer_shapes) == expected
 
 
 def test_differences_are_named() -> None:
     """What is missing, too much or of another shape."""
-    told = shape_faults({"a": (1, 2), "b": (3,)}, {"a": (2, 2), "c": (1,)})
-    assert told == "a is 1 x 2 and should be 2 x 2; b is there and should not be; c is not there"
+    text = shape_faults({"a": (1, 2), "b": (3,)}, {"a": (2, 2), "c": (1,)})
+    assert text == "a is 1 x 2 and should be 2 x 2; b does not belong to it; c is missing"
     assert not shape_faults({"a": (1,)}, {"a": (1,)})

@@ -47,7 +47,7 @@ def plain_features(vit: Any, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("weights", ["all", "last_blocks", "biases"])
 def test_own_weights_have_timms_features_and_gradients(weights: Any) -> None:
-    """Also where the last block is run for the class token alone."""
+    """They agree although the last block runs for the class token alone."""
     model = tuned(weights=weights, last_blocks=2)
     model.requires_grad_(True)
     model.features(IMAGES).square().sum().backward()
@@ -139,8 +139,8 @@ def test_the_backbone_given_stays_as_it_is(parts: dict[str, Any]) -> None:
         optimizer.step()
     assert weight_hash(backbone.vit) == before
     assert not any(parameter.requires_grad for parameter in backbone.vit.parameters())
-    own = {id(tensor) for tensor in model.backbone.parameters()}
-    shared = [name for name, tensor in backbone.vit.named_parameters() if id(tensor) in own]
+    tensors = {id(tensor) for tensor in model.backbone.parameters()}
+    shared = [name for name, tensor in backbone.vit.named_parameters() if id(tensor) in tensors]
     assert ("blocks.0.mlp.fc1.weight" in shared) == (parts != {"weights": "all"})
 
 
@@ -206,28 +206,28 @@ def test_rates_fall_from_the_last_block_to_the_first() -> None:
     settings = PhaseConfig(optimizer="adamw", lr=0.1, head_lr=1.0, layer_decay=0.5, weight_decay=0.05)
     parameters = dict(model.named_parameters())
     optimizer = build_optimizer(parameters, settings, blocks=4)
-    found = {
+    rates = {
         id(p): (group["factor"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]
     }
-    of = {name: found[id(parameter)] for name, parameter in parameters.items()}
-    assert of["head.weight"] == (10.0, 0.05)
-    assert of["weights.norm/weight"] == (1.0, 0.0)
-    assert of["weights.blocks/3/attn/qkv/weight"] == (0.5, 0.05)
-    assert of["weights.blocks/0/mlp/fc1/weight"] == (0.5**4, 0.05)
-    assert of["weights.blocks/0/mlp/fc1/bias"] == (0.5**4, 0.0)
-    assert of["weights.patch_embed/proj/weight"] == (0.5**5, 0.05)
-    assert of["weights.pos_embed"] == (0.5**5, 0.0)
-    assert len(found) == len(parameters)
+    by_name = {name: rates[id(parameter)] for name, parameter in parameters.items()}
+    assert by_name["head.weight"] == (10.0, 0.05)
+    assert by_name["weights.norm/weight"] == (1.0, 0.0)
+    assert by_name["weights.blocks/3/attn/qkv/weight"] == (0.5, 0.05)
+    assert by_name["weights.blocks/0/mlp/fc1/weight"] == (0.5**4, 0.05)
+    assert by_name["weights.blocks/0/mlp/fc1/bias"] == (0.5**4, 0.0)
+    assert by_name["weights.patch_embed/proj/weight"] == (0.5**5, 0.05)
+    assert by_name["weights.pos_embed"] == (0.5**5, 0.0)
+    assert len(rates) == len(parameters)
 
 
 def test_the_head_has_a_rate_of_its_own() -> None:
-    """None is that of the phase."""
+    """Without one it has the rate of the phase."""
     parameters = dict(tuned(prompts="deep", adapter_size=2).named_parameters())
     for settings, expected in (
         (PhaseConfig(lr=0.1, head_lr=0.3), {"shared": 1.0, "head": 3.0, "adapters": 1.0}),
         (PhaseConfig(lr=0.1), {"shared": 1.0, "head": 1.0, "adapters": 1.0}),
     ):
         groups = build_optimizer(parameters, settings).param_groups
-        of = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
-        found = {name.split(".")[0]: of[id(parameter)] for name, parameter in parameters.items()}
-        assert found == pytest.approx(expected)
+        factors = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
+        by_part = {name.split(".")[0]: factors[id(parameter)] for name, parameter in parameters.items()}
+        assert by_part == pytest.approx(expected)

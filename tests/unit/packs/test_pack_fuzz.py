@@ -1,4 +1,4 @@
-"""Packs changed at random: either refused with an error a user can act on, or with predictions that are numbers."""
+"""Packs changed at random are refused with an error that a user can act on, or give finite predictions."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def whole(_fitted_run: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempP
     folder = Path(shutil.copytree(_fitted_run / "pack", tmp_path_factory.mktemp("fuzz") / "pack"))
     values = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
     backbone = lpt.load_backbone("tiny", checkpoint=tiny_backbone)
-    found = Whole(
+    result = Whole(
         folder, values, (folder / TENSORS_NAME).read_bytes(), backbone, Image.new("RGB", (40, 30), (200, 90, 9))
     )
-    assert found.outcome(json.dumps(values).encode(), found.tensors) is not None
-    return found
+    assert result.outcome(json.dumps(values).encode(), result.tensors) is not None
+    return result
 
 
 @contextlib.contextmanager
@@ -166,17 +166,17 @@ def _outside_training(places: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ],
 )
 def test_sizes_are_compared_before_anything_is_made(whole: Whole, name: str, size: int) -> None:
-    """A size in the description makes nothing of that size."""
+    """A size in the description allocates nothing of that size."""
     values = changed(whole.values, ("method", name), "replace", size)
     with bounded_memory():
-        found = whole.outcome(json.dumps(values).encode(), whole.tensors)
+        result = whole.outcome(json.dumps(values).encode(), whole.tensors)
     unused = name in ("lora_rank", "prompt_length") and size == 0
-    assert found is None or unused or name == "last_blocks"
+    assert result is None or unused or name == "last_blocks"
 
 
 @pytest.mark.parametrize("size", [[10**6, 10**6], [4096, 4096], [0, 32], [32], [32, 32, 32], [33, 32]])
 def test_input_sizes_are_bounded(whole: Whole, size: list[int]) -> None:
-    """Positions are resampled to no size that the backbone is not right for."""
+    """Positions are only resampled to sizes that fit the backbone."""
     values = changed(whole.values, ("preprocessing", "size"), "replace", size)
     with bounded_memory():
         assert whole.outcome(json.dumps(values).encode(), whole.tensors) is None
@@ -218,7 +218,7 @@ def _tensor_change(data: st.DataObject, tensors: dict[str, Tensor]) -> None:
 @QUICK
 @given(data=st.data())
 def test_any_tensor_with_its_hash_made_to_match(whole: Whole, data: st.DataObject) -> None:
-    """Flipped bits, numbers that are none, other shapes, types and names, with the sha256 of what came of it."""
+    """Flipped bits, NaN and huge numbers, other shapes, types and names, with a matching sha256."""
     tensors = {name: tensor.clone() for name, tensor in load(whole.tensors).items()}
     _tensor_change(data, tensors)
     content = save(tensors)
@@ -243,8 +243,8 @@ def test_any_bytes_of_either_file(whole: Whole, data: st.DataObject) -> None:
     elif kind == "overwrite":
         file[place : place + len(thrown)] = thrown
     else:
-        at = place if kind == "insert" else len(file)
-        file[at:at] = thrown
+        position = place if kind == "insert" else len(file)
+        file[position:position] = thrown
     whole_hash = str(whole.values["tensors_sha256"]).encode()
     with bounded_memory():
         check(whole.outcome(bytes(text).replace(whole_hash, sha256(bytes(tensors)).encode()), bytes(tensors)))

@@ -17,7 +17,12 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.evaluation.calibration import probabilities
 from lpt.packs.pack import Pack
-from lpt.packs.predictor import Prediction, Predictor, probabilities_of
+from lpt.packs.predictor import (
+    Prediction,
+    Predictor,
+    load_predictor,
+    probabilities_of,
+)
 
 NAMES = ("ant", "bee", "cat", "dog")
 PACKS: dict[str, dict[str, Any]] = {
@@ -66,7 +71,7 @@ def packs(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="module")
 def predictor(packs: dict[str, Pack], tiny_backbone: Path) -> Predictor:
-    return Predictor(None, packs, checkpoint=tiny_backbone, device="cpu", precision="fp32")
+    return load_predictor(packs, checkpoint=tiny_backbone, device="cpu", precision="fp32")
 
 
 def table(predictions: list[Prediction]) -> np.ndarray:
@@ -114,21 +119,27 @@ def test_probabilities_sum_to_one_and_come_best_first(predictor: Predictor, imag
     """All classes together have probability 1; the first is the most probable; `top_k` only shortens the list."""
     whole = predictor.predict(pictures(images), top_k=99)
     short = predictor.predict(pictures(images), top_k=2)
-    for one, cut in zip(whole, short, strict=True):
-        assert sum(one.probabilities) == pytest.approx(1, abs=1e-5)
-        assert list(one.probabilities) == sorted(one.probabilities, reverse=True)
-        assert set(one.classes) == set(NAMES)
-        assert (cut.classes, cut.probabilities) == (one.classes[:2], one.probabilities[:2])
+    for first, cut in zip(whole, short, strict=True):
+        assert sum(first.probabilities) == pytest.approx(1, abs=1e-5)
+        assert list(first.probabilities) == sorted(first.probabilities, reverse=True)
+        assert set(first.classes) == set(NAMES)
+        assert (cut.classes, cut.probabilities) == (first.classes[:2], first.probabilities[:2])
+
+
+def test_label_and_probability_are_of_the_best_class() -> None:
+    """They are the first entries of `classes` and `probabilities`."""
+    prediction = Prediction("a.jpg", ("bee", "ant"), (0.75, 0.25), ())
+    assert (prediction.label, prediction.probability) == ("bee", 0.75)
 
 
 @pytest.mark.parametrize("name", PACKS)
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
 def test_batch_size_changes_nothing(name: str, batch_size: int, predictor: Predictor, images: LabelledImages) -> None:
-    """An image's prediction does not hang on its neighbours, nor on being in the short last batch."""
-    one = predictor.predict(pictures(images), pack=name, top_k=4, batch_size=3)
+    """The prediction of an image does not depend on its batch."""
+    first = predictor.predict(pictures(images), pack=name, top_k=4, batch_size=3)
     other = predictor.predict(pictures(images), pack=name, top_k=4, batch_size=batch_size)
-    np.testing.assert_allclose(table(one), table(other), atol=1e-4)
-    assert [p.groups for p in one] == [p.groups for p in other]
+    np.testing.assert_allclose(table(first), table(other), atol=1e-4)
+    assert [p.groups for p in first] == [p.groups for p in other]
     assert [p.name for p in other] == [str(number) for number in range(11)]
 
 
@@ -173,7 +184,7 @@ def test_nothing_to_predict_is_no_error(predictor: Predictor) -> None:
 
 
 def test_iterating_keeps_one_batch_in_memory(predictor: Predictor, images: LabelledImages) -> None:
-    """A stream without end can be classified: nothing is read further ahead than a batch."""
+    """An endless stream can be classified: only one batch is read ahead."""
     read = []
 
     def endless() -> Any:
@@ -211,7 +222,7 @@ def test_a_prior_reweighs_the_classes(predictor: Predictor, images: LabelledImag
 
 @pytest.mark.parametrize("prior", [{"fox": 1.0}, {"ant": 0.0}, {"ant": -1.0, "bee": 2.0}, {}, {"ant": float("nan")}])
 def test_a_prior_without_sense_is_refused(prior: dict[str, float], packs: dict[str, Pack]) -> None:
-    """Unknown classes, negative shares and nothing at all are told."""
+    """Unknown classes, negative shares and an empty prior are refused."""
     with pytest.raises(ConfigError, match="prior"):
         probabilities_of(packs["both"], np.zeros((1, 4)), prior=prior)
 
@@ -225,7 +236,7 @@ def test_packs_share_a_backbone_without_disturbing_each_other(
     """Each of several packs, also of another input size, predicts what it does alone."""
     assert predictor.pack_names == ("both", "wide", "phase1")
     for name, pack in packs.items():
-        alone = Predictor(None, pack, checkpoint=tiny_backbone, device="cpu", precision="fp32")
+        alone = load_predictor(pack, checkpoint=tiny_backbone, device="cpu", precision="fp32")
         assert alone.pack_names == (name,)
         expected = table(alone.predict(pictures(images), top_k=4))
         np.testing.assert_allclose(table(predictor.predict(pictures(images), pack=name, top_k=4)), expected, atol=1e-6)
@@ -240,6 +251,8 @@ def test_packs_may_be_given_in_any_form(packs: dict[str, Pack], tiny_backbone: P
     assert Predictor(backbone, [packs["both"], packs["wide"].path]).pack_names == ("both", "wide")
     assert Predictor(backbone, {"x": packs["both"].path, "y": packs["both"]}).pack_names == ("x", "y")
     assert Predictor("tiny", packs["both"], checkpoint=tiny_backbone, device="cpu").pack_names == ("both",)
+    run = packs["both"].path.parent
+    assert load_predictor([run, packs["wide"]], backbone=backbone).pack_names == ("both", "wide")
 
 
 @pytest.mark.parametrize(
@@ -251,20 +264,34 @@ def test_packs_may_be_given_in_any_form(packs: dict[str, Pack], tiny_backbone: P
         (lambda p: 3, "int is not a pack"),
     ],
 )
-def test_packs_that_are_none_are_told(given: Any, said: str, packs: dict[str, Pack]) -> None:
-    """No pack, two of one name, something else: a sentence, not a traceback from inside."""
-    with pytest.raises(ConfigError, match=said):
-        Predictor(None, given(packs))
+def test_wrong_packs_are_refused(given: Any, message: str, packs: dict[str, Pack]) -> None:
+    """No pack, two packs of one name and other objects give a clear message."""
+    with pytest.raises(ConfigError, match=message):
+        load_predictor(given(packs))
 
 
-def test_wrong_arguments_are_told(packs: dict[str, Pack], predictor: Predictor) -> None:
-    """Unknown pack names, precisions and devices name what there is."""
+def test_wrong_arguments_are_refused(packs: dict[str, Pack], predictor: Predictor) -> None:
+    """For an unknown pack, precision or device the message lists the accepted ones."""
     with pytest.raises(ConfigError, match=r"no pack 'x'.*both, wide, phase1"):
         predictor.predict([], pack="x") or predictor.pack("x")
     with pytest.raises(ConfigError, match=r"auto, fp32(,| or) bf16"):
-        Predictor(None, packs["both"], precision="fp64")
+        Predictor("tiny", packs["both"], precision="fp64")
     with pytest.raises(ConfigError, match="Available: auto"):
-        Predictor(None, packs["both"], device="tpu")
+        Predictor("tiny", packs["both"], device="tpu")
+
+
+def test_an_engine_that_does_not_exist_is_refused(packs: dict[str, Pack], tiny_backbone: Path) -> None:
+    """The message says which engines there are; torch is one."""
+    with pytest.raises(ConfigError, match="engine: 'onnx' is not accepted; choose auto, torch"):
+        load_predictor(packs["both"], engine="onnx")
+    predictor = lpt.load_predictor(packs["both"], checkpoint=tiny_backbone, engine="torch", device="cpu")
+    assert predictor.pack_names == ("both",)
+
+
+def test_a_predictor_needs_a_backbone(packs: dict[str, Pack]) -> None:
+    """Without one the message names the function that finds it."""
+    with pytest.raises(ConfigError, match=r"not NoneType.*lpt\.load_predictor"):
+        Predictor(None, packs["both"])  # type: ignore[arg-type]
 
 
 def test_another_backbone_is_refused(packs: dict[str, Pack]) -> None:
@@ -274,15 +301,15 @@ def test_another_backbone_is_refused(packs: dict[str, Pack]) -> None:
 
 
 def test_local_weights_are_asked_for(packs: dict[str, Pack]) -> None:
-    """A pack that was trained on a local file says which one is needed, by its name and hash, and how to give it."""
+    """If a pack was trained on a local file, the message has its name and hash, and how to give it."""
     info = packs["both"].info.backbone
     assert info.checkpoint == "tiny.safetensors"
     with pytest.raises(ConfigError, match=rf"'tiny.safetensors'[\s\S]*--checkpoint FILE[\s\S]*{info.weight_hash}"):
-        Predictor(None, packs["both"])
+        load_predictor(packs["both"])
 
 
 def test_a_given_backbone_is_left_as_it_is(packs: dict[str, Pack], tiny_backbone: Path) -> None:
-    """A backbone that is handed in keeps its weights, precision and size: others may be using it."""
+    """A given backbone keeps its weights, precision and size: others may use it."""
     backbone = lpt.load_backbone("tiny", checkpoint=tiny_backbone)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     Predictor(backbone, packs).predict([Image.new("RGB", (9, 9))], pack="wide")
@@ -309,11 +336,11 @@ def test_bfloat16_predicts_nearly_the_same(
     packs: dict[str, Pack], tiny_backbone: Path, images: LabelledImages, predictor: Predictor
 ) -> None:
     """Low precision is a matter of speed: probabilities stay close for packs of every size on the one backbone."""
-    low = Predictor(None, packs, checkpoint=tiny_backbone, device="cpu", precision="bf16")
+    low = load_predictor(packs, checkpoint=tiny_backbone, device="cpu", precision="bf16")
     assert (low.dtype, predictor.dtype) == (torch.bfloat16, torch.float32)
     for name in ("phase1",):  # without picks, which may tip over between two groups that match equally well
-        one, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))
-        np.testing.assert_allclose(table(one), table(other), atol=0.05)
+        first, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))
+        np.testing.assert_allclose(table(first), table(other), atol=0.05)
     assert len(low.predict(pictures(images), pack="wide")) == len(images)
 
 
@@ -336,13 +363,13 @@ def test_a_split_is_measured_by_what_is_predicted(
 
 
 @pytest.mark.parametrize("name", list(PACKS))
-def test_scores_that_are_no_numbers_are_no_class(
+def test_scores_that_are_nan_are_refused(
     packs: dict[str, Pack], images: LabelledImages, name: str, tiny_backbone: Path
 ) -> None:
-    """One class of NaN would be the most probable of every image; pack and image are named instead."""
+    """A class of NaN would be the most probable one of every image; the error names pack and image."""
     predictor = Predictor(lpt.load_backbone("tiny", checkpoint=tiny_backbone), packs[name])
     with torch.no_grad():  # as no pack that loads can have it
-        predictor._ready[predictor.pack_names[0]].model.head.weight[1] = float("nan")
+        predictor.model().model.head.weight[1] = float("nan")
     pictures = [Image.fromarray(np.zeros((30, 20, 3), dtype=np.uint8))] * 2
     with pytest.raises(RunError, match=r"the pack .*not finite for 2 of 2 images, the first being 0 \(1 of 4 classes"):
         predictor.predict(pictures)

@@ -14,14 +14,13 @@ from rich.console import Console
 from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, clear
 from lpt.commands.fit.portable import portable_source
 from lpt.config.schema import DataConfig, validate
-from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured, measure_predictions
 from lpt.packs.info import PackInfo, Versions
 from lpt.packs.pack import Pack, load_pack
-from lpt.packs.predictor import Predictor
+from lpt.packs.predictor import Predictor, load_predictor
 from lpt.report.progress import image_bar
 from lpt.report.run_files import (
     write_measured,
@@ -104,7 +103,7 @@ def open_pack_and_images(request: EvaluationRequest) -> Opened:
     if _trained_on(loaded, r.data, opened):
         notes = [*notes, "The pack was trained on these very images: on others it is less accurate. Give it some that "
                  "were held out, or train with --val or --test."]  # fmt: skip
-    predictor = Predictor(r.backbone, loaded, checkpoint=r.checkpoint, device=r.device)
+    predictor = load_predictor(loaded, backbone=r.backbone, checkpoint=r.checkpoint, device=r.device)
     return Opened(loaded, predictor, opened.images, settings, opened.skipped, notes)
 
 
@@ -146,7 +145,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
             images, batch_size=request.batch_size, workers=workers, progress=done, processes=processes
         )
     counts = np.asarray(info.class_counts, dtype=np.int64)
-    groups = ShotGroups(info.shots.few_below, info.shots.many_above)
+    groups = info.shot_groups
     scale, temperature = info.probabilities.scale, info.probabilities.temperature
     measured = measure_predictions(predictions, counts, groups, scale=scale, temperature=temperature)
     print_notes(one.notes, one.skipped, console)

@@ -22,7 +22,7 @@ from lpt.commands.evaluate.evaluate import (
 from lpt.commands.evaluate.folder import SHIFT, drop_links
 from lpt.commands.evaluate.kept import cell_settings, digest, kept_cells, write_cells
 from lpt.data.cache import fill_cache
-from lpt.data.longtail import ShotGroups, stratified_subset
+from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.raw import SplitName
@@ -227,7 +227,7 @@ class _Passes:
         return measure_predictions(
             predictions,
             np.asarray(info.class_counts, dtype=np.int64),
-            ShotGroups(info.shots.few_below, info.shots.many_above),
+            info.shot_groups,
             scale=info.probabilities.scale,
             temperature=info.probabilities.temperature,
         ).metrics

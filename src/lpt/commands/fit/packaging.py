@@ -13,7 +13,6 @@ from rich.console import Console
 from lpt.commands.fit.measure import trained_phases
 from lpt.commands.fit.portable import portable_settings
 from lpt.commands.fit.prepare import Prepared
-from lpt.config.architecture import Architecture
 from lpt.config.schema import BackboneConfig
 from lpt.evaluation.measured import Measured
 from lpt.evaluation.metrics import Metrics
@@ -21,15 +20,7 @@ from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
 from lpt.model.consent import needed_options
 from lpt.model.pretrained import load_backbone
-from lpt.packs.files import sha256
-from lpt.packs.info import (
-    FORMAT_VERSION,
-    Method,
-    PackInfo,
-    Probabilities,
-    Shots,
-    Versions,
-)
+from lpt.packs.info import PackInfo, Probabilities
 from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
@@ -132,31 +123,22 @@ def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
 def _pack_info(
     prepared: Prepared, model: Classifier, content: bytes, metrics: dict[str, Metrics], setting: Probabilities
 ) -> PackInfo:
-    config, record = prepared.config, prepared.backbone.record
-    trainable = sum(tensor.numel() for tensor in model.state_dict().values())
-    phases = trained_phases(prepared)
-    info = PackInfo(
-        format_version=FORMAT_VERSION,
-        versions=Versions.here(),
-        backbone=record.without_folders(),
+    config, phases = prepared.config, trained_phases(prepared)
+    return PackInfo.of(
+        backbone=prepared.backbone.record,
         preprocessing=prepared.preprocessing,
-        class_names=list(prepared.splits.class_names),
+        class_names=prepared.splits.class_names,
         class_counts=prepared.splits.counts_before_cut.tolist(),
-        shots=Shots(few_below=config.data.few_below, many_above=config.data.many_above),
-        method=Method(
-            **config.model.model_dump(include=set(Architecture.model_fields)) | sizes_of(model),
-            name=config.method,
-            phases=phases,
-            trainable_parameters=trainable,
-            share_of_backbone=trainable / record.parameters,
-        ),
+        shot_groups=prepared.groups,
+        method=config.method,
+        architecture=config.model.model_copy(update=sizes_of(model)),
+        phases=phases,
         probabilities=setting,
+        reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
+        tensors=content,
         metrics={name: result.to_dict() for name, result in metrics.items()},
         training=portable_settings(config, prepared.splits),
-        reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
-        tensors_sha256=sha256(content),
     )
-    return info
 
 
 def _float32_twin(prepared: Prepared, model: Classifier) -> Classifier:

@@ -29,7 +29,7 @@ from lpt.commands.predict.shards import (
 from lpt.commands.predict.table import Classifier, decoded, is_table
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.packs.pack import load_pack
-from lpt.packs.predictor import Predictor
+from lpt.packs.predictor import load_predictor
 from lpt.report.progress import image_bar
 from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.processes import Processes, several_started
@@ -65,7 +65,7 @@ def predict_files(
         top_k: classes for an image.
         prior: CSV file of class and share.
         skip_bad: leave out images that cannot be read, instead of stopping.
-        backbone, checkpoint, device: as for `Predictor`.
+        backbone, checkpoint, device: as for `load_predictor`.
         batch_size: images in a forward pass.
         progress: for the bar and messages.
         shard_size: images of a shard.
@@ -78,7 +78,7 @@ def predict_files(
     def prepare() -> tuple[Classifier, Job]:
         loaded = load_pack(pack)
         shares = None if prior is None else read_prior(prior, loaded.info.class_names)
-        predictor = Predictor(backbone, loaded, checkpoint=checkpoint, device=device)
+        predictor = load_predictor(loaded, backbone=backbone, checkpoint=checkpoint, device=device)
         as_lines = output is not None and output.suffix.lower() in JSON_LINES
         most = min(top_k, len(loaded.info.class_names))
         job: Job = {
