@@ -67,20 +67,9 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def _fitted_run(photo_folder: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import lpt
+    from samples import tiny_settings
 
-    settings = [
-        f"backbone.checkpoint={tiny_backbone}",
-        "image.size=32",
-        "model.prompt_length=2",
-        "model.pool_size=4",
-        "train.batch_size=8",
-        "train.epoch_steps=4",
-        "train.phase1.epochs=2",
-        "train.phase2.epochs=1",
-        "runtime.threads=1",
-        "runtime.precision=fp32",
-        "runtime.device=cpu",
-    ]
+    settings = tiny_settings(tiny_backbone)
     return lpt.fit(photo_folder, tmp_path_factory.mktemp("run") / "run", preset="laptop", settings=settings).folder
 
 

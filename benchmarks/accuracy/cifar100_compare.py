@@ -1,4 +1,4 @@
-"""Every method on CIFAR-100-LT: settings chosen on the development cut, then compared on the test images.
+"""Choose the settings of every method on the development cut of CIFAR-100-LT, then compare on the test images.
 
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
@@ -12,14 +12,13 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 `trials` trains each method with several settings (TRIALS) on the development cut (DESIGN section 6: 50
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
-(LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe's values in
-`lpt.config.recipes` are those with the best mean of overall and few-shot accuracy in the long trials; whence those of
-methods without such rows are, docs/trials.md says.
-`mild-trials` tries what a milder imbalance wants (MILD_TRIALS, docs/results/compare_mild_trials.csv), `adapter-trials`
-where adapters beside the prompts pay (ADAPTER_TRIALS, docs/results/compare_adapter_trials.csv).
-`ablations` tries LPT with one part changed at a time. `final` is `lpt compare` on the real cut; tables, plots and
-finished cells go to docs/results/compare_cifar100_if100_SIZE/. All run unattended: what is finished is kept, the same
-command goes on.
+(LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe in `lpt.config.recipes` takes
+the values with the best mean of overall and few-shot accuracy in the long trials. docs/trials.md says where the values
+of the other methods come from. `mild-trials` tries what a milder imbalance wants (MILD_TRIALS,
+docs/results/compare_mild_trials.csv), `adapter-trials` where adapters beside the prompts pay (ADAPTER_TRIALS,
+docs/results/compare_adapter_trials.csv). `ablations` tries LPT with one part changed at a time. `final` is `lpt
+compare` on the real cut; tables, plots and finished cells go to docs/results/compare_cifar100_if100_SIZE/. All run
+unattended: what is finished is kept, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ import argparse
 import csv
 import json
 import zlib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from rich.console import Console
 import lpt
 from benchmarks.accuracy.cifar100_cuts import CIFAR100, LARGEST, open_cifar
 from benchmarks.accuracy.comparison_cells import RESULTS, run_comparison
+from benchmarks.record import today
 from lpt.commands.compare.plan import DEFAULT_METHODS
 from lpt.commands.fit.auto import epoch_steps
 from lpt.config.presets import with_preset
@@ -75,7 +74,7 @@ LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_ad
 
 
 def _rates(first: float, share: float = 0.5) -> str:
-    """LPT's rate of phase 1, and a share of it in phase 2."""
+    """Return the settings of LPT's rate in phase 1, and of a share of it in phase 2."""
     return f"train.phase1.lr={first:g} train.phase2.lr={first * share:g}"
 
 
@@ -122,7 +121,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
         f"{_TOKENS} {_rates(2.4e-2)} {_ADAPTER}",
     ),
 }
-"""Settings tried of each method, five or more. The probes have none: their weight decay is chosen on training cuts."""
+"""Settings to try of each method, five or more. Probes have none: their weight decay is chosen on training cuts."""
 
 LONG_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": (
@@ -170,11 +169,11 @@ LONG_TRIALS: dict[str, tuple[str, ...]] = {
 
 MILD_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": tuple(
-        f"{one} {WITHOUT_ADAPTERS}"
-        for one in ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
+        f"{loss} {WITHOUT_ADAPTERS}"
+        for loss in ("loss.noise=0.5", "loss.noise=0.25", "loss.noise=0.5 loss.instance_weight=2")
     )
 }
-"""Settings tried with all draws where classes are less uneven."""
+"""Settings to try with all draws where classes are less uneven."""
 
 ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
     "lpt": (WITHOUT_ADAPTERS, *_ADAPTERS.values()),
@@ -213,15 +212,15 @@ STAGES: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "adapter-trials": (ADAPTER_TRIALS, "compare_adapter_trials"),
     "ablations": (ABLATIONS, "compare_ablations"),
 }
-"""What is tried by each stage but the last, and the table its rows go to."""
+"""The settings that each stage but the last tries, and the table for its rows."""
 
 
 def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: argparse.Namespace, cut: str) -> None:
-    """Train what is missing of a grid of settings, one row of the file each.
+    """Train the settings of a grid that are missing from a file, and add a row for each.
 
     Args:
         splits: held-out training images stand where test images do.
-        grid: settings to try, by method; LPT has no adapters where they do not name some, as when it was tuned.
+        grid: settings to try, by method. LPT has no adapters unless they name some: it was tuned without.
         file: table to which rows are added.
         args: size, share of the preset's draws, seed, precision, methods and folder of runs.
         cut: which data, as it stands in the table.
@@ -241,18 +240,23 @@ def measure(splits: Splits, grid: dict[str, tuple[str, ...]], file: Path, args: 
             if (folder / "config.yaml").exists():
                 result = lpt.resume(folder, splits, console=console)
             else:
-                own = [f"image.size={args.size}", f"train.epoch_steps={steps}", f"runtime.seed={args.seed}"]
-                own += [f"runtime.precision={args.precision}"]
-                own += [WITHOUT_ADAPTERS] * method.startswith("lpt")
+                common = [f"image.size={args.size}", f"train.epoch_steps={steps}", f"runtime.seed={args.seed}"]
+                common += [f"runtime.precision={args.precision}"]
+                common += [WITHOUT_ADAPTERS] * method.startswith("lpt")
                 result = lpt.fit(
-                    splits, folder, preset="laptop", method=method, settings=[*own, *settings.split()], console=console
+                    splits,
+                    folder,
+                    preset="laptop",
+                    method=method,
+                    settings=[*common, *settings.split()],
+                    console=console,
                 )
             what = dict(zip(keys, (method, settings, args.size, draws, cut, args.seed, args.precision), strict=True))
             add_row(file, what, result.metrics["test"], folder)
 
 
 def _recipe(method: str) -> str:
-    """Stands for what the preset and the method's recipe are now: a run of another one is not gone on with."""
+    """Return a hash of the preset and recipe of a method, so that a run with other ones is not continued."""
     values = {"preset": "laptop", "method": method}
     config = with_preset(values, inspect_machine("cpu").device, origin="the preset").config
     return f"{zlib.crc32(config.model_dump_json().encode()):08x}"
@@ -274,12 +278,12 @@ def final(args: argparse.Namespace) -> None:
 
 
 def in_precision(asked: str | None) -> list[str]:
-    """The setting for it; none where a comparison is to have that it was begun with, or what suits the machine."""
+    """Return the setting for a precision; none where the comparison or the machine decides."""
     return [] if asked is None else [f"runtime.precision={asked}"]
 
 
 def rows_in(file: Path) -> list[dict[str, str]]:
-    """Rows of a table, none where there is no file."""
+    """Read the rows of a table; none if there is no file."""
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as lines:
@@ -287,17 +291,17 @@ def rows_in(file: Path) -> list[dict[str, str]]:
 
 
 def add_row(file: Path, what: dict[str, Any], test: Metrics, folder: Path) -> None:
-    """Add a trial to a table, so that a kill leaves the old one or the new one.
+    """Add a trial to a table; a kill leaves the old table or the new one.
 
     Args:
         file: the table.
         what: method, settings, size, draws, imbalance, seed and precision.
-        test: accuracies on the images held out.
-        folder: of the run.
+        test: accuracies on the held-out images.
+        folder: the run folder.
     """
     row = {name: "" if value is None else value for name, value in test.to_dict().items() if name in FIELDS}
     seconds = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["train_seconds"]
-    row |= what | {"train_seconds": float(seconds), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    row |= what | {"train_seconds": float(seconds), "date": today()}
     row["machine"] = inspect_machine().describe()
     shown = {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in row.items()}
     lines = [*rows_in(file), shown]
@@ -307,7 +311,7 @@ def add_row(file: Path, what: dict[str, Any], test: Metrics, folder: Path) -> No
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Run a stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=[*STAGES, "final"])
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")

@@ -1,4 +1,4 @@
-"""CIFAR-100 cut to a long tail: with its test images, or with held-out training images on which settings are chosen."""
+"""Cut CIFAR-100 to a long tail, with its test images or with held-out training images to choose settings on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST = 450
 
 
 def open_cifar(source: str, *, imbalance: float, development: bool, seed: int, largest_class: int = LARGEST) -> Splits:
-    """CIFAR-100-LT with its test images, or its development cut with held-out training images as `test`.
+    """Open CIFAR-100-LT with its test images, or its development cut with held-out training images as `test`.
 
     The development cut (DESIGN section 6): 50 training images of each class held out, the rest cut with n_max 450 (or
     fewer: `largest_class`); the test images are not read.

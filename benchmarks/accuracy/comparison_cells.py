@@ -1,9 +1,9 @@
-"""Comparisons that outlive the machine they run on: finished cells go into docs/results, without their weights.
+"""Keep comparisons beyond the machine they run on: put finished cells into docs/results, without their weights.
 
 A comparison of hours is begun on one machine and ended on another. What its tables need of a finished cell (settings,
 metrics, predictions of each test image, pack.json) is a zip of about 50 kB in docs/results/NAME/cells/, with plan.json
-and inference.json beside it. Committed, it is put back where `runs/` lacks it by the command that made it, which then
-goes on. Where a recipe or the preset has changed since, its zips are to be deleted: such cells are refused.
+and inference.json beside it. They are committed. The command that made them puts back those that `runs/` lacks, and
+goes on from there. Delete the zips of a recipe or preset that has changed since: such cells are refused.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from lpt.training.folder import RunFolder
 RESULTS = Path("docs/results")
 _BESIDE = ("plan.json", "inference.json")
 _NEEDED = ("config.yaml", "run.json", "metrics.json", "predictions.csv", "pack/pack.json")
-_ORIGIN = (1980, 1, 1, 0, 0, 0)  # of every file in a zip: the same cell gives the same bytes
+_FILE_DATE = (1980, 1, 1, 0, 0, 0)  # of every file in a zip: the same cell gives the same bytes
 
 
 def run_comparison(data: Any, folder: Path, target: Path, **options: Any) -> None:
-    """`lpt compare`, with its tables, plots and finished cells copied to the results; cells also when it is stopped.
+    """Run `lpt compare` and copy tables, plots and finished cells to the results; cells also when it is stopped.
 
     Args:
-        data: what `lpt.commands.compare.compare.compare` takes.
-        folder: of the runs.
-        target: of the results; the cells that are there are not trained again.
+        data: as for `lpt.commands.compare.compare.compare`.
+        folder: folder of the runs.
+        target: folder of the results; cells that it holds are not trained again.
         options: further arguments of `compare`.
     """
     restore(target, folder)
@@ -51,14 +51,14 @@ def keep(folder: Path, target: Path) -> None:
         path = cells / f"{run.parent.name}_{run.name}.zip"
         with zipfile.ZipFile(path.with_suffix(".part"), "w", zipfile.ZIP_LZMA) as archive:
             for name in _NEEDED:
-                archive.writestr(zipfile.ZipInfo(name, _ORIGIN), (run / name).read_bytes(), zipfile.ZIP_LZMA)
+                archive.writestr(zipfile.ZipInfo(name, _FILE_DATE), (run / name).read_bytes(), zipfile.ZIP_LZMA)
         path.with_suffix(".part").replace(path)
     for path in (folder / name for name in _BESIDE if (folder / name).is_file()):
         shutil.copy2(path, cells / path.name)
 
 
 def restore(target: Path, folder: Path) -> None:
-    """Put back the finished cells that are in the results and not in the folder of runs, and what goes with them."""
+    """Put back finished cells, and the files beside them, that the folder of runs lacks."""
     cells = target / "cells"
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(cells.glob("*.zip")):
@@ -74,12 +74,12 @@ def restore(target: Path, folder: Path) -> None:
 
 
 def has_weights(run: Path) -> bool:
-    """Whether a cell was trained here; one put back from the results can only be shown."""
+    """Return whether a cell has its weights; one that was put back from the results has none."""
     return (run / "pack" / TENSORS_NAME).is_file()
 
 
 def copy_results(folder: Path, target: Path, patterns: Sequence[str]) -> None:
-    """Copy the files of these names from a folder of runs to the committed results."""
+    """Copy files whose names match from a folder of runs to the committed results."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         shutil.copy2(path, target / path.name)

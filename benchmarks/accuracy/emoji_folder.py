@@ -1,4 +1,4 @@
-"""A naturally uneven folder of pictures: emoji by their Unicode subcategory, drawn by two foundries.
+"""Compare methods on a naturally uneven folder: emoji by their Unicode subcategory, drawn by two foundries.
 
 With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
@@ -8,8 +8,8 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 Both fetch the pictures. `final` runs `lpt compare` on those of Noto with three tenths of each class held out, and
 measures the packs on Twemoji's drawings of the same things (`lpt evaluate PACK HELD_OUT --shift TWEMOJI`); tables and
 plots go to docs/results/compare_emoji/ and docs/results/shift_emoji/. `trials` tries settings (TRIALS) on three tenths
-held out of the training images of that, so without its test images; docs/results/emoji_trials.csv. What is finished is
-kept: the same command goes on.
+of its training images, so without its test images; rows go to docs/results/emoji_trials.csv. What is finished is kept:
+the same command goes on from there.
 
 99 classes (`country-flag` has 259 pictures, many have fewer than ten, one has one): nobody made them uneven for an
 experiment. Pictures come from the npm registry (emoji-datasource-google and -twitter 16.0.0, checked by their
@@ -54,11 +54,11 @@ TRIALS = {
     "lpt-phase1": ("train.phase1.lr=2.4e-2",),
     "lift": ("train.phase1.lr=0.32",),
 }
-"""Settings tried, with different numbers of steps."""
+"""Settings to try, with different numbers of steps."""
 
 
-def fetched(name: str, cache: Path) -> tarfile.TarFile:
-    """A foundry's package, from the cache or the registry."""
+def fetch(name: str, cache: Path) -> tarfile.TarFile:
+    """Open the package of a foundry, from the cache or the registry."""
     path = cache / f"{name}.tgz"
     if not path.exists():
         with urllib.request.urlopen(REGISTRY.format(name=name)) as answer:
@@ -71,7 +71,7 @@ def fetched(name: str, cache: Path) -> tarfile.TarFile:
 
 
 def unpack(name: str, package: tarfile.TarFile, target: Path) -> int:
-    """Write a foundry's pictures into a folder for each subcategory; how many there are."""
+    """Write the pictures of a foundry into a folder for each subcategory, and return their number."""
     described = package.extractfile("package/emoji.json")
     assert described is not None
     count = 0
@@ -88,11 +88,11 @@ def unpack(name: str, package: tarfile.TarFile, target: Path) -> int:
 
 
 def pictures(folder: Path) -> dict[str, Path]:
-    """Class folders of each foundry, fetched and unpacked where they are not there yet."""
+    """Return the class folders of each foundry; fetch and unpack those that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, foundry in FOUNDRIES.items():
         if not (folder / foundry).exists():
-            count = unpack(name, fetched(name, folder), folder / f"{foundry}.part")
+            count = unpack(name, fetch(name, folder), folder / f"{foundry}.part")
             (folder / f"{foundry}.part").rename(folder / foundry)
             print(f"{folder / foundry}: {count:,} pictures")
     return {foundry: folder / foundry for foundry in FOUNDRIES.values()}
@@ -101,17 +101,17 @@ def pictures(folder: Path) -> dict[str, Path]:
 def trials(noto: Path, args: argparse.Namespace) -> None:
     """Try settings on images held out of the comparison's training images."""
     splits = with_test_images(open_data({"preset": "laptop", "data": {"source": str(noto)}}), HELD_OUT)
-    own = Splits(train=splits.train, validation=None, test=None, counts_before_cut=splits.train.class_counts)
-    measure(with_test_images(own, HELD_OUT), TRIALS, RESULTS / "emoji_trials.csv", args, "natural")
+    train = Splits(train=splits.train, validation=None, test=None, counts_before_cut=splits.train.class_counts)
+    measure(with_test_images(train, HELD_OUT), TRIALS, RESULTS / "emoji_trials.csv", args, "natural")
 
 
 def final(folders: dict[str, Path], args: argparse.Namespace) -> None:
     """Compare on one foundry's pictures, then measure the packs on the other's."""
     console, runs, methods = Console(), args.runs / "emoji", args.methods or DEFAULT_METHODS
-    own = [f"image.size={args.size}", *in_precision(args.precision)]
+    settings = [f"image.size={args.size}", *in_precision(args.precision)]
     run_comparison(
         folders["noto"], runs, RESULTS / "compare_emoji", methods=methods, seeds=args.seeds, preset="laptop",
-        holdout=HELD_OUT, settings=own, console=console,
+        holdout=HELD_OUT, settings=settings, console=console,
     )  # fmt: skip
     for cell in (Path(method) / f"seed{seed}" for method in methods for seed in args.seeds):
         run, output = runs / "runs" / cell, args.runs / "emoji_shift" / cell
@@ -119,12 +119,12 @@ def final(folders: dict[str, Path], args: argparse.Namespace) -> None:
         if not has_weights(run):
             console.print(f"no weights in {run}")
             continue
-        request, target = parse_shift([str(folders["twemoji"])]), RESULTS / "shift_emoji" / cell
-        measure_pack(run / "pack", str(run / "predictions.csv"), request, output, target, console)
+        shift, target = parse_shift([str(folders["twemoji"])]), RESULTS / "shift_emoji" / cell
+        measure_pack(run / "pack", str(run / "predictions.csv"), shift, output, target, console)
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Fetch the pictures and run a stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["trials", "final"])
     parser.add_argument("--size", type=int, default=96, help="input side, pixels")

@@ -1,4 +1,4 @@
-"""Every corruption at severities 1, 3 and 5 on a picture of 224 pixels and a small or real one, as a contact sheet.
+"""Draw a contact sheet of every corruption at severities 1, 3 and 5, on a drawn picture and a small or real one.
 
 python -m benchmarks.documents.corruption_sheet docs/images/corruptions.jpg
 python -m benchmarks.documents.corruption_sheet sheet.png --data hf:../shared/data/cifar100:img:fine_label --row 3
@@ -24,7 +24,7 @@ SHOWN = (1, 3, 5)
 
 
 def photograph_like(side: int = 224) -> Image.Image:
-    """A landscape with sky, hills, a textured field, a house and a tree: smooth parts, texture, edges and colours."""
+    """Draw a landscape with sky, hills, a textured field, a house and a tree: smooth parts, texture, edges, colours."""
     rng = np.random.Generator(np.random.PCG64(7))
     y, x = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")
     clouds = cloud_field((side, side), rng)
@@ -39,22 +39,22 @@ def photograph_like(side: int = 224) -> Image.Image:
     draw = ImageDraw.Draw(image)
     unit = side / 224
 
-    def at(*points: tuple[int, int]) -> list[tuple[float, float]]:
+    def scaled(*points: tuple[int, int]) -> list[tuple[float, float]]:
         return [(px * unit, py * unit) for px, py in points]
 
-    draw.rectangle(at((118, 120), (190, 178)), fill=(214, 190, 158))
-    draw.polygon(at((110, 122), (154, 84), (198, 122)), fill=(160, 52, 40))
-    draw.rectangle(at((146, 146), (162, 178)), fill=(82, 52, 34))
+    draw.rectangle(scaled((118, 120), (190, 178)), fill=(214, 190, 158))
+    draw.polygon(scaled((110, 122), (154, 84), (198, 122)), fill=(160, 52, 40))
+    draw.rectangle(scaled((146, 146), (162, 178)), fill=(82, 52, 34))
     for left in (126, 170):
-        draw.rectangle(at((left, 132), (left + 12, 144)), fill=(60, 84, 120), outline=(240, 240, 240))
-    draw.rectangle(at((50, 130), (58, 184)), fill=(84, 60, 40))
-    draw.ellipse(at((24, 74), (84, 142)), fill=(38, 96, 44))
-    draw.ellipse(at((188, 20), (210, 42)), fill=(252, 236, 150))
+        draw.rectangle(scaled((left, 132), (left + 12, 144)), fill=(60, 84, 120), outline=(240, 240, 240))
+    draw.rectangle(scaled((50, 130), (58, 184)), fill=(84, 60, 40))
+    draw.ellipse(scaled((24, 74), (84, 142)), fill=(38, 96, 44))
+    draw.ellipse(scaled((188, 20), (210, 42)), fill=(252, 236, 150))
     return image
 
 
 def sheet(pictures: list[Image.Image]) -> Image.Image:
-    """All kinds, `PER_ROW` beside each other; of each kind a row of severities for every picture."""
+    """Put all kinds on one page, `PER_ROW` beside each other, each with a row of severities for every picture."""
     font = ImageFont.load_default(12)
     columns = len(pictures) * len(SHOWN)
     width, height = columns * (TILE + GAP) + 2 * GAP, TILE + GAP + LABEL
@@ -70,14 +70,15 @@ def sheet(pictures: list[Image.Image]) -> Image.Image:
         draw.text((left, top + 2), f"{kind} ({corruption.family}), severity {shown}", fill="black", font=font)
         for index, picture in enumerate(pictures):
             for place, severity in enumerate(SHOWN):
-                seen = corrupt(picture, kind, severity, seed=0, position=index)
+                corrupted = corrupt(picture, kind, severity, seed=0, position=index)
                 resample = Image.Resampling.NEAREST if picture.width <= TILE else Image.Resampling.LANCZOS
-                tile = seen.resize((TILE, TILE), resample)
+                tile = corrupted.resize((TILE, TILE), resample)
                 page.paste(tile, (left + (index * len(SHOWN) + place) * (TILE + GAP), top + LABEL))
     return page
 
 
 def main() -> None:
+    """Draw the sheet and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="PNG or JPEG to write")
     parser.add_argument("--data", help="labelled images; one of the test split takes the place of the small picture")

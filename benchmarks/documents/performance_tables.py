@@ -1,4 +1,4 @@
-"""Tables of docs/performance.md, made from the committed result files, for `benchmarks.documents.tables`."""
+"""Make the tables of docs/performance.md from the committed result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Result = dict[str, Any]
 
 
 def from_file(name: str, table: Callable[[Result], list[str]]) -> Callable[[], str]:
-    """A table of a result file, with what was run, where and when below it."""
+    """Return a maker of a table of a result file, with what was run, where and when below it."""
 
-    def made() -> str:
+    def make() -> str:
         path = RESULTS / f"{name}.json"
         if not path.exists():
             return MISSING
         result: Result = json.loads(path.read_text(encoding="utf-8"))
         return "\n".join([*table(result), "", source_of(result, path.name)])
 
-    return made
+    return make
 
 
 def source_of(result: Result, file: str) -> str:
-    """Command, hardware, versions, date and the raw file."""
+    """Return the line below a table: command, hardware, versions, date and the raw file."""
     versions = result["versions"]
     hardware = f"{result['hardware']}; " if "hardware" in result else ""
     return (
@@ -41,27 +41,27 @@ def source_of(result: Result, file: str) -> str:
 
 
 def rows_of(heading: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
-    """A Markdown table."""
+    """Return the lines of a Markdown table."""
     names = list(heading)
     lines = [names, ["---"] * len(names), *([str(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def kept_views(result: Result) -> list[str]:
-    """Accuracy and cost of phase 2 against the number of kept views, first seed."""
-    seed = min(one["seed"] for one in result["trials"])
-    rows = [one for one in result["trials"] if one["seed"] == seed and one["query"] == "exact"]
+    """Return accuracy and cost of phase 2 against the number of kept views, of the first seed."""
+    seed = min(trial["seed"] for trial in result["trials"])
+    rows = [trial for trial in result["trials"] if trial["seed"] == seed and trial["query"] == "exact"]
     cells = []
-    for one in sorted(rows, key=lambda row: row["views"] or 10**9):
-        whole = one["filling_seconds"] + one["steps_seconds"]
+    for trial in sorted(rows, key=lambda row: row["views"] or 10**9):
+        whole = trial["filling_seconds"] + trial["steps_seconds"]
         cells.append(
             [
-                one["trial"],
-                *(f"{100 * one['metrics'][name]:.1f}" for name in MEASURES),
-                f"{one['kept_views']:,}" if one["views"] else "",
-                f"{one['kept_bytes'] / 2**20:,.0f} MiB" if one["views"] else "",
-                f"{one['filling_seconds']:.0f} s" if one["views"] else "",
-                f"{one['steps_seconds']:.0f} s",
+                trial["trial"],
+                *(f"{100 * trial['metrics'][name]:.1f}" for name in MEASURES),
+                f"{trial['kept_views']:,}" if trial["views"] else "",
+                f"{trial['kept_bytes'] / 2**20:,.0f} MiB" if trial["views"] else "",
+                f"{trial['filling_seconds']:.0f} s" if trial["views"] else "",
+                f"{trial['steps_seconds']:.0f} s",
                 f"{whole:.0f} s",
             ]
         )
@@ -76,22 +76,22 @@ def kept_views(result: Result) -> list[str]:
 
 
 def queries(result: Result) -> list[str]:
-    """The cheap queries against the exact one, all seeds."""
-    seeds = sorted({one["seed"] for one in result["trials"]})
-    by = {(one["seed"], one["trial"]): one for one in result["trials"]}
-    views = next(one["views"] for one in result["trials"] if one["query"] != "exact")
+    """Return the cheap queries against the exact one, over all seeds."""
+    seeds = sorted({trial["seed"] for trial in result["trials"]})
+    trials = {(trial["seed"], trial["trial"]): trial for trial in result["trials"]}
+    views = next(trial["views"] for trial in result["trials"] if trial["query"] != "exact")
     base = f"views {views}"
-    complete = [seed for seed in seeds if all((seed, name) in by for name in (base, "class token", "projection"))]
+    complete = [seed for seed in seeds if all((seed, name) in trials for name in (base, "class token", "projection"))]
     cells = []
-    for name, said in ((base, "exact"), ("class token", "class token"), ("projection", "linear projection of it")):
-        runs = [by[seed, name] for seed in complete]
+    for name, title in ((base, "exact"), ("class token", "class token"), ("projection", "linear projection of it")):
+        runs = [trials[seed, name] for seed in complete]
         gaps = {
-            key: [100 * (by[seed, name]["metrics"][key] - by[seed, base]["metrics"][key]) for seed in complete]
+            key: [100 * (trials[seed, name]["metrics"][key] - trials[seed, base]["metrics"][key]) for seed in complete]
             for key in ("overall", "few")
         }
         cells.append(
             [
-                said,
+                title,
                 *(spread([100 * run["metrics"][key] for run in runs]) for key in MEASURES),
                 *("" if name == base else signed(gaps[key]) for key in ("overall", "few")),
                 "" if name == base else f"{mean(run['query_cosine'] for run in runs):.3f}",
@@ -108,26 +108,26 @@ def queries(result: Result) -> list[str]:
 
 
 def counts(result: Result) -> list[str]:
-    """Counted GFLOP for each image, and the ratios that follow."""
-    rows = [(one["form"], one["case"], f"{one['gflop']:.2f}") for one in result["gflop_per_image"]]
+    """Return counted GFLOP for each image, and the ratios that follow."""
+    rows = [(row["form"], row["case"], f"{row['gflop']:.2f}") for row in result["gflop_per_image"]]
     ratios = ", ".join(f"{name} {value:.2f}" for name, value in result["ratios"].items())
     return [*rows_of(["form", "what", "GFLOP"], rows), "", f"Counted ratios of textbook to LPT: {ratios}."]
 
 
 def rates(result: Result) -> list[str]:
-    """Images a second of every form, and the share of the measured matrix rate."""
-    memory = any("working_memory_bytes" in one for one in result["rows"])
+    """Return images per second of every form, and the share of the measured matrix rate."""
+    memory = any("working_memory_bytes" in row for row in result["rows"])
     cells = [
         [
-            one["precision"],
-            one["form"],
-            one["case"],
-            f"{one['images_per_second']:,.1f}",
-            f"{one['gflop_per_second']:,.0f}",
-            f"{100 * one['share_of_matrix_rate']:.0f} %",
-            *([f"{one['working_memory_bytes'] / 2**20:,.0f} MiB"] if memory else []),
+            row["precision"],
+            row["form"],
+            row["case"],
+            f"{row['images_per_second']:,.1f}",
+            f"{row['gflop_per_second']:,.0f}",
+            f"{100 * row['share_of_matrix_rate']:.0f} %",
+            *([f"{row['working_memory_bytes'] / 2**20:,.0f} MiB"] if memory else []),
         ]
-        for one in result["rows"]
+        for row in result["rows"]
     ]
     heading = [
         "precision",
@@ -138,7 +138,7 @@ def rates(result: Result) -> list[str]:
         "of the matrix rate",
         *(["memory"] if memory else []),
     ]
-    matrix = "; ".join(f"{name} {one['median']:,.0f}" for name, one in result["matrix_gflop_per_second"].items())
+    matrix = "; ".join(f"{name} {row['median']:,.0f}" for name, row in result["matrix_gflop_per_second"].items())
     why = "".join(f" {precision}: not measured ({reason})." for precision, reason in result["not_measured"].items())
     return [
         *rows_of(heading, cells),
@@ -149,19 +149,19 @@ def rates(result: Result) -> list[str]:
 
 
 def shares(result: Result) -> list[str]:
-    """What the time of each case goes to."""
+    """Return how the time of each case divides among kinds of operations."""
     kinds = list(result["profile"][0]["shares"])
     cells = [
-        [one["precision"], one["form"], one["case"], *(f"{100 * one['shares'][kind]:.0f} %" for kind in kinds)]
-        for one in result["profile"]
+        [row["precision"], row["form"], row["case"], *(f"{100 * row['shares'][kind]:.0f} %" for kind in kinds)]
+        for row in result["profile"]
     ]
     return rows_of(["precision", "form", "what", *kinds], cells)
 
 
 def ratios(results: Iterable[str], targets: dict[str, str]) -> Callable[[], str]:
-    """Measured beside counted and wanted ratios, for several result files."""
+    """Return a maker of measured beside counted and wanted ratios, for several result files."""
 
-    def made() -> str:
+    def make() -> str:
         cells, commands = [], []
         for name in results:
             path = RESULTS / f"{name}.json"
@@ -170,20 +170,20 @@ def ratios(results: Iterable[str], targets: dict[str, str]) -> Callable[[], str]
                 continue
             result: Result = json.loads(path.read_text(encoding="utf-8"))
             commands.append(source_of(result, path.name))
-            for one in result["ratios"]:
-                low, high = one["range"]
-                counted = f"{one['counted']:.2f}" if "counted" in one else ""
-                share = f"{100 * one['share_of_counted']:.0f} %" if "share_of_counted" in one else ""
+            for row in result["ratios"]:
+                low, high = row["range"]
+                counted = f"{row['counted']:.2f}" if "counted" in row else ""
+                share = f"{100 * row['share_of_counted']:.0f} %" if "share_of_counted" in row else ""
                 backbone = f"{result['model']} at {result['size']}"
-                wanted = targets.get(one["name"], "")
+                wanted = targets.get(row["name"], "")
                 spread_of = f"{low:.2f} to {high:.2f}"
                 cells.append(
                     [
                         backbone,
-                        one["precision"],
-                        one["name"],
+                        row["precision"],
+                        row["name"],
                         wanted,
-                        f"**{one['measured']:.2f}**",
+                        f"**{row['measured']:.2f}**",
                         spread_of,
                         counted,
                         share,
@@ -192,20 +192,20 @@ def ratios(results: Iterable[str], targets: dict[str, str]) -> Callable[[], str]
         heading = ["backbone", "precision", "ratio", "aim", "measured", "range", "counted", "of counted"]
         return "\n".join([*rows_of(heading, cells), "", *commands])
 
-    return made
+    return make
 
 
 def pipeline(result: Result) -> list[str]:
-    """Loader, step and joint rates."""
+    """Return loader, step and joint rates."""
     cells = [
         [
-            one["case"],
-            one["workers"],
-            f"{one['loader']:,.0f}",
-            *(f"{one[rate][phase]:,.1f}" for phase in ("1", "2") for rate in ("step", "joint")),
-            f"{100 * one['kept_up']:.0f} %",
+            row["case"],
+            row["workers"],
+            f"{row['loader']:,.0f}",
+            *(f"{row[rate][phase]:,.1f}" for phase in ("1", "2") for rate in ("step", "joint")),
+            f"{100 * row['kept_up']:.0f} %",
         ]
-        for one in result["rows"]
+        for row in result["rows"]
     ]
     heading = ["data and size", "workers", "loader", "step 1", "joint 1", "step 2", "joint 2", "joint of step"]
     return [
@@ -216,22 +216,22 @@ def pipeline(result: Result) -> list[str]:
 
 
 def crops(result: Result) -> list[str]:
-    """Two ways to cut thumbnails out, on one core."""
+    """Return the rates of two ways to crop thumbnails, on one core."""
     cells = [
-        [f"{one['side']} to {one['size']}", f"{one['pillow']:,}", f"{one['products']:,}",
-         f"{one['products'] / one['pillow']:.2f}"] for one in result["crops_one_core"]
+        [f"{row['side']} to {row['size']}", f"{row['pillow']:,}", f"{row['products']:,}",
+         f"{row['products'] / row['pillow']:.2f}"] for row in result["crops_one_core"]
     ]  # fmt: skip
     return rows_of(["pixels", "Pillow, images/s", "matrix products, images/s", "ratio"], cells)
 
 
 def spread(values: Iterable[float]) -> str:
-    """`66.8`, or of several `66.8 ± 0.4`."""
+    """Return the mean, or of several values the mean and deviation: `66.8`, `66.8 ± 0.4`."""
     numbers = list(values)
     return f"{mean(numbers):.1f}" if len(numbers) == 1 else f"{mean(numbers):.1f} ± {stdev(numbers):.1f}"
 
 
 def signed(values: list[float]) -> str:
-    """`+0.2 ± 0.1`."""
+    """Return the mean with its sign, and the deviation: `+0.2 ± 0.1`."""
     return f"{mean(values):+.1f}" if len(values) == 1 else f"{mean(values):+.1f} ± {stdev(values):.1f}"
 
 
@@ -242,7 +242,7 @@ AIMS = {
     "inference": "1.45",
     "inference in plain forwards": "at most 1.45",
 }
-"""What was asked of float32 on two CPU cores."""
+"""The ratios to reach in float32 on two CPU cores."""
 
 TABLES: dict[str, Callable[[], str]] = {
     "counts": from_file("counts_vit_tiny_224", counts),

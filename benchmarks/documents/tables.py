@@ -1,4 +1,4 @@
-"""The tables of README.md and the documents, made from the committed result files.
+"""Make the tables of README.md and the documents from the committed result files.
 
 python -m benchmarks.documents.tables          print them
 python -m benchmarks.documents.tables --write  put them between their marks, `<!-- table NAME -->` and `<!-- end -->`
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.documents import compare_tables, performance_tables
+from benchmarks.documents import compare_tables, performance_tables, trial_tables
 from benchmarks.documents.performance_tables import (
     MEASURES,
     MISSING,
@@ -32,8 +32,19 @@ DOCUMENTS = (
 )
 
 
+MOVED = {
+    "cifar100_compare": "accuracy.cifar100_compare",
+    "cifar100_shift": "accuracy.cifar100_shift",
+    "emoji_folder": "accuracy.emoji_folder",
+    "frozen_prefix": "accuracy.frozen_prefix",
+    "counts": "speed.counts",
+    "pipeline": "speed.pipeline",
+}
+"""Modules of benchmarks by the names that older result files give them; the files stay as they were written."""
+
+
 def demo() -> str:
-    """The embedded demo: long-tailed digits, mean and standard deviation over its seeds."""
+    """Return the table of the embedded demo, long-tailed digits: mean and standard deviation over its seeds."""
     path = RESULTS / "demo.json"
     if not path.exists():
         return MISSING
@@ -55,38 +66,46 @@ def demo() -> str:
 
 
 def methods() -> str:
-    """What `--method` takes."""
+    """Return the table of the methods that `--method` takes."""
     lines = ["| name | method | where it comes from |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| `{one.name}` | {one.title} | {one.reference} |" for one in METHODS.values())])
+    return "\n".join([*lines, *(f"| `{each.name}` | {each.title} | {each.reference} |" for each in METHODS.values())])
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "methods": methods,
     **compare_tables.TABLES,
+    **trial_tables.TABLES,
     **performance_tables.TABLES,
 }
 
 
 def read(path: Path) -> Result:
-    """A result file."""
+    """Read a result file."""
     result: Result = json.loads(path.read_text(encoding="utf-8"))
     return result
 
 
+def present_commands(text: str) -> str:
+    """Name modules that moved since a result file was written by their present names."""
+    return re.sub(
+        rf"python -m benchmarks\.({'|'.join(MOVED)})\b", lambda match: f"python -m benchmarks.{MOVED[match[1]]}", text
+    )
+
+
 def filled(text: str) -> str:
-    """A document with every marked table as the result files give it."""
+    """Return a document with every marked table made anew from the result files."""
 
     def table(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        return f"<!-- table {match[1]} -->\n{present_commands(TABLES[match[1]]())}\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def main() -> None:
-    """Print or write."""
+    """Print the tables, or write them into the documents."""
     if "--write" not in sys.argv:
-        print("\n\n".join(f"## {name}\n\n{table()}" for name, table in TABLES.items()))
+        print("\n\n".join(f"## {name}\n\n{present_commands(table())}" for name, table in TABLES.items()))
         return
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")

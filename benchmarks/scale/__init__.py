@@ -3,6 +3,6 @@
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.scale
 
 The data set is simulated: manifests and folders of the full size over 2,000 small JPEG files. Every measurement runs in
-a process of its own, so that its peak memory is its own; what importing costs is not counted. It writes
+a process of its own, so that its peak memory is its own; the cost of imports is not counted. It writes
 docs/results/scale_inaturalist.json and docs/images/scale.png. `--quick` does everything at a tiny size, as a test.
 """

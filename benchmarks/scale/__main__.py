@@ -1,11 +1,9 @@
-"""Runs the measurements one after another and writes their record. It imports nothing large itself."""
+"""Run the measurements one after another and write their record. It imports nothing large itself."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import shlex
 import sys
 import tempfile
 import time
@@ -13,18 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import describe_machine, describe_run
 from benchmarks.scale.measure import in_fresh_process
 
 ROOT = Path(__file__).parent.parent.parent
 BACKBONE = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 FRACTIONS = [1 / 16, 1 / 8, 1 / 4, 1 / 2]
 GPU_STEP = {"seconds": 0.3, "batch_size": 256}
-"""What a card is taken to need for a step of two batches: a calculation, not a measurement."""
+"""A step of two batches on a card: assumed, not measured."""
 SEED = 0
 
 
 def main() -> None:
-    """Measure, write, print where."""
+    """Measure, and write the record and its plot."""
     args = parse_arguments()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lpt-scale-", dir=args.folder) as folder:
@@ -37,15 +36,14 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The whole record."""
+    """Measure everything and return the record."""
     backbone = {"backbone_name": BACKBONE, "checkpoint": args.checkpoint}
     say("writing the data set")
     simulated = in_fresh_process("__main__", "write", folder=str(folder), images=args.images, classes=args.classes,
                                  files=args.files)  # fmt: skip
+    what = "LPT at the sizes of iNaturalist 2018, simulated over a small set of image files"
     record: dict[str, Any] = {
-        "what": "LPT at the sizes of iNaturalist 2018, simulated over a small set of image files",
-        "command": shlex.join(["python", "-m", "benchmarks.scale", *sys.argv[1:]]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        **describe_run(what, "benchmarks.scale"),
         "seed": SEED,
         **in_fresh_process("__main__", "machine"),
         "simulated": simulated,
@@ -81,24 +79,24 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def drawing(args: argparse.Namespace) -> dict[str, Any]:
-    """Both samplers at several numbers of images and of classes."""
+    """Measure both samplers at several numbers of images and of classes."""
     say("drawing")
     batch_size, steps = (16, 4) if args.quick else (256, 400)
     images = [args.images // 16, args.images // 4, args.images]
     classes = [max(args.classes // 80, 20), max(args.classes // 8, 20), args.classes]
 
-    def one(n: int, c: int) -> Any:
+    def draw(n: int, c: int) -> Any:
         return in_fresh_process("data_side", "drawing", images=n, classes=c, batch_size=batch_size, steps=steps)
 
     return {
         "batch_size": batch_size,
-        "by_images": [one(n, args.classes) for n in images],
-        "by_classes": [one(args.images, c) for c in classes],
+        "by_images": [draw(n, args.classes) for n in images],
+        "by_classes": [draw(args.images, c) for c in classes],
     }
 
 
 def sampling_share(args: argparse.Namespace, drawn: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
-    """Time of the draws of a step over that of the model's part of it."""
+    """Measure the time of the draws of a step, over that of the rest of the step."""
     say("a real step")
     pixels, batch_size = (32, 2) if args.quick else (224, 32)
     [step] = in_fresh_process(
@@ -121,7 +119,7 @@ def sampling_share(args: argparse.Namespace, drawn: dict[str, Any], backbone: di
 
 
 def against(args: argparse.Namespace, folder: Path, full: dict[str, Any], backbone: dict[str, Any]) -> dict[str, Any]:
-    """Cost against the number of images, classes, group prompts and tokens of a prompt, with the fitted lines."""
+    """Measure cost against the number of images, classes, group prompts and tokens of a prompt, and fit lines."""
     from benchmarks.scale.steps import fitted_line, grid  # needs torch, which no measurement after this one shares
 
     say("cost against each size")
@@ -132,7 +130,7 @@ def against(args: argparse.Namespace, folder: Path, full: dict[str, Any], backbo
     result: dict[str, Any] = {
         "opening": {
             "points": opened,
-            "line": fitted_line([one["train_images"] for one in opened], [one["seconds"] for one in opened]),
+            "line": fitted_line([point["train_images"] for point in opened], [point["seconds"] for point in opened]),
         },
         "step": {
             "backbone": BACKBONE,
@@ -147,14 +145,15 @@ def against(args: argparse.Namespace, folder: Path, full: dict[str, Any], backbo
             "steps", "step_seconds", sizes=sizes, **backbone, pixels=pixels, batch_size=batch_size, repeats=repeats,
             alone=True,
         )  # fmt: skip
-        some = [one for one in points if one[size]]  # without prompts no gradient goes through the blocks: another step
-        line = fitted_line([one[size] for one in some], [one["seconds"] for one in some])
+        # Without prompts no gradient goes through the blocks: another step.
+        fitted = [point for point in points if point[size]]
+        line = fitted_line([point[size] for point in fitted], [point["seconds"] for point in fitted])
         result[size] = {"points": points, "line": line}
     return result
 
 
 def write(folder: str, images: int, classes: int, files: int) -> dict[str, Any]:
-    """Write the simulated data set; what it is."""
+    """Write the simulated data set and describe it."""
     from benchmarks.scale.simulated import PIXELS, Sizes, class_counts, write_data, write_tree
     from lpt.data.longtail import ShotGroups
 
@@ -163,13 +162,13 @@ def write(folder: str, images: int, classes: int, files: int) -> dict[str, Any]:
     start = time.perf_counter()
     write_tree(Path(folder), sizes, SEED)
     counts, groups = class_counts(images, classes), ShotGroups()
-    of = groups.of(counts)
+    group_of = groups.of(counts)
     return {
         "train_images": images,
         "classes": classes,
         "largest_class": int(counts.max()),
         "smallest_class": int(counts.min()),
-        "groups": {name: int((of == index).sum()) for index, name in enumerate(groups.names)},
+        "groups": {name: int((group_of == index).sum()) for index, name in enumerate(groups.names)},
         "boundaries": groups.describe(),
         "files": files,
         "pixels": PIXELS,
@@ -178,12 +177,8 @@ def write(folder: str, images: int, classes: int, files: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and versions."""
-    from lpt.packs.info import Versions
-    from lpt.system.hardware import inspect_machine
-
-    versions = Versions.here().model_dump() | {"python": platform.python_version()}
-    return {"hardware": inspect_machine("cpu").describe(), "versions": versions}
+    """Return the hardware and the versions."""
+    return describe_machine("cpu")
 
 
 def draw_plot(record: str, plot: str) -> dict[str, Any]:
@@ -195,25 +190,25 @@ def draw_plot(record: str, plot: str) -> dict[str, Any]:
 
 
 def keep(folder: Path, target: Path) -> None:
-    """Copy what was printed and plotted."""
+    """Copy the printed texts and the plots."""
     target.mkdir(parents=True, exist_ok=True)
-    found = [
+    files = [
         *folder.glob("*.png"),
         *folder.glob("doctor*.txt"),
         folder / "per_class.csv",
         folder / "pack" / "README.md",
     ]
-    for path in found:
+    for path in files:
         (target / path.name).write_bytes(path.read_bytes())
 
 
 def say(what: str) -> None:
-    """What is measured now."""
+    """Print what is measured now."""
     print(f"{datetime.now(UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line; `--quick` sets tiny sizes."""
+    """Read the command line; `--quick` sets tiny sizes."""
     parser = argparse.ArgumentParser("benchmarks.scale", description="LPT at the sizes of iNaturalist 2018.")
     parser.add_argument("--images", type=int, default=437_513, help="training images")
     parser.add_argument("--classes", type=int, default=8142)

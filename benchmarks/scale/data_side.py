@@ -1,4 +1,4 @@
-"""Opening, drawing and looking over a data set of the full size, and what `lpt fit` does before its first step."""
+"""Measure opening, drawing and examining a data set of the full size, and the start of `lpt fit`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMAGES_OF_A_CLASS = 4
 
 
 def opening(source: str, test: str | None = None) -> dict[str, Any]:
-    """`open_splits` of a source."""
+    """Measure `open_splits` of a source."""
     splits, cost = watched(lambda: open_splits(DataConfig(source=source, test=test), seed=0))
     assert splits.test is not None
     images = {"train_images": len(splits.train), "test_images": len(splits.test), "classes": len(splits.class_names)}
@@ -35,7 +35,7 @@ def opening(source: str, test: str | None = None) -> dict[str, Any]:
 
 
 def drawing(images: int, classes: int, batch_size: int, steps: int) -> dict[str, Any]:
-    """Both samplers: making them, and the time of a draw in the first round of the classes and afterwards."""
+    """Measure both samplers: making them, and a draw in the first round of the classes and later."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(classes), class_counts(images, classes)))
     result: dict[str, Any] = {"images": images, "classes": classes}
     makers: dict[str, Callable[[], Sampler]] = {
@@ -50,7 +50,7 @@ def drawing(images: int, classes: int, batch_size: int, steps: int) -> dict[str,
 
 
 def _draw_costs(sampler: Sampler, batch_size: int, round_steps: int, steps: int) -> dict[str, float]:
-    """CPU microseconds of a draw in the first `round_steps` steps and in the `steps` after them; memory of all."""
+    """Return CPU microseconds of a draw in the first `round_steps` steps and in `steps` later ones, and peak memory."""
     first, first_cost = watched(lambda: _draw_seconds(sampler, batch_size, 0, round_steps))
     later, later_cost = watched(lambda: _draw_seconds(sampler, batch_size, round_steps, round_steps + steps))
     return {
@@ -68,24 +68,24 @@ def _draw_seconds(sampler: Sampler, batch_size: int, first: int, last: int) -> f
 
 
 def doctor(source: str, test: str | None, decode: bool, plot: str) -> dict[str, Any]:
-    """`lpt doctor` on a source."""
+    """Measure `lpt doctor` on a source."""
     arguments = ["doctor", source, "--decode" if decode else "--no-decode", "--plot", plot]
     arguments += [] if test is None else ["--test", test]
-    said = io.StringIO()
+    printed = io.StringIO()
 
     def run() -> int:
-        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             app(arguments, standalone_mode=False)
         return 0
 
     _, cost = watched(run)
-    Path(plot).with_suffix(".txt").write_text(said.getvalue(), encoding="utf-8")
-    lines = said.getvalue().splitlines()
+    Path(plot).with_suffix(".txt").write_text(printed.getvalue(), encoding="utf-8")
+    lines = printed.getvalue().splitlines()
     return cost | {"lines": len(lines), "longest_line": max(map(len, lines)), "last_line": lines[-2]}
 
 
 def decoding(width: int, height: int) -> dict[str, float]:
-    """Time to decode one JPEG as large as photos are, milliseconds."""
+    """Measure the time to decode a JPEG of the size of a photograph, milliseconds."""
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
@@ -100,12 +100,12 @@ def decoding(width: int, height: int) -> dict[str, float]:
 
 
 def start_of_fit(source: str, test: str | None, checkpoint: str | None) -> dict[str, Any]:
-    """The parts of what `lpt fit` does before its first step, one after the other."""
+    """Measure what `lpt fit` does before its first step, part by part."""
     settings = {"backbone.checkpoint": checkpoint} if checkpoint else {}
     settings |= {"data.test": test} if test else {}
     request = RunRequest(source, preset="laptop", settings=settings)
-    said = io.StringIO()
-    console = Console(file=said, width=120)
+    printed = io.StringIO()
+    console = Console(file=printed, width=120)
     prepared, preparing = watched(lambda: prepare.prepare(request, read_images=False, console=console))
     splits = prepared.splits
     _, describing = watched(lambda: prepare.describe(prepared, console))
@@ -118,5 +118,5 @@ def start_of_fit(source: str, test: str | None, checkpoint: str | None) -> dict[
         "warn_of_data": warning,
         "fingerprint": facts,
         "check_readable": readable,
-        "lines_printed": len(said.getvalue().splitlines()),
+        "lines_printed": len(printed.getvalue().splitlines()),
     }

@@ -1,4 +1,4 @@
-"""One measurement in a fresh process: seconds, and peak memory above what was there before.
+"""Run one measurement in a fresh process: seconds, and peak memory above what was held before.
 
 python -m benchmarks.scale.measure MODULE FUNCTION ARGUMENTS_AS_JSON
 """
@@ -21,7 +21,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def in_fresh_process(module: str, function: str, **arguments: Any) -> Any:
-    """What a function of a module of this package returns, in a process of its own."""
+    """Call a function of a module of this package in a fresh process, and return its result."""
     command = [sys.executable, "-m", "benchmarks.scale.measure", module, function, json.dumps(arguments)]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -30,7 +30,7 @@ def in_fresh_process(module: str, function: str, **arguments: Any) -> Any:
 
 
 def watched(act: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
-    """What `act` returns, and what it cost.
+    """Call `act` and measure what it costs.
 
     Returns:
         The result; and `seconds` by the clock, `cpu_seconds` of all threads (which other programs change less), and
@@ -45,16 +45,16 @@ def watched(act: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
 
 
 def _start_of_peak() -> int:
-    """Make the peak that the system keeps start from now where it can (Linux), bytes held."""
+    """Start the peak that the system keeps anew where it can (Linux), and return the bytes held."""
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5", encoding="ascii")
     return _peak()
 
 
 def _peak() -> int:
-    """The most memory this process has held, bytes.
+    """Return the most memory that this process has held, bytes.
 
-    `getrusage` counts from what the parent process held when it started this one, so Linux's own record is preferred.
+    `getrusage` counts from what the parent process held when it started this one, so the record of Linux comes first.
     """
     if _STATUS.is_file():
         for line in _STATUS.read_text(encoding="ascii").splitlines():
@@ -67,8 +67,8 @@ def _peak() -> int:
 def main() -> None:
     """Run one function and print its result as the last line."""
     module, function, arguments = sys.argv[1:]
-    found = getattr(importlib.import_module(f"benchmarks.scale.{module}"), function)
-    print(json.dumps(found(**json.loads(arguments))))
+    measurement = getattr(importlib.import_module(f"benchmarks.scale.{module}"), function)
+    print(json.dumps(measurement(**json.loads(arguments))))
 
 
 if __name__ == "__main__":

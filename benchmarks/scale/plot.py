@@ -1,4 +1,4 @@
-"""docs/images/scale.png: cost against the number of images, classes, group prompts and tokens of a prompt."""
+"""Draw docs/images/scale.png: cost against the number of images, classes, group prompts and tokens of a prompt."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Points = list[tuple[float, float]]
 
 
 def plot_scale(path: Path, record: dict[str, Any]) -> None:
-    """Six panels: each the measured points and the line fitted to them."""
+    """Draw six panels, each with the measured points and the line fitted to them."""
     figure = new_figure(11, 6.4)
     panels = figure.subplots(2, 3).ravel()
     against, drawing = record["against"], record["drawing"]
     opened = against["opening"]["points"]
     _panel(panels[0], "Opening a table", "training images", "seconds",
-           [(one["train_images"], one["seconds"]) for one in opened], against["opening"]["line"])  # fmt: skip
+           [(point["train_images"], point["seconds"]) for point in opened], against["opening"]["line"])  # fmt: skip
     by_images, by_classes = drawing["by_images"], drawing["by_classes"]
     _draws(panels[1], "A draw, by images", "training images", by_images, "images")
     _draws(panels[2], "A draw, by classes", "classes", by_classes, "classes")
@@ -30,7 +30,7 @@ def plot_scale(path: Path, record: dict[str, Any]) -> None:
         (panels[4], "pool_size", "group prompts M"),
         (panels[5], "prompt_length", "prompt length P, tokens"),
     ):
-        points = [(one[size], 1e3 * one["seconds"]) for one in against[size]["points"]]
+        points = [(point[size], 1e3 * point["seconds"]) for point in against[size]["points"]]
         line = {key: 1e3 * value if key in ("slope", "intercept") else value
                 for key, value in against[size]["line"].items()}  # fmt: skip
         _panel(axes, f"A step, by {name.split(',')[0]}", name, "milliseconds", points, line)
@@ -59,7 +59,7 @@ def _panel(axes: Axes, title: str, x: str, y: str, points: Points, line: dict[st
 
 
 def _draws(axes: Axes, title: str, x: str, rows: list[dict[str, Any]], size: str) -> None:
-    """Time of a draw from either stream; flat where a draw is O(1)."""
+    """Draw the time of a draw from either stream; flat where a draw is O(1)."""
     plain_axes(axes)
     places = [row[size] for row in rows]
     most = 0.0

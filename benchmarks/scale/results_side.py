@@ -1,4 +1,4 @@
-"""Measuring and packing at the full number of classes, without a model: random cosines, untrained tensors."""
+"""Measure metrics and packs at the full number of classes, from random cosines and untrained tensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VIT_B = {"width": 768, "depth": 12}
 
 
 def evaluation(images: int, classes: int, folder: str) -> dict[str, Any]:
-    """Metrics, temperature, per_class.csv and plots of random cosines of a test set."""
+    """Measure metrics, temperature, per_class.csv and plots of random cosines of a test set."""
     random = np.random.default_rng(0)
     counts, groups = class_counts(images, classes), ShotGroups()
     labels = np.repeat(np.arange(classes), TEST_IMAGES_OF_A_CLASS)
@@ -58,7 +58,7 @@ def evaluation(images: int, classes: int, folder: str) -> dict[str, Any]:
 
 
 def pack(images: int, classes: int, backbone_name: str, checkpoint: str | None, folder: str) -> dict[str, Any]:
-    """A pack really written, and read again."""
+    """Measure writing a pack and reading it again."""
     backbone = load_backbone(backbone_name, checkpoint=None if checkpoint is None else Path(checkpoint))
     model = LPT(backbone, classes, pool_size=POOL_SIZE, top_k=PICKED)
     content, encoding = watched(lambda: encode_tensors(model.state_dict()))
@@ -83,7 +83,7 @@ def pack(images: int, classes: int, backbone_name: str, checkpoint: str | None, 
 
 
 def vit_b_tensors(classes: int, prompt_length: int = 10) -> dict[str, Any]:
-    """The tensors of a pack for ViT-B, with its default sizes, as the bytes they are stored in."""
+    """Return the size of the tensors of a pack for ViT-B with default sizes, as they are stored."""
     width, depth = VIT_B["width"], VIT_B["depth"]
     state = {
         "shared.tokens": torch.zeros(depth, prompt_length, width),

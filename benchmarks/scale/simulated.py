@@ -1,4 +1,4 @@
-"""A data set of the full size over a small set of image files."""
+"""Write a data set of the full size over a small set of image files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large: training images, classes, and image files that the manifests point at."""
+    """The sizes of a data set: training images, classes, and image files that the manifests point at."""
 
     images: int
     classes: int
@@ -35,10 +35,10 @@ class Sizes:
 
 
 def class_counts(images: int, classes: int) -> np.ndarray:
-    """Training images of each class, [C]: 1,000 * (1 + c / b)^-p from 1,000 down to 2, p such that the sum is `images`.
+    """Return training images of each class, [C]: 1,000 * (1 + c / b)^-p down to 2, with p so that the sum is right.
 
-    What rounding leaves goes to the classes after the first, one image each. Where that cannot hold so many images, or
-    not so few, the largest class has others.
+    What rounding leaves goes to the classes after the first, one image each. For too many or too few images the largest
+    class has another size.
     """
     largest = min(max(min(LARGEST, images // 4), 12 * images // classes), images // 2)
     place = np.arange(classes) / (classes - 1)
@@ -51,17 +51,17 @@ def class_counts(images: int, classes: int) -> np.ndarray:
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if counts(middle).sum() <= images else (low, middle)
-    found = counts(low)
-    short = images - int(found.sum())
+    sizes = counts(low)
+    short = images - int(sizes.sum())
     if not 0 <= short <= 20 * classes:
         raise SystemExit(f"{classes} classes cannot share {images} images with {largest} to {SMALLEST} a class")
-    found[1:] += short // (classes - 1)
-    found[1 : 1 + short % (classes - 1)] += 1
-    return np.sort(found)[::-1]
+    sizes[1:] += short // (classes - 1)
+    sizes[1 : 1 + short % (classes - 1)] += 1
+    return np.sort(sizes)[::-1]
 
 
 def class_name(label: int) -> str:
-    """A name as long as those of species are."""
+    """Return a name as long as that of a species."""
     return f"Genusname speciesname {label:04d}"
 
 
@@ -69,7 +69,7 @@ def write_data(folder: Path, sizes: Sizes, fractions: list[float], seed: int) ->
     """Write the files, and the data set in each form: `table.csv`, `train.txt` and `test.txt`, and a folder `tree`.
 
     The rows of the table and of the lists point at the files, each many times. The tree has a file for each image, hard
-    links to the same files. `table_<n>.csv` are tables of a share of the images, for the cost against their number.
+    links to the same files. `table_<n>.csv` are tables of a part of the images, for the cost against their number.
     """
     random = np.random.default_rng(seed)
     _write_files(folder / "files", sizes.files, random)
@@ -86,21 +86,21 @@ def write_data(folder: Path, sizes: Sizes, fractions: list[float], seed: int) ->
 def write_tree(folder: Path, sizes: Sizes, seed: int) -> None:
     """Write `tree/train` and `tree/test`, class folders of hard links."""
     for number, row in enumerate(_rows(sizes.images, sizes, np.random.default_rng(seed))):
-        of_class = folder / "tree" / row.split / class_name(row.label)
-        of_class.mkdir(parents=True, exist_ok=True)
-        _link(folder / row.image, of_class / f"{number:06d}.jpg")
+        class_folder = folder / "tree" / row.split / class_name(row.label)
+        class_folder.mkdir(parents=True, exist_ok=True)
+        _link(folder / row.image, class_folder / f"{number:06d}.jpg")
 
 
 def _rows(images: int, sizes: Sizes, random: np.random.Generator) -> list[Row]:
-    """Every image of train and test, in random order; files in turn."""
+    """List every image of train and test in random order, with the files in turn."""
     counts = class_counts(images, sizes.classes)
     train = np.repeat(np.arange(sizes.classes), counts)
     test = np.repeat(np.arange(sizes.classes), TEST_IMAGES_OF_A_CLASS)
     labels = np.concatenate([train, test])
     file = random.permutation(len(labels)) % sizes.files
     return [
-        Row(f"files/{file[at]:06d}.jpg", int(labels[at]), "train" if at < len(train) else "test")
-        for at in random.permutation(len(labels)).tolist()
+        Row(f"files/{file[place]:06d}.jpg", int(labels[place]), "train" if place < len(train) else "test")
+        for place in random.permutation(len(labels)).tolist()
     ]
 
 

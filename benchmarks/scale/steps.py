@@ -1,4 +1,4 @@
-"""Time of a training step of phase 2 against the sizes it depends on: M group prompts, P tokens each, C classes."""
+"""Time a training step of phase 2 against its sizes: M group prompts, P tokens each, C classes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def step_seconds(
     repeats: int,
     alone: bool,
 ) -> list[dict[str, Any]]:
-    """Median seconds of a step for each choice of sizes, over two batches as in training.
+    """Return the median seconds of a step for each choice of sizes, over two batches as in training.
 
-    The choices take turns, so that a machine that slows down meanwhile slows them all. `alone`: of CPU time on one
-    thread, to compare sizes with each other; else by the clock on all cores.
+    The choices take turns, so that a machine that slows down slows them all. `alone`: CPU time on one thread, to
+    compare sizes with each other; otherwise by the clock on all cores.
     """
     clock = time.process_time if alone else time.perf_counter
     if alone:
@@ -39,7 +39,7 @@ def step_seconds(
     backbone = load_backbone(
         backbone_name, checkpoint=None if checkpoint is None else Path(checkpoint), image_size=size
     )
-    steps = [_training_step(backbone, one, batch_size) for one in sizes]
+    steps = [_training_step(backbone, choice, batch_size) for choice in sizes]
     seconds: list[list[float]] = [[] for _ in sizes]
     for repeat in range(repeats + 1):
         for step, times in zip(steps, seconds, strict=True):
@@ -49,16 +49,16 @@ def step_seconds(
                 times.append(clock() - start)
     return [
         {
-            **one,
+            **choice,
             "seconds": round(float(np.median(times)), 5),
             "quartiles": np.percentile(times, [25, 75]).round(5).tolist(),
         }
-        for one, times in zip(sizes, seconds, strict=True)
+        for choice, times in zip(sizes, seconds, strict=True)
     ]
 
 
 def grid(pools: list[int], lengths: list[int], classes: list[int]) -> dict[str, list[Sizes]]:
-    """For each size the choices in which it alone differs from the default."""
+    """Return for each size the choices in which it alone differs from the default."""
     return {
         "pool_size": [DEFAULT | {"pool_size": value} for value in pools],
         "prompt_length": [DEFAULT | {"prompt_length": value} for value in lengths],
@@ -67,7 +67,7 @@ def grid(pools: list[int], lengths: list[int], classes: list[int]) -> dict[str, 
 
 
 def fitted_line(places: list[float], values: list[float]) -> dict[str, float]:
-    """The line through the points by least squares, how far off it is, and the exponent of a power law.
+    """Fit a line by least squares; return it, how far off it is, and the exponent of a power law.
 
     Returns:
         `intercept` and `slope`; `worst_deviation` of a point from the line, as a share of the largest value;
@@ -75,8 +75,8 @@ def fitted_line(places: list[float], values: list[float]) -> dict[str, float]:
     """
     x, y = np.array(places, dtype=np.float64), np.array(values, dtype=np.float64)
     slope, intercept = np.polyfit(x, y, 1)
-    some = x > 0
-    exponent = np.polyfit(np.log(x[some]), np.log(y[some]), 1)[0] if (y[some] > 0).all() else np.nan
+    positive = x > 0
+    exponent = np.polyfit(np.log(x[positive]), np.log(y[positive]), 1)[0] if (y[positive] > 0).all() else np.nan
     return {
         "intercept": float(intercept),
         "slope": float(slope),
@@ -86,7 +86,7 @@ def fitted_line(places: list[float], values: list[float]) -> dict[str, float]:
 
 
 def _training_step(backbone: FrozenViT, sizes: Sizes, batch_size: int) -> Callable[[], None]:
-    """A step of phase 2: both streams' losses, gradients, and an update."""
+    """Return a step of phase 2: losses of both streams, gradients, and an update."""
     torch.manual_seed(0)
     classes = sizes["classes"]
     model = LPT(backbone, classes, prompt_length=sizes["prompt_length"], pool_size=sizes["pool_size"])
@@ -100,9 +100,9 @@ def _training_step(backbone: FrozenViT, sizes: Sizes, batch_size: int) -> Callab
 
     def step() -> None:
         optimizer.zero_grad()
-        for loss, batch, of in zip(losses, images, labels, strict=True):
+        for loss, batch, targets in zip(losses, images, labels, strict=True):
             output = model(batch)
-            (loss(output.cosines, of) - 0.5 * output.similarity).backward()
+            (loss(output.cosines, targets) - 0.5 * output.similarity).backward()
         optimizer.step()
 
     return step

@@ -1,4 +1,4 @@
-"""Tables of a record of this benchmark, as Markdown, for `benchmarks.documents.tables`."""
+"""Make the Markdown tables of a record of this benchmark, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Record = dict[str, Any]
 
 
 def cost_table(record: Record) -> str:
-    """What each part costs at the full size."""
+    """Return the cost of each part at the full size."""
     opening, share, evaluation = record["opening"], record["sampling_share"], record["evaluation"]
     full = record["drawing"]["by_images"][-1]
     rows = [
@@ -35,7 +35,7 @@ def cost_table(record: Record) -> str:
 
 
 def growth_table(record: Record) -> str:
-    """Cost against each size: values, fitted slope, and how far the points are off the line."""
+    """Return cost against each size: values, fitted slope, and how far the points are off the line."""
     against = record["against"]
     lines = ["| cost | against | values | slope | off the line by at most |", "|---|---|---|---|---|"]
     for what, size, name in (
@@ -45,25 +45,25 @@ def growth_table(record: Record) -> str:
         ("prompt_length", "prompt_length", "prompt length P"),
     ):
         points, line = against[what]["points"], against[what]["line"]
-        values = ", ".join(f"{one['seconds']:.3g} s at {one[size]:,}" for one in points)
+        values = ", ".join(f"{point['seconds']:.3g} s at {point[size]:,}" for point in points)
         slope = f"{1e6 * line['slope']:,.1f} µs"
         cost_of = "opening a CSV" if what == "opening" else "a training step"
         lines.append(f"| {cost_of} | {name} | {values} | {slope} | {100 * line['worst_deviation']:.1f} % |")
     return "\n".join(lines)
 
 
-def cost(one: Record) -> str:
-    """Seconds and peak memory."""
-    return f"{one['seconds']:.3g} s, {one['peak_mib']:,.0f} MiB"
+def cost(part: Record) -> str:
+    """Return seconds and peak memory."""
+    return f"{part['seconds']:.3g} s, {part['peak_mib']:,.0f} MiB"
 
 
 def draw(stream: Record) -> str:
-    """Microseconds of a draw."""
+    """Return microseconds of a draw, in the first round and later."""
     return f"{stream['first_round_microseconds_a_draw']:.2g} / {stream['microseconds_a_draw']:.2g} µs"
 
 
 def measured_step(share: Record) -> str:
-    """What the draws of a step are compared with, where that was measured."""
+    """Describe the measured step that the draws are compared with."""
     step = share["measured_step"]
     return (
         f"all draws of a step, of {step['seconds']:.2g} s measured (ViT-Ti, {step['pixels']} pixels, two batches of "
@@ -72,11 +72,11 @@ def measured_step(share: Record) -> str:
 
 
 def calculated_step(share: Record) -> str:
-    """The same, where it is an assumption."""
+    """Describe the assumed step that the draws are compared with."""
     step = share["calculated_step"]
     return f"calculated: of {step['seconds']:g} s assumed for a card and two batches of {step['batch_size']}"
 
 
-def pack(one: Record) -> str:
-    """Size of a pack, and how much of it is the head."""
-    return f"{one['total_mib']:.2f} MiB, {100 * one['head_share']:.0f} % of its numbers in the classifier"
+def pack(measured: Record) -> str:
+    """Return the size of a pack, and how much of it is the head."""
+    return f"{measured['total_mib']:.2f} MiB, {100 * measured['head_share']:.0f} % of its numbers in the classifier"

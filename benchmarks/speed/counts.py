@@ -1,21 +1,18 @@
-"""Floating-point operations for each image of LPT and of the textbook model: what the exact form saves at best.
+"""Count floating-point operations for each image of LPT and of the textbook model: the most that the exact form saves.
 
     python -m benchmarks.speed.counts
 
 Operations are those of matrix products and convolutions (a multiply-add is two), counted by torch while it computes.
-Attention's backward is counted as four matrix products: that torch's fused kernel computes the scores a second time
-instead of keeping them is no part of the mathematics. Counted at two batch sizes, since the shared prompt's keys and
-values are computed once for a batch, and given for the batch asked for.
+The backward pass of attention counts as four matrix products: torch's fused kernel computes the scores a second time
+instead of keeping them, but that is no part of the mathematics. Keys and values of the shared prompt are computed once
+for a batch, so operations are counted at two batch sizes and given for the batch asked for.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import shlex
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +22,21 @@ from rich.table import Table
 from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.record import describe_run, versions
 from benchmarks.speed.speed_cases import RATIOS, Contest, Key, Sizes, build_vit
-from lpt.packs.info import Versions
 from lpt.system.files import write_json
 
 ATEN = torch.ops.aten
 
 
 def attention_flop(query: Any, key: Any, *rest: Any, **named: Any) -> int:
-    """Two matrix products, from shapes [B, H, N, d] and [B, H, M, d]."""
+    """Count two matrix products, from shapes [B, H, N, d] and [B, H, M, d]."""
     batch, heads, tokens, width = query
     return int(2 * 2 * batch * heads * tokens * key[2] * width)
 
 
 def attention_backward_flop(gradient: Any, query: Any, key: Any, *rest: Any, **named: Any) -> int:
-    """Four matrix products."""
+    """Count four matrix products."""
     return 2 * attention_flop(query, key)
 
 
@@ -50,27 +47,27 @@ FORMULAS = {
 
 
 def flop(run: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions of a call on the CPU."""
+    """Count the operations of the matrix products and convolutions in a call on the CPU."""
     with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
         run()
     return counter.get_total_flops()
 
 
 def gflop_per_image(vit: VisionTransformer, sizes: Sizes) -> dict[Key, float]:
-    """Of every case, at the batch size: what is done once for a batch is shared by its images."""
-    one, two = (
+    """Count each case at the batch size: what is done once for a batch is shared by its images."""
+    first, second = (
         {key: flop(run) for key, run in Contest(vit, sizes._replace(batch=batch)).cases().items()} for batch in (1, 2)
     )
-    return {key: ((two[key] - one[key]) + (2 * one[key] - two[key]) / sizes.batch) / 1e9 for key in one}
+    return {key: ((second[key] - first[key]) + (2 * first[key] - second[key]) / sizes.batch) / 1e9 for key in first}
 
 
 def counted_ratios(counts: dict[Key, float]) -> dict[str, float]:
-    """Of every pair in `RATIOS`."""
+    """Return the counted ratio of every pair in `RATIOS`."""
     return {name: counts[first] / counts[second] for name, (first, second) in RATIOS.items()}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Count, print, write."""
+    """Count, print the table and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vit_tiny_patch16_224")
     parser.add_argument("--size", type=int, default=224, help="input side, pixels")
@@ -89,11 +86,10 @@ def main(argv: list[str] | None = None) -> None:
     console = Console()
     console.print(table)
     console.print("; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    what = "GFLOP for each image: matrix products and convolutions, a multiply-add being two operations"
     record = {
-        "what": "GFLOP for each image: matrix products and convolutions, a multiply-add being two operations",
-        "command": shlex.join(["python", "-m", "benchmarks.speed.counts", *arguments]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": Versions.here().model_dump() | {"python": platform.python_version()},
+        **describe_run(what, "benchmarks.speed.counts", arguments),
+        "versions": versions(),
         "model": args.model,
         "size": args.size,
         "sizes": sizes._asdict(),

@@ -1,30 +1,26 @@
-"""Whether reading, decoding and augmentation keep up with training: the loader alone, a step alone, and both together.
+"""Measure whether the loader keeps up with training: the loader alone, a step alone, and both together.
 
     HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.speed.pipeline --size 96 128 --photos 400
 
 For each case all three rates are taken in one run with the preset's backbone and batches, in images per second:
 
-- `loader`: batches made ready for the model (read, cropped, moved, normalised), and thrown away;
+- `loader`: batches are made ready for the model (read, cropped, moved, normalised), and thrown away;
 - `step`: training steps of a phase on one fixed batch that is ready;
 - `joint`: training steps of a phase fed by the loader, as in `lpt fit`.
 
 Cases: CIFAR-100-LT at each `--size`, and with `--photos N` a folder of N generated JPEG photographs of 500x400 to
-1000x750 pixels at 224, kept decoded in memory or read each time. `crops_one_core` compares the two ways to cut
-thumbnails out and enlarge them. `--quick` does all of it on something tiny in seconds: its rates mean nothing.
+1000x750 pixels at 224, kept decoded in memory or read each time. `crops_one_core` compares the two ways to crop and
+enlarge thumbnails. `--quick` does all of it on tiny images in seconds: its rates mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import platform
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +32,13 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.accuracy.cifar100_cuts import CIFAR100
+from benchmarks.record import describe_machine, describe_run
 from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.commands.fit.request import RunRequest
 from lpt.data.device_crops import resampled_crops, suits_device_crops
 from lpt.data.transforms import Preprocessing
-from lpt.packs.info import Versions
 from lpt.system.files import write_json
-from lpt.system.hardware import inspect_machine, reproducible
+from lpt.system.hardware import reproducible
 from lpt.system.randomness import global_generator_restored
 from lpt.training.batches import Batch, Batches
 from lpt.training.loop import train_steps
@@ -65,7 +61,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of a case with a number of workers, images per second; `step` and `joint` by phase."""
+    """The rates of a case with a number of workers, images per second; `step` and `joint` by phase."""
 
     case: str
     size: int
@@ -78,13 +74,13 @@ class Rates:
 
     @property
     def kept_up(self) -> float:
-        """Joint rate as a share of the step's, in the phase where it is lower."""
+        """Return the joint rate as a share of that of the step, in the phase where the share is lower."""
         return min(self.joint[phase] / self.step[phase] for phase in self.step)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A batch whose images need nothing any more: normalised, on the device."""
+class ReadyBatch:
+    """A batch whose images are normalised and on the device."""
 
     images: Tensor
     labels: Tensor
@@ -94,8 +90,8 @@ class Ready:
         return self.images[rows]
 
 
-def prepared(case: Case, arguments: argparse.Namespace, workers: int) -> Prepared:
-    """A run of the case, of which `UNTIMED` and then the asked number of steps are done."""
+def prepare_case(case: Case, arguments: argparse.Namespace, workers: int) -> Prepared:
+    """Prepare a run of the case, of `UNTIMED` steps and then those to time."""
     steps = UNTIMED + arguments.steps
     settings = [
         f"image.size={case.size}",
@@ -114,32 +110,32 @@ def prepared(case: Case, arguments: argparse.Namespace, workers: int) -> Prepare
     return prepare(request, read_images=False)
 
 
-def loaded(run: Prepared, phase: int) -> Batches:
-    """The batches of a phase, as training gets them."""
+def load_batches(run: Prepared, phase: int) -> Batches:
+    """Return the batches of a phase, as training gets them."""
     return run.phase_data.batches(run.phase_data.plan(phase))
 
 
-def made_ready(batches: dict[str, Batch], device: torch.device) -> dict[str, Batch]:
-    """A step's batches with everything done that comes before the model."""
+def make_ready(batches: dict[str, Batch], device: torch.device) -> dict[str, Batch]:
+    """Do everything to the batches of a step that comes before the model."""
     whole = slice(0, len(next(iter(batches.values())).labels))
     ready: dict[str, Batch] = {}
     for stream, batch in batches.items():
         images = batch.inputs(whole, device)
         assert isinstance(images, Tensor)
-        ready[stream] = Ready(images, batch.labels)
+        ready[stream] = ReadyBatch(images, batch.labels)
     return ready
 
 
 def images_per_second(times: list[float], images: int) -> float:
-    """From the times at which steps of so many images were done, the untimed ones left out."""
+    """Return the rate from the times at which steps of so many images ended, without the untimed ones."""
     return images * (len(times) - UNTIMED) / (times[-1] - times[UNTIMED - 1])
 
 
 def loader_rate(run: Prepared) -> float:
-    """Of batches made ready and thrown away."""
+    """Return the rate of batches that are made ready and thrown away."""
     device, images, times = torch.device(str(run.config.runtime.device)), 0, []
-    for batches in loaded(run, phase=1):
-        ready = made_ready(batches, device)
+    for batches in load_batches(run, phase=1):
+        ready = make_ready(batches, device)
         finish(device)
         images = sum(len(batch.labels) for batch in ready.values())
         times.append(time.perf_counter())
@@ -147,7 +143,7 @@ def loader_rate(run: Prepared) -> float:
 
 
 def training_rate(run: Prepared, phase: int, batches: Iterator[dict[str, Batch]]) -> float:
-    """Of training steps on these batches."""
+    """Return the rate of training steps on batches."""
     plan, model = run.phase_data.plan(phase), run.new_model()
     device, times = model.head.weight.device, []
 
@@ -164,35 +160,35 @@ def training_rate(run: Prepared, phase: int, batches: Iterator[dict[str, Batch]]
 
 
 def finish(device: torch.device) -> None:
-    """Wait for what a card still has to do."""
+    """Wait until a card has done everything."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def measure(case: Case, arguments: argparse.Namespace, console: Console) -> Iterator[Rates]:
-    """The rates of a case, for each number of workers; a step alone is measured once."""
+    """Yield the rates of a case for each number of workers; a step alone is measured once."""
     step: dict[str, float] = {}
     for workers in arguments.workers:
-        run = prepared(case, arguments, workers)
+        run = prepare_case(case, arguments, workers)
         device = torch.device(str(run.config.runtime.device))
         with reproducible(int(run.config.runtime.threads)):
             for phase in (1, 2):
                 if len(step) < phase:
                     with console.status(f"{case.name}: a step of phase {phase} alone"):
-                        fixed = made_ready(next(loaded(run, phase)), device)
+                        fixed = make_ready(next(load_batches(run, phase)), device)
                         step[str(phase)] = training_rate(run, phase, itertools.repeat(fixed))
             with console.status(f"{case.name}, {workers} workers: the loader alone"):
                 loader = loader_rate(run)
             joint = {}
             for phase in (1, 2):
                 with console.status(f"{case.name}, {workers} workers: phase {phase} fed by the loader"):
-                    joint[str(phase)] = training_rate(run, phase, loaded(run, phase))
+                    joint[str(phase)] = training_rate(run, phase, load_batches(run, phase))
         where = str(device) if suits_device_crops(run.train, run.preprocessing, device) else "Pillow"
         yield Rates(case.name, case.size, workers, where, bool(run.config.data.cache), loader, step, joint)
 
 
 def crop_rates(sides: list[int], sizes: list[int], seconds: float) -> list[dict[str, float]]:
-    """Thumbnails of some sides cropped, enlarged to some sizes and normalised on one core, images per second."""
+    """Crop thumbnails, enlarge and normalise them on one core, at each side and size; images per second."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows: list[dict[str, float]] = []
@@ -226,7 +222,7 @@ def crop_rates(sides: list[int], sizes: list[int], seconds: float) -> list[dict[
 
 
 def fastest(act: Callable[[], None], seconds: float) -> float:
-    """Processor time of the fastest run, seconds, of those that fit in so much time."""
+    """Return the processor time of the fastest run, seconds, of those that fit in so much time."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     act()
@@ -238,7 +234,7 @@ def fastest(act: Callable[[], None], seconds: float) -> float:
 
 
 def write_photos(folder: Path, count: int, seed: int, small: bool) -> None:
-    """JPEG files of two classes that cost what photographs cost: smooth shapes, edges and a little noise.
+    """Write JPEG files of two classes that cost as much as photographs: smooth shapes, edges and a little noise.
 
     500x400 to 1000x750 pixels, quality 90, some 1 to 2 bits a pixel; `small`: a tenth of each side.
     """
@@ -257,7 +253,7 @@ def write_photos(folder: Path, count: int, seed: int, small: bool) -> None:
 
 
 def table(rates: list[Rates]) -> Table:
-    """What was measured, for people."""
+    """Return the rates as a table for the terminal."""
     drawn = Table(title="images per second", title_justify="left", box=None, pad_edge=False)
     for heading in ("case", "workers", "crops", "loader", "step\n1", "joint\n1", "step\n2", "joint\n2", "kept\nup"):
         drawn.add_column(heading, justify="left" if heading in ("case", "crops") else "right", no_wrap=True)
@@ -269,42 +265,40 @@ def table(rates: list[Rates]) -> Table:
     return drawn
 
 
-def cases(arguments: argparse.Namespace, photos: Path) -> list[Case]:
-    """What is to be measured; photographs are written here."""
-    found = []
+def list_cases(arguments: argparse.Namespace, photos: Path) -> list[Case]:
+    """Return the cases to measure, and write their photographs."""
+    cases = []
     for size in arguments.size:
-        lengthened = ("data.long_tail=100",) if arguments.source.startswith("hf:") else ()
-        found.append(Case(f"{arguments.name} at {size}", arguments.source, size, lengthened))
+        long_tail = ("data.long_tail=100",) if arguments.source.startswith("hf:") else ()
+        cases.append(Case(f"{arguments.name} at {size}", arguments.source, size, long_tail))
     if arguments.photos:
         write_photos(photos, arguments.photos, arguments.seed, small=arguments.quick)
         size = arguments.photo_size
         for cached in (False, True):
             name = f"photographs {'kept' if cached else 'read'} at {size}"
-            found.append(Case(name, str(photos), size, (f"data.cache={str(cached).lower()}",)))
-    return found
+            cases.append(Case(name, str(photos), size, (f"data.cache={str(cached).lower()}",)))
+    return cases
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the table and write the result file."""
     arguments, console = parse_arguments(), Console()
-    started = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        rates = [row for case in cases(arguments, Path(folder)) for row in measure(case, arguments, console)]
+        rates = [row for case in list_cases(arguments, Path(folder)) for row in measure(case, arguments, console)]
     quick = arguments.quick
     crops = crop_rates([16] if quick else [16, 32, 48, 64], [32] if quick else [96, 128, 224], 0.02 if quick else 1.0)
     console.print(table(rates))
+    what = "loader, step and joint rates of training, and two ways to make crops; images per second"
     record = {
-        "what": "loader, step and joint rates of training, and two ways to make crops; images per second",
-        "command": shlex.join(["python", "-m", "benchmarks.speed.pipeline", *sys.argv[1:]]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": inspect_machine().describe(),
-        "versions": Versions.here().model_dump() | {"python": platform.python_version()},
+        **describe_run(what, "benchmarks.speed.pipeline"),
+        **describe_machine(),
         "seed": arguments.seed,
         "preset": arguments.preset,
         "backbone": arguments.backbone,
         "batch": arguments.batch,
         "steps": arguments.steps,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(time.perf_counter() - start, 1),
         "rows": [rounded(row) for row in rates],
         "crops_one_core": crops,
     }
@@ -314,13 +308,13 @@ def main() -> None:
 
 
 def rounded(row: Rates) -> dict[str, Any]:
-    """A row for the result file."""
+    """Return a row for the result file."""
     phases = {key: {phase: round(rate, 1) for phase, rate in getattr(row, key).items()} for key in ("step", "joint")}
     return asdict(row) | phases | {"loader": round(row.loader, 1), "kept_up": round(row.kept_up, 3)}
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--name", default="CIFAR-100-LT", help="what to call the source")

@@ -1,11 +1,11 @@
-"""Speed of LPT's mathematics beside the textbook two-pass model and timm's plain forward, in one run.
+"""Time LPT beside the textbook two-pass model and timm's plain forward, in one run.
 
     python -m benchmarks.speed --output docs/results/speed_vit_tiny_224.json
 
 All forms run on one backbone with random weights and the same random images, in turns: each repeat runs every case
-once, and a ratio is the median over repeats of two neighbouring times, so that drift of the machine cancels. No data
-loading and no optimizer is in it. Outputs and gradients are compared first; the run fails where they differ by more
-than rounding. The share of the machine's matrix rate is measured in the same repeats, on the shapes of the ViT's MLP.
+once, and a ratio is the median over repeats of two neighbouring times, so that drift of the machine cancels. Data
+loading and the optimizer are left out. Outputs and gradients are compared first; the run fails where they differ by
+more than rounding. The matrix rate of the machine is measured in the same repeats, on the shapes of the ViT's MLP.
 
 `--quick` runs everything in seconds on a tiny backbone: a test of this script, no measurement.
 """
@@ -13,12 +13,9 @@ than rounding. The share of the machine's matrix rate is measured in the same re
 from __future__ import annotations
 
 import argparse
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -28,6 +25,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.record import describe_machine, describe_run
 from benchmarks.speed.counts import counted_ratios, gflop_per_image
 from benchmarks.speed.speed_cases import (
     QUICK_SIZE,
@@ -39,7 +37,6 @@ from benchmarks.speed.speed_cases import (
     build_vit,
 )
 from benchmarks.speed.speed_profile import shares
-from lpt.packs.info import Versions
 from lpt.system.files import write_json
 from lpt.system.hardware import inspect_machine
 
@@ -49,7 +46,7 @@ FUSED, PLAIN_ATTENTION = Key("attention", "fused"), Key("attention", "plain")
 
 
 class Times(NamedTuple):
-    """Seconds of every repeat of one job, and device memory (bytes, CUDA only)."""
+    """The seconds of every repeat of one job, and device memory (bytes, CUDA only)."""
 
     seconds: list[float]
     peak_bytes: int
@@ -60,7 +57,7 @@ class Times(NamedTuple):
 
 
 def matrix_products(contest: Contest, dtype: torch.dtype) -> tuple[Callable[[], Any], float]:
-    """The two products of an MLP on all tokens of the batch, and their GFLOP."""
+    """Return a run of the two products of an MLP on all tokens of the batch, and their GFLOP."""
     vit, images = contest.vit, contest.images
     width, hidden = vit.blocks[0].mlp.fc1.in_features, vit.blocks[0].mlp.fc1.out_features
     rows = len(images) * contest.kept.tokens.shape[1]
@@ -74,7 +71,7 @@ def matrix_products(contest: Contest, dtype: torch.dtype) -> tuple[Callable[[], 
 
 
 def attention_forms(contest: Contest, dtype: torch.dtype) -> dict[Key, Callable[[], Any]]:
-    """Forward and backward of one block's attention, by torch's fused kernel and in the plain form."""
+    """Return forward and backward of the attention of one block, by torch's fused kernel and in the plain form."""
     attention, images = contest.vit.blocks[0].attn, contest.images
     tokens, prompts = contest.kept.tokens.shape[1], 2 * contest.model.shared.tokens.shape[1]
 
@@ -98,7 +95,7 @@ def attention_forms(contest: Contest, dtype: torch.dtype) -> dict[Key, Callable[
 
 
 def run_in_turns(jobs: dict[Any, Callable[[], Any]], repeats: int, cuda: bool) -> dict[Any, Times]:
-    """Every job once in each repeat, after one that is not counted."""
+    """Run every job once in each repeat; the first repeat is not counted."""
     times = {name: Times([], 0, 0) for name in jobs}
     for repeat in range(repeats + 1):
         for name, run in jobs.items():
@@ -122,8 +119,8 @@ def run_in_turns(jobs: dict[Any, Callable[[], Any]], repeats: int, cuda: bool) -
 
 
 def ratio(first: list[float], second: list[float]) -> dict[str, Any]:
-    """Median, least and greatest over repeats of first / second, and that of the best times."""
-    pairs = [one / two for one, two in zip(first, second, strict=True)]
+    """Return median, least and greatest of first / second over repeats, and the ratio of the best times."""
+    pairs = [above / below for above, below in zip(first, second, strict=True)]
     return {
         "measured": round(median(pairs), 4),
         "range": [round(min(pairs), 4), round(max(pairs), 4)],
@@ -132,7 +129,7 @@ def ratio(first: list[float], second: list[float]) -> dict[str, Any]:
 
 
 def rounded(value: float) -> float:
-    """To four digits."""
+    """Round to four digits."""
     return float(f"{value:.4g}")
 
 
@@ -140,7 +137,7 @@ def rounded(value: float) -> float:
 
 
 def rows_of(times: dict[Any, Times], counts: dict[Key, float], matrix_gflop: float, batch: int) -> list[dict[str, Any]]:
-    """A row for each precision and case; rates are those of the median time."""
+    """Return a row for each precision and case; rates are of the median time."""
     rows = []
     for (precision, key), measured in times.items():
         if key not in counts:
@@ -164,29 +161,30 @@ def rows_of(times: dict[Any, Times], counts: dict[Key, float], matrix_gflop: flo
 
 
 def ratios_of(times: dict[Any, Times], counts: dict[Key, float], precisions: list[str]) -> list[dict[str, Any]]:
-    """Measured beside counted ratios, and precisions beside each other.
+    """Return measured beside counted ratios, and precisions beside each other.
 
-    A share of the counted ratio below 1 is a saving not reached. LPT's inference over timm's plain forward is the
-    exception: there a lower ratio and a lower share are better.
+    A share of the counted ratio below 1 is a saving not reached, except for the inference of LPT over the plain forward
+    of timm: there a lower ratio and a lower share are better.
     """
     counted = counted_ratios(counts)
-    found = []
+    rows = []
     for precision in precisions:
         for name, (first, second) in RATIOS.items():
-            one = ratio(times[precision, first].seconds, times[precision, second].seconds)
-            share = {"counted": round(counted[name], 4), "share_of_counted": rounded(one["measured"] / counted[name])}
-            found.append({"precision": precision, "name": name, **one, **share})
+            measured = ratio(times[precision, first].seconds, times[precision, second].seconds)
+            of_counted = rounded(measured["measured"] / counted[name])
+            share = {"counted": round(counted[name], 4), "share_of_counted": of_counted}
+            rows.append({"precision": precision, "name": name, **measured, **share})
     if len(precisions) == 2:
         wide, low = precisions
         for name, (first, second) in RATIOS.items():
             if first.form == "textbook":  # what a user gains in all: the textbook in float32 against LPT in bfloat16
-                one = ratio(times[wide, first].seconds, times[low, second].seconds)
-                found.append({"precision": "both", "name": f"{name}, textbook {wide} against LPT {low}", **one})
-    return found
+                measured = ratio(times[wide, first].seconds, times[low, second].seconds)
+                rows.append({"precision": "both", "name": f"{name}, textbook {wide} against LPT {low}", **measured})
+    return rows
 
 
 def measure(args: argparse.Namespace, precisions: list[str]) -> dict[str, Any]:
-    """Everything that depends on the machine; see docs/performance.md for how to read it.
+    """Measure everything that depends on the machine; docs/performance.md says how to read it.
 
     Raises:
         SystemExit: LPT and the textbook model do not agree.
@@ -229,7 +227,7 @@ def measure(args: argparse.Namespace, precisions: list[str]) -> dict[str, Any]:
 
 
 def report(result: dict[str, Any], console: Console) -> None:
-    """The result as tables."""
+    """Print the result as tables."""
     table = Table(title=result["what"], title_justify="left")
     memory = any("working_memory_bytes" in row for row in result["rows"])
     for name in ("precision", "form", "case", "images/s", "GFLOP/s", "of matrix rate", *(["memory"] if memory else [])):
@@ -254,7 +252,7 @@ def report(result: dict[str, Any], console: Console) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the result file."""
     arguments = sys.argv[1:] if argv is None else argv
     args = parse_arguments(arguments)
     machine = inspect_machine(args.device)
@@ -264,13 +262,11 @@ def main(argv: list[str] | None = None) -> None:
     if precisions is None:
         precisions = list(DTYPES) if machine.fast_bf16 else ["float32"]
         missing = {} if machine.fast_bf16 else {"bfloat16": f"this {machine.device} has no bfloat16 arithmetic"}
+    what = f"Forward and backward of {args.model} at {args.size}, batch {args.batch}"
     result = {
-        "what": f"Forward and backward of {args.model} at {args.size}, batch {args.batch}",
-        "command": shlex.join(["python", "-m", "benchmarks.speed", *arguments]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": machine.describe(),
+        **describe_run(what, "benchmarks.speed", arguments),
+        **describe_machine(args.device),
         "threads": threads,
-        "versions": Versions.here().model_dump() | {"python": platform.python_version()},
         "seed": args.seed,
         "model": args.model,
         "size": args.size,
@@ -286,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vit_tiny_patch16_224", help="a Vision Transformer of timm")
     parser.add_argument("--size", type=int, default=224, help="input side, pixels")

@@ -1,4 +1,4 @@
-"""What `benchmarks.speed.counts` counts and `benchmarks.speed` times: LPT and the textbook model of tests/oracle.py.
+"""The cases that `benchmarks.speed` times and counts: LPT and the textbook model of tests/oracle.py.
 
 Both have the same weights and images. Run from the root of the repository, where `tests` can be imported.
 """
@@ -28,7 +28,7 @@ QUICK_SIZE = 32
 
 
 class Key(NamedTuple):
-    """What is run: `textbook`, `lpt` or `timm`, and the case."""
+    """A form, `textbook`, `lpt` or `timm`, and the case that it runs."""
 
     form: str
     case: str
@@ -45,7 +45,7 @@ RATIOS = {
 
 
 class Sizes(NamedTuple):
-    """Sizes of the method and of a batch; the published ones are the defaults (K is half the blocks)."""
+    """The sizes of the method and of a batch; the published ones by default (K is half the blocks)."""
 
     batch: int
     classes: int = 100
@@ -55,7 +55,7 @@ class Sizes(NamedTuple):
 
 
 def build_vit(name: str, size: int, seed: int) -> VisionTransformer:
-    """A backbone with random weights; `quick` is a tiny one."""
+    """Build a backbone with random weights; `quick` is a tiny one."""
     torch.manual_seed(seed)
     if name == "quick":
         vit = VisionTransformer(img_size=size, patch_size=8, embed_dim=32, depth=4, num_heads=2, num_classes=0)
@@ -68,9 +68,9 @@ class Contest:
     """Both models on one backbone and one batch in one precision, and a function for each case.
 
     Args:
-        vit: with weights in float32; copied.
-        sizes: of the method and the batch.
-        dtype: of the backbone; the textbook's prompts, keys and head have it too, LPT's are float32 as in a run.
+        vit: the backbone in float32; it is copied.
+        sizes: sizes of the method and the batch.
+        dtype: of the backbone, and of prompts, keys and head of the textbook; those of LPT are float32 as in a run.
         device: `cpu` or `cuda`.
         seed: of parameters, images, labels and noise.
     """
@@ -108,7 +108,7 @@ class Contest:
             self.kept = self.model.encode(self.images)
 
     def cases(self) -> dict[Key, Callable[[], Any]]:
-        """A function for each case, those of one ratio behind each other."""
+        """Return a function for each case; those of one ratio follow each other."""
         model, textbook = self.model, self.textbook
         return {
             Key("textbook", PHASE2): lambda: self.train_textbook(2),
@@ -122,12 +122,12 @@ class Contest:
         }
 
     def train(self, phase: int, forward: Callable[[], Any]) -> Any:
-        """Forward and backward of LPT; its output, cosines alone in phase 1."""
+        """Run LPT forward and backward; return its output, the cosines alone in phase 1."""
         train_only(self.model, *TRAINED[phase])
         return self._backward(forward())
 
     def train_textbook(self, phase: int) -> Any:
-        """Forward and backward of the textbook model; its output, cosines alone in phase 1."""
+        """Run the textbook model forward and backward; return its output, the cosines alone in phase 1."""
         self.textbook.train_only(*TRAINED[phase])
         return self._backward((self.textbook.forward_shared if phase == 1 else self.textbook)(self.converted))
 
@@ -153,28 +153,28 @@ TOLERANCES = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (0.05, 0.25)}
 
 
 def agreement(contest: Contest, dtype: torch.dtype) -> dict[str, Any]:
-    """How far LPT and the textbook model differ in outputs and gradients, and whether that is rounding.
+    """Compare outputs and gradients of LPT and the textbook model, and say whether they differ by rounding alone.
 
-    Top-k is discontinuous: picks need only agree where the k-th and the next cosine are further apart than a cosine's
-    tolerance, and what follows from picks is compared on images whose picks agree (gradients only if all do).
+    Top-k is discontinuous. So picks need only agree where the k-th and the next cosine are further apart than the
+    tolerance of a cosine. What follows from picks is compared on images whose picks agree, gradients only if all agree.
     """
     cosines, gradients = TOLERANCES[dtype]
     cases = contest.cases()
     reference, ours = cases[Key("textbook", PHASE1)](), cases[Key("lpt", PHASE1)]()
-    found = {"phase 1 cosines": difference(ours, reference), **_gradient_errors(contest, 1)}
+    differences = {"phase 1 cosines": difference(ours, reference), **_gradient_errors(contest, 1)}
     wide: Output = cases[Key("textbook", PHASE2)]()
     for case in (PHASE2, CACHED, INFERENCE):
         output = cases[Key("lpt", case)]()
         same = (output.groups.sort(dim=1).values == wide.groups.sort(dim=1).values).all(dim=1)
         if same.any():
-            found[f"{case}: cosines"] = difference(output.cosines[same], wide.cosines[same])
-        found[f"{case}: similarity"] = difference(output.similarity, wide.similarity)
-        found[f"{case}: picks that differ clearly"] = float((~same & _clear(wide, cosines)).sum())
+            differences[f"{case}: cosines"] = difference(output.cosines[same], wide.cosines[same])
+        differences[f"{case}: similarity"] = difference(output.similarity, wide.similarity)
+        differences[f"{case}: picks that differ clearly"] = float((~same & _clear(wide, cosines)).sum())
         if case != INFERENCE and same.all():
-            found |= {f"{case}: {name}": error for name, error in _gradient_errors(contest, 2).items()}
+            differences |= {f"{case}: {name}": error for name, error in _gradient_errors(contest, 2).items()}
     wrong = [
         name
-        for name, value in found.items()
+        for name, value in differences.items()
         if not value <= (gradients if "gradient" in name else 0 if "picks" in name else cosines)
     ]
     return {
@@ -182,17 +182,17 @@ def agreement(contest: Contest, dtype: torch.dtype) -> dict[str, Any]:
         "outside_tolerance": wrong,
         "tolerance_of_cosines": cosines,
         "tolerance_of_gradients": gradients,
-        "differences": found,
+        "differences": differences,
     }
 
 
 def difference(value: Tensor, reference: Tensor) -> float:
-    """Largest absolute difference."""
+    """Return the largest absolute difference."""
     return float((value.detach().double() - reference.detach().double()).abs().max())
 
 
 def _gradient_errors(contest: Contest, phase: int) -> dict[str, float]:
-    """Norm of the difference of each trained tensor's gradients over the norm of the textbook's."""
+    """Return the norm of the difference of the gradients of each trained tensor, over the norm of the textbook's."""
     ours, reference = dict(contest.model.named_parameters()), dict(contest.textbook.named())
     errors = {}
     for name in TRAINED[phase]:
@@ -205,7 +205,7 @@ def _gradient_errors(contest: Contest, phase: int) -> dict[str, float]:
 
 
 def _clear(output: Output, tolerance: float) -> Tensor:
-    """Images whose k-th and next cosine differ by more than the tolerance, [B]."""
+    """Return which images have a k-th and a next cosine that differ by more than the tolerance, [B]."""
     ranked = output.matching.double().sort(dim=1, descending=True).values
     picks = output.groups.shape[1]
     if picks == ranked.shape[1]:

@@ -1,4 +1,4 @@
-"""What the time of a call is spent on, by kind of operation."""
+"""Divide the time of a call among kinds of operations."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ REST = "rest"
 
 
 def kind_of(name: str) -> str:
-    """The kind of an operation of torch."""
+    """Return the kind of an operation of torch."""
     return next((kind for kind, words in KINDS.items() if any(word in name for word in words)), REST)
 
 
 def shares(run: Callable[[], Any], *, cuda: bool) -> dict[str, float]:
-    """Share of each kind in the time of a call that has run before; on CUDA in the time of its kernels.
+    """Return the share of each kind in the time of a call that has run before; on CUDA in the time of its kernels.
 
-    On CUDA an operation's kernels are counted with the operation that started them.
+    On CUDA the kernels of an operation count with the operation that started them.
     """
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as profiler:
         run()
         if cuda:
             torch.cuda.synchronize()
-    found = dict.fromkeys((*KINDS, REST), 0.0)
+    times = dict.fromkeys((*KINDS, REST), 0.0)
     for event in profiler.key_averages():
         if cuda and not event.key.startswith("aten::"):
             continue  # the kernels themselves, counted with their operations
-        found[kind_of(event.key)] += event.self_device_time_total if cuda else event.self_cpu_time_total
-    total = sum(found.values())
-    return {kind: round(time / total, 4) for kind, time in found.items()}
+        times[kind_of(event.key)] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    total = sum(times.values())
+    return {kind: round(time / total, 4) for kind, time in times.items()}

@@ -1,12 +1,13 @@
-"""What the documents say is what the result files and the code say."""
+"""The documents agree with the result files and the code."""
 
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from benchmarks.documents.tables import DOCUMENTS, filled
+from benchmarks.documents.tables import DOCUMENTS, filled, present_commands
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,6 +28,25 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert document.exists(), f"{path.name} links to {target}"
         if heading:
             assert heading in headings(document), f"{path.name} links to {target}#{heading}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name)
+def test_commands_name_modules_that_are_here(path: Path) -> None:
+    """Or the paragraph names the commit in which the script stands."""
+    for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
+        for module in re.findall(r"python -m ([a-z][\w.]*\w)", paragraph):
+            try:
+                here = find_spec(module) is not None
+            except ModuleNotFoundError:
+                here = False
+            assert here or re.search(r"commit [0-9a-f]{7}", paragraph), f"{path.name}: there is no module {module}"
+
+
+def test_commands_of_older_result_files_are_brought_up_to_date() -> None:
+    """Present names stay, and so do words that begin like a module."""
+    assert present_commands("`python -m benchmarks.counts --size 9`") == "`python -m benchmarks.speed.counts --size 9`"
+    for text in ("python -m benchmarks.speed.counts", "python -m benchmarks.countless", "the counts"):
+        assert present_commands(text) == text
 
 
 def headings(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""The benchmark of large data sets: it runs, what it simulates has the sizes it says, and its lines are right."""
+"""The benchmark of large data sets runs, simulates the right sizes, and fits the right lines."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from benchmarks.scale.table import cost_table, growth_table
 
 
 def in_this_process(module: str, function: str, **arguments: Any) -> Any:
-    """What a fresh process would give, for speed."""
-    found = getattr(importlib.import_module(f"benchmarks.scale.{module}"), function)
-    return json.loads(json.dumps(found(**arguments)))
+    """Return what a fresh process would, faster."""
+    measurement = getattr(importlib.import_module(f"benchmarks.scale.{module}"), function)
+    return json.loads(json.dumps(measurement(**arguments)))
 
 
 def test_quick_mode(tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every measurement runs at a tiny size; no time is looked at."""
+    """Every measurement runs at a tiny size; times are not checked."""
     monkeypatch.setattr(scale, "in_fresh_process", in_this_process)
     output, plot = tmp_path / "scale.json", tmp_path / "scale.png"
     arguments = ["--quick", "--checkpoint", tiny_backbone, "--output", output, "--plot", plot, "--keep", tmp_path / "k"]
@@ -32,7 +32,7 @@ def test_quick_mode(tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.Mon
     scale.main()
     record = json.loads(output.read_text(encoding="utf-8"))
     assert plot.stat().st_size > 10_000
-    assert {form: one["train_images"] for form, one in record["opening"].items()} == dict.fromkeys(
+    assert {form: part["train_images"] for form, part in record["opening"].items()} == dict.fromkeys(
         ("csv", "path_list", "folder"), 1600
     )
     assert record["evaluation"]["test_images"] == 60
@@ -49,7 +49,7 @@ def test_quick_mode(tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("images", "classes"), [(437_513, 8142), (27_344, 8142), (437_513, 101), (1600, 20)])
 def test_class_sizes_add_up(images: int, classes: int) -> None:
-    """The simulated sizes fall from the largest class to two images, and their sum is what was asked for."""
+    """The simulated sizes fall from the largest class to two images, and add up."""
     counts = class_counts(images, classes)
     assert (counts.sum(), len(counts), counts.min()) == (images, classes, 2)
     assert (np.diff(counts) <= 0).all()
@@ -66,14 +66,14 @@ def test_a_measurement_runs_in_a_process_of_its_own() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets the peak start anew")
 def test_peak_memory_is_that_of_what_ran() -> None:
-    """What was held before, even if it is freed, is not counted."""
+    """Memory that was held before does not count, even if it was freed."""
     bytearray(200 << 20)
     _, cost = watched(lambda: len(bytearray(64 << 20)))
     assert 60 < cost["peak_mib"] < 100
 
 
 def test_fitted_lines() -> None:
-    """A line is found exactly, and the exponent tells proportional from flat."""
+    """A line is fitted exactly, and the exponent tells proportional from flat."""
     assert fitted_line([1, 2, 4], [5, 8, 14]) == pytest.approx(
         {"intercept": 2, "slope": 3, "worst_deviation": 0, "exponent": 0.743}, abs=1e-3
     )

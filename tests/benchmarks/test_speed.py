@@ -1,4 +1,4 @@
-"""`benchmarks.speed.counts` agrees with operations worked out by hand; `benchmarks.speed` runs and finds agreement."""
+"""`benchmarks.speed.counts` agrees with a count by hand; `benchmarks.speed` runs, and its models agree."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Shape(NamedTuple):
 
 
 def head(*rows: int) -> int:
-    """Cosines of one feature with rows of width D."""
+    """Count the cosines of a feature with rows of width D."""
     return sum(2 * Shape().d * count for count in rows)
 
 
 def by_hand() -> dict[Key, float]:
-    """Operations of an image. Backward of a frozen layer costs what its forward does, attention's twice that."""
+    """Count the operations of an image. Backward of a frozen layer costs as much as forward, attention twice."""
     s, p, b = Shape(), SIZES.prompt_length, SIZES.batch
     n, classes, keys = s.n, head(SIZES.classes), head(SIZES.pool_size)
     shared = s.depth * s.linear(p, 2) / b  # keys and values of the shared prompt: once for a batch
@@ -102,11 +102,11 @@ def test_counts_are_those_of_the_formula() -> None:
 
 
 def test_speed_runs_and_outputs_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every case runs in both precisions; nothing is said about times."""
+    """Every case runs in both precisions; times are not checked."""
     path = tmp_path / "speed.json"
     speed.main(["--quick", "--precisions", "float32", "bfloat16", "--threads", "1", "--output", str(path)])
     result = json.loads(path.read_text(encoding="utf-8"))
-    assert all(found["agree"] for found in result["agreement"].values())
+    assert all(each["agree"] for each in result["agreement"].values())
     assert len(result["rows"]) == 2 * 8
     assert all(row["images_per_second"] > 0 for row in result["rows"])
     assert {row["name"] for row in result["ratios"] if row["precision"] == "float32"} == set(RATIOS)
@@ -118,17 +118,17 @@ def test_a_disagreement_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     contest = Contest(build_vit("quick", QUICK_SIZE, seed=0), SIZES)
     with torch.no_grad():
         contest.textbook.shared[2] *= -1
-    found = agreement(contest, torch.float32)
-    assert not found["agree"]
-    assert any("cosines" in name for name in found["outside_tolerance"])
-    assert any("gradient" in name for name in found["outside_tolerance"])
-    monkeypatch.setattr(speed, "agreement", lambda *arguments: found)
+    result = agreement(contest, torch.float32)
+    assert not result["agree"]
+    assert any("cosines" in name for name in result["outside_tolerance"])
+    assert any("gradient" in name for name in result["outside_tolerance"])
+    monkeypatch.setattr(speed, "agreement", lambda *arguments: result)
     with pytest.raises(SystemExit, match="differ"):
         speed.main(["--quick"])
 
 
 def test_what_bfloat16_gains_in_all_is_against_the_textbook_in_float32() -> None:
-    """The ratio the issue asks for: 4 s of the float32 textbook against 1 s of LPT in bfloat16 is 4, not 2."""
+    """4 s of the textbook in float32 against 1 s of LPT in bfloat16 is a ratio of 4, not 2."""
     seconds = {
         ("float32", "textbook"): 4.0,
         ("bfloat16", "textbook"): 3.0,
@@ -141,7 +141,7 @@ def test_what_bfloat16_gains_in_all_is_against_the_textbook_in_float32() -> None
         for precision in ("float32", "bfloat16")
         for key in keys
     }
-    found = speed.ratios_of(times, dict.fromkeys(keys, 1.0), ["float32", "bfloat16"])
-    both = {one["name"]: one["measured"] for one in found if one["precision"] == "both"}
+    ratios = speed.ratios_of(times, dict.fromkeys(keys, 1.0), ["float32", "bfloat16"])
+    both = {ratio["name"]: ratio["measured"] for ratio in ratios if ratio["precision"] == "both"}
     assert len(both) == 4
     assert both["phase-2 step, textbook float32 against LPT bfloat16"] == 4.0

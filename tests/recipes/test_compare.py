@@ -33,15 +33,14 @@ from lpt.system.hardware import Machine
 from lpt.system.interrupt import Interrupted
 from lpt.training.folder import RunFolder
 from lpt.training.phases import Trainer
+from samples import as_assignments, tiny_settings
 
 CPU = Machine("cpu", "a processor", 2, False, 8 * 2**30, 8 * 2**30)
 SOLVED = {"class-means", "linear-probe", "linear-probe-la"}
 
 
 def settings(checkpoint: Path) -> list[str]:
-    small = ["image.size=32", "runtime.threads=1", "runtime.precision=fp32", "runtime.device=cpu"]
-    sizes = ["model.prompt_length=2", "model.pool_size=4", "train.batch_size=8", "train.epoch_steps=2"]
-    return [f"backbone.checkpoint={checkpoint}", *small, *sizes, "train.phase1.epochs=2", "train.phase2.epochs=1"]
+    return as_assignments(tiny_settings(checkpoint, epoch_steps=2))
 
 
 @pytest.mark.parametrize("method", METHODS)

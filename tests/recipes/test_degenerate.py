@@ -15,20 +15,9 @@ from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import RunError
 from lpt.system.owned import marker
+from samples import tiny_settings
 
-SETTINGS: dict[str, Any] = {
-    "train.phase1.epochs": 1,
-    "train.phase2.epochs": 1,
-    "train.epoch_steps": 2,
-    "train.batch_size": 8,
-    "image.size": 32,
-    "model.prompt_length": 2,
-    "model.pool_size": 4,
-    "runtime.threads": 1,
-    "runtime.workers": 0,
-    "runtime.precision": "fp32",
-    "runtime.device": "cpu",
-}
+SETTINGS = {**tiny_settings(epoch_steps=2, epochs=(1, 1)), "runtime.workers": 0}
 
 
 def images(counts: list[int], seed: int = 0, shape: tuple[int, int] = (12, 10)) -> LabelledImages:

@@ -17,14 +17,15 @@ import pytest
 from rich.console import Console
 
 from lpt.commands.predict.predict import predict_files
+from lpt.commands.predict.request import PredictRequest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, signals, and cores given to a process")
 IMAGES, SIZE = 320, 8
 SHARDS = IMAGES // SIZE
 SMALL_SHARDS = f"""
 import functools
-import lpt.commands.predict.predict as module
-module.predict_files = functools.partial(module.predict_files, shard_size={SIZE})
+import lpt.commands.predict.request as module
+module.PredictRequest = functools.partial(module.PredictRequest, shard_size={SIZE})
 from lpt.cli import main
 """
 LAUNCHER = f"""
@@ -85,20 +86,18 @@ class Work:
     def whole(self) -> bytes:
         """What one process that nothing disturbs writes."""
         output = self.folder / "whole.csv"
-        predict_files(
+        request = PredictRequest(
             self.pack,
-            [self.photos],
+            (self.photos,),
             output,
             top_k=3,
-            prior=None,
             skip_bad=True,
-            backbone=None,
             checkpoint=self.backbone,
             device="cpu",
             batch_size=4,
-            progress=Console(quiet=True),
             shard_size=SIZE,
         )
+        predict_files(request, progress=Console(quiet=True))
         return output.read_bytes()
 
     def start(self, *more: str, processes: int) -> list[int]:

@@ -17,20 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 import lpt
+from samples import as_assignments, tiny_settings
 
 SCRIPT = Path(__file__).parent / "twenty_steps.py"
-TINY = [
-    "image.size=32",
-    "model.prompt_length=2",
-    "model.pool_size=4",
-    "train.batch_size=6",
-    "train.epoch_steps=5",
-    "train.phase1.epochs=2",
-    "train.phase2.epochs=2",
-    "runtime.threads=1",
-    "runtime.precision=fp32",
-    "runtime.device=cpu",
-]
+TINY = as_assignments(tiny_settings(batch_size=6, epoch_steps=5, epochs=(2, 2)))
 
 
 def launched(processes: int, *command: str) -> list[str]:

@@ -25,18 +25,11 @@ from lpt.model import Classifier, FrozenViT
 from lpt.training import recorder
 from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
 from lpt.training.prefix_cache import PrefixCache
+from samples import as_assignments, tiny_settings
 
 STEPS = 40
 SETTINGS = [
-    "train.phase1.epochs=4",
-    "train.phase2.epochs=4",
-    f"train.epoch_steps={STEPS // 4}",
-    "train.batch_size=8",
-    "image.size=32",
-    "model.prompt_length=2",
-    "model.pool_size=4",
-    "runtime.threads=1",
-    "runtime.precision=fp32",
+    *as_assignments(tiny_settings(epoch_steps=STEPS // 4, epochs=(4, 4))),
     "model.prompt_init=tokens",
     "model.group_init=shared",
     "model.key_init=kmeans",

@@ -1,4 +1,4 @@
-"""`lpt evaluate`: a pack measured on labelled images."""
+"""`lpt evaluate`: measure a pack on labelled images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Folder to write metrics.json, per_class.csv and plots to; with --shift shift.json, shift.csv and "
+            help="Folder for metrics.json, per_class.csv and plots; with --shift for shift.json, shift.csv and "
             "shift.png.",
         ),
     ] = None,
@@ -52,8 +52,7 @@ def evaluate(
         typer.Option(
             metavar="N",
             min=0,
-            help="Measure on so many images, the same share of every class; 0: all. Unset: 1000 for corruptions, all "
-            "for DATA2.",
+            help="Number of images, the same share of every class; 0: all. Unset: 1000 for corruptions, all for DATA2.",
             rich_help_panel=_SHIFT,
         ),
     ] = None,
@@ -80,7 +79,8 @@ def evaluate(
 
     **Domain shift:** lpt evaluate runs/photos more_photos/ --shift corruptions --shift sketches/ --output results/shift
     """
-    from lpt.commands.evaluate.evaluate import EvaluationRequest, evaluate_pack
+    from lpt.commands.evaluate.evaluate import evaluate_pack
+    from lpt.commands.evaluate.request import EvaluationRequest
 
     values = {
         "image_root": image_root,

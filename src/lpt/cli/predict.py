@@ -1,4 +1,4 @@
-"""`lpt predict`: classes of new images, as CSV or JSON lines."""
+"""`lpt predict`: classify new images into CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -54,11 +54,12 @@ def predict(
     **Example:** torchrun --nproc_per_node 8 -m lpt predict runs/photos archive/ --output archive.jsonl
     """
     from lpt.commands.predict.predict import predict_files
+    from lpt.commands.predict.request import PredictRequest
 
-    predict_files(
-        pack,
-        images,
-        output,
+    request = PredictRequest(
+        pack=pack,
+        images=tuple(images),
+        output=output,
         top_k=top_k,
         prior=prior,
         skip_bad=bad_images == "skip",
@@ -66,5 +67,5 @@ def predict(
         checkpoint=checkpoint,
         device=device or "auto",
         batch_size=batch_size,
-        progress=error_console(),
     )
+    predict_files(request, progress=error_console())

@@ -34,6 +34,9 @@ _PREFIX_CACHE: Names = {r"process\d+\.(rows|identity)": None}
 SHIFT_NAMES = ("shift_cells.json", "shift.json", "shift.csv", "shift.png", "shift_skipped_images.csv")
 """Names that `lpt evaluate --shift` writes, perhaps into the folder of the run it measures; the first is the marker."""
 SHIFT_KIND = "lpt-shift"
+COMPARISON_PLAN = "plan.json"
+"""The marker of the folder that `lpt compare` writes."""
+COMPARISON_KIND = "lpt-comparison"
 RUN_NAMES: Names = {
     **exactly(FACTS, "config.yaml", "log.jsonl", "metrics.json"),
     **exactly("per_class.csv", "predictions.csv", "skipped_images.csv"),

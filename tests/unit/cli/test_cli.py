@@ -23,6 +23,7 @@ from lpt.commands.fit import estimate as dry_run
 from lpt.commands.fit.prepare import prepare
 from lpt.commands.fit.request import RunRequest
 from lpt.data.images import FileImages
+from samples import as_assignments, tiny_settings
 
 COMMANDS = ("doctor", "fit", "evaluate", "predict", "inspect", "config", "demo")
 SETTINGS = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")
@@ -166,9 +167,8 @@ def test_dry_run_sees_what_reading_takes(
     monkeypatch.setattr(FileImages, "read", slow)
 
     def seconds(*settings: str) -> dict[str, float]:
-        sizes = ["image.size=32", "train.batch_size=8", "model.prompt_length=2", "model.pool_size=4"]
-        device = ["runtime.device=cpu", "runtime.threads=1", f"backbone.checkpoint={tiny_backbone}"]
-        request = RunRequest(photo_folder, preset="laptop", settings=[*sizes, *device, *settings])
+        tiny = as_assignments(tiny_settings(tiny_backbone))
+        request = RunRequest(photo_folder, preset="laptop", settings=[*tiny, *settings])
         estimate = dry_run.estimate_run(prepare(request))
         return {part.name: part.seconds_each for part in estimate.parts}
 

@@ -25,21 +25,13 @@ from lpt.commands.compare.store import NAMES as COMPARISON_NAMES
 from lpt.errors import LptError, RunError
 from lpt.system.owned import Input, contents, first_inside
 from lpt.training.folder import RUN_NAMES, RunFolder
+from samples import as_assignments, tiny_settings
 
 MARK = '{"kind": "lpt-run", "format_version": 1}'
 SMALL = [
-    "image.size=32",
-    "model.prompt_length=2",
-    "model.pool_size=4",
-    "train.batch_size=8",
-    "train.epoch_steps=1",
-    "train.phase1.epochs=1",
+    *as_assignments(tiny_settings(epoch_steps=1, epochs=(1, 1))),
     "train.phase1.warmup_epochs=0",
-    "train.phase2.epochs=1",
     "train.phase2.warmup_epochs=0",
-    "runtime.threads=1",
-    "runtime.precision=fp32",
-    "runtime.device=cpu",
 ]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from lpt.cli.app import app
-from lpt.commands.evaluate import shift as run_shift
+from lpt.commands.evaluate.passes import Passes
 from lpt.commands.evaluate.shift import parse_shift
 from lpt.data.images import ArrayImages
 from lpt.data.longtail import ShotGroups, stratified_subset
@@ -326,13 +326,13 @@ def test_evaluate_shift(
     assert Image.open(folder / "shift.png").width > 1000
 
     measured: list[int] = []
-    predict = run_shift._Passes._measured
+    predict = Passes.measure_images
 
-    def counted(self: run_shift._Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
+    def counted(self: Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
         measured.append(len(own))
         return predict(self, one, own)
 
-    monkeypatch.setattr(run_shift._Passes, "_measured", counted)
+    monkeypatch.setattr(Passes, "measure_images", counted)
     before = (folder / "shift.csv").read_bytes(), (folder / "shift.png").read_bytes()
     assert "7 of 7 measurements were there already" in run(*base, *both).output
     assert measured == []
@@ -408,17 +408,17 @@ def test_an_interrupted_measurement_goes_on(
         "--shift",
         "corruptions:rain",
     ]
-    predict = run_shift._Passes._measured
+    predict = Passes.measure_images
     count = 0
 
-    def interrupted(self: run_shift._Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
+    def interrupted(self: Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
         nonlocal count
         count += 1
         if count == 4:
             raise KeyboardInterrupt
         return predict(self, one, own)
 
-    monkeypatch.setattr(run_shift._Passes, "_measured", interrupted)
+    monkeypatch.setattr(Passes, "measure_images", interrupted)
     assert CliRunner().invoke(app, [str(argument) for argument in arguments]).exit_code == 130
     assert sorted(path.name for path in folder.iterdir()) == ["shift_cells.json"]
     assert "3 of 6 measurements were there already" in run(*arguments).output

@@ -17,12 +17,8 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.evaluation.calibration import probabilities
 from lpt.packs.pack import Pack
-from lpt.packs.predictor import (
-    Prediction,
-    Predictor,
-    load_predictor,
-    probabilities_of,
-)
+from lpt.packs.predictor import Prediction, Predictor, load_predictor, probabilities_of
+from samples import tiny_settings
 
 NAMES = ("ant", "bee", "cat", "dog")
 PACKS: dict[str, dict[str, Any]] = {
@@ -49,19 +45,7 @@ def packs(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     """Packs of three short runs on one backbone: at its size, at another one, and after phase 1 alone."""
     train = labelled(13, 0)
     data = Splits(train=train, validation=labelled(8, 1), test=None, counts_before_cut=train.class_counts)
-    settings: dict[str, Any] = {
-        "backbone.checkpoint": str(tiny_backbone),
-        "train.phase1.epochs": 2,
-        "train.phase2.epochs": 2,
-        "train.epoch_steps": 2,
-        "train.batch_size": 8,
-        "image.size": 32,
-        "model.prompt_length": 2,
-        "model.pool_size": 4,
-        "runtime.threads": 1,
-        "runtime.precision": "fp32",
-        "runtime.device": "cpu",
-    }
+    settings = tiny_settings(tiny_backbone, epoch_steps=2, epochs=(2, 2))
     folder = tmp_path_factory.mktemp("packs")
     return {
         name: lpt.fit(data, folder / name, preset="laptop", settings={**settings, **changes}).pack

@@ -24,10 +24,10 @@ from lpt.system.owned import (
     marker_fields,
     remove,
 )
+from lpt.training.folder import COMPARISON_KIND as KIND
+from lpt.training.folder import COMPARISON_PLAN as PLAN
 from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
 
-PLAN = "plan.json"
-KIND = "lpt-comparison"
 INFERENCE = "inference.json"
 _METHOD = "|".join(map(re.escape, METHODS))
 NAMES: Names = {

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: only files that an evaluation wrote are replaced in it."""
+"""Protect the folder of an evaluation: replace only files that an earlier evaluation wrote."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lpt.commands.compare import store as compare_folder
 from lpt.commands.inputs import inputs_of
 from lpt.errors import RunError
 from lpt.system.owned import Input, first_inside, is_marked
-from lpt.training.folder import SHIFT_KIND, SHIFT_NAMES, RunFolder
+from lpt.training.folder import COMPARISON_KIND, COMPARISON_PLAN, SHIFT_KIND, SHIFT_NAMES, RunFolder
 
 
 class Results(NamedTuple):
-    """A kind of results: the marker's kind, the files' names, the marker first, and what to call them."""
+    """The files of one kind of results: the kind in their marker, their names (the marker first), and a title."""
 
     kind: str
     names: tuple[str, ...]
@@ -36,12 +35,12 @@ def check_evaluation(output: Path, inputs: Mapping[str, Any], *, overwrite: bool
 
     Args:
         output: the folder.
-        inputs: the configuration of what it reads, as for `inputs_of`.
-        overwrite: replace an evaluation that is there.
+        inputs: the configuration of what the evaluation reads, as for `inputs_of`.
+        overwrite: replace the evaluation in the folder.
     """
     if (output / "config.yaml").exists() or RunFolder(output).is_run:
         raise RunError(f"--output: {output} is a run folder, whose own metrics.json stays; give another folder")
-    if is_marked(output / compare_folder.PLAN, compare_folder.KIND):
+    if is_marked(output / COMPARISON_PLAN, COMPARISON_KIND):
         raise RunError(f"--output: {output} is the folder of a comparison, whose tables stay; give another folder")
     if not check_owned(output, EVALUATION):
         return
@@ -53,18 +52,18 @@ def check_evaluation(output: Path, inputs: Mapping[str, Any], *, overwrite: bool
 
 
 def check_owned(output: Path, results: Results) -> bool:
-    """Whether a folder holds results of a kind.
+    """Return whether a folder holds results of a kind.
 
     Raises:
-        RunError: it is a file, or holds something under these names that LPT did not write.
+        RunError: the folder is a file, or holds something under these names that LPT did not write.
     """
     if output.exists() and not output.is_dir():
         raise RunError(f"--output: {output} is a file; give a folder")
-    there = [output / name for name in results.names if os.path.lexists(output / name)]
-    if not there:
+    present = [output / name for name in results.names if os.path.lexists(output / name)]
+    if not present:
         return False
     marked = is_marked(output / results.names[0], results.kind)
-    foreign = [path for path in there if not marked or not (path.is_symlink() or path.is_file())]
+    foreign = [path for path in present if not marked or not (path.is_symlink() or path.is_file())]
     if foreign:
         why = f"is not that of {results.title} of this version of lpt" if foreign[0].name == results.names[0] else (
             f"was not written by lpt (there is no {results.names[0]} of {results.title} beside it)"
@@ -76,7 +75,7 @@ def check_owned(output: Path, results: Results) -> bool:
 
 
 def check_inputs(output: Path, inputs: Mapping[str, Any]) -> None:
-    """Raise `RunError` if what is read lies in the folder where files are replaced."""
+    """Raise `RunError` if something that the command reads lies in the folder where it replaces files."""
     if precious := first_precious(output, inputs):
         raise RunError(
             f"--output: {output} is not overwritten: {precious.what} lies in it ({precious.path}). Give another folder."
@@ -84,19 +83,19 @@ def check_inputs(output: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def clear(output: Path, results: Results) -> None:
-    """Remove the results of before but for their marker, so that none is left that the new ones lack.
+    """Remove earlier results except their marker, so that none is left over beside the new ones.
 
     Raises:
-        RunError: one cannot be removed.
+        RunError: a file cannot be removed.
     """
     _unlink([output / name for name in results.names[1:]])
 
 
 def drop_links(output: Path, results: Results) -> None:
-    """Remove links under the names of results: what they point to is not to be replaced.
+    """Remove links under the names of results, so that what they point to is not replaced.
 
     Raises:
-        RunError: one cannot be removed.
+        RunError: a file cannot be removed.
     """
     _unlink([path for name in results.names if (path := output / name).is_symlink()])
 
@@ -110,5 +109,5 @@ def _unlink(paths: Sequence[Path]) -> None:
 
 
 def first_precious(output: Path, inputs: Mapping[str, Any]) -> Input | None:
-    """What is read and lies in a folder, or a place such as the current folder that does; None: nothing."""
+    """Return the first input, or place such as the current folder, that lies in a folder; None: there is none."""
     return first_inside(output, inputs_of(inputs, None))

@@ -1,4 +1,4 @@
-"""Measurements under domain shift that are kept in the folder of the results, so that none is made twice."""
+"""Keep measurements under domain shift in the folder of the results, so that none is made twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lpt.commands.evaluate.evaluate import Opened
 from lpt.commands.evaluate.folder import (
     SHIFT,
     check_inputs,
@@ -16,6 +15,7 @@ from lpt.commands.evaluate.folder import (
     drop_links,
     first_precious,
 )
+from lpt.commands.evaluate.request import Subject
 from lpt.data.manifest import LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.corruptions import VERSION
@@ -27,24 +27,24 @@ from lpt.training.folder import SHIFT_NAMES
 
 CELLS_NAME = SHIFT_NAMES[0]
 _PACK_FIELDS = ("method", "preprocessing", "class_counts", "shots", "probabilities")
-"""What measurements rest on beside a pack's tensors, which may be the same in packs that differ in these."""
+"""Fields of a pack that its measurements depend on; packs with the same tensors may differ in them."""
 
 
-def cell_settings(opened: Opened) -> dict[str, Any]:
-    """What a kept measurement must agree in, beside its name, its images and its seed."""
-    info = opened.pack.info
+def cell_settings(subject: Subject) -> dict[str, Any]:
+    """Return what a kept measurement must agree in, beside its name, its images and its seed."""
+    info = subject.pack.info
     fields = info.model_dump(mode="json", include=set(_PACK_FIELDS))
     return {
         "pack_sha256": info.tensors_sha256,
         **{f"pack_{name}": sha256(json.dumps(fields[name]).encode())[:16] for name in _PACK_FIELDS},
         "backbone": info.backbone.weight_hash,
-        "precision": str(opened.predictor.dtype).removeprefix("torch."),
+        "precision": str(subject.predictor.dtype).removeprefix("torch."),
         "corruptions_version": VERSION,
     }
 
 
 def write_cells(output: Path, settings: dict[str, Any], cells: dict[str, Any]) -> None:
-    """Keep all measurements there are.
+    """Write all measurements so far.
 
     Raises:
         RunError: the file cannot be written.
@@ -56,23 +56,23 @@ def write_cells(output: Path, settings: dict[str, Any], cells: dict[str, Any]) -
 def kept_cells(
     output: Path | None, settings: dict[str, Any], inputs: Sequence[Mapping[str, Any]], *, overwrite: bool
 ) -> dict[str, Any]:
-    """Measurements kept in a folder.
+    """Read the measurements that are kept in a folder.
 
     Args:
         output: the folder.
         settings: what they must agree in.
-        inputs: the configurations of what is read, as for `inputs_of`.
-        overwrite: measure all again, and replace what is there.
+        inputs: configurations of what the command reads, as for `inputs_of`.
+        overwrite: keep none, so that all is measured again and replaced.
 
     Raises:
-        RunError: they are of another pack or made with other settings, or there are files that LPT did not write.
+        RunError: they are of another pack or other settings, or LPT did not write the files.
     """
     if output is None or not check_owned(output, SHIFT):
         return {}
     path = output / CELLS_NAME
     if overwrite:
-        for each in inputs:
-            check_inputs(output, each)
+        for configuration in inputs:
+            check_inputs(output, configuration)
         return {}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -81,22 +81,28 @@ def kept_cells(
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         again = _again(output, inputs)
         raise RunError(f"{path} cannot be read ({error}): remove it, or give another folder{again}") from None
-    other = [f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value]
-    if other:
+    differences = [
+        f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value
+    ]
+    if differences:
         raise RunError(
-            f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(other)}. "
+            f"--output: {output} holds measurements of another pack or with other settings: {'; '.join(differences)}. "
             f"Give another folder{_again(output, inputs)}."
         )
     return cells
 
 
 def _again(output: Path, inputs: Sequence[Mapping[str, Any]]) -> str:
-    """What advises to overwrite, where that would not be refused."""
-    return "" if any(first_precious(output, each) for each in inputs) else ", or add --overwrite to measure again"
+    """Return the advice to overwrite; empty where overwriting would be refused."""
+    return (
+        ""
+        if any(first_precious(output, configuration) for configuration in inputs)
+        else ", or add --overwrite to measure again"
+    )
 
 
 def digest(images: LabelledImages) -> str:
-    """A fingerprint of images: their names, labels, and where the source knows them their stored sizes."""
+    """Return a fingerprint of images: of names, labels and, where the source knows them, stored sizes."""
     hashed = hashlib.blake2b(digest_size=8)
     stored_bytes = getattr(images.source, "stored_bytes", None)
     for index, (row, label) in enumerate(zip(images.rows.tolist(), images.labels.tolist(), strict=True)):

@@ -8,6 +8,7 @@ from typing import Any
 from lpt.commands.fit.prepare import with_absolute_paths
 from lpt.config.schema import RunConfig
 from lpt.data.manifest import Splits
+from lpt.data.sources.portable import portable_source
 from lpt.model.record import FOLDER_SCHEME
 from lpt.system.files import last_part
 
@@ -25,13 +26,3 @@ def portable_settings(config: RunConfig, splits: Splits) -> dict[str, Any]:
     if colon and scheme == FOLDER_SCHEME:
         backbone.name = f"{scheme}:{last_part(folder)}"
     return config.model_dump(mode="json")
-
-
-def portable_source(source: str | None) -> str | None:
-    """A source of images with the last part of its path, if it is one; `hf:FOLDER:column:column` keeps the rest."""
-    if source is None:
-        return None
-    prefix = "hf:" if source.startswith("hf:") else ""
-    path, colon, columns = source.removeprefix(prefix).partition(":") if prefix else (source, "", "")
-    local = not prefix or Path(path).is_absolute() or Path(path).exists()
-    return f"{prefix}{last_part(path) if local else path}{colon}{columns}"

@@ -1,4 +1,4 @@
-"""Which images to classify, and how frequent classes are where they come from."""
+"""Find the images to classify, and read how frequent classes are where they come from."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lpt.errors import ConfigError, DataError
 
 
 def find_images(given: Iterable[Path]) -> list[Path]:
-    """Files as given, and all image files in folders and the folders in them, sorted; links are followed.
+    """Return files as given, and all image files in folders at any depth, sorted. Links are followed.
 
     Raises:
         DataError: something does not exist, or a folder holds no image or cannot be listed.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = sorted(_images_in(path))
             if not inside:
                 raise DataError(f"there is no image in the folder {path}; endings: {' '.join(sorted(IMAGE_SUFFIXES))}")
-            found += inside
+            files += inside
         elif path.exists():
-            found.append(path)
+            files.append(path)
         else:
             raise DataError(f"there is no file or folder {path}")
-    return found
+    return files
 
 
 def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
-    """Shares by class from a CSV file with columns class and share; classes left out count 0.
+    """Read the share of each class from a CSV file with columns class and share; classes left out count 0.
 
     Raises:
         ConfigError: the file cannot be read, or a row is not a known class and a share; the row is named.
@@ -54,7 +54,7 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         if name not in known:
             raise ConfigError(f"{where}: the pack has no class {name!r}; its classes: lpt inspect PACK")
         if name in shares:
-            raise ConfigError(f"{where}: the class {name!r} stands there twice")
+            raise ConfigError(f"{where}: the class {name!r} is listed twice")
         shares[name] = _share(text, where)
     if not any(shares.values()):
         raise ConfigError(f"--prior: {path} gives no class a positive share; write rows of class,share")
@@ -72,11 +72,11 @@ def _share(text: str, where: str) -> float:
 
 
 def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Image files at any depth, through links too; hidden ones are passed over.
+    """Yield image files at any depth, through links too, without hidden ones.
 
     Args:
         folder: where to look.
-        above: real paths of the folders it was reached through; a link back to one of them is not followed.
+        above: real paths of the folders above it; a link back to one of them is not followed.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -86,7 +86,7 @@ def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Pa
         return
     try:
         with os.scandir(folder) as entries:
-            seen = [(folder / one.name, *_kind(one)) for one in entries if one.name[0] != "."]
+            seen = [(folder / entry.name, *_kind(entry)) for entry in entries if entry.name[0] != "."]
     except OSError as error:
         raise DataError(
             f"cannot look into the folder {folder}: {error.strerror}. Change its permissions, or name the folders and "
@@ -100,7 +100,7 @@ def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Pa
 
 
 def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    """Whether something is a folder, or a file; neither where it is a link in a circle."""
+    """Return whether an entry is a folder, and whether it is a file; neither if it is a link in a circle."""
     try:
         return entry.is_dir(), entry.is_file()
     except OSError:

@@ -1,4 +1,4 @@
-"""`lpt predict`: files and folders of images into a table of their classes."""
+"""`lpt predict`: classify files and folders of images into a table."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from rich.console import Console
 
 from lpt.commands.predict.inputs import find_images, read_prior
+from lpt.commands.predict.request import PredictRequest
 from lpt.commands.predict.shards import (
-    SHARD_SIZE,
     Job,
-    Parts,
-    Rows,
+    PartFolder,
     Shard,
+    ShardRows,
     check_writable,
-    cut,
-    images_of,
-    own,
+    count_images,
+    cut_shards,
+    shards_of,
     work_through,
 )
-from lpt.commands.predict.table import Classifier, decoded, is_table
+from lpt.commands.predict.table import Labeller, decode_ahead, is_table
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
@@ -35,155 +35,156 @@ from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.processes import Processes, several_started
 
 JSON_LINES = (".jsonl", ".ndjson")
+_MOST_SHOWN = 20
 
 
-def predict_files(
-    pack: Path,
-    images: Iterable[Path],
-    output: Path | None,
-    *,
-    top_k: int,
-    prior: Path | None,
-    skip_bad: bool,
-    backbone: str | None,
-    checkpoint: Path | None,
-    device: str,
-    batch_size: int,
-    progress: Console,
-    shard_size: int = SHARD_SIZE,
-) -> int:
-    """Classify image files; the number of rows written.
+def predict_files(request: PredictRequest, *, progress: Console) -> int:
+    """Classify image files and return the number of rows written.
 
-    An output file is made in shards, divided over the processes that a launcher started. Interrupted, the same call
-    goes on after the shards that are done.
+    An output file is made in shards, which the processes that a launcher started divide among themselves. After an
+    interruption the same call goes on from the shards that are done.
 
     Args:
-        pack: the pack folder.
-        images: files and folders.
-        output: a .csv or .jsonl file, which appears when complete, in place of one that an earlier call wrote; None:
-            CSV on standard output.
-        top_k: classes for an image.
-        prior: CSV file of class and share.
-        skip_bad: leave out images that cannot be read, instead of stopping.
-        backbone, checkpoint, device: as for `load_predictor`.
-        batch_size: images in a forward pass.
-        progress: for the bar and messages.
-        shard_size: images of a shard.
+        request: the pack, the images and where the rows go.
+        progress: where the bar and messages are shown.
+
+    Raises:
+        PackError, ConfigError, DataError: the pack, an option or an image cannot be used.
+        RunError: the output cannot be written.
+        Interrupted: the user stopped it.
     """
+    output = request.output
     _check_output(output)
     if output is None and several_started():
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
-    processes = Processes.launched(device)
-
-    def prepare() -> tuple[Classifier, Job]:
-        loaded = load_pack(pack)
-        shares = None if prior is None else read_prior(prior, loaded.info.class_names)
-        predictor = load_predictor(loaded, backbone=backbone, checkpoint=checkpoint, device=device)
-        as_lines = output is not None and output.suffix.lower() in JSON_LINES
-        most = min(top_k, len(loaded.info.class_names))
-        job: Job = {
-            "pack": hashlib.sha256(loaded.info.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest(),
-            "precision": str(predictor.dtype).removeprefix("torch."),
-            "--top-k": most,
-            "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
-            "format": "JSON lines" if as_lines else "CSV",
-            "lpt version": version("lpt"),
-        }
-        return Classifier(predictor, most, shares, batch_size, skip_bad, as_lines), job
-
+    processes = Processes.launched(request.device)
     if output is None:
-        paths = find_images(images)
-        return _to_standard_output(prepare()[0], paths, progress)
-    shards = processes.on_main(lambda: _find_shards(images, output, shard_size))
-    classifier, job = processes.on_all(prepare)
-    return _to_file(classifier, shards, Parts(output, job), processes, progress)
+        paths = find_images(request.images)
+        return _to_standard_output(_prepare(request)[0], paths, progress)
+    shards = processes.on_main(lambda: _find_shards(request.images, output, request.shard_size))
+    labeller, job = processes.on_all(lambda: _prepare(request))
+    return _to_file(labeller, shards, PartFolder(output, job), processes, progress)
 
 
-def _to_standard_output(classifier: Classifier, paths: list[Path], progress: Console) -> int:
+def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
+    """Load the pack onto its backbone, and list what the rows depend on beside the images."""
+    pack = load_pack(request.pack)
+    info = pack.info
+    shares = None if request.prior is None else read_prior(request.prior, info.class_names)
+    predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
+    json_lines = request.output is not None and request.output.suffix.lower() in JSON_LINES
+    top_k = min(request.top_k, len(info.class_names))
+    job: Job = {
+        "pack": hashlib.sha256(info.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest(),
+        "precision": str(predictor.dtype).removeprefix("torch."),
+        "--top-k": top_k,
+        "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
+        "format": "JSON lines" if json_lines else "CSV",
+        "lpt version": version("lpt"),
+    }
+    return Labeller(predictor, top_k, shares, request.batch_size, request.skip_bad, json_lines), job
+
+
+def _to_standard_output(labeller: Labeller, paths: list[Path], progress: Console) -> int:
+    """Predict all images onto standard output and return the number of rows."""
     bad: list[str] = []
-    with image_bar(progress, "predicting", len(paths)) as done, contextlib.closing(decoded(paths)) as pictures:
-        sys.stdout.write(classifier.header())
-        rows = classifier.classify(pictures, sys.stdout, bad, done)
+    with image_bar(progress, "predicting", len(paths)) as show, contextlib.closing(decode_ahead(paths)) as pictures:
+        sys.stdout.write(labeller.header())
+        rows = labeller.write_rows(pictures, sys.stdout, bad, show)
     _report(rows, bad, None, progress)
     return rows
 
 
-def _to_file(classifier: Classifier, shards: list[Shard], parts: Parts, processes: Processes, progress: Console) -> int:
-    """Predict the shards that are not done, then put all together; the number of rows."""
-    said = processes.on_main(lambda: parts.sort_out(shards, accept_bad=classifier.skip_bad))
-    if said and processes.is_main:
-        progress.print(said, markup=False)
+def _to_file(
+    labeller: Labeller, shards: list[Shard], parts: PartFolder, processes: Processes, progress: Console
+) -> int:
+    """Predict the shards that are not done, join all of them and return the number of rows."""
+    message = processes.on_main(lambda: parts.sort_out(shards, accept_bad=labeller.skip_bad))
+    if message and processes.is_main:
+        progress.print(message, markup=False)
     waiting = processes.on_main(lambda: parts.missing(shards))
-    total, left = images_of(shards), images_of(waiting)
-    paths = [path for shard in own(waiting, processes) for path in shard.paths]
+    total, left = count_images(shards), count_images(waiting)
+    paths = [path for shard in shards_of(processes, waiting) for path in shard.paths]
 
-    def work(shard: Shard, done: Callable[[int], None]) -> Rows:
+    def predict_shard(shard: Shard, show_done: Callable[[int], None]) -> ShardRows:
         file, bad = io.StringIO(newline=""), list[str]()
-        count = classifier.classify(islice(pictures, len(shard.paths)), file, bad, done)
-        return Rows(file.getvalue().encode("utf-8", "backslashreplace"), count, bad)
+        count = labeller.write_rows(islice(pictures, len(shard.paths)), file, bad, show_done)
+        return ShardRows(file.getvalue().encode("utf-8", "backslashreplace"), count, bad)
 
     with (
         stop_on_signal() as stop,
         image_bar(progress, "predicting", total) as show,
-        contextlib.closing(decoded(paths)) as pictures,
+        contextlib.closing(decode_ahead(paths)) as pictures,
     ):
         try:
-            work_through(waiting, work, parts, processes, stop=stop, done=lambda images: show(total - left + images))
+            work_through(
+                waiting,
+                predict_shard,
+                parts,
+                processes,
+                stop=stop,
+                show_done=lambda images: show(total - left + images),
+            )
         except LptError as error:
-            kept = _kept(shards, parts) if processes.is_main else ""
+            kept = _describe_kept(shards, parts) if processes.is_main else ""
             if isinstance(error, Interrupted):
                 raise Interrupted(f"interrupted; {kept or 'no file is left, the same command starts over'}") from None
             if kept:
                 progress.print(kept, markup=False)
             raise
-        return processes.on_main(lambda: _finish(classifier, shards, parts, progress))
+        return processes.on_main(lambda: _finish(labeller, shards, parts, progress))
 
 
-def _kept(shards: list[Shard], parts: Parts) -> str:
-    """What is left of a job that was stopped; empty if nothing is."""
+def _describe_kept(shards: list[Shard], parts: PartFolder) -> str:
+    """Say what is left of a job that was stopped; empty if nothing is."""
     parts.tidy()
     done = parts.count(shards)
-    total = images_of(shards)
     if not done:
         return ""
-    return f"{done:,} of {total:,} images are done, in {parts.folder}: the same command goes on from there"
+    return (
+        f"{done:,} of {count_images(shards):,} images are done, in {parts.folder}: the same command goes on from there"
+    )
 
 
-def _finish(classifier: Classifier, shards: list[Shard], parts: Parts, progress: Console) -> int:
-    """Join the parts and report; the number of rows."""
-    heads = parts.heads(shards)
-    rows, bad = sum(part.rows for part in heads), [line for part in heads for line in part.bad]
+def _finish(labeller: Labeller, shards: list[Shard], parts: PartFolder, progress: Console) -> int:
+    """Join the parts, report, and return the number of rows."""
+    headers = parts.headers(shards)
+    rows, bad = sum(header.rows for header in headers), [line for header in headers for line in header.bad]
     if bad and not rows:
         parts.remove()
     _check_any(rows, bad)
-    parts.join(shards, classifier.header().encode())
+    parts.join(shards, labeller.header().encode())
     parts.remove()
     _report(rows, bad, parts.output, progress)
     return rows
 
 
 def _check_any(rows: int, bad: list[str]) -> None:
+    """Raise `DataError` if no image could be read."""
     if bad and not rows:
         raise DataError(f"none of the {len(bad)} images can be read; the first: {bad[0]}")
 
 
 def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -> None:
+    """Print the images that were left out, and where the rows are."""
     _check_any(rows, bad)
     if bad:
         progress.print(f"Left out: {len(bad)} of {rows + len(bad)} images that cannot be read", style="yellow")
-        for line in bad[:20]:
+        for line in bad[:_MOST_SHOWN]:
             progress.print(f"  {line}", style="yellow", markup=False)
     if output is not None:
         progress.print(f"{rows:,} predictions: {output}", markup=False)
 
 
 def _find_shards(images: Iterable[Path], output: Path, size: int) -> list[Shard]:
+    """List the images and cut them into shards; check on the way that the output can be written."""
     paths = find_images(images)
     check_writable(output)
-    return cut(paths, size)
+    return cut_shards(paths, size)
 
 
 def _check_output(output: Path | None) -> None:
+    """Check that the output is a file of a known format, and replaces nothing but an earlier table."""
     if output is None:
         return
     if output.suffix.lower() not in (".csv", *JSON_LINES):

@@ -1,4 +1,4 @@
-"""Image files read ahead, classified, and written as rows of CSV or JSON lines."""
+"""Read image files ahead, classify them, and write rows of CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -21,15 +21,24 @@ from lpt.packs.predictor import Prediction, Predictor
 from lpt.system.hardware import cores_here
 
 Picture = tuple[Path, Image.Image | DataError]
-"""A file and what was read from it, or why it cannot be read."""
+"""An image file, and what was read from it or why it cannot be read."""
 
 _HEADER = re.compile(rb"image(,class_\d+,probability_\d+)+\r?\n")
 _LONGEST_LINE = 2**24
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """What turns pictures into rows; arguments as for `lpt.commands.predict.predict.predict_files`."""
+class Labeller:
+    """A predictor that writes a row for each picture.
+
+    Args:
+        predictor: classifies the pictures.
+        top_k: how many classes to give for a picture.
+        prior: share of each class where the pictures come from; None: as the pack's probabilities take it.
+        batch_size: pictures in a forward pass.
+        skip_bad: leave out pictures that cannot be read, instead of raising.
+        json_lines: write JSON lines, not CSV.
+    """
 
     predictor: Predictor
     top_k: int
@@ -39,7 +48,7 @@ class Classifier:
     json_lines: bool
 
     def header(self) -> str:
-        """The first line of a CSV."""
+        """Return the first line of a CSV; empty for JSON lines."""
         if self.json_lines:
             return ""
         ranks = range(1, self.top_k + 1)
@@ -47,21 +56,35 @@ class Classifier:
             ",".join(["image", *(f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))]) + "\n"
         )
 
-    def classify(self, pictures: Iterable[Picture], file: TextIO, bad: list[str], done: Callable[[int], None]) -> int:
-        """Write a row for each picture that could be read, add the others to `bad`; the number of rows."""
+    def write_rows(
+        self, pictures: Iterable[Picture], file: TextIO, bad: list[str], show_done: Callable[[int], None]
+    ) -> int:
+        """Classify pictures, write a row for each, and return the number of rows.
+
+        Args:
+            pictures: the pictures, in order.
+            file: where the rows go.
+            bad: gets a line for each picture that cannot be read, if those are skipped.
+            show_done: called with the number of pictures done.
+
+        Raises:
+            DataError: a picture cannot be read, and is not to be skipped.
+        """
         write = _write_line if self.json_lines else _write_row
         names: deque[str] = deque()
         readable = _readable(pictures, names, bad if self.skip_bad else None)
         rows = 0
-        for found in self.predictor.iterate(readable, top_k=self.top_k, batch_size=self.batch_size, prior=self.prior):
-            write(file, Prediction(names.popleft(), found.classes, found.probabilities, found.groups))
+        for prediction in self.predictor.iterate(
+            readable, top_k=self.top_k, batch_size=self.batch_size, prior=self.prior
+        ):
+            write(file, replace(prediction, name=names.popleft()))
             rows += 1
-            done(rows + len(bad))
+            show_done(rows + len(bad))
         return rows
 
 
-def decoded(paths: Iterable[Path]) -> Generator[Picture]:
-    """Pictures in order, read ahead by threads."""
+def decode_ahead(paths: Iterable[Path]) -> Generator[Picture]:
+    """Read pictures ahead in threads, and yield them in order."""
     workers = cores_here()
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[tuple[Path, Future[Image.Image]]] = deque()
@@ -83,7 +106,7 @@ def decoded(paths: Iterable[Path]) -> Generator[Picture]:
 
 
 def _readable(pictures: Iterable[Picture], names: deque[str], bad: list[str] | None) -> Iterator[Image.Image]:
-    """The images; their names are appended to `names`, failures to `bad` if it is given."""
+    """Yield the images that can be read; add their names to `names`, and failures to `bad` if it is given."""
     for path, image in pictures:
         if isinstance(image, Image.Image):
             names.append(str(path))
@@ -95,7 +118,7 @@ def _readable(pictures: Iterable[Picture], names: deque[str], bad: list[str] | N
 
 
 def is_table(file: Path) -> bool:
-    """Whether a file starts as those do that `Classifier` writes, CSV or JSON lines, or is empty.
+    """Return whether a file is empty, or starts like a table that `Labeller` writes.
 
     Raises:
         RunError: it cannot be read.
@@ -114,16 +137,16 @@ def is_table(file: Path) -> bool:
     return isinstance(fields, dict) and list(fields) == ["image", "classes", "groups"]
 
 
-def _write_line(file: TextIO, found: Prediction) -> None:
+def _write_line(file: TextIO, prediction: Prediction) -> None:
     classes = [
         {"class": name, "probability": round(share, 6)}
-        for name, share in zip(found.classes, found.probabilities, strict=True)
+        for name, share in zip(prediction.classes, prediction.probabilities, strict=True)
     ]
-    line = {"image": found.name, "classes": classes, "groups": list(found.groups)}
+    line = {"image": prediction.name, "classes": classes, "groups": list(prediction.groups)}
     file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _write_row(file: TextIO, found: Prediction) -> None:
-    pairs = zip(found.classes, found.probabilities, strict=True)
-    cells = [found.name, *(cell for name, share in pairs for cell in (name, f"{share:.6f}"))]
+def _write_row(file: TextIO, prediction: Prediction) -> None:
+    pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+    cells = [prediction.name, *(cell for name, share in pairs for cell in (name, f"{share:.6f}"))]
     csv.writer(file, lineterminator="\n").writerow(cells)

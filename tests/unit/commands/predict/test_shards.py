@@ -1,4 +1,4 @@
-"""Prediction in shards: every image exactly once, and what is finished is used again only where it still fits."""
+"""Prediction in shards: every image exactly once, and finished shards are used again only where they still fit."""
 
 from __future__ import annotations
 
@@ -19,23 +19,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from lpt.commands.predict import predict as module
+from lpt.commands.predict.inputs import find_images
 from lpt.commands.predict.predict import predict_files
-from lpt.commands.predict.shards import Parts, Rows, Shard, cut, own, work_through
+from lpt.commands.predict.request import PredictRequest
+from lpt.commands.predict.shards import PartFolder, Shard, ShardRows, cut_shards, shards_of, work_through
+from lpt.commands.predict.table import Labeller
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.system.interrupt import Interrupted, StopRequest
 from lpt.system.processes import ALONE, Processes
 
-OPTIONS: dict[str, Any] = {
-    "top_k": 2,
-    "prior": None,
-    "skip_bad": False,
-    "backbone": None,
-    "checkpoint": None,
-    "device": "cpu",
-    "batch_size": 2,
-    "shard_size": 4,
-}
+OPTIONS: dict[str, Any] = {"top_k": 2, "device": "cpu", "batch_size": 2, "shard_size": 4}
 
 
 @pytest.fixture
@@ -53,13 +46,9 @@ class Job:
 
     def run(self, **options: Any) -> str:
         said = io.StringIO()
-        predict_files(
-            self.pack,
-            [self.photos],
-            self.output,
-            **{**OPTIONS, "checkpoint": self.backbone, **options},
-            progress=Console(file=said, width=1000),
-        )
+        values = {**OPTIONS, "checkpoint": self.backbone, **options}
+        request = PredictRequest(self.pack, (self.photos,), self.output, **values)
+        predict_files(request, progress=Console(file=said, width=1000))
         return said.getvalue()
 
     def whole(self, **options: Any) -> bytes:
@@ -71,15 +60,15 @@ class Job:
 
     def stop_after(self, shards: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[Path, int]:
         """Let it run until so many shards are done, then as if the power failed; their files and times of change."""
-        write = Parts.write
+        write = PartFolder.write
 
-        def fail(parts: Parts, shard: Shard, rows: Rows) -> None:
+        def fail(parts: PartFolder, shard: Shard, rows: ShardRows) -> None:
             if shard.number == shards:
                 raise SystemError("power failure")
             write(parts, shard, rows)
 
         with monkeypatch.context() as patch, pytest.raises(SystemError):
-            patch.setattr(Parts, "write", fail)
+            patch.setattr(PartFolder, "write", fail)
             self.run(**options)
         assert not self.output.exists()
         return self.times()
@@ -89,14 +78,14 @@ class Job:
 
     def rerun(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[str, list[int]]:
         """Start it again; what it said, and the shards it predicted."""
-        write, again = Parts.write, list[int]()
+        write, again = PartFolder.write, list[int]()
 
-        def note(parts: Parts, shard: Shard, rows: Rows) -> None:
+        def note(parts: PartFolder, shard: Shard, rows: ShardRows) -> None:
             again.append(shard.number)
             write(parts, shard, rows)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Parts, "write", note)
+            patch.setattr(PartFolder, "write", note)
             said = self.run(**options)
         assert not self.parts.exists()
         return said, again
@@ -117,11 +106,11 @@ def test_every_image_is_in_one_shard_of_one_process(
 ) -> None:
     """In order, whatever was done before; and the cut does not know the processes."""
     paths = [Path(f"{number}.jpg") for number in range(images)]
-    shards = cut(paths, size)
+    shards = cut_shards(paths, size)
     assert [path for shard in shards for path in shard.paths] == paths
     assert all(len(shard.paths) == size for shard in shards[:-1])
     waiting = [shard for shard in shards if data.draw(st.booleans())]
-    shares = [own(waiting, Processes(index, processes)) for index in range(processes)]
+    shares = [shards_of(Processes(index, processes), waiting) for index in range(processes)]
     assert sorted(shard.number for share in shares for shard in share) == [shard.number for shard in waiting]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     rounds = -(-len(waiting) // processes)
@@ -139,7 +128,7 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
     (photos / "circle.jpg").symlink_to(photos / "circle.jpg")
     names = [f"{name}/{number}.jpg" for name, count in (("dark", 8), ("grey", 4), ("light", 2))
              for number in range(count)]  # fmt: skip
-    assert module.find_images([photos]) == [photos / name for name in names]
+    assert find_images([photos]) == [photos / name for name in names]
     scandir = os.scandir  # root may list everything
 
     def refuse(folder: Path) -> Any:
@@ -149,7 +138,7 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"new/light: Permission denied\. Change"):
-        module.find_images([photos])
+        find_images([photos])
 
 
 def test_a_fingerprint_is_of_names_sizes_and_times(tmp_path: Path) -> None:
@@ -157,14 +146,14 @@ def test_a_fingerprint_is_of_names_sizes_and_times(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"12")
     os.utime(path, ns=(0, 10))
-    prints = [cut([path], 4)[0].fingerprint]
+    prints = [cut_shards([path], 4)[0].fingerprint]
     os.utime(path, ns=(0, 11))
-    prints.append(cut([path], 4)[0].fingerprint)
+    prints.append(cut_shards([path], 4)[0].fingerprint)
     path.write_bytes(b"123")
     os.utime(path, ns=(0, 11))
-    prints.append(cut([path], 4)[0].fingerprint)
+    prints.append(cut_shards([path], 4)[0].fingerprint)
     moved = path.rename(tmp_path / "b.jpg")
-    prints += [cut([moved], 4)[0].fingerprint, cut([path], 4)[0].fingerprint]
+    prints += [cut_shards([moved], 4)[0].fingerprint, cut_shards([path], 4)[0].fingerprint]
     assert len(set(prints)) == len(prints)
 
 
@@ -192,14 +181,14 @@ def test_finished_shards_are_not_done_again(job: Job, finished: int, monkeypatch
     (job.parts / ".000000.part.x.lpt-tmp").parent.mkdir(exist_ok=True)
     (job.parts / ".000000.part.x.lpt-tmp").write_bytes(b"half of one, from a killed writer")
     kept: dict[Path, int] = {}
-    join = Parts.join
+    join = PartFolder.join
 
-    def look(parts: Parts, *arguments: Any) -> None:
+    def look(parts: PartFolder, *arguments: Any) -> None:
         kept.update(job.times())
         join(parts, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Parts, "join", look)
+        patch.setattr(PartFolder, "join", look)
         said, again = job.rerun(monkeypatch)
     assert again == [0, 1, 2, 3][finished:]
     assert (f"Going on: {4 * finished} of 14 images are done" in said) == (finished > 0)
@@ -282,13 +271,13 @@ def test_foreign_files_in_the_folder_stay(job: Job, monkeypatch: pytest.MonkeyPa
 
 def test_parts_that_vanish_are_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two jobs that write to one output do not make a mixed file."""
-    heads = Parts.heads
+    headers = PartFolder.headers
 
-    def without_one(parts: Parts, shards: list[Shard]) -> Any:
+    def without_one(parts: PartFolder, shards: list[Shard]) -> Any:
         parts.path(shards[1]).unlink()
-        return heads(parts, shards)
+        return headers(parts, shards)
 
-    monkeypatch.setattr(Parts, "heads", without_one)
+    monkeypatch.setattr(PartFolder, "headers", without_one)
     with pytest.raises(RunError, match=r"000001.part is missing[\s\S]*same command goes on"):
         job.run()
     assert not job.output.exists()
@@ -344,7 +333,7 @@ def test_a_signal_stops_between_images(
     job: Job, finished: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 130 and how to go on; the finished shards are kept, and without any no folder is left."""
-    real = module.Classifier.classify
+    real = Labeller.write_rows
 
     def classify(self: Any, pictures: Any, file: Any, bad: Any, done: Any) -> int:
         if len(list(job.parts.glob("*.part"))) == finished:
@@ -352,7 +341,7 @@ def test_a_signal_stops_between_images(
         return real(self, pictures, file, bad, done)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
-        patch.setattr(module.Classifier, "classify", classify)
+        patch.setattr(Labeller, "write_rows", classify)
         job.run()
     assert stopped.value.exit_code == 130
     assert not job.output.exists()
@@ -367,7 +356,7 @@ def test_several_processes_do_not_share_standard_output(job: Job, monkeypatch: p
     """Their rows would be mixed."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="give --output"):
-        predict_files(job.pack, [job.photos], None, **OPTIONS, progress=Console(quiet=True))
+        predict_files(PredictRequest(job.pack, (job.photos,)), progress=Console(quiet=True))
 
 
 @pytest.mark.parametrize("arguments", [["predict", "--top-k", "0"], ["nothing"], ["inspect", "nowhere"]])
@@ -392,14 +381,14 @@ def test_an_unwritable_output_is_told_before_the_work(job: Job) -> None:
 
 def test_progress_counts_what_was_done(tmp_path: Path) -> None:
     """Images within a shard and of finished ones; the last number is all of them."""
-    shards = cut([tmp_path / str(number) for number in range(5)], 2)
+    shards = cut_shards([tmp_path / str(number) for number in range(5)], 2)
     told: list[int] = []
 
-    def work(shard: Shard, done: Callable[[int], None]) -> Rows:
+    def work(shard: Shard, done: Callable[[int], None]) -> ShardRows:
         for number, _ in enumerate(shard.paths, start=1):
             done(number)
-        return Rows(b"", len(shard.paths), [])
+        return ShardRows(b"", len(shard.paths), [])
 
-    work_through(shards, work, Parts(tmp_path / "a.csv", {}), ALONE, stop=StopRequest(), done=told.append)
+    work_through(shards, work, PartFolder(tmp_path / "a.csv", {}), ALONE, stop=StopRequest(), show_done=told.append)
     assert told == sorted(told)
     assert told[-1] == 5

@@ -1,0 +1,147 @@
+"""What an evaluation is asked for, and the pack and images that it then works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from lpt.config.schema import DataConfig, validate
+from lpt.data.manifest import LabelledImages
+from lpt.data.sources import OpenedImages, open_images
+from lpt.data.sources.portable import portable_source
+from lpt.data.sources.raw import SplitName
+from lpt.evaluation.measured import Measured, measure_predictions
+from lpt.packs.pack import Pack, load_pack
+from lpt.packs.predictor import Predictor, load_predictor
+from lpt.system.hardware import cores_here
+from lpt.system.processes import Processes
+
+_FEWEST_FOR_WORKERS = 1000
+_MOST_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """A pack, and the images to measure it on.
+
+    Args:
+        pack: the pack folder, or a run folder that holds one.
+        data: the source of the images; its labels are names of the pack's classes.
+        split: which split to take if the source has several.
+        data_settings: fields of the `data` section, such as the image root.
+        output: folder for the files; None: write no files.
+        overwrite: replace the evaluation that is in `output`.
+        backbone, checkpoint, device: as for `Predictor`.
+        batch_size: images in a forward pass.
+    """
+
+    pack: Path
+    data: str
+    split: SplitName = "test"
+    data_settings: Mapping[str, Any] = field(default_factory=dict)
+    output: Path | None = None
+    overwrite: bool = False
+    backbone: str | None = None
+    checkpoint: Path | None = None
+    device: str = "auto"
+    batch_size: int = 64
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The configuration of everything that is read from files, except the pack."""
+        return {
+            "data": {**self.data_settings, "source": self.data},
+            "backbone": {"name": self.backbone, "checkpoint": self.checkpoint},
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A pack on its backbone, and the labelled images to measure it on.
+
+    Args:
+        pack: the pack.
+        predictor: the pack on its backbone.
+        images: the images, labelled as in the pack.
+        data_config: how the images were opened.
+        skipped: images that cannot be read, as (name, reason).
+        notes: what a user should know about the data.
+        batch_size: images in a forward pass.
+    """
+
+    pack: Pack
+    predictor: Predictor
+    images: LabelledImages
+    data_config: DataConfig
+    skipped: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+    batch_size: int
+
+    def measure(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Measured:
+        """Predict images and measure the predictions against their labels.
+
+        Args:
+            images: the images; the processes share them.
+            processes: the processes, which all call this.
+            progress: called with the number of images done in this process.
+        """
+        local_images = len(processes.share(len(images)))
+        predictions = self.predictor.split(
+            images,
+            batch_size=self.batch_size,
+            workers=loading_workers(local_images),
+            progress=progress,
+            processes=processes,
+        )
+        info = self.pack.info
+        return measure_predictions(
+            predictions,
+            np.asarray(info.class_counts, dtype=np.int64),
+            info.shot_groups,
+            scale=info.probabilities.scale,
+            temperature=info.probabilities.temperature,
+        )
+
+
+def loading_workers(images: int) -> int:
+    """Return how many workers load so many images; 0 for a few, where starting workers would take longer."""
+    return 0 if images < _FEWEST_FOR_WORKERS else min(cores_here() - 1, _MOST_WORKERS)
+
+
+def open_subject(request: EvaluationRequest) -> Subject:
+    """Load the pack of a request onto its backbone, and open its images.
+
+    Raises:
+        PackError, ConfigError, DataError: one of them cannot be used.
+    """
+    pack = load_pack(request.pack)
+    config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
+    opened = open_images(request.data, config, tuple(pack.info.class_names), split=request.split)
+    notes = list(opened.notes)
+    if _trained_on(pack, request.data, opened):
+        notes.append(
+            "The pack was trained on these very images: on others it is less accurate. Give it some that were held "
+            "out, or train with --val or --test."
+        )
+    predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
+    return Subject(pack, predictor, opened.images, config, opened.skipped, notes, request.batch_size)
+
+
+def _trained_on(pack: Pack, source: str, opened: OpenedImages) -> bool:
+    """Whether the pack was trained on images of the same source and split, with as many in every class."""
+    trained = pack.info.trained_with("data", "source")  # of a file or folder the name alone
+    same = isinstance(trained, str) and portable_source(trained) == portable_source(source)
+    return same and opened.split == "train" and opened.images.class_counts.tolist() == pack.info.class_counts
+
+
+def print_notes(notes: Sequence[str], skipped: Sequence[tuple[str, str]], console: Console) -> None:
+    """Print what a user should know about the data, and the first images that are left out."""
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    for name, reason in skipped[:5]:
+        console.print(f"  {name}: {reason}", style="yellow", markup=False)

@@ -1,0 +1,38 @@
+"""What `lpt predict` is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpt.commands.predict.shards import SHARD_SIZE
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A pack, and the images to classify with it.
+
+    Args:
+        pack: the pack folder, or a run folder that holds one.
+        images: files and folders.
+        output: a .csv or .jsonl file. It appears when it is complete, in place of one that an earlier call wrote.
+            None: CSV on standard output.
+        top_k: how many classes to give for an image.
+        prior: CSV file of class and share; None: the classes as the pack's probabilities take them.
+        skip_bad: leave out images that cannot be read, instead of stopping.
+        backbone, checkpoint, device: as for `Predictor`.
+        batch_size: images in a forward pass.
+        shard_size: images of a shard.
+    """
+
+    pack: Path
+    images: tuple[Path, ...]
+    output: Path | None = None
+    top_k: int = 5
+    prior: Path | None = None
+    skip_bad: bool = False
+    backbone: str | None = None
+    checkpoint: Path | None = None
+    device: str = "auto"
+    batch_size: int = 32
+    shard_size: int = SHARD_SIZE
