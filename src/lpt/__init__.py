@@ -1,10 +1,10 @@
 """LPT: long-tailed prompt tuning of frozen Vision Transformers (Dong et al., ICLR 2023).
 
-import lpt
+    import lpt
 
-result = lpt.fit("photos/", "runs/photos")
-predictor = lpt.load_predictor(result.pack)
-predictor.predict(["new.jpg"])
+    result = lpt.fit("photos/", "runs/photos")
+    predictor = lpt.load_predictor(result.pack)
+    predictor.predict(["new.jpg"])
 
 A name is imported when it is first used, so that `lpt --help` does not wait for torch.
 """

@@ -91,14 +91,14 @@ def predict_split(
     inference = InferenceModel(model, preprocessing, group_prompts=group_prompts)
     labels, groups = [], []
     done = 0
-    own = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-    scores: Float32Array = np.empty((len(own), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
+    part = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
+    scores: Float32Array = np.empty((len(part), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
     with processes.local():
-        for batch in evaluation_batches(own, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
+        for batch in evaluation_batches(part, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             rows = slice(done, done + len(batch.labels))
             given, picked = inference.classify(batch.images)
             scores[rows] = given.cpu().numpy()
-            check_scores(scores[rows], lambda row, first=done: own.name(first + row), model_name=model_name)  # type: ignore[misc]
+            check_scores(scores[rows], lambda row, first=done: part.name(first + row), model_name=model_name)  # type: ignore[misc]
             if picked is not None:
                 groups.append(picked.cpu().numpy())
             labels.append(batch.labels.numpy())
