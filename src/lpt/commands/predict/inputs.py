@@ -60,7 +60,7 @@ def _matched(given: Iterable[Path]) -> Iterator[Path]:
         if path.exists() or not has_magic(str(path)):
             yield path
             continue
-        matches = sorted(glob(str(path.expanduser()), recursive=True))
+        matches = sorted(glob(str(path.expanduser()), recursive=True))  # noqa: PTH207  # absolute patterns too
         if not matches:
             raise DataError(f"no file or folder matches the pattern {path}")
         yield from (Path(match) for match in matches if "**" not in path.parts or not Path(match).is_dir())
