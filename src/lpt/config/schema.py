@@ -76,6 +76,14 @@ class DataConfig(Section):
             raise ValueError(share_fault(self.validation))
         return self
 
+    @field_validator("image_column", "label_column", "split_column", mode="before")
+    @classmethod
+    def _read_column(cls, value: Any) -> Any:
+        """Read a name such as 2021 as text. YAML reads `no` and `on` as false and true, whatever was written."""
+        if isinstance(value, bool):
+            raise ValueError('a column called on, off, yes, no, true or false must stand in quotes, as "no"')
+        return str(value) if isinstance(value, int) else value
+
     @field_validator("validation", mode="before")
     @classmethod
     def _read_percent(cls, value: Any) -> Any:

@@ -51,3 +51,9 @@ def test_a_number_that_is_no_share_says_how_a_percentage_is_written(value: objec
     assert validate({"data": {"validation": "5%"}}, origin="here").data.validation == 0.05
     with pytest.raises(ConfigError, match=r"got 0 \("):
         validate({"data": {"validation": "0%"}}, origin="here")
+
+
+def test_columns_that_yaml_takes_for_something_else() -> None:
+    assert validate({"data": {"label_column": 2021}}, origin="here").data.label_column == "2021"
+    with pytest.raises(ConfigError, match="must stand in quotes"):
+        validate({"data": {"label_column": False}}, origin="here")
