@@ -65,6 +65,7 @@ def evaluate(
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
     bad_images: options.BadImages = "stop",
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
@@ -86,6 +87,7 @@ def evaluate(
         "image_root": image_root,
         "image_column": image_column,
         "label_column": label_column,
+        "split_column": split_column,
         "bad_images": bad_images,
     }
     request = EvaluationRequest(

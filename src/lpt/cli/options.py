@@ -34,6 +34,14 @@ LabelColumn = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Column of labels in a table (found by name if unset).", rich_help_panel=_DATA),
 ]
+SplitColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column of a table that says train, validation or test (found by its values if unset).",
+        rich_help_panel=_DATA,
+    ),
+]
 Test = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Test images, in any form of DATA.", rich_help_panel=_DATA),
@@ -43,7 +51,7 @@ Validation = Annotated[
     typer.Option(
         "--val",
         metavar="FRACTION|SOURCE",
-        help="Share of each class to cut from train for validation, such as 0.1; or validation images.",
+        help="Share of each class to cut from train for validation, such as 0.1 or 10%; or validation images.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -117,8 +125,8 @@ def parse_size(text: str) -> int | list[int] | str:
 
 
 def parse_validation(text: str) -> float | str:
-    """Return a share, or a source of images."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    """Return a share, given as 0.1 or 10%, or a source of images."""
+    from lpt.config.bounds import share_of
+
+    share = share_of(text)
+    return text if share is None else share

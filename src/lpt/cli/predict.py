@@ -16,7 +16,9 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGES...", help="Image files, or folders (searched with all folders and links in them)."
+            metavar="IMAGES...",
+            help="Image files, folders (searched with all folders and links in them), tables and lists of images, or "
+            "quoted patterns such as 'new/*.jpg'.",
         ),
     ],
     output: Annotated[
@@ -38,6 +40,8 @@ def predict(
         Literal["stop", "skip"],
         typer.Option(help="An image that cannot be read: stop with its path, or leave it out and say so."),
     ] = "stop",
+    image_root: options.ImageRoot = None,
+    image_column: options.ImageColumn = None,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -63,6 +67,8 @@ def predict(
         top_k=top_k,
         prior=prior,
         skip_bad=bad_images == "skip",
+        image_root=image_root,
+        image_column=image_column,
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",

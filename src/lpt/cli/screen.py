@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 _QUIET_ENVIRONMENT = {
@@ -36,13 +38,24 @@ def hush() -> None:
 
 
 class _Screen(Console):
-    """A console that never breaks a line of text outside of a terminal, so that paths stay whole."""
+    """A console for texts of others: names of classes and files never reach the terminal with their control codes.
+
+    Outside of a terminal it never breaks a line of text, so that paths stay whole.
+    """
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as Rich does."""
         if not self.is_terminal and all(isinstance(part, str | Text) for part in objects):
             options.setdefault("soft_wrap", True)
         super().print(*objects, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as Rich does, with control codes written out."""
+        from lpt.config.bounds import escaped  # slow to import, for a command that prints no more than its help
+
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else escaped(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
 
 
 def speaks() -> bool:

@@ -31,6 +31,7 @@ def doctor(
     image_root: Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    split_column: str | None = None,
     bad_images: Literal["stop", "skip"] = "stop",
     few_below: int = 20,
     many_above: int = 100,
@@ -50,6 +51,7 @@ def doctor(
         image_root: folder that relative image paths start from.
         image_column: column of images in a table; None: found by name.
         label_column: column of labels in a table; None: found by name.
+        split_column: column of splits in a table; None: found by its values.
         bad_images: `stop` at an image that does not exist, or `skip` all that cannot be read.
         few_below: a class with fewer training images than this is few-shot.
         many_above: a class with more training images than this is many-shot.
@@ -71,6 +73,7 @@ def doctor(
         "image_root": image_root,
         "image_column": image_column,
         "label_column": label_column,
+        "split_column": split_column,
         "long_tail": long_tail,
         "bad_images": bad_images,
         "few_below": few_below,

@@ -84,7 +84,7 @@ def _listed(data: Mapping[str, Any], specs: Iterable[str]) -> Iterator[ImageSour
     """List the sources of images that can be read. Opening a bad one for use reports what is wrong with it."""
     for spec in specs:
         try:
-            raw = read_source(spec, DataConfig(**data))
+            raw = read_source(spec, DataConfig(**data), needs_split=False)
         except (DataError, ValidationError):
             continue
         yield from {id(part.source): part.source for part in raw.splits.values()}.values()

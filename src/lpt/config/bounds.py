@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated, Literal
 
@@ -11,7 +12,25 @@ MOST_PIXELS = 4096
 """Longest side of an input, pixels."""
 LEAST_CROP = 0.25
 """Smallest central crop, as a share of the side: the side of the resized image is at most four times that."""
+_SHARE = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*(%?)")
 _LAYOUT = "\t\n\r"
+
+
+def share_of(text: str) -> float | None:
+    """Return the share that a text says, as 0.1, 0,1 or 10%; None if it is no number."""
+    number = _SHARE.fullmatch(text.strip())
+    if number is None:
+        return None
+    share = float(number[1].replace(",", "."))
+    return share / 100 if number[2] else share
+
+
+def share_fault(share: float) -> str:
+    """Say what is wrong with a share of the training images for validation."""
+    fault = f"validation, as a fraction, must lie between 0 and 1; got {share:g}"
+    if 1 <= share < 100:
+        fault += f": for {share:g} % write {share / 100:g} or {share:g}%, for a folder of that name ./{share:g}"
+    return fault
 
 
 def escaped(text: str) -> str:

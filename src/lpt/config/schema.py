@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpt.config.architecture import GROUPED, PHASE_2, Architecture
-from lpt.config.bounds import MOST_PIXELS, Areas, Aspects, CentralCrop, Interpolation, Scale
+from lpt.config.bounds import MOST_PIXELS, Areas, Aspects, CentralCrop, Interpolation, Scale, share_fault, share_of
 from lpt.config.faults import fault_lines
 from lpt.config.rules import used_if, used_if_any, used_unless
 from lpt.errors import ConfigError
@@ -54,6 +54,9 @@ class DataConfig(Section):
     image_root: Path | None = Field(None, description="Folder that relative image paths start from.")
     image_column: str | None = Field(None, description="Column of image paths in a table. Default: by its name.")
     label_column: str | None = Field(None, description="Column of labels in a table. Default: by its name.")
+    split_column: str | None = Field(
+        None, description="Column of a table that says train, validation or test. Default: by its values."
+    )
     long_tail: float | None = Field(
         None, ge=1, description="Cut a balanced set to this imbalance factor, n_max / n_min."
     )
@@ -70,8 +73,23 @@ class DataConfig(Section):
         if self.few_below > self.many_above + 1:
             raise ValueError(f"few_below ({self.few_below}) must not exceed many_above + 1 ({self.many_above + 1})")
         if isinstance(self.validation, float) and not 0 < self.validation < 1:
-            raise ValueError(f"validation, as a fraction, must lie between 0 and 1; got {self.validation}")
+            raise ValueError(share_fault(self.validation))
         return self
+
+    @field_validator("image_column", "label_column", "split_column", mode="before")
+    @classmethod
+    def _read_column(cls, value: Any) -> Any:
+        """Read a name such as 2021 as text. YAML reads `no` and `on` as false and true, whatever was written."""
+        if isinstance(value, bool):
+            raise ValueError('a column called on, off, yes, no, true or false must stand in quotes, as "no"')
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _read_percent(cls, value: Any) -> Any:
+        """Read `10%` as 0.1."""
+        share = share_of(value) if isinstance(value, str) and value.strip().endswith("%") else None
+        return value if share is None else share
 
 
 class BackboneConfig(Section):

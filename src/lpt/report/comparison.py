@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +24,7 @@ from lpt.evaluation.metrics import Metrics
 from lpt.report.comparison_plots import Rows, plot_cost, plot_groups, plot_methods_by_count
 from lpt.report.comparison_tables import comparison_tables, markdown
 from lpt.system.files import write_json, write_text
+from lpt.system.text import csv_text
 
 _PLOTS = ("groups.png", "cost.png", "accuracy_by_count.png")
 WRITTEN = ("comparison.json", "comparison.csv", "per_class.csv", *_PLOTS, "comparison.md")
@@ -44,8 +43,8 @@ def write_comparison(folder: Path, comparison: Comparison, *, resamples: int = 2
     """
     summary = summarise(comparison, resamples=resamples)
     write_json(folder / "comparison.json", summary)
-    write_text(folder / "comparison.csv", _csv(_cell_lines(comparison)))
-    write_text(folder / "per_class.csv", _csv(_class_lines(comparison)))
+    write_text(folder / "comparison.csv", csv_text(_cell_lines(comparison)))
+    write_text(folder / "per_class.csv", csv_text(_class_lines(comparison)))
     _write_plots(folder, comparison, summary)
     write_text(folder / "comparison.md", markdown(summary))
     return summary
@@ -80,12 +79,6 @@ def _class_lines(comparison: Comparison) -> Iterable[Sequence[Any]]:
     for row in class_rows(comparison):
         accuracies = ["" if np.isnan(value) else f"{value:.4f}" for value in row.accuracies]
         yield [row.name, "/".join(map(str, row.sizes)), "/".join(row.groups), row.test_images, *accuracies]
-
-
-def _csv(lines: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
 
 
 def _write_plots(folder: Path, comparison: Comparison, summary: dict[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from lpt.report.loss_plot import plot_losses
 from lpt.report.plots import plot_accuracy_by_count
 from lpt.report.tables import write_per_class
 from lpt.system.files import write_json, write_text
+from lpt.system.text import csv_text
 
 _IMAGES_AT_ONCE = 4096
 
@@ -87,6 +86,4 @@ def write_metrics(path: Path, measured: dict[str, Measured], facts: dict[str, An
 
 
 def _write_csv(path: Path, lines: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(lines))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -17,7 +16,7 @@ from lpt.evaluation.metrics import ACCURACIES, Metrics
 from lpt.evaluation.shift import CorruptionShift, DataShift, relative_drop
 from lpt.report.tables import COLUMNS, accuracy_table, notes_below, percent, tested_note
 from lpt.system.files import write_text
-from lpt.system.text import plural, shorten
+from lpt.system.text import csv_text, plural, shorten
 
 CSV_HEADER = (
     "shift", "family", "kind", "severity", "images", *ACCURACIES, *(f"relative_drop_{name}" for name in ACCURACIES),
@@ -70,20 +69,18 @@ def write_shift_csv(path: Path, corruptions: CorruptionShift | None, data: Seque
     Raises:
         RunError: the file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
+    lines: list[Sequence[Any]] = [CSV_HEADER]
     if corruptions is not None:
         clean = corruptions.clean
-        writer.writerow(["corruptions", "", "clean", 0, *_numbers(clean, clean)])
+        lines.append(["corruptions", "", "clean", 0, *_numbers(clean, clean)])
         for cell in corruptions.cells:
             family = CORRUPTIONS[cell.kind].family
-            writer.writerow(["corruptions", family, cell.kind, cell.severity, *_numbers(cell.metrics, clean)])
+            lines.append(["corruptions", family, cell.kind, cell.severity, *_numbers(cell.metrics, clean)])
     for result in data:
         if result.clean is not None:
-            writer.writerow([result.source, "", "clean", "", *_numbers(result.clean, result.clean)])
-        writer.writerow([result.source, "", "shifted", "", *_numbers(result.shifted, result.clean)])
-    write_text(path, text.getvalue())
+            lines.append([result.source, "", "clean", "", *_numbers(result.clean, result.clean)])
+        lines.append([result.source, "", "shifted", "", *_numbers(result.shifted, result.clean)])
+    write_text(path, csv_text(lines))
 
 
 def _kinds_table(result: CorruptionShift) -> Table:

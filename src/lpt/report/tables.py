@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Group
@@ -16,7 +15,7 @@ from rich.text import Text
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import ClassResult, Metrics
 from lpt.system.files import write_text
-from lpt.system.text import plural
+from lpt.system.text import csv_text, plural
 
 MISSING = "–"
 COLUMNS = {
@@ -82,14 +81,12 @@ def write_per_class(path: Path, rows: Sequence[ClassResult]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(PER_CLASS_HEADER)
+    lines: list[Sequence[Any]] = [PER_CLASS_HEADER]
     for row in rows:
         accuracy = "" if row.accuracy is None else f"{row.accuracy:.4f}"
         counts = (row.train_images, row.group, row.test_images)
-        writer.writerow([row.name, *counts, accuracy, row.confused_with or "", row.confused_images])
-    write_text(path, text.getvalue())
+        lines.append([row.name, *counts, accuracy, row.confused_with or "", row.confused_images])
+    write_text(path, csv_text(lines))
 
 
 def _group_notes(results: Sequence[Metrics]) -> list[str]:

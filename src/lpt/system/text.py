@@ -1,8 +1,41 @@
-"""Small parts of messages: numbers with nouns, short lists, durations and sizes."""
+"""Small parts of messages and files: numbers with nouns, short lists, durations and sizes, rows of CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Write rows as CSV. A spreadsheet must not run what a class or file is called: see `harmless_cell`."""
+    lines, text = [], io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")  # quotes a cell that holds either; the line itself ends in \n
+    for row in rows:
+        writer.writerow([harmless_cell(cell) for cell in row])
+        lines.append(text.getvalue()[:-2] + "\n")
+        text.seek(0)
+        text.truncate()
+    return "".join(lines)
+
+
+def harmless_cell(cell: Any) -> Any:
+    """Return a text that a spreadsheet takes for a formula (`=`, `+`, `-`, `@` in front) with `'` before it.
+
+    Numbers stay as they are. `plain_cell` undoes it.
+    """
+    risky = isinstance(cell, str) and _FORMULA.match(cell) is not None and _NUMBER.fullmatch(cell) is None
+    return f"'{cell}" if risky else cell
+
+
+def plain_cell(cell: str) -> str:
+    """Return what `harmless_cell` was given."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def plural(number: int, noun: str) -> str:

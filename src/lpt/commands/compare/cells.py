@@ -26,6 +26,7 @@ from lpt.errors import LptError
 from lpt.evaluation.comparison import Cell, Comparison, Cost
 from lpt.evaluation.metrics import Metrics
 from lpt.packs.pack import read_info
+from lpt.system.text import plain_cell
 from lpt.training.folder import RunFolder
 
 
@@ -96,7 +97,8 @@ def read_cell(run: RunFolder, key: CellKey, inference: InferenceCost | None) -> 
     info = read_info(run.pack)
     index = {name: number for number, name in enumerate(info.class_names)}
     with run.predictions.open(encoding="utf-8", newline="") as lines:
-        rows = [(row["image"], index[row["class"]], index[row["predicted"]]) for row in csv.DictReader(lines)]
+        cells = [{name: plain_cell(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
+    rows = [(row["image"], index[row["class"]], index[row["predicted"]]) for row in cells]
     images, labels, predicted = zip(*rows, strict=True)
     cost = Cost(
         trained_parameters=facts["trainable_parameters"],

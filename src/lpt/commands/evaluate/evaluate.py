@@ -35,6 +35,7 @@ def evaluate(
     image_root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    split_column: str | None = None,
     bad_images: Literal["stop", "skip"] = "stop",
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
@@ -51,7 +52,7 @@ def evaluate(
         output: folder for metrics.json, per_class.csv, predictions.csv and plots; None: write no files.
         overwrite: replace the evaluation that is in `output`.
         image_root: folder that relative paths of images start from.
-        image_column, label_column: columns of a table; None: find them by name.
+        image_column, label_column, split_column: columns of a table; None: find them by name and values.
         bad_images: an image that cannot be read: `stop`, or `skip` it.
         backbone: name of the backbone; None: the one that the pack names.
         checkpoint: local weights of that backbone.
@@ -71,6 +72,7 @@ def evaluate(
             "image_root": None if image_root is None else Path(image_root),
             "image_column": image_column,
             "label_column": label_column,
+            "split_column": split_column,
             "bad_images": bad_images,
         },
         output=None if output is None else Path(output),

@@ -6,30 +6,64 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Iterator
+from glob import glob, has_magic
 from pathlib import Path
 
 from lpt.data.images import IMAGE_SUFFIXES
+from lpt.data.sources.opening import is_listing, read_listing
 from lpt.errors import ConfigError, DataError
+from lpt.system.text import plain_cell
 
 
-def find_images(given: Iterable[Path]) -> list[Path]:
-    """Return files as given, and all image files in folders at any depth, sorted. Links are followed.
+def find_images(
+    given: Iterable[Path],
+    image_root: Path | None = None,
+    image_column: str | None = None,
+    notes: list[str] | None = None,
+) -> list[Path]:
+    """Return files as given, all image files in folders at any depth, sorted, and those that tables and lists name.
+
+    Links are followed. A path that is not there and has `*`, `?` or `[` in it is a pattern: `**` is any depth.
+
+    Args:
+        given: files, folders, tables and lists, and patterns of them.
+        image_root: folder that relative paths of tables and lists start from.
+        image_column: column of images in a table; None: found by name.
+        notes: gets what a person should know about tables and lists.
 
     Raises:
-        DataError: something does not exist, or a folder holds no image or cannot be listed.
+        DataError: something does not exist, a folder holds no image or cannot be listed, or a table cannot be used.
     """
     files: list[Path] = []
-    for path in given:
+    for path in _matched(given):
         if path.is_dir():
             inside = sorted(_images_in(path))
             if not inside:
                 raise DataError(f"there is no image in the folder {path}; endings: {' '.join(sorted(IMAGE_SUFFIXES))}")
             files += inside
+        elif path.exists() and is_listing(path):
+            files += read_listing(path, image_root, image_column, [] if notes is None else notes)
         elif path.exists():
             files.append(path)
         else:
             raise DataError(f"there is no file or folder {path}")
     return files
+
+
+def _matched(given: Iterable[Path]) -> Iterator[Path]:
+    """Yield paths, with patterns replaced by what they match, sorted.
+
+    Raises:
+        DataError: a pattern matches nothing.
+    """
+    for path in given:
+        if path.exists() or not has_magic(str(path)):
+            yield path
+            continue
+        matches = sorted(glob(str(path.expanduser()), recursive=True))  # noqa: PTH207  # absolute patterns too
+        if not matches:
+            raise DataError(f"no file or folder matches the pattern {path}")
+        yield from (Path(match) for match in matches if "**" not in path.parts or not Path(match).is_dir())
 
 
 def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
@@ -51,6 +85,7 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         if len(row) != 2:
             raise ConfigError(f"{where}: {len(row)} columns instead of class,share: {','.join(row)}")
         name, text = row
+        name = name if name in known else plain_cell(name)
         if name not in known:
             raise ConfigError(f"{where}: the pack has no class {name!r}; its classes: lpt inspect PACK")
         if name in shares:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -59,9 +59,9 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
     processes = Processes.launched(request.device)
     if output is None:
-        paths = find_images(request.images)
+        paths = _find_images(request, progress)
         return _to_standard_output(_prepare(request)[0], paths, progress)
-    shards = processes.on_main(lambda: _find_shards(request.images, output, request.shard_size))
+    shards = processes.on_main(lambda: _find_shards(request, output, progress))
     labeller, job = processes.on_all(lambda: _prepare(request))
     return _to_file(labeller, shards, PartFolder(output, job), processes, progress)
 
@@ -176,11 +176,20 @@ def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -
         progress.print(f"{rows:,} predictions: {output}", markup=False)
 
 
-def _find_shards(images: Iterable[Path], output: Path, size: int) -> list[Shard]:
+def _find_shards(request: PredictRequest, output: Path, progress: Console) -> list[Shard]:
     """List the images and cut them into shards; check on the way that the output can be written."""
-    paths = find_images(images)
+    paths = _find_images(request, progress)
     check_writable(output)
-    return cut_shards(paths, size)
+    return cut_shards(paths, request.shard_size)
+
+
+def _find_images(request: PredictRequest, progress: Console) -> list[Path]:
+    """List the images of a request, and print how tables and lists were read."""
+    notes: list[str] = []
+    paths = find_images(request.images, request.image_root, request.image_column, notes)
+    for note in notes:
+        progress.print(note, style="yellow", markup=False)
+    return paths
 
 
 def _check_output(output: Path | None) -> None:

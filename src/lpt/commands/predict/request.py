@@ -14,7 +14,7 @@ class PredictRequest:
 
     Args:
         pack: the pack folder, or a run folder that holds one.
-        images: files and folders.
+        images: files, folders, tables and lists of images, and patterns of them.
         output: a .csv or .jsonl file. It appears when it is complete, in place of one that an earlier call wrote.
             None: CSV on standard output.
         top_k: how many classes to give for an image.
@@ -23,6 +23,8 @@ class PredictRequest:
         backbone, checkpoint, device: as for `Predictor`.
         batch_size: images in a forward pass.
         shard_size: images of a shard.
+        image_root: folder that relative paths of tables and lists start from.
+        image_column: column of images in a table; None: found by name.
     """
 
     pack: Path
@@ -36,3 +38,5 @@ class PredictRequest:
     device: str = "auto"
     batch_size: int = 32
     shard_size: int = SHARD_SIZE
+    image_root: Path | None = None
+    image_column: str | None = None

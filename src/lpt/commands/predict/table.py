@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import deque
@@ -19,6 +18,7 @@ from lpt.data.scan import failure_reason
 from lpt.errors import DataError, RunError
 from lpt.packs.predictor import Prediction, Predictor
 from lpt.system.hardware import cores_here
+from lpt.system.text import csv_text
 
 Picture = tuple[Path, Image.Image | DataError]
 """An image file, and what was read from it or why it cannot be read."""
@@ -149,4 +149,4 @@ def _write_line(file: TextIO, prediction: Prediction) -> None:
 def _write_row(file: TextIO, prediction: Prediction) -> None:
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     cells = [prediction.name, *(cell for name, share in pairs for cell in (name, f"{share:.6f}"))]
-    csv.writer(file, lineterminator="\n").writerow(cells)
+    file.write(csv_text([cells]))

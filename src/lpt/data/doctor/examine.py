@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -302,16 +303,23 @@ def _class_findings(splits: Splits, parts: dict[str, LabelledImages]) -> Iterabl
 def _name_findings(names: Sequence[str]) -> Iterable[Finding]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names[:_MOST_NAMES_COMPARED]:
-        alike[re.sub(r"[\s_-]+", " ", name).strip().casefold()].append(name)
+        alike[_spelling(name)].append(name)
     pairs = [" / ".join(repr(name) for name in group) for group in alike.values() if len(group) > 1]
     if pairs:
         yield Finding(
             "warning",
-            f"{plural(len(pairs), 'group')} of class names that differ only in case, spaces or dashes.",
+            f"{plural(len(pairs), 'group')} of class names that differ only in case, spaces, dashes or zeros.",
             "If they mean the same class, its images compete with each other.",
             "Merge them, or rename them if they are different things.",
             _first(pairs),
         )
+
+
+def _spelling(name: str) -> str:
+    """Return the form in which names are compared. Signs are no dashes: -1 and 1, A- and A are different names."""
+    with contextlib.suppress(ValueError):
+        return f"{float(name)}"
+    return re.sub(r"(?<=\w)(?!\s+-\d)[\s_-]+(?=\w)", " ", name).strip().casefold()
 
 
 def _balance_findings(counts: IntArray) -> Iterable[Finding]:

@@ -7,11 +7,22 @@ from collections.abc import Mapping, Sequence
 from lpt.errors import DataError
 
 _FILE_NAMES = ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img_path")
-IMAGE_NAMES = (*_FILE_NAMES, "image_file", "img", "image_name", "image_filename", "images", "fname", "relative_path")
+_PLURALS = ("paths", "files", "filenames", "file_names", "filepaths", "file_paths", "image_paths", "img_paths", "imgs")
+IMAGE_NAMES = (
+    *_FILE_NAMES,
+    "image_file",
+    "img",
+    "image_name",
+    "image_filename",
+    "images",
+    "fname",
+    "relative_path",
+    *_PLURALS,
+)
 _CLASS_NAMES = ("label", "class", "category", "target", "class_name", "label_name", "category_name", "classname")
 LABEL_NAMES = (*_CLASS_NAMES, "labels", "class_id", "label_id", "category_id", "species", "y")
-SPLIT_NAMES = ("split", "subset", "partition")
-"""The first name is certain; for the others the values decide."""
+ID_NAMES = ("image_id", "imageid", "img_id", "id_code", "id")
+"""Names of columns of file names without ending; they count if no column has a better name or holds file names."""
 
 
 def find_column(
@@ -55,8 +66,13 @@ def find_column(
 
 def usual_columns(usual: Sequence[str], columns: Mapping[str, str] | Sequence[str]) -> list[str]:
     """Return the columns with one of the usual names, the best first."""
-    by_name = {column.strip().lower().replace(" ", "_").replace("-", "_"): column for column in columns}
+    by_name = {plain_name(column): column for column in reversed([*columns])}
     return [by_name[name] for name in usual if name in by_name]
+
+
+def plain_name(column: str) -> str:
+    """Return the name of a column in the form that names are compared in."""
+    return column.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def describe_columns(columns: Mapping[str, str] | Sequence[str]) -> str:

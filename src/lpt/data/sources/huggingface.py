@@ -13,10 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from lpt.config.bounds import escaped
 from lpt.data.images import ColumnImages
 from lpt.data.manifest import IntArray
 from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, describe_columns, find_column
-from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
+from lpt.data.sources.raw import (
+    SPLIT_WORDS,
+    SPLITS,
+    RawData,
+    RawSplit,
+    SplitName,
+    encode_labels,
+    label_text,
+    split_name,
+    whole_numbers,
+)
 from lpt.errors import DataError
 from lpt.system.packages import install_command
 from lpt.system.text import plural, shorten
@@ -140,9 +151,9 @@ def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str
     feature = table.features[label]
     if type(feature).__name__ == "ClassLabel":
         labels = values.fill_null(-1).to_numpy().astype(np.int64)
-        names, kind = tuple(feature.names), "ordered"
+        names, kind = tuple(map(escaped, feature.names)), "ordered"
     else:
-        labels, names, kind = _plain_labels(values.to_pylist(), label, origin)
+        labels, names, kind = _plain_labels(values.to_pylist(), label, origin, notes)
     rows = np.flatnonzero(labels >= 0).astype(np.int64)
     if not len(rows):
         raise DataError(
@@ -156,19 +167,27 @@ def _read_split(table: Any, image: str, label: str, origin: str, notes: list[str
     return RawSplit(_images(table, image, origin), rows, labels[rows], names, kind, f"hf:{origin}")  # type: ignore[arg-type]
 
 
-def _plain_labels(values: list[Any], column: str, origin: str) -> tuple[IntArray, tuple[str, ...], str]:
+def _plain_labels(
+    values: list[Any], column: str, origin: str, notes: list[str]
+) -> tuple[IntArray, tuple[str, ...], str]:
     """Return codes (-1 for no label), names and kind of labels in a column without class names."""
-    odd = next((row for row, value in enumerate(values) if not isinstance(value, str | int | None)), None)
+    odd = next((row for row, value in enumerate(values) if not _is_label(value)), None)
     if odd is not None:
         raise DataError(
             f"{origin} row {odd}: column {column!r} holds {type(values[odd]).__name__}; a label must be one integer or "
             "one text. Choose another column with --label-column."
         )
-    labelled = [row for row, value in enumerate(values) if value is not None]
-    codes, names, kind = encode_labels([str(values[row]) for row in labelled])
+    texts = [str(value) if isinstance(value, bool) else label_text(value) for value in values]
+    labelled = [row for row, text in enumerate(texts) if text]
+    codes, names, kind = encode_labels(whole_numbers([texts[row] for row in labelled], origin, notes))
     labels = np.full(len(values), -1, dtype=np.int64)
     labels[labelled] = codes
     return labels, names, kind
+
+
+def _is_label(value: Any) -> bool:
+    """Return whether a value is a label or a missing one: pandas writes integers with gaps as 1.0 and NaN."""
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and not value % 1 > 0)
 
 
 def _images(table: Any, column: str, origin: str) -> ColumnImages:

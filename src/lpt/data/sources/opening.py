@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lpt.config.bounds import share_fault, share_of
 from lpt.config.schema import DataConfig
 from lpt.data.images import FileImages
 from lpt.data.longtail import long_tailed_indices, stratified_validation
@@ -17,17 +18,32 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.scan import check_images, missing_files
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
-from lpt.data.sources.pathlist import read_path_list
+from lpt.data.sources.pathlist import is_really_table, read_listed_paths, read_path_list
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
-from lpt.data.sources.table import read_table
+from lpt.data.sources.table import Columns, read_paths, read_table
 from lpt.errors import DataError
 from lpt.system.text import plural, shorten
 
 _FORMS = (
-    "a folder of class folders; a .csv, .tsv or .jsonl with columns of image paths and labels; a .txt of `path label` "
+    "a folder of class folders; a .csv, .tsv, .json or .jsonl with columns of image paths and labels; a .txt of "
+    "`path label` "
     "lines; hf:NAME_OR_FOLDER for a Hugging Face data set"
 )
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
+_OTHERS = {
+    ".xlsx": "save the sheet as CSV (UTF-8) in the spreadsheet program",
+    ".xls": "save the sheet as CSV (UTF-8) in the spreadsheet program",
+    ".ods": "save the sheet as CSV (UTF-8) in the spreadsheet program",
+    ".parquet": "write hf:FOLDER with the folder that holds it",
+    ".arrow": "write hf:FOLDER with the folder that holds it",
+    ".zip": "unpack it and give the folder",
+    ".tar": "unpack it and give the folder",
+    ".gz": "unpack it and give what it holds",
+    ".npz": "write its images to files, in a folder for each class",
+    ".npy": "write its images to files, in a folder for each class",
+    ".mat": "write its images to files, in a folder for each class",
+    ".xml": "list the images in a CSV with columns image,label",
+}
 _LISTS = (".txt", ".lst")
 
 
@@ -100,7 +116,7 @@ def open_images(
         DataError: the source cannot be used, or has classes that are not among `class_names`.
     """
     record = _Record()
-    actual_split, part = _one_split(source, split, config, record.notes)
+    actual_split, part = _one_split(source, split, config, record.notes, needs_split=True)
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
     images = _readable(label_images(part, class_names), actual_split, part.origin, config, record)
@@ -116,17 +132,19 @@ def _validation_fraction(config: DataConfig) -> float | None:
     value = config.validation
     if value is None:
         return None
-    try:
-        fraction = float(value)
-    except ValueError:
-        return None
-    if not 0 < fraction < 1:
-        raise DataError(f"validation, as a fraction, must lie between 0 and 1; got {value}")
+    fraction = share_of(value) if isinstance(value, str) else value
+    if fraction is not None and not 0 < fraction < 1:
+        raise DataError(share_fault(fraction))
     return fraction
 
 
-def read_source(spec: str, config: DataConfig) -> RawData:
+def read_source(spec: str, config: DataConfig, *, needs_split: bool = True) -> RawData:
     """Read the splits of a source in any of the accepted forms.
+
+    Args:
+        spec: the source.
+        config: gives the image root and the columns.
+        needs_split: whether a table must have the column of splits that the configuration names.
 
     Raises:
         DataError: the source does not exist or is in no known form, or its reader refuses it.
@@ -142,11 +160,29 @@ def read_source(spec: str, config: DataConfig) -> RawData:
             raise DataError(_missing_source(spec, path))
     except OSError as error:
         raise DataError(f"cannot look at {path}: {error.strerror}") from None
-    if ending in _TABLES:
-        return read_table(path, config.image_root, config.image_column, config.label_column)
+    if ending in _TABLES or (ending in _LISTS and is_really_table(path)):
+        columns = Columns(config.image_column, config.label_column, config.split_column, needs_split)
+        return read_table(path, config.image_root, columns)
     if ending in _LISTS:
         return read_path_list(path, config.image_root)
-    raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood. Accepted: {_FORMS}.")
+    advice = f" Next: {_OTHERS[ending]}." if ending in _OTHERS else ""
+    raise DataError(f"{path}: files ending in {ending or 'nothing'} are not understood.{advice} Accepted: {_FORMS}.")
+
+
+def is_listing(path: Path) -> bool:
+    """Return whether a path is that of a table or list of images, by its ending."""
+    return path.suffix.lower() in _TABLES + _LISTS
+
+
+def read_listing(path: Path, image_root: Path | None, image_column: str | None, notes: list[str]) -> list[Path]:
+    """Return the image files that a table or list names, in its order; labels and splits do not count.
+
+    Raises:
+        DataError: it cannot be read, or names no images.
+    """
+    if path.suffix.lower() in _LISTS and not is_really_table(path):
+        return read_listed_paths(path, image_root, notes)
+    return read_paths(path, image_root, image_column, notes)
 
 
 def listing_root(config: DataConfig, splits: Splits) -> Path | None:
@@ -190,9 +226,11 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
     return parts
 
 
-def _one_split(source: str, split: SplitName, config: DataConfig, notes: list[str]) -> tuple[SplitName, RawSplit]:
+def _one_split(
+    source: str, split: SplitName, config: DataConfig, notes: list[str], *, needs_split: bool = False
+) -> tuple[SplitName, RawSplit]:
     """Read the requested split of a source, or its only one; return its name too."""
-    data = read_source(source, config)
+    data = read_source(source, config, needs_split=needs_split)
     notes += data.notes
     if split in data.splits:
         return split, data.splits[split]

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lpt.data.images import IMAGE_SUFFIXES
+from lpt.data.sources.paths import listed_images
 from lpt.data.sources.raw import RawData, RawSplit, encode_labels
-from lpt.data.sources.text import Faults, listed_images, read_text
+from lpt.data.sources.rows import DELIMITERS, first_line
+from lpt.data.sources.text import Faults, read_text
 
 
 def read_path_list(path: Path, image_root: Path | None) -> RawData:
@@ -27,11 +30,11 @@ def read_path_list(path: Path, image_root: Path | None) -> RawData:
             continue
         if len(fields) == 1:
             faults.add(line, f"{text.strip()!r} has no label")
-        elif not (fields[1].isascii() and fields[1].isdigit()):
+        elif not _is_index(fields[1]):
             faults.add(line, f"the last field, {fields[1]!r}, is not an integer from 0 up")
         else:
             paths.append(fields[0].strip())
-            labels.append(str(int(fields[1])))
+            labels.append(str(int(float(fields[1]))))
     faults.raise_any(
         "Each line must be `path label` with the class index last. For class names use a CSV with columns image,label."
     )
@@ -40,3 +43,36 @@ def read_path_list(path: Path, image_root: Path | None) -> RawData:
     source = listed_images(path, paths, image_root, data.notes)
     data.splits["train"] = RawSplit(source, np.arange(len(paths)), codes, names, kind, str(path))
     return data
+
+
+def is_really_table(path: Path) -> bool:
+    """Return whether a list is a table by its first line: fields between commas, not a path and an integer.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    first = first_line(read_text(path)).strip()
+    return any(mark in first for mark in DELIMITERS) and not _is_index(first.rsplit(None, 1)[-1])
+
+
+def read_listed_paths(path: Path, image_root: Path | None, notes: list[str]) -> list[Path]:
+    """Return the image files of a list of paths, with labels after them or without.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    lines = [text.strip() for text in read_text(path).split("\n") if text.strip()]
+    labelled = all(
+        len(fields := line.rsplit(None, 1)) == 2
+        and _is_index(fields[1])
+        and Path(line).suffix.lower() not in IMAGE_SUFFIXES
+        for line in lines
+    )
+    paths = [line.rsplit(None, 1)[0].strip() for line in lines] if labelled else lines
+    source = listed_images(path, paths, image_root, notes)
+    return [source.encoded(row) for row in range(len(source))]
+
+
+def _is_index(text: str) -> bool:
+    digits, _, decimals = text.partition(".")
+    return digits.isascii() and digits.isdigit() and not decimals.strip("0")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from lpt.config.bounds import escaped
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.errors import DataError
 from lpt.system.text import shorten
@@ -23,8 +25,9 @@ _SPLIT_WORDS: dict[SplitName, tuple[str, ...]] = {
 SPLIT_WORDS = ", ".join(word for words in _SPLIT_WORDS.values() for word in words)
 """All accepted names of splits, for messages."""
 
-_MOST_EMPTY_CLASSES = 10_000
-"""Integer labels are names, not indices, if they would make more classes than this and than ten times those in use."""
+_WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0*)?")
+_NO_LABEL = frozenset({"nan", "-nan", "+nan", "nat", "<na>", "#n/a", "#na", "null"})
+"""Words (lower case) by which programs write that a label is missing."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,39 @@ def split_name(text: str) -> SplitName | None:
     return next((split for split, words in _SPLIT_WORDS.items() if word in words), None)
 
 
-def encode_labels(values: Sequence[str]) -> tuple[IntArray, tuple[str, ...], Literal["indices", "names"]]:
+def label_text(value: Any) -> str:
+    """Return the label in a cell as printable text; empty if there is none, as in `nan`, or if it is no label."""
+    if isinstance(value, str):
+        text = value.strip()
+        return "" if text.lower() in _NO_LABEL else escaped(text)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def whole_numbers(labels: list[str], origin: str, notes: list[str]) -> list[str]:
+    """Return labels such as 1.0 as 1 if all labels are whole numbers; a note says so."""
+    distinct = set(labels)
+    numbers = {label: match[1] for label in distinct if (match := _WHOLE_NUMBER.fullmatch(label)) is not None}
+    changed = sorted(label for label, number in numbers.items() if label != number)
+    if not changed or len(numbers) < len(distinct):
+        return labels
+    notes.append(f"{origin}: labels are whole numbers; {changed[0]} is read as {numbers[changed[0]]}.")
+    return [numbers[label] for label in labels]
+
+
+def encode_labels(
+    values: Sequence[str], classes: Sequence[str] = ()
+) -> tuple[IntArray, tuple[str, ...], Literal["indices", "names"]]:
     """Return the codes of labels given as text, [n], their distinct names in order, and their kind.
 
     Integers come in numeric order, other labels in alphabetic order.
+
+    Args:
+        values: the labels.
+        classes: classes that are there also if no label names them.
     """
-    distinct = set(values)
+    distinct = set(values).union(classes)
     integers = all(_is_integer(value) for value in distinct)
     names = tuple(sorted(distinct, key=int) if integers else sorted(distinct))
     index = {name: code for code, name in enumerate(names)}
@@ -95,14 +125,15 @@ def encode_labels(values: Sequence[str]) -> tuple[IntArray, tuple[str, ...], Lit
 def merge_classes(splits: Mapping[SplitName, RawSplit], notes: list[str]) -> tuple[str, ...]:
     """Return the classes of a data set in label order.
 
-    Integer labels keep their values: the classes are 0..max, also those without an image. If the training source fixes
-    an order (Hugging Face `ClassLabel`), it is kept, and classes of other splits come after. Otherwise the names of all
-    splits are sorted.
+    Integer labels keep their values: the classes are 0..max, also those without an image, unless most of these numbers
+    are unused. If the training source fixes an order (Hugging Face `ClassLabel`), it is kept, and classes of other
+    splits come after. Otherwise the names of all splits are sorted.
 
     Raises:
         DataError: validation or test images share no class with the training images.
     """
     train = splits["train"]
+    splits = {split: _with_numbers_as(part, train.names) for split, part in splits.items()}
     for split in ("validation", "test"):
         if split in splits:
             _check_common_class(train, splits[split], split)
@@ -120,6 +151,7 @@ def label_images(part: RawSplit, class_names: tuple[str, ...]) -> LabelledImages
     Raises:
         DataError: images have a class that is not among `class_names`.
     """
+    part = _with_numbers_as(part, class_names)
     index = {name: code for code, name in enumerate(class_names)}
     unknown = [name for name in part.names if name not in index]
     if unknown:
@@ -136,9 +168,27 @@ def _is_integer(text: str) -> bool:
     return digits.isascii() and digits.isdigit() and (digits == "0" == text or not digits.startswith("0"))
 
 
+def _with_numbers_as(part: RawSplit, names: Sequence[str]) -> RawSplit:
+    """Return a split whose classes that are the same numbers are called as in `names`: 1 as 1.0."""
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(_number(name), []).append(name)
+    known = set(names)
+    renamed = tuple(
+        same[0] if name not in known and len(same := spelled.get(_number(name), [])) == 1 else name
+        for name in part.names
+    )
+    return part if renamed == part.names or len(set(renamed)) < len(renamed) else replace(part, names=renamed)
+
+
+def _number(name: str) -> str:
+    whole = _WHOLE_NUMBER.fullmatch(name)
+    return name if whole is None else whole[1]
+
+
 def _indexed_classes(names: set[str], notes: list[str]) -> tuple[str, ...]:
     top = max(int(name) for name in names)
-    if top + 1 > max(_MOST_EMPTY_CLASSES, 10 * len(names)):
+    if 2 * len(names) < top + 1:
         notes.append(
             f"The integer labels reach {top:,} with only {len(names):,} in use: they are taken for names, "
             "in numeric order, not for class indices."

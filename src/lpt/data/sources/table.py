@@ -1,174 +1,226 @@
-"""Read CSV, TSV and JSONL tables: a column of image paths, a column of labels, perhaps one of splits."""
+"""Read CSV, TSV, JSON and JSONL tables: a column of image paths, a column of labels, perhaps one of splits."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lpt.data.images import IMAGE_SUFFIXES
-from lpt.data.sources.columns import IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, find_column, usual_columns
-from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, encode_labels, split_name
-from lpt.data.sources.text import Faults, listed_images, read_text
+from lpt.data.sources.columns import ID_NAMES, IMAGE_NAMES, LABEL_NAMES, find_column, plain_name, usual_columns
+from lpt.data.sources.onehot import ADVICE, marked_class, one_hot_columns
+from lpt.data.sources.paths import listed_images
+from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, encode_labels, label_text, whole_numbers
+from lpt.data.sources.rows import Row, Rows, read_rows
+from lpt.data.sources.splitting import SplitReading, Values, find_split
+from lpt.data.sources.text import Faults
 from lpt.errors import DataError
+from lpt.system.text import shorten
 
-Row = tuple[int, list[Any]]
-"""Line number, counted from 1, and the value of each column."""
+_SAMPLED_ROWS = 50
+_MOST_VALUES = 100
+_INDEX_NAMES = ("", "index", "unnamed:_0")
 
 
-def read_table(path: Path, image_root: Path | None, image_column: str | None, label_column: str | None) -> RawData:
-    """Read the splits of a table; without a `split` column all rows are training images.
+class Columns(NamedTuple):
+    """The columns of a table that a user chose; None: found by names and values.
+
+    Args:
+        image, label, split: their names.
+        needs_split: whether the table must have the column of splits that is named.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+    needs_split: bool = True
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The columns of a table that are read.
+
+    Args:
+        image: number of the column of paths.
+        label: number of the column of labels; None: there are one-hot columns.
+        one_hot: their numbers.
+        split: how the split of a row is told.
+    """
+
+    image: int
+    label: int | None
+    one_hot: list[int]
+    split: SplitReading
+
+
+def read_table(path: Path, image_root: Path | None, chosen: Columns) -> RawData:
+    """Read the splits of a table; without a column of splits all rows are training images.
 
     Raises:
         DataError: a column is missing, or rows are faulty; the message names the first few by line.
     """
-    text = read_text(path)
-    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
-    columns, rows = _json_rows(path, text) if is_json else _csv_rows(path, text)
     data = RawData({})
-    image = columns.index(find_column("image", image_column, IMAGE_NAMES, columns, str(path), data.notes))
-    label = columns.index(find_column("label", label_column, LABEL_NAMES, columns, str(path), data.notes))
-    split, rows = _split_column(path, columns, rows, {image, label}, data.notes)
-    paths, labels, assigned = _collect(path, rows, len(columns), image, label, split)
+    rows = read_rows(path)
+    reading = _find_columns(path, rows, chosen, data.notes)
+    paths, labels, assigned = _collect(path, rows, reading)
+    labels = whole_numbers(labels, str(path), data.notes)
     source = listed_images(path, paths, image_root, data.notes)
+    classes = [rows.columns[index] for index in reading.one_hot]
     for name in SPLITS:
-        chosen = np.flatnonzero(assigned == SPLITS.index(name)).astype(np.int64)
-        if len(chosen):
-            codes, names, kind = encode_labels([labels[row] for row in chosen])
-            data.splits[name] = RawSplit(
-                source, chosen, codes, names, kind, f"{path} ({name})" if split is not None else str(path)
-            )
+        part = np.flatnonzero(assigned == SPLITS.index(name)).astype(np.int64)
+        if len(part):
+            codes, names, kind = encode_labels([labels[row] for row in part], classes)
+            origin = f"{path} ({name})" if reading.split else str(path)
+            data.splits[name] = RawSplit(source, part, codes, names, kind, origin)
     return data
 
 
-def _split_column(
-    path: Path, columns: list[str], rows: Iterator[Row], taken: set[int], notes: list[str]
-) -> tuple[int | None, Iterator[Row]]:
-    """Return the number of the column of splits, or None, and the rows.
+def read_paths(path: Path, image_root: Path | None, image_column: str | None, notes: list[str]) -> list[Path]:
+    """Return the image files that a table lists, whatever its labels and splits say.
 
-    A column called `split` counts whatever it holds: a word in it that is no split is a fault. The other usual names
-    have other meanings too, so their columns count only if most rows hold splits.
+    Raises:
+        DataError: there is no column of images, or a row names none.
     """
-    named = [columns.index(name) for name in usual_columns(SPLIT_NAMES, columns)]
-    candidates = [index for index in named if index not in taken]
-    if not candidates or usual_columns(SPLIT_NAMES[:1], [columns[candidates[0]]]):
-        return next(iter(candidates), None), rows
-    all_rows = list(rows)
-    for index in candidates:
-        values = [_as_text(row[index]) for _, row in all_rows if len(row) == len(columns)]
-        odd = [value for value in values if split_name(value) is None]
-        if not odd or 2 * len(odd) < len(values):  # `_collect` names a misspelt split by its line
-            return index, iter(all_rows)
-        notes.append(
-            f"{path}: column {columns[index]!r} is not taken for the split, since many of its values are none, "
-            f"as {odd[0]!r} (known: {SPLIT_WORDS}); name it `split` if it is."
-        )
-    return None, iter(all_rows)
+    rows = read_rows(path)
+    image = rows.columns.index(_image_column(path, rows, image_column, notes))
+    paths, faults = [], Faults(path, rows.unit)
+    for line, values in rows.read():
+        file = _path_text(values[image]) if image < len(values) else ""
+        if not file or "\n" in file:
+            faults.add(line, f"no usable image path ({values[image : image + 1]!r})")
+        paths.append(file)
+    faults.raise_any("Every row needs an image path.")
+    _check_rows(path, paths)
+    source = listed_images(path, paths, image_root, notes)
+    return [source.encoded(row) for row in range(len(source))]
+
+
+def _find_columns(path: Path, rows: Rows, chosen: Columns, notes: list[str]) -> _Reading:
+    """Find the columns of a table by their names, and where these say nothing, by their values."""
+    columns, origin = rows.columns, str(path)
+    image = columns.index(_image_column(path, rows, chosen.image, notes))
+    by_name = chosen.label or next((name for name in usual_columns(LABEL_NAMES, columns) if name != columns[image]), "")
+    taken = {image, *([columns.index(by_name)] if by_name in columns else [])}
+    values = _values(rows, taken) if len(taken) < len(columns) else {}
+    if chosen.split is None or chosen.split in columns or chosen.needs_split:
+        split = find_split(columns, values, taken, chosen.split, origin, notes)
+    else:
+        split = SplitReading()
+        notes.append(f"{origin} has no column {chosen.split!r}: all its images are of one split.")
+    taken |= split.columns
+    if by_name:
+        label = columns.index(find_column("label", chosen.label, LABEL_NAMES, columns, origin, notes))
+        return _Reading(image, label, [], split)
+    others = [index for index in range(len(columns)) if index not in taken | _indices(columns)]
+    if len(others) == 1:
+        notes.append(f"{origin}: labels are taken from column {columns[others[0]]!r} (choose with --label-column).")
+        return _Reading(image, others[0], [], split)
+    one_hot = one_hot_columns(len(columns), values, taken)
+    if not one_hot:
+        find_column("label", None, LABEL_NAMES, columns, origin, notes)  # raises
+    names = shorten([columns[index] for index in one_hot])
+    notes.append(f"{origin}: read as one-hot columns, one for each class: {names} (else choose with --label-column).")
+    return _Reading(image, None, one_hot, split)
+
+
+def _image_column(path: Path, rows: Rows, given: str | None, notes: list[str]) -> str:
+    """Return the column of images: by its name, by the endings in it, or of names without ending."""
+    columns = rows.columns
+    if given is None and not usual_columns(IMAGE_NAMES, columns):
+        sample = [values for _, values in islice(rows.read(), _SAMPLED_ROWS)]
+        found = [column for index, column in enumerate(columns) if _holds_files(sample, index)]
+        found = found or usual_columns(ID_NAMES, columns)[:1]
+        if len(found) == 1:
+            notes.append(f"{path}: images are taken from column {found[0]!r} (choose with --image-column).")
+            return found[0]
+    return find_column("image", given, IMAGE_NAMES, columns, str(path), notes)
+
+
+def _holds_files(sample: Sequence[Sequence[Any]], index: int) -> bool:
+    cells = [str(values[index]).strip() for values in sample if index < len(values)]
+    return bool(cells) and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in cells)
+
+
+def _indices(columns: Sequence[str]) -> set[int]:
+    """Return the columns by which pandas numbers rows."""
+    return {index for index, column in enumerate(columns) if plain_name(column) in _INDEX_NAMES}
+
+
+def _values(rows: Rows, taken: set[int]) -> Values:
+    """Count the values of every column that is not taken and has not too many."""
+    counters: dict[int, Counter[str]] = {index: Counter() for index in range(len(rows.columns)) if index not in taken}
+    for _, values in rows.read():
+        if not counters:
+            break
+        if len(values) != len(rows.columns):
+            continue  # `_collect` names it
+        for index, counter in list(counters.items()):
+            counter[str(values[index]).strip()] += 1
+            if len(counter) > _MOST_VALUES:
+                del counters[index]
+    return counters
 
 
 def _collect(
-    path: Path, rows: Iterator[Row], width: int, image: int, label: int, split: int | None
+    path: Path, rows: Rows, reading: _Reading
 ) -> tuple[list[str], list[str], np.ndarray[Any, np.dtype[np.int8]]]:
     """Return path, label and split (position in `SPLITS`) of every row."""
     paths: list[str] = []
     labels: list[str] = []
     assigned: list[int] = []
-    faults = Faults(path)
-    for line, values in rows:
-        if len(values) != width:
-            faults.add(line, f"{len(values)} fields where the header has {width}")
+    faults = Faults(path, rows.unit)
+    advice = (
+        "Every row needs an image path and a label (text or an integer; nan, null and #N/A mean that it is missing)."
+    )
+    for line, values in rows.read():
+        file, name, fault = _read_row(rows.columns, reading, (line, values))
+        part = reading.split.of(values) if reading.split and not fault else "train"
+        if part is None:
+            fault = f"split {reading.split.cells(values)} is none of {SPLIT_WORDS}"
+            advice = reading.split.advice
+        if fault or part is None:
+            faults.add(line, fault)
             continue
-        file, name = _as_text(values[image]), _as_text(values[label])
-        part: SplitName | None = "train" if split is None else split_name(_as_text(values[split]))
-        if not file or not name:
-            lacking, value = ("label", values[label]) if file else ("image path", values[image])
-            faults.add(line, f"no usable {lacking} ({value!r})")
-        elif "\n" in file + name:
-            lines = name if "\n" in name else file
-            faults.add(line, f"a path or label of several lines ({lines[:60]!r}): check the quotes here and below")
-        elif part is None:
-            faults.add(line, f"split {values[split or 0]!r} is none of {SPLIT_WORDS}")
-        else:
-            paths.append(file)
-            labels.append(name)
-            assigned.append(SPLITS.index(part))
-    faults.raise_any("Every row needs an image path and a label (text or an integer).")
-    if not paths:
-        raise DataError(f"{path} has a header but no rows: it must list one image per line")
+        paths.append(file)
+        labels.append(name)
+        assigned.append(SPLITS.index(part))
+    faults.raise_any(ADVICE if reading.one_hot else advice)
+    _check_rows(path, paths)
     return paths, labels, np.array(assigned, dtype=np.int8)
 
 
-def _as_text(value: Any) -> str:
-    """Return a cell as text; empty if it cannot name a file or a class."""
+def _read_row(columns: Sequence[str], reading: _Reading, row: Row) -> tuple[str, str, str]:
+    """Return the path and the label of a row, and what is wrong with it."""
+    values = row[1]
+    if len(values) != len(columns):
+        return "", "", f"{len(values)} fields where the header has {len(columns)}"
+    file = _path_text(values[reading.image])
+    if not file:
+        return "", "", f"no usable image path ({values[reading.image]!r})"
+    if reading.label is None:
+        name, fault = marked_class(columns, reading.one_hot, values)
+        return file, name, fault
+    name = label_text(values[reading.label])
+    if not name:
+        return "", "", f"no usable label ({values[reading.label]!r})"
+    if "\n" in file + name:
+        lines = name if "\n" in name else file
+        return "", "", f"a path or label of several lines ({lines[:60]!r}): check the quotes here and below"
+    return file, name, ""
+
+
+def _path_text(value: Any) -> str:
+    """Return a cell as a path; empty if it cannot be one. Numbers are names without ending."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-def _csv_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=first.count)
-    reader = _csv_reader(text, delimiter)
-    header = next(row for row in _numbered(path, reader) if row[1])
-    columns = [str(name).strip() for name in header[1]]
-    headless = _headless_columns(columns)
-    if headless is None:
-        return columns, _numbered(path, reader)
-    return headless, _numbered(path, _csv_reader(text, delimiter))
-
-
-def _csv_reader(text: str, delimiter: str) -> Any:
-    # strict: otherwise a quote that is never closed would take the rows after it into its field
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-
-
-def _numbered(path: Path, reader: Any) -> Iterator[Row]:
-    """Yield rows with the line where each starts: quotes can make a row of several lines."""
-    start = reader.line_num + 1
-    try:
-        for values in reader:
-            if values:
-                yield start, values
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path} line {start}: not a readable row: {error}. Check its quotes: a quote that opens a field must be "
-            'closed at its end, and one inside it written twice ("").'
-        ) from None
-
-
-def _headless_columns(first: list[str]) -> list[str] | None:
-    """Return the columns of a two-column table that starts with data; None if it starts with a header."""
-    if len(first) != 2:
-        return None
-    is_file = [Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in first]
-    return {(True, False): ["image", "label"], (False, True): ["label", "image"]}.get((is_file[0], is_file[1]))
-
-
-def _json_rows(path: Path, text: str) -> tuple[list[str], Iterator[Row]]:
-    records = list(_json_records(path, text))
-    columns = list(dict.fromkeys(column for _, record in records for column in record))
-    return columns, ((line, [record.get(column) for column in columns]) for line, record in records)
-
-
-def _json_records(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        try:
-            record = json.loads(content)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} line {line}: not JSON: {error.msg}. Each line must be one object.") from None
-        if not isinstance(record, dict):
-            raise DataError(
-                f"{path} line {line}: {type(record).__name__}, not an object such as "
-                '{"image": "a.jpg", "label": "cat"}'
-            )
-        yield line, record
+def _check_rows(path: Path, paths: Sequence[str]) -> None:
+    if not paths:
+        raise DataError(f"{path} has a header but no rows: it must list one image per line")

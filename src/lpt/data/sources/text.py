@@ -1,16 +1,13 @@
-"""The common parts of lists and tables in text files: decoding, faults by line, and the images they name."""
+"""The common parts of lists and tables in text files: decoding, and faults by line."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from lpt.data.images import FileImages
 from lpt.errors import DataError
 from lpt.system.text import plural
 
 _SHOWN_FAULTS = 5
-_SAMPLED_PATHS = 50
 
 
 def read_text(path: Path) -> str:
@@ -38,10 +35,16 @@ def read_text(path: Path) -> str:
 
 
 class Faults:
-    """The faulty lines of a file, reported together."""
+    """The faulty lines of a file, reported together.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        unit: what is numbered: its lines, or the entries of a JSON list.
+    """
+
+    def __init__(self, path: Path, unit: str = "line") -> None:
         self._path = path
+        self._unit = unit
         self._lines: list[str] = []
         self._count = 0
 
@@ -49,7 +52,7 @@ class Faults:
         """Note the fault of a line; lines count from 1."""
         self._count += 1
         if len(self._lines) < _SHOWN_FAULTS:
-            self._lines.append(f"  line {line}: {text}")
+            self._lines.append(f"  {self._unit} {line}: {text}")
 
     def raise_any(self, advice: str) -> None:
         """Raise an error if there is any fault.
@@ -60,34 +63,4 @@ class Faults:
         if self._count:
             more = [f"  and {self._count - _SHOWN_FAULTS} more"] if self._count > _SHOWN_FAULTS else []
             lines = "\n".join(self._lines + more)
-            raise DataError(f"{self._path}: {plural(self._count, 'faulty line')}:\n{lines}\n{advice}")
-
-
-def listed_images(listing: Path, paths: list[str], image_root: Path | None, notes: list[str]) -> FileImages:
-    """Return the images that a list or table names.
-
-    Relative paths start from `image_root`. Without it they start from the folder of the list or, if more of them exist
-    there, from the working directory. Windows paths are understood.
-
-    Raises:
-        DataError: `image_root` is no folder, or the paths are web addresses.
-    """
-    sample = paths[:: max(1, len(paths) // _SAMPLED_PATHS)]
-    address = next((path for path in sample if "://" in path), None)
-    if address is not None:
-        raise DataError(f"{listing}: {address} is a web address; download the images and list their local paths")
-    if image_root is not None and not image_root.is_dir():
-        raise DataError(f"the image root {image_root} is not a folder; relative paths in {listing} start from it")
-    roots = [image_root] if image_root is not None else [listing.parent, Path.cwd()]
-    choices = [(root, paths) for root in roots]
-    if os.sep == "/" and any("\\" in path for path in sample):
-        choices += [(root, [path.replace("\\", "/") for path in paths]) for root in roots]
-    root, chosen = max(choices, key=lambda choice: _count_files(*choice))
-    if root != roots[0]:
-        notes.append(f"Relative paths in {listing} start from the working directory, {root}.")
-    return FileImages(root, chosen)
-
-
-def _count_files(root: Path, paths: list[str]) -> int:
-    sample = paths[:: max(1, len(paths) // _SAMPLED_PATHS)]
-    return sum(os.path.isfile(root / path) for path in sample)  # noqa: PTH113
+            raise DataError(f"{self._path}: {plural(self._count, f'faulty {self._unit}')}:\n{lines}\n{advice}")

@@ -209,6 +209,16 @@ def test_class_names_that_look_the_same(tmp_path: Path) -> None:
     assert found.examples == ("'Red_Fox' / 'red fox'",)
 
 
+def test_signs_are_no_dashes(tmp_path: Path) -> None:
+    """-1 and 1 are other numbers, A- and A other marks; 01 and 1 may be the same."""
+    root = folder(tmp_path / "d", **{"-1": 2, "1": 2, "A-": 2, "A": 2, "at -5": 2, "at 5": 2})
+    findings = examine(open_splits(DataConfig(source=str(root)), seed=0))
+    assert not [finding for finding in findings.findings if "differ only in case" in finding.what]
+    root = folder(tmp_path / "e", **{"01": 2, "1": 2, "on-off": 2, "On off": 2})
+    found = about(examine(open_splits(DataConfig(source=str(root)), seed=0)), "differ only in case")
+    assert found.examples == ("'01' / '1'", "'On off' / 'on-off'")
+
+
 def test_image_sizes_against_the_input(tmp_path: Path) -> None:
     assert "enlarged" in about(examine(arrays([30, 3], side=16), input_size=96), "smaller than").harm
     for name, sides in {"a": (100, 300, 300), "b": (20, 300, 300)}.items():
