@@ -9,6 +9,7 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import error_console, output_console
+from lpt.config.bounds import MAX_PIXELS
 from lpt.errors import ConfigError
 
 _SHIFT = "Domain shift"
@@ -66,6 +67,7 @@ def evaluate(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     bad_images: options.BadImages = "stop",
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -87,6 +89,7 @@ def evaluate(
         "image_column": image_column,
         "label_column": label_column,
         "bad_images": bad_images,
+        "max_pixels": max_pixels,
     }
     request = EvaluationRequest(
         pack=pack,

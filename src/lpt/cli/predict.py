@@ -9,6 +9,7 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import error_console
+from lpt.config.bounds import MAX_PIXELS
 
 
 def predict(
@@ -35,9 +36,13 @@ def predict(
         ),
     ] = None,
     bad_images: Annotated[
-        Literal["stop", "skip"],
-        typer.Option(help="An image that cannot be read: stop with its path, or leave it out and say so."),
+        Literal["stop", "skip", "repair"],
+        typer.Option(
+            help="An image that cannot be read: stop with its path, leave it out and say so, or (repair) take a JPEG "
+            "that lacks its last bytes as far as it goes."
+        ),
     ] = "stop",
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -63,6 +68,8 @@ def predict(
         top_k=top_k,
         prior=prior,
         skip_bad=bad_images == "skip",
+        repair=bad_images == "repair",
+        max_pixels=max_pixels,
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",

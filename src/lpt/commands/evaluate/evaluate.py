@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, clear
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
+from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured
 from lpt.packs.info import Versions
@@ -35,7 +36,8 @@ def evaluate(
     image_root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    bad_images: Literal["stop", "skip"] = "stop",
+    bad_images: Literal["stop", "skip", "repair"] = "stop",
+    max_pixels: int = MAX_PIXELS,
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
     device: str = "auto",
@@ -52,7 +54,8 @@ def evaluate(
         overwrite: replace the evaluation that is in `output`.
         image_root: folder that relative paths of images start from.
         image_column, label_column: columns of a table; None: find them by name.
-        bad_images: an image that cannot be read: `stop`, or `skip` it.
+        bad_images: an image that cannot be read: `stop`, `skip` it, or `repair` a JPEG that lacks its last bytes.
+        max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
         backbone: name of the backbone; None: the one that the pack names.
         checkpoint: local weights of that backbone.
         device: auto, cpu, cuda or mps.
@@ -72,6 +75,7 @@ def evaluate(
             "image_column": image_column,
             "label_column": label_column,
             "bad_images": bad_images,
+            "max_pixels": max_pixels,
         },
         output=None if output is None else Path(output),
         overwrite=overwrite,
