@@ -79,7 +79,7 @@ def find_deep(
 
 
 def largest_value(images: LabelledImages) -> tuple[float | None, int]:
-    """Return the largest value of the deep images of a split, and their number; None and 0 if there is no deep image."""
+    """Return the largest value of the deep images of a split, and their number; None and 0 if there is none."""
     ranges = find_deep([images]).ranges
     largest = max((used.high for _, used in ranges), default=0.0)
     return (largest if largest > 0 else None), len(ranges)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from lpt.system.packages import install_command
+from lpt.system.text import plural
 
 REPAIRED = "repaired by lpt"
 """Key in the `info` of a picture that lacked its last bytes."""
@@ -149,7 +150,8 @@ def _tiff_reason(head: bytes, stream: BinaryIO) -> str | None:
         return "it is a damaged TIFF"
     depth = "/".join(map(str, sorted(set(bits))))
     kind = "/".join(_SAMPLE_FORMATS.get(value, "values of an unknown type") for value in sorted(set(kinds)))
-    layout = f"{bands} band{'s' if bands > 1 else ''} of {depth}-bit {kind}{', big-endian' if head.startswith(b'MM') else ''}"
+    order = ", big-endian" if head.startswith(b"MM") else ""
+    layout = f"{plural(bands, 'band')} of {depth}-bit {kind}{order}"
     return f"it is a TIFF of {layout}; {_TIFF_ACCEPTED}"
 
 

@@ -1,7 +1,7 @@
 """From decoded pixels of any depth to 8 bits, a strip of rows at a time, so that little memory is taken beside them.
 
-A **deep** picture has more than 8 bits: greyscale of 16 or 32 bits or floats, and RGB of 16 bits. Pillow halves the bits
-of deep RGB as it decodes. `wide_rgb` decodes the upper and the lower bytes apart, so that nothing is lost.
+A **deep** picture has more than 8 bits: greyscale of 16 or 32 bits or floats, and RGB of 16 bits. Pillow halves the
+bits of deep RGB as it decodes. `wide_rgb` decodes the upper and the lower bytes apart, so that nothing is lost.
 """
 
 from __future__ import annotations

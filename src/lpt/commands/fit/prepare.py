@@ -151,9 +151,14 @@ def _white(config: RunConfig) -> float | None:
 
 def _with_white(splits: Splits, white: float | None) -> Splits:
     """Return the splits, their deep images read with this value of white."""
-    names = [name for name in ("train", "validation", "test") if getattr(splits, name) is not None]
-    changed = with_white([getattr(splits, name) for name in names], white)
-    return replace(splits, **dict(zip(names, changed, strict=True)))
+    parts = [images for images in (splits.train, splits.validation, splits.test) if images is not None]
+    changed = iter(with_white(parts, white))
+    return replace(
+        splits,
+        train=next(changed),
+        validation=None if splits.validation is None else next(changed),
+        test=None if splits.test is None else next(changed),
+    )
 
 
 def _device(values: Mapping[str, Any]) -> str:

@@ -114,10 +114,10 @@ def decode_ahead(
                 path, turn, decoding = ahead.popleft()
                 try:
                     picture: Image.Image | DataError = decoding.result()
-                    if repaired is not None and REPAIRED in picture.info:
-                        repaired.append(str(path))
                 except DataError as error:
                     picture = error
+                if repaired is not None and isinstance(picture, Image.Image) and REPAIRED in picture.info:
+                    repaired.append(str(path))
                 yield path, picture
                 del picture, decoding
                 turn.end()
