@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.unit.data.picture_files import png16, tiff
+from picture_files import png16, tiff
 
 from lpt.config.schema import DataConfig
 from lpt.data.cache import CachedImages, with_white

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
-from tests.unit.data.picture_files import encoded, tiff
+from picture_files import encoded, tiff
 
 from lpt.data.decoding import ImageError, Reading, image_size, read_image
 from lpt.data.faulty import REPAIRED
