@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import png16
 from PIL import Image
 from rich.console import Console
-from samples import tiny_settings
 
 import lpt
 from lpt.commands.fit.fit import FitResult
 from lpt.commands.predict.predict import predict_files
 from lpt.commands.predict.request import PredictRequest
+from picture_files import png16
+from samples import tiny_settings
 
 LARGEST = 900
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from picture_files import png16, tiff
 
 from lpt.config.schema import DataConfig
 from lpt.data.cache import CachedImages, with_white
@@ -17,6 +16,7 @@ from lpt.data.doctor.examine import examine
 from lpt.data.images import ColumnImages, FileImages
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import open_splits
+from picture_files import png16, tiff
 
 WHITE_1000 = Reading(white=1000.0)
 

@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
-from picture_files import encoded, tiff
 
+from lpt.commands.predict.table import decode_ahead
+from lpt.config.schema import DataConfig
 from lpt.data.decoding import ImageError, Reading, image_size, read_image
 from lpt.data.faulty import REPAIRED
+from lpt.data.sources import open_splits
+from picture_files import encoded, tiff
 
 RED = (255, 0, 0)
 
@@ -155,3 +158,18 @@ def test_the_raw_file_of_a_camera_is_no_picture() -> None:
     as_dng[place : place + 12] = struct.pack("<HHI4B", 50706, 1, 4, 1, 4, 0, 0)
     with pytest.raises(ImageError, match="raw file of a camera"):
         read_image(bytes(as_dng), "it")
+
+
+def test_repaired_images_are_counted_in_a_set_and_ahead(tmp_path: Path) -> None:
+    whole = encoded(Image.new("RGB", (32, 32), RED), "JPEG")
+    for name, content in {"a/0.jpg": whole, "a/1.jpg": whole[:-2], "b/0.jpg": whole[:-2]}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    splits = open_splits(DataConfig(source=str(tmp_path), bad_images="repair"), seed=0)
+    assert len(splits.train) == 3
+    assert any("Repaired: 2 train images cut short" in note for note in splits.notes)
+    assert [splits.train.read(index).size for index in range(3)] == [(32, 32)] * 3
+    files, repaired = sorted(tmp_path.rglob("*.jpg")), list[str]()
+    pictures = [picture for _, picture in decode_ahead(files, Reading(repair=True), repaired)]
+    assert not any(isinstance(picture, ImageError) for picture in pictures)
+    assert repaired == [str(tmp_path / name) for name in ("a/1.jpg", "b/0.jpg")]
