@@ -9,6 +9,7 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import output_console
+from lpt.config.bounds import MAX_PIXELS
 
 NOT_USABLE = 1
 
@@ -23,6 +24,7 @@ def doctor(
     val: options.Validation = None,
     long_tail: options.LongTail = None,
     bad_images: options.BadImages = "stop",
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     few_below: Annotated[int, typer.Option(min=1, help="A class with fewer training images is few-shot.")] = 20,
     many_above: Annotated[int, typer.Option(min=1, help="A class with more training images is many-shot.")] = 100,
     decode: Annotated[
@@ -53,6 +55,7 @@ def doctor(
         label_column=label_column,
         split_column=split_column,
         bad_images=bad_images,
+        max_pixels=max_pixels,
         few_below=few_below,
         many_above=many_above,
         decode=decode,

@@ -9,6 +9,7 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import error_console, output_console
+from lpt.config.bounds import MAX_PIXELS
 from lpt.errors import ConfigError
 
 _SHIFT = "Domain shift"
@@ -67,6 +68,7 @@ def evaluate(
     label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
     bad_images: options.BadImages = "stop",
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -89,6 +91,7 @@ def evaluate(
         "label_column": label_column,
         "split_column": split_column,
         "bad_images": bad_images,
+        "max_pixels": max_pixels,
     }
     request = EvaluationRequest(
         pack=pack,

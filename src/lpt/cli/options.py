@@ -62,15 +62,24 @@ LongTail = Annotated[
     ),
 ]
 BadImages = Annotated[
-    Literal["stop", "skip"],
-    typer.Option(help="An image that cannot be read: stop with its path, or leave it out.", rich_help_panel=_DATA),
+    Literal["stop", "skip", "repair"],
+    typer.Option(
+        help="An image that cannot be read: stop with its path, leave it out, or (repair) take a JPEG that lacks its "
+        "last bytes as far as it goes.",
+        rich_help_panel=_DATA,
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Most pixels of an image; a larger one counts as one that cannot be read."),
 ]
 BadImagesChoice = Annotated[
     str | None,
     typer.Option(
         "--bad-images",
-        metavar="stop|skip",
-        help="An image that cannot be read: stop before training, or leave it out. Default: stop.",
+        metavar="stop|skip|repair",
+        help="An image that cannot be read: stop before training, leave it out, or (repair) take a JPEG that lacks its "
+        "last bytes as far as it goes. Default: stop.",
         rich_help_panel=_DATA,
     ),
 ]

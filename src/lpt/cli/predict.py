@@ -9,6 +9,7 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import error_console
+from lpt.config.bounds import MAX_PIXELS
 
 
 def predict(
@@ -37,11 +38,15 @@ def predict(
         ),
     ] = None,
     bad_images: Annotated[
-        Literal["stop", "skip"],
-        typer.Option(help="An image that cannot be read: stop with its path, or leave it out and say so."),
+        Literal["stop", "skip", "repair"],
+        typer.Option(
+            help="An image that cannot be read: stop with its path, leave it out and say so, or (repair) take a JPEG "
+            "that lacks its last bytes as far as it goes."
+        ),
     ] = "stop",
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
+    max_pixels: options.MaxPixels = MAX_PIXELS,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -69,6 +74,8 @@ def predict(
         skip_bad=bad_images == "skip",
         image_root=image_root,
         image_column=image_column,
+        repair=bad_images == "repair",
+        max_pixels=max_pixels,
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from lpt.config.bounds import MAX_PIXELS
 from lpt.config.schema import validate
 from lpt.data.doctor.examine import examine
 from lpt.data.doctor.findings import Findings
@@ -32,7 +33,8 @@ def doctor(
     image_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
-    bad_images: Literal["stop", "skip"] = "stop",
+    bad_images: Literal["stop", "skip", "repair"] = "stop",
+    max_pixels: int = MAX_PIXELS,
     few_below: int = 20,
     many_above: int = 100,
     decode: bool = True,
@@ -52,7 +54,9 @@ def doctor(
         image_column: column of images in a table; None: found by name.
         label_column: column of labels in a table; None: found by name.
         split_column: column of splits in a table; None: found by its values.
-        bad_images: `stop` at an image that does not exist, or `skip` all that cannot be read.
+        bad_images: `stop` at an image that does not exist, `skip` all that cannot be read, or
+            `repair` JPEGs that lack their last bytes.
+        max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
         few_below: a class with fewer training images than this is few-shot.
         many_above: a class with more training images than this is many-shot.
         decode: decode every image and search duplicates; or read headers only.
@@ -76,6 +80,7 @@ def doctor(
         "split_column": split_column,
         "long_tail": long_tail,
         "bad_images": bad_images,
+        "max_pixels": max_pixels,
         "few_below": few_below,
         "many_above": many_above,
     }

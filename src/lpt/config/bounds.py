@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field
 
 MOST_PIXELS = 4096
 """Longest side of an input, pixels."""
+MAX_PIXELS = 178_956_970
+"""Most pixels of an image file, unless the settings say otherwise: where Pillow sees a decompression bomb."""
 LEAST_CROP = 0.25
 """Smallest central crop, as a share of the side: the side of the resized image is at most four times that."""
 _SHARE = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*(%?)")
@@ -62,6 +64,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 Side = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+White = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Size = Annotated[int, Field(ge=1, le=10**12)]
 Interpolation = Literal["bilinear", "bicubic"]

@@ -12,7 +12,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpt.config.architecture import GROUPED, PHASE_2, Architecture
-from lpt.config.bounds import MOST_PIXELS, Areas, Aspects, CentralCrop, Interpolation, Scale, share_fault, share_of
+from lpt.config.bounds import (
+    MAX_PIXELS,
+    MOST_PIXELS,
+    Areas,
+    Aspects,
+    CentralCrop,
+    Interpolation,
+    Scale,
+    White,
+    share_fault,
+    share_of,
+)
 from lpt.config.faults import fault_lines
 from lpt.config.rules import used_if, used_if_any, used_unless
 from lpt.errors import ConfigError
@@ -63,7 +74,14 @@ class DataConfig(Section):
     long_tail_max: Annotated[
         Positive | None, used_unless("long_tail", None, reason="{path} is not set: nothing is cut")
     ] = Field(None, description="Images of the largest class after the cut.")
-    bad_images: Literal["stop", "skip"] = Field("stop", description="What to do with an image that cannot be read.")
+    bad_images: Literal["stop", "skip", "repair"] = Field(
+        "stop",
+        description="What to do with an image that cannot be read. repair: take a JPEG that lacks its last bytes as "
+        "far as it goes, and stop at others.",
+    )
+    max_pixels: Annotated[int, Field(ge=1, le=10**10)] = Field(
+        MAX_PIXELS, description="Most pixels of an image file; a larger image counts as one that cannot be read."
+    )
     few_below: int = Field(20, ge=1, description="A class with fewer training images than this is `few`.")
     many_above: int = Field(100, ge=1, description="A class with more training images than this is `many`.")
     cache: Auto | bool = Field("auto", description="Keep decoded images in memory. auto: if they fit in 1 GiB.")
@@ -120,6 +138,11 @@ class ImageConfig(Section):
         description="1: the centre. 5: the corners of the resized image too, scores averaged, at 5 times the cost.",
     )
     interpolation: Interpolation = Field("bicubic", description="How images are resized.")
+    white: Auto | White | None = Field(
+        None,
+        description="Value of white in images of more than 8 bits, grey levels as stored. auto: the largest value of "
+        "the training images. Default: that of the file's type, 65535 for 16 bits.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ImageConfig:

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lpt.data.images import ArrayImages
+from lpt.data.images import ArrayImages, EncodedImages
 from lpt.data.manifest import ImageSource, IntArray, LabelledImages
 from lpt.data.scan import scan
 from lpt.errors import DataError
@@ -125,6 +126,19 @@ class CachedImages:
 def source_of(source: ImageSource) -> ImageSource:
     """Return the source behind a cache, or the source itself."""
     return source.source if isinstance(source, CachedImages) else source
+
+
+def with_white(splits: Sequence[LabelledImages], white: float | None) -> list[LabelledImages]:
+    """Return splits whose images of more than 8 bits are read with this value of white, without a cache if that is new.
+
+    Splits that share a source still share it afterwards.
+    """
+    changed: dict[int, ImageSource] = {}
+    for images in splits:
+        source = source_of(images.source)
+        if isinstance(source, EncodedImages) and source.reading.white != white and id(images.source) not in changed:
+            changed[id(images.source)] = source.with_white(white)
+    return [replace(images, source=changed.get(id(images.source), images.source)) for images in splits]
 
 
 def decodes(source: ImageSource) -> bool:

@@ -1,31 +1,41 @@
 """From stored bytes to an upright RGB picture.
 
-`read_image` is the one decoder of LPT. It takes whatever people have in their folders and returns the same kind of
-picture for all of it, or raises an `ImageError` that names the file and the reason:
+`read_image` is the one decoder of LPT. It goes by the content of a file, not by its ending. It takes whatever people
+have in their folders and returns the same kind of picture for all of it, or raises an `ImageError` that names the file
+and the reason:
 
 - it applies the EXIF rotation, so that a phone's portrait picture stands upright;
 - it lays transparent images (alpha channel, transparent palette entry or colour) on **white**;
-- it scales 16-bit, 32-bit and float greyscale to 8 bit and never clips it (`scale_to_8bit`);
+- it scales 16-bit, 32-bit and float greyscale to 8 bit (`lpt.data.pixels`);
 - it turns greyscale, palette and CMYK into RGB (embedded colour profiles are not applied);
 - of animated and multi-page files it takes the first frame.
+
+Memory: at most 8 bytes a pixel (RGB of 16 bits with a white: 16). All threads together take at most `DECODING_BYTES`,
+or a single larger picture.
 """
 
 from __future__ import annotations
 
 import io
-import os
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from lpt.config.bounds import MAX_PIXELS
+from lpt.data import faulty
+from lpt.data.budget import ByteBudget, Turn
+from lpt.data.pixels import DeepRange, grey_range, is_deep_grey, is_wide_rgb, to_8bit, wide_rgb
 from lpt.errors import DataError
 
+_LONGEST_SIDE = 1_000_000
+"""A longer side would take gigabytes of filter weights as it is resized."""
+_PIXEL_BYTES = 8
+_DECODING = ByteBudget.for_process()
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,17 +45,9 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_KNOWN_IMPOSTORS = (
-    (0, b"version https://git-lfs", "it is a Git LFS pointer, not the image: run `git lfs pull`"),
-    (0, b"<!doctype", "it is a web page saved under an image's name: download it again"),
-    (0, b"<html", "it is a web page saved under an image's name: download it again"),
-    (0, b"<svg", "it is an SVG drawing: convert it to PNG"),
-    (4, b"ftyphei", "it is a HEIC photo: convert it to JPEG"),
-    (4, b"ftypmif", "it is a HEIF photo: convert it to JPEG"),
-    (0, b"%pdf", "it is a PDF document: convert it to PNG"),
-)
 
 Result = TypeVar("Result")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what Pillow logs to the screen is in the `ImageError`
 
 
 class ImageError(DataError):
@@ -68,132 +70,87 @@ class ImageError(DataError):
         )
 
 
-def read_image(source: Path | bytes, name: str) -> Image.Image:
+@dataclass(frozen=True)
+class Reading:
+    """How images are read.
+
+    Args:
+        max_pixels: most pixels of an image; a larger one counts as bad.
+        white: the value of white in images of more than 8 bits. None: as the file says, see `scale_to_8bit`.
+        repair: take an image that lacks its last bytes as far as it goes.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    white: float | None = None
+    repair: bool = False
+
+
+AS_USUAL = Reading()
+
+
+def read_image(source: Path | bytes, name: str, reading: Reading = AS_USUAL, turn: Turn | None = None) -> Image.Image:
     """Decode an image to upright 8-bit RGB.
 
     Args:
         source: path of a file, or the bytes of one.
         name: what to call it in an error.
+        reading: limits, and what is done to deep and to damaged images.
+        turn: takes the memory of the image from a budget, and goes on holding it. None: held while decoding.
 
     Raises:
         ImageError: the file is missing, empty, truncated, damaged, not an image, or a decompression bomb.
     """
-    return _with_stream(source, name, _decode)
+    if turn is not None:
+        held = turn
+        return _with_stream(source, name, lambda stream: _decode(stream, reading, held), reading)
+
+    def decode(stream: BinaryIO) -> Image.Image:
+        with _DECODING.queue() as own_turn:
+            return _decode(stream, reading, own_turn)
+
+    return _with_stream(source, name, decode, reading)
 
 
-def image_size(source: Path | bytes, name: str) -> tuple[int, int]:
+def image_size(source: Path | bytes, name: str, reading: Reading = AS_USUAL) -> tuple[int, int]:
     """Read width and height in pixels from the header, before any EXIF rotation.
 
     Raises:
         ImageError: as for `read_image`, as far as the header shows it.
     """
-    return _with_stream(source, name, _header_size)
+    return _with_stream(source, name, lambda stream: _header_size(stream, reading), reading)
 
 
-def scale_to_8bit(values: npt.NDArray[Any], white: float | None = None) -> npt.NDArray[np.uint8]:
-    """Scale greyscale values of any depth to 0..255, [H, W].
+def deep_range(
+    source: Path | bytes, name: str, reading: Reading = AS_USUAL, *, header_only: bool = False
+) -> DeepRange | bool:
+    """Return the range of the values of an image of more than 8 bits; False for every other image.
 
     Args:
-        values: integers or floats, [H, W]; a value that is not finite counts as the smallest.
-        white: the value of white. None: the smallest of 1 (floats only), 255 and 65535 that no value exceeds; when
-            some value is negative or above 65535, the image's own minimum and maximum become 0 and 255.
+        source, name, reading: as for `read_image`.
+        header_only: read no pixels, and return whether the image has more than 8 bits.
+
+    Raises:
+        ImageError: as for `read_image`.
     """
-    grey = values.astype(np.float64)
-    finite = np.isfinite(grey)
-    low = float(grey[finite].min()) if finite.any() else 0.0
-    high = float(grey[finite].max()) if finite.any() else 0.0
-    grey = np.where(finite, grey, low)
-    if white is None:
-        whites = (1.0, 255.0, 65535.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
-        fitting = [value for value in whites if low >= 0 and high <= value]
-        if not fitting:
-            return np.round((grey - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
-        white = fitting[0]
-    return np.round(np.clip(grey / white, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+    def look(stream: BinaryIO) -> DeepRange | bool:
+        with _opened(stream, reading) as image:
+            wide = is_wide_rgb(image)
+            if header_only or not (wide or is_deep_grey(image)):
+                return wide or is_deep_grey(image)
+            with _DECODING.queue() as turn:
+                turn.take(image.width * image.height * 2 * _PIXEL_BYTES)
+                if wide:
+                    return wide_rgb(image, _again(stream, reading), None)[1]._replace(white=reading.white or 65535.0)
+                image.load()
+                return grey_range(image, reading.white)
+
+    return _with_stream(source, name, look, reading)
 
 
-def _with_stream(source: Path | bytes, name: str, use: Callable[[BinaryIO], Result]) -> Result:
-    """Open the source and return what `use` makes of it; every failure becomes an `ImageError`."""
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-            try:
-                return use(stream)
-            except Exception as error:
-                raise ImageError(name, _reason(error, stream)) from None
-    except (OSError, ValueError) as error:
-        raise ImageError(name, os_reason(error)) from None
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     """Turn an opened picture upright and make it RGB, as `read_image` does."""
-    return _to_rgb(_upright(image), _white_of(image))
-
-
-def _decode(stream: BinaryIO) -> Image.Image:
-    with Image.open(stream) as image:
-        image.load()
-        return as_rgb(image)
-
-
-def _header_size(stream: BinaryIO) -> tuple[int, int]:
-    with Image.open(stream) as image:
-        return image.size
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn the picture as its EXIF orientation asks; damaged EXIF data counts as none."""
-    try:
-        method = _TRANSPOSE.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:
-        return image
-    if method is None:
-        return image
-    turned = image.transpose(method)
-    for key in ("exif", "xmp", "XML:com.adobe.xmp"):  # so that nobody turns it a second time
-        turned.info.pop(key, None)
-    return turned
-
-
-def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(scale_to_8bit(np.asarray(image), white)).convert("RGB")
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        paper = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, with_alpha).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _white_of(image: Image.Image) -> float | None:
-    """Return the value of white in a deep greyscale image, or None where the file does not say it."""
-    if image.mode.startswith("I;16"):
-        tags = getattr(image, "tag_v2", {})
-        return 4095.0 if tags.get(_BITS_PER_SAMPLE) == (12,) else 65535.0
-    if image.mode == "I" and image.format in ("PNG", "PPM"):
-        return 65535.0
-    return None
-
-
-def _reason(error: Exception, stream: BinaryIO) -> str:
-    """Say why decoding failed."""
-    stream.seek(0, os.SEEK_END)
-    length = stream.tell()
-    if length == 0:
-        return "it is empty (0 bytes)"
-    stream.seek(0)
-    head = stream.read(64)
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for offset, magic, meaning in _KNOWN_IMPOSTORS:
-        if start[offset:].startswith(magic):
-            return meaning
-    if isinstance(error, UnidentifiedImageError):
-        return f"not an image of a known format ({length} bytes that start with {head[:8]!r})"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"it would decode to more pixels than is safe (at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,})"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to decode it"
-    text = str(error).strip().rstrip(".") or type(error).__name__
-    return f"{text} (of {length} bytes stored)" if "truncated" in text.lower() else text
+    return _turned(_as_rgb(to_8bit(image, white)), _turn_of(image))
 
 
 def os_reason(error: OSError | ValueError) -> str:
@@ -203,3 +160,106 @@ def os_reason(error: OSError | ValueError) -> str:
     if isinstance(error, IsADirectoryError):
         return "it is a folder, not a file"
     return getattr(error, "strerror", None) or str(error)
+
+
+def _with_stream(source: Path | bytes, name: str, use: Callable[[BinaryIO], Result], reading: Reading) -> Result:
+    """Open the source and return what `use` makes of it; every failure becomes an `ImageError`."""
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            try:
+                return use(stream)
+            except ImageError:
+                raise
+            except Exception as error:
+                return _second_try(stream, name, use, reading, error)
+    except (OSError, ValueError) as error:
+        raise ImageError(name, os_reason(error)) from None
+
+
+def _second_try(
+    stream: BinaryIO, name: str, use: Callable[[BinaryIO], Result], reading: Reading, error: Exception
+) -> Result:
+    """Return what `use` makes of the mended stream."""
+    again = None if isinstance(error, _RefusedError) else faulty.mended(stream, error, repair=reading.repair)
+    if again is not None:
+        try:
+            result = use(again)
+        except Exception as second:
+            error = second
+        else:
+            if isinstance(result, Image.Image) and faulty.lacks_bytes(error):
+                result.info[faulty.REPAIRED] = True
+            return result
+    why = (
+        str(error) if isinstance(error, _RefusedError) else faulty.reason(error, stream, max_pixels=reading.max_pixels)
+    )
+    raise ImageError(name, why) from None
+
+
+class _RefusedError(Exception):
+    """The reason why LPT does not take an image that Pillow might take."""
+
+
+def _opened(stream: BinaryIO, reading: Reading) -> Image.Image:
+    """Open an image and check its size; no pixel is decoded yet."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and reading.max_pixels > 2 * limit:  # Pillow refuses twice its limit, also when it crops
+        Image.MAX_IMAGE_PIXELS = -(-reading.max_pixels // 2)
+    image = Image.open(stream)
+    if image.width * image.height > reading.max_pixels:
+        raise _RefusedError(faulty.too_large(image.size, reading.max_pixels))
+    if max(image.size) > _LONGEST_SIDE:
+        raise _RefusedError(
+            f"it is {image.width:,} x {image.height:,} pixels; a side of at most {_LONGEST_SIDE:,} is accepted"
+        )
+    if faulty.is_camera_raw(image):
+        raise _RefusedError("it is the raw file of a camera, with a small preview in it: convert it to JPEG or PNG")
+    return image
+
+
+def _again(stream: BinaryIO, reading: Reading) -> Image.Image:
+    """Open the same stream a second time."""
+    stream.seek(0)
+    return _opened(io.BytesIO(stream.read()), reading)
+
+
+def _decode(stream: BinaryIO, reading: Reading, turn: Turn) -> Image.Image:
+    with _opened(stream, reading) as image:
+        wide = reading.white is not None and is_wide_rgb(image)
+        turn.take(image.width * image.height * (2 * _PIXEL_BYTES if wide else _PIXEL_BYTES))
+        flat = None
+        if wide:
+            flat, _ = wide_rgb(image, _again(stream, reading), reading.white)
+        if flat is None:
+            image.load()
+            flat = to_8bit(image, reading.white)
+        upright = _turn_of(image)  # a PNG may keep it behind its pixels
+        if flat is not image:
+            image.close()  # its pixels are not needed beside the new ones
+        return _turned(_as_rgb(flat), upright)
+
+
+def _header_size(stream: BinaryIO, reading: Reading) -> tuple[int, int]:
+    with _opened(stream, reading) as image:
+        return image.size
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Return how the picture is to be turned by its EXIF orientation; damaged EXIF data counts as none."""
+    try:
+        return _TRANSPOSE.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return None
+
+
+def _turned(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    for key in ("exif", "xmp", "XML:com.adobe.xmp"):  # so that nobody turns it a second time
+        turned.info.pop(key, None)
+    return turned

@@ -5,25 +5,28 @@ Every source can be pickled, and several threads or worker processes may read fr
 
 from __future__ import annotations
 
+import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lpt.data.decoding import ImageError, image_size, os_reason, read_image
+from lpt.data.decoding import AS_USUAL, ImageError, Reading, deep_range, image_size, os_reason, read_image
 from lpt.data.manifest import ImageSource
+from lpt.data.pixels import DeepRange
 from lpt.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif", ".hif", ".mpo", ".apng", ".dib", ".j2k"}
 )
-"""Endings (lower case) by which images are known in a folder."""
+"""Endings (lower case) by which images are known in a folder; the content says how each is read."""
 
 
 class InspectableSource(ImageSource, Protocol):
@@ -42,8 +45,16 @@ class InspectableSource(ImageSource, Protocol):
         ...
 
 
-class _EncodedImages(ABC):
-    """Images stored in a file format; subclasses say where."""
+class EncodedImages(ABC):
+    """Images stored in a file format; subclasses say where. `reading` says how they are read."""
+
+    reading: Reading = AS_USUAL
+
+    def with_white(self, white: float | None) -> Self:
+        """Return the same images, where deep ones are read with this value of white."""
+        changed = copy.copy(self)
+        changed.reading = replace(self.reading, white=white)
+        return changed
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -62,11 +73,20 @@ class _EncodedImages(ABC):
 
     def read(self, row: int) -> Image.Image:
         """Decode the picture as upright RGB."""
-        return read_image(self.encoded(row), self.name(row))
+        return read_image(self.encoded(row), self.name(row), self.reading)
 
     def size(self, row: int) -> tuple[int, int]:
         """Return width and height in pixels, from the header."""
-        return image_size(self.encoded(row), self.name(row))
+        return image_size(self.encoded(row), self.name(row), self.reading)
+
+    def is_deep(self, row: int) -> bool:
+        """Return whether an image has more than 8 bits, from the header."""
+        return bool(deep_range(self.encoded(row), self.name(row), self.reading, header_only=True))
+
+    def deep_range(self, row: int) -> DeepRange | None:
+        """Return the range of the values of an image of more than 8 bits; None for every other image."""
+        spread = deep_range(self.encoded(row), self.name(row), self.reading)
+        return spread if isinstance(spread, DeepRange) else None
 
     def stored_bytes(self, row: int) -> int:
         """Return the number of bytes the image is stored in."""
@@ -89,7 +109,7 @@ class _EncodedImages(ABC):
             raise ImageError(self.name(row), os_reason(error)) from None
 
 
-class FileImages(_EncodedImages):
+class FileImages(EncodedImages):
     """Images in files.
 
     It holds the paths in one block of bytes: half a million of them take some 30 MB and are pickled quickly, and
@@ -133,7 +153,7 @@ class Table(Protocol):
     def __getitem__(self, row: int) -> Any: ...
 
 
-class ColumnImages(_EncodedImages):
+class ColumnImages(EncodedImages):
     """Images in a column of a table.
 
     Args:

@@ -19,6 +19,8 @@ from lpt.errors import DataError
 from lpt.system.randomness import global_generator_restored, seed_of
 
 Delivered = TypeVar("Delivered")
+_AHEAD_BYTES = 2**31
+"""Most bytes of batches that all workers together read ahead of the one that they are at."""
 
 
 class StreamBatch(NamedTuple):
@@ -114,6 +116,7 @@ def train_batches(
     if workers:
         fill_cache(images)
     positions = range(batch_size) if positions is None else positions
+    step_bytes = len(samplers) * len(positions) * _image_bytes(preprocessing)
     dataset = _TrainBatches(images, samplers, batch_size, preprocessing, seed, last_step, positions, whole)
     loader = DataLoader(
         dataset,
@@ -121,7 +124,7 @@ def train_batches(
         sampler=range(first_step, last_step),
         num_workers=workers,
         pin_memory=pin_memory,
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=_batches_ahead(step_bytes, workers),
         worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # otherwise the loader draws the seeds of its workers from the global one
     )
@@ -182,6 +185,7 @@ def view_batches(
         _Views(images, numbers, views, preprocessing, seed),
         batch_size=batch_size,
         num_workers=workers,
+        prefetch_factor=_batches_ahead(batch_size * _image_bytes(preprocessing), workers),
         worker_init_fn=_ignore_interrupts,
         collate_fn=_stack_views,
         generator=torch.Generator(),
@@ -226,11 +230,24 @@ def evaluation_batches(
         _EvaluationImages(images, preprocessing),
         batch_size=batch_size,
         num_workers=workers,
+        prefetch_factor=_batches_ahead(batch_size * preprocessing.test_views * _image_bytes(preprocessing), workers),
         worker_init_fn=_ignore_interrupts,
         collate_fn=_stack,
         generator=torch.Generator(),
     )
     yield from _raise_errors(loader)
+
+
+def _image_bytes(preprocessing: Preprocessing) -> int:
+    """Return the bytes of an image at the size of the network's input."""
+    return 3 * preprocessing.size[0] * preprocessing.size[1]
+
+
+def _batches_ahead(batch_bytes: int, workers: int) -> int | None:
+    """Return how many batches each worker reads ahead: 2, or 1 where 2 of all workers would take too many bytes."""
+    if not workers:
+        return None
+    return 2 if 2 * workers * batch_bytes <= _AHEAD_BYTES else 1
 
 
 def _raise_errors(loader: Iterable[Delivered | DataError]) -> Iterator[Delivered]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lpt.data.decoding import ImageError
+from lpt.data.faulty import REPAIRED
 from lpt.data.images import FileImages
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import DataError
@@ -68,6 +69,21 @@ def check_images(
 
     reasons = scan(len(images), fault, workers, title)
     return [(index, images.name(index), reason) for index, reason in enumerate(reasons) if reason is not None]
+
+
+def find_repaired(images: LabelledImages, workers: int | None = None, *, title: str = "Reading images") -> list[int]:
+    """Decode every image once and return the positions of those that lack their last bytes and were read all the same.
+
+    Images that cannot be read are passed over: reading them again reports them.
+    """
+
+    def is_repaired(index: int) -> bool:
+        try:
+            return REPAIRED in images.read(index).info
+        except DataError:
+            return False
+
+    return [index for index, found in enumerate(scan(len(images), is_repaired, workers, title)) if found]
 
 
 def scan(count: int, inspect: Callable[[int], Result], workers: int | None, title: str) -> list[Result]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lpt.config.bounds import Areas, Aspects, CentralCrop, Deviations, Interpolation, Means, Side
+from lpt.config.bounds import Areas, Aspects, CentralCrop, Deviations, Interpolation, Means, Side, White
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ class Preprocessing(BaseModel):
         crop_area: share of the area that a random training crop takes, smallest and largest.
         crop_aspect: width / height of a random training crop, smallest and largest.
         flip: whether half of the training crops are mirrored left to right.
+        white: value of white in images of more than 8 bits; None: that of the file's type.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Preprocessing(BaseModel):
     crop_area: Areas
     crop_aspect: Aspects
     flip: bool
+    white: White | None = None
 
     def train_transform(self) -> TrainTransform:
         """Return the random crop and mirror: PIL RGB -> uint8 [3, height, width]. It draws from torch's generator."""

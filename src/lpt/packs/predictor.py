@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lpt.data.decoding import as_rgb, read_image
+from lpt.data.cache import with_white
+from lpt.data.decoding import Reading, as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
@@ -212,6 +213,7 @@ class Predictor:
         """Return the scores of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
         name = self._checked(pack)
         info, model = self._packs[name].info, self._models[name].model
+        (images,) = with_white([images], info.preprocessing.white)
         return predict_split(
             model,
             images,
@@ -283,10 +285,11 @@ def _label(pack: Pack) -> str:
 
 def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
     """Return the name of an image and its pixels after the test transform, uint8."""
-    transform = pack.info.preprocessing.test_transform()
+    preprocessing = pack.info.preprocessing
+    transform = preprocessing.test_transform()
     if isinstance(image, Image.Image):
-        return str(number), transform(as_rgb(image))
-    return str(image), transform(read_image(Path(image), str(image)))
+        return str(number), transform(as_rgb(image, preprocessing.white))
+    return str(image), transform(read_image(Path(image), str(image), Reading(white=preprocessing.white)))
 
 
 def _named_packs(packs: object) -> dict[str, Pack]:

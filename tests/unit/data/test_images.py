@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lpt.data.decoding import ImageError, image_size, read_image, scale_to_8bit
+from lpt.data.decoding import ImageError, image_size, read_image
 from lpt.data.images import ArrayImages, ColumnImages, FileImages
+from lpt.data.pixels import scale_to_8bit
 from lpt.errors import DataError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

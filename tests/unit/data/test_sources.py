@@ -124,8 +124,8 @@ def test_folders_that_are_no_data_set(make: Make, files: list[str], message: str
 
 def test_folders_without_an_image(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.heic").write_text("")
-    assert "1 .heic" in refusal(tmp_path)
+    (tmp_path / "a" / "x.mp4").write_text("")
+    assert "1 .mp4" in refusal(tmp_path)
     (tmp_path / "train.parquet").write_text("")
     assert f"write hf:{tmp_path}" in refusal(tmp_path)
 

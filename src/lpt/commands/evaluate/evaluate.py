@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, clear
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
+from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured
 from lpt.packs.info import Versions
@@ -36,7 +37,8 @@ def evaluate(
     image_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
-    bad_images: Literal["stop", "skip"] = "stop",
+    bad_images: Literal["stop", "skip", "repair"] = "stop",
+    max_pixels: int = MAX_PIXELS,
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
     device: str = "auto",
@@ -53,7 +55,8 @@ def evaluate(
         overwrite: replace the evaluation that is in `output`.
         image_root: folder that relative paths of images start from.
         image_column, label_column, split_column: columns of a table; None: find them by name and values.
-        bad_images: an image that cannot be read: `stop`, or `skip` it.
+        bad_images: an image that cannot be read: `stop`, `skip` it, or `repair` a JPEG that lacks its last bytes.
+        max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
         backbone: name of the backbone; None: the one that the pack names.
         checkpoint: local weights of that backbone.
         device: auto, cpu, cuda or mps.
@@ -74,6 +77,7 @@ def evaluate(
             "label_column": label_column,
             "split_column": split_column,
             "bad_images": bad_images,
+            "max_pixels": max_pixels,
         },
         output=None if output is None else Path(output),
         overwrite=overwrite,

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from lpt.config.schema import DataConfig, validate
+from lpt.data.cache import with_white
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.portable import portable_source
@@ -122,6 +123,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
     pack = load_pack(request.pack)
     config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
     opened = open_images(request.data, config, tuple(pack.info.class_names), split=request.split)
+    (images,) = with_white([opened.images], pack.info.preprocessing.white)
     notes = list(opened.notes)
     if _trained_on(pack, request.data, opened):
         notes.append(
@@ -129,7 +131,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
             "out, or train with --val or --test."
         )
     predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
-    return Subject(pack, predictor, opened.images, config, opened.skipped, notes, request.batch_size)
+    return Subject(pack, predictor, images, config, opened.skipped, notes, request.batch_size)
 
 
 def _trained_on(pack: Pack, source: str, opened: OpenedImages) -> bool:

@@ -13,6 +13,7 @@ from lpt.commands.evaluate.folder import SHIFT, drop_links
 from lpt.commands.evaluate.kept import cell_settings, digest, kept_cells
 from lpt.commands.evaluate.passes import Passes
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
+from lpt.data.cache import with_white
 from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.sources import OpenedImages, open_images
@@ -205,6 +206,8 @@ def _open_others(shift: ShiftRequest, subject: Subject, split: SplitName) -> lis
     others = []
     for source in shift.sources:
         other = open_images(source, subject.data_config, split=split)
+        (images,) = with_white([other.images], subject.pack.info.preprocessing.white)
+        other = other._replace(images=images)
         others.append(_OtherSet(other, pair_sets(subject.images, other.images, names, source, size=size, seed=seed)))
     return others
 

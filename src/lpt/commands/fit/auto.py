@@ -42,6 +42,7 @@ class AutoFacts:
         prefix_cache_bytes: most memory of the prefix cache, from a configuration that is resolved otherwise.
         decoded: whether images are decoded as they are read; several readers pay off only then.
         processes: how many processes share a batch.
+        largest_value: the largest value of the training images of more than 8 bits, and how many these are.
     """
 
     train_images: int
@@ -53,6 +54,7 @@ class AutoFacts:
     prefix_cache_bytes: Callable[[RunConfig], int]
     decoded: bool
     processes: int = 1
+    largest_value: Callable[[], tuple[float | None, int]] = lambda: (None, 0)
 
 
 class _Choices:
@@ -83,10 +85,22 @@ def resolve_auto(config: RunConfig, machine: Machine, facts: AutoFacts) -> Resol
     choices.choose(runtime, "precision", precision, "what the hardware multiplies fastest")
     choices.choose(runtime, "threads", machine.cores, "the cores that are there for this process")
     choices.choose(config.image, "size", facts.native_size, "the size the backbone was trained at")
+    _choose_white(config, facts, choices)
     _choose_reading(config, machine, facts, choices)
     _choose_steps(config, machine, facts, choices)
     _choose_prefix_cache(config, machine, facts, choices)
     return Resolved(config, choices.reasons)
+
+
+def _choose_white(config: RunConfig, facts: AutoFacts, choices: _Choices) -> None:
+    """Choose the value of white in images of more than 8 bits; they are read for it."""
+    if config.image.white != "auto":
+        return
+    largest, images = facts.largest_value()
+    why = f"the largest value of {images:,} training images of more than 8 bits"
+    if largest is None:
+        why = "no training image has more than 8 bits"
+    choices.choose(config.image, "white", largest, why)
 
 
 def _choose_reading(config: RunConfig, machine: Machine, facts: AutoFacts, choices: _Choices) -> None:

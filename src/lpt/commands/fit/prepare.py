@@ -20,7 +20,8 @@ from lpt.config.bounds import escaped
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
 from lpt.config.values import section
-from lpt.data.cache import CachedImages, decoded_bytes, decodes, source_of
+from lpt.data.cache import CachedImages, decoded_bytes, decodes, source_of, with_white
+from lpt.data.depth import largest_value
 from lpt.data.doctor.examine import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import LabelledImages, Splits
@@ -88,7 +89,7 @@ def prepare(request: RunRequest, *, read_images: bool = True, console: Console |
     device = _device(values)
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
     prepared = processes.on_all(lambda: _put_together(request, values, processes, console))
-    if read_images and prepared.config.data.bad_images == "stop":
+    if read_images and prepared.config.data.bad_images != "skip":
         check_readable(prepared.train, prepared.splits, processes)
     return prepared
 
@@ -110,6 +111,7 @@ def _put_together(request: RunRequest, values: dict[str, Any], processes: Proces
     with console.status(f"loading the backbone {escape(resolved.backbone.name)}"):
         backbone = load_backbone(resolved.backbone.name, checkpoint=resolved.backbone.checkpoint)
     auto = resolve_auto(resolved, machine, _auto_facts(splits, backbone, processes))
+    splits = _with_white(splits, _white(auto.config))
     size = _size(auto.config)
     backbone = backbone.at_size(size)
     return Prepared(
@@ -138,6 +140,24 @@ def _auto_facts(splits: Splits, backbone: FrozenViT, processes: Processes) -> Au
         prefix_cache_bytes=lambda config: prefix_cache_size(train, backbone.at_size(_size(config)), config).bytes,
         decoded=decodes(train.source),
         processes=processes.world_size,
+        largest_value=lambda: largest_value(train),
+    )
+
+
+def _white(config: RunConfig) -> float | None:
+    """Return the value of white of a resolved configuration."""
+    return None if config.image.white is None else float(config.image.white)
+
+
+def _with_white(splits: Splits, white: float | None) -> Splits:
+    """Return the splits, their deep images read with this value of white."""
+    parts = [images for images in (splits.train, splits.validation, splits.test) if images is not None]
+    changed = iter(with_white(parts, white))
+    return replace(
+        splits,
+        train=next(changed),
+        validation=None if splits.validation is None else next(changed),
+        test=None if splits.test is None else next(changed),
     )
 
 
@@ -308,4 +328,5 @@ def _preprocessing(config: RunConfig, backbone: FrozenViT, size: tuple[int, int]
         crop_area=image.crop_area,
         crop_aspect=image.crop_aspect,
         flip=image.flip,
+        white=_white(config),
     )

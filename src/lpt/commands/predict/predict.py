@@ -27,12 +27,14 @@ from lpt.commands.predict.shards import (
     work_through,
 )
 from lpt.commands.predict.table import Labeller, decode_ahead, is_table
+from lpt.data.decoding import Reading
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
 from lpt.report.progress import image_bar
 from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.processes import Processes, several_started
+from lpt.system.text import plural
 
 JSON_LINES = (".jsonl", ".ndjson")
 _MOST_SHOWN = 20
@@ -80,18 +82,22 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
         "--top-k": top_k,
         "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
         "format": "JSON lines" if json_lines else "CSV",
+        "--bad-images": "repair" if request.repair else None,
         "lpt version": version("lpt"),
     }
-    return Labeller(predictor, top_k, shares, request.batch_size, request.skip_bad, json_lines), job
+    reading = Reading(request.max_pixels, info.preprocessing.white, request.repair)
+    return Labeller(predictor, top_k, shares, request.batch_size, request.skip_bad, json_lines, reading), job
 
 
 def _to_standard_output(labeller: Labeller, paths: list[Path], progress: Console) -> int:
     """Predict all images onto standard output and return the number of rows."""
     bad: list[str] = []
-    with image_bar(progress, "predicting", len(paths)) as show, contextlib.closing(decode_ahead(paths)) as pictures:
+    ahead = decode_ahead(paths, labeller.reading, labeller.repaired)
+    with image_bar(progress, "predicting", len(paths)) as show, contextlib.closing(ahead) as pictures:
         sys.stdout.write(labeller.header())
         rows = labeller.write_rows(pictures, sys.stdout, bad, show)
     _report(rows, bad, None, progress)
+    _report_repaired(labeller, progress)
     return rows
 
 
@@ -114,7 +120,7 @@ def _to_file(
     with (
         stop_on_signal() as stop,
         image_bar(progress, "predicting", total) as show,
-        contextlib.closing(decode_ahead(paths)) as pictures,
+        contextlib.closing(decode_ahead(paths, labeller.reading, labeller.repaired)) as pictures,
     ):
         try:
             work_through(
@@ -156,6 +162,7 @@ def _finish(labeller: Labeller, shards: list[Shard], parts: PartFolder, progress
     parts.join(shards, labeller.header().encode())
     parts.remove()
     _report(rows, bad, parts.output, progress)
+    _report_repaired(labeller, progress)
     return rows
 
 
@@ -174,6 +181,15 @@ def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -
             progress.print(f"  {line}", style="yellow", markup=False)
     if output is not None:
         progress.print(f"{rows:,} predictions: {output}", markup=False)
+
+
+def _report_repaired(labeller: Labeller, progress: Console) -> None:
+    """Print which images of this command were cut short."""
+    if labeller.repaired:
+        count = plural(len(labeller.repaired), "image")
+        progress.print(f"Repaired: {count} cut short, taken as far as they go and grey below", style="yellow")
+        for path in labeller.repaired[:_MOST_SHOWN]:
+            progress.print(f"  {path}", style="yellow", markup=False)
 
 
 def _find_shards(request: PredictRequest, output: Path, progress: Console) -> list[Shard]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpt.commands.predict.shards import SHARD_SIZE
+from lpt.config.bounds import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class PredictRequest:
         top_k: how many classes to give for an image.
         prior: CSV file of class and share; None: the classes as the pack's probabilities take them.
         skip_bad: leave out images that cannot be read, instead of stopping.
+        repair: take a JPEG that lacks its last bytes as far as it goes.
+        max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
         backbone, checkpoint, device: as for `Predictor`.
         batch_size: images in a forward pass.
         shard_size: images of a shard.
@@ -33,6 +36,8 @@ class PredictRequest:
     top_k: int = 5
     prior: Path | None = None
     skip_bad: bool = False
+    repair: bool = False
+    max_pixels: int = MAX_PIXELS
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"

@@ -7,13 +7,15 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from PIL import Image
 
-from lpt.data.decoding import read_image
+from lpt.data.budget import ByteBudget, Turn
+from lpt.data.decoding import AS_USUAL, Reading, read_image
+from lpt.data.faulty import REPAIRED
 from lpt.data.scan import failure_reason
 from lpt.errors import DataError, RunError
 from lpt.packs.predictor import Prediction, Predictor
@@ -38,6 +40,8 @@ class Labeller:
         batch_size: pictures in a forward pass.
         skip_bad: leave out pictures that cannot be read, instead of raising.
         json_lines: write JSON lines, not CSV.
+        reading: how pictures are read.
+        repaired: gets the path of each picture that lacks its last bytes, if `reading` repairs those.
     """
 
     predictor: Predictor
@@ -46,6 +50,8 @@ class Labeller:
     batch_size: int
     skip_bad: bool
     json_lines: bool
+    reading: Reading = AS_USUAL
+    repaired: list[str] = field(default_factory=list)
 
     def header(self) -> str:
         """Return the first line of a CSV; empty for JSON lines."""
@@ -83,26 +89,49 @@ class Labeller:
         return rows
 
 
-def decode_ahead(paths: Iterable[Path]) -> Generator[Picture]:
-    """Read pictures ahead in threads, and yield them in order."""
+def decode_ahead(
+    paths: Iterable[Path], reading: Reading = AS_USUAL, repaired: list[str] | None = None
+) -> Generator[Picture]:
+    """Read pictures ahead in threads, and yield them in order; those that wait take at most `DECODING_BYTES`.
+
+    Args:
+        paths: the files.
+        reading: how they are read.
+        repaired: gets the path of each picture that lacks its last bytes.
+    """
     workers = cores_here()
+    budget = ByteBudget()
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[Path, Future[Image.Image]]] = deque()
+        ahead: deque[tuple[Path, Turn, Future[Image.Image]]] = deque()
         waiting = iter(paths)
         try:
             while True:
                 while len(ahead) < 4 * workers and (path := next(waiting, None)) is not None:
-                    ahead.append((path, pool.submit(read_image, path, str(path))))
+                    turn = budget.queue()
+                    ahead.append((path, turn, pool.submit(_read_in_turn, path, reading, turn)))
                 if not ahead:
                     return
-                path, reading = ahead.popleft()
+                path, turn, decoding = ahead.popleft()
                 try:
-                    picture: Image.Image | DataError = reading.result()
+                    picture: Image.Image | DataError = decoding.result()
                 except DataError as error:
                     picture = error
+                if repaired is not None and isinstance(picture, Image.Image) and REPAIRED in picture.info:
+                    repaired.append(str(path))
                 yield path, picture
+                del picture, decoding
+                turn.end()
         finally:
+            budget.close()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_in_turn(path: Path, reading: Reading, turn: Turn) -> Image.Image:
+    """Read a picture, which holds its bytes until its turn ends."""
+    try:
+        return read_image(path, str(path), reading, turn)
+    finally:
+        turn.step_aside()
 
 
 def _readable(pictures: Iterable[Picture], names: deque[str], bad: list[str] | None) -> Iterator[Image.Image]:

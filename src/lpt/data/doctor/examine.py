@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from lpt.data.doctor.depth import depth_findings
 from lpt.data.doctor.duplicates import Place, find_duplicates, listed_again
 from lpt.data.doctor.findings import SEVERITIES, Finding, Findings, Severity, SizeFacts, SplitFacts
 from lpt.data.images import InspectableSource
@@ -57,6 +58,7 @@ def examine(
         *_name_findings(splits.class_names),
         *_balance_findings(splits.counts_before_cut),
         *_size_findings(sizes, input_size),
+        *depth_findings(list(parts.values()), decode=decode, workers=workers),
         *_measuring_findings(splits),
     ]
     listed = listed_again(parts)

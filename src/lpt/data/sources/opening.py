@@ -12,10 +12,11 @@ import numpy as np
 
 from lpt.config.bounds import share_fault, share_of
 from lpt.config.schema import DataConfig
-from lpt.data.images import FileImages
+from lpt.data.decoding import Reading
+from lpt.data.images import EncodedImages, FileImages
 from lpt.data.longtail import long_tailed_indices, stratified_validation
 from lpt.data.manifest import LabelledImages, Splits
-from lpt.data.scan import check_images, missing_files
+from lpt.data.scan import check_images, find_repaired, missing_files
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import is_really_table, read_listed_paths, read_path_list
@@ -149,6 +150,14 @@ def read_source(spec: str, config: DataConfig, *, needs_split: bool = True) -> R
     Raises:
         DataError: the source does not exist or is in no known form, or its reader refuses it.
     """
+    data = _read(spec, config, needs_split=needs_split)
+    for part in data.splits.values():
+        if isinstance(part.source, EncodedImages):
+            part.source.reading = Reading(config.max_pixels, repair=config.bad_images == "repair")
+    return data
+
+
+def _read(spec: str, config: DataConfig, *, needs_split: bool) -> RawData:
     if spec.startswith(PREFIX):
         return read_hugging_face(spec, config.image_column, config.label_column)
     path = Path(spec).expanduser()
@@ -256,9 +265,14 @@ def _missing_source(spec: str, path: Path) -> str:
 def _readable(images: LabelledImages, split: str, origin: str, config: DataConfig, record: _Record) -> LabelledImages:
     """Leave out the images that cannot be read, or raise an error for missing files if so configured."""
     missing = missing_files(images)
-    if len(missing) and (config.bad_images == "stop" or len(missing) == len(images)):
+    if len(missing) and (config.bad_images != "skip" or len(missing) == len(images)):
         raise DataError(_missing_message(images, missing.tolist(), origin))
-    if config.bad_images == "stop":
+    if config.bad_images == "repair" and (repaired := find_repaired(images, title=f"Reading {split} images")):
+        record.notes.append(
+            f"Repaired: {plural(len(repaired), f'{split} image')} cut short, taken as far as they go and grey below: "
+            f"{shorten([images.name(index) for index in repaired], 3)}."
+        )
+    if config.bad_images != "skip":
         return images
     absent = [(images.name(index), "the file does not exist") for index in missing.tolist()]
     images = images.subset(np.setdiff1d(np.arange(len(images)), missing))
