@@ -23,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from lpt.errors import DataError
+from lpt.system.files import open_regular
 
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
@@ -115,7 +116,7 @@ def scale_to_8bit(values: npt.NDArray[Any], white: float | None = None) -> npt.N
 def _with_stream(source: Path | bytes, name: str, use: Callable[[BinaryIO], Result]) -> Result:
     """Open the source and return what `use` makes of it; every failure becomes an `ImageError`."""
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as stream:
             try:
                 return use(stream)
             except Exception as error:

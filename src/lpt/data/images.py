@@ -18,6 +18,7 @@ from PIL import Image
 from lpt.data.decoding import ImageError, image_size, os_reason, read_image
 from lpt.data.manifest import ImageSource
 from lpt.errors import DataError
+from lpt.system.files import open_regular
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2"}
@@ -82,7 +83,7 @@ class _EncodedImages(ABC):
         if isinstance(encoded, bytes):
             return encoded[start : None if length is None else start + length]
         try:
-            with encoded.open("rb") as stream:
+            with open_regular(encoded) as stream:
                 stream.seek(start)
                 return stream.read(-1 if length is None else length)
         except OSError as error:

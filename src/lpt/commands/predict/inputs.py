@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from lpt.data.images import IMAGE_SUFFIXES
 from lpt.errors import ConfigError, DataError
+from lpt.system.files import read_regular
 
 
 def find_images(given: Iterable[Path]) -> list[Path]:
@@ -39,8 +41,7 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         ConfigError: the file cannot be read, or a row is not a known class and a share; the row is named.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"--prior: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     known, shares = set(class_names), dict[str, float]()
