@@ -6,32 +6,112 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from lpt.config.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES
+from lpt.data.sources.tree import Walk
 from lpt.errors import ConfigError, DataError
-from lpt.system.files import read_regular
+from lpt.system.files import open_regular, read_regular
+from lpt.system.text import shorten
+
+_FIRST_BYTES = (
+    b"\xff\xd8\xff",  # JPEG and MPO
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",  # TIFF
+    b"MM\0*",
+    b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000
+)
+_RAW_PHOTOS = frozenset(
+    {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".pef", ".srw", ".raf"}
+    | {".3fr", ".iiq", ".dcr", ".kdc", ".erf", ".mrw", ".mef", ".mos"}
+)
+"""Endings of what cameras record before it is developed; a picture in such a file is its thumbnail."""
 
 
-def find_images(given: Iterable[Path]) -> list[Path]:
-    """Return files as given, and all image files in folders at any depth, sorted. Links are followed.
+def find_images(given: Iterable[Path], notes: list[str], *, skip_bad: bool = False) -> list[Path]:
+    """Return files as given, and the images in folders at any depth, sorted, each once. Links are followed.
+
+    An image in a folder is known by its ending or by its first bytes.
+
+    Args:
+        given: files and folders.
+        notes: gets a sentence on what is left out of each folder, by kind of reason.
+        skip_bad: leave out folders that cannot be listed.
 
     Raises:
         DataError: something does not exist, or a folder holds no image or cannot be listed.
     """
-    files: list[Path] = []
+    files, refusals = list[Path](), list[str]()
     for path in given:
         if path.is_dir():
-            inside = sorted(_images_in(path))
+            walk = Walk(path, _is_image)
+            inside = sorted(path / found for found in walk.images())
+            _check_faults(walk, notes, skip_bad)
+            reasons = walk.left.reasons("that are no images by ending or content")
+            if reasons:
+                notes.append(f"Left out of {path}: {'; '.join(reasons)}.")
             if not inside:
-                raise DataError(f"there is no image in the folder {path}; endings: {' '.join(sorted(IMAGE_SUFFIXES))}")
+                refusals.append(_no_image(path, walk, reasons))
+                if not walk.left.outputs:
+                    raise DataError(refusals[-1])
             files += inside
         elif path.exists():
             files.append(path)
         else:
             raise DataError(f"there is no file or folder {path}")
+    if refusals and not files:
+        raise DataError(refusals[0])
     return files
+
+
+def _no_image(folder: Path, walk: Walk, reasons: list[str]) -> str:
+    if "." in walk.left.outputs:
+        return f"{folder} is output of lpt, a run or the like, and holds no image to classify; give your own images"
+    left = f" (left out: {'; '.join(reasons)})" if reasons else ""
+    return f"there is no image in the folder {folder}{left}; endings: {' '.join(sorted(IMAGE_SUFFIXES))}"
+
+
+def _check_faults(walk: Walk, notes: list[str], skip_bad: bool) -> None:
+    """Add notes about links that lead nowhere and folders that cannot be listed.
+
+    Raises:
+        DataError: a folder cannot be listed, and `skip_bad` is not set.
+    """
+    faults = [(walk.root / path, reason) for path, reason in walk.left.faults]
+    links = [str(path) for path, _ in faults if path.is_symlink()]
+    folders = [(path, reason) for path, reason in faults if not path.is_symlink()]
+    if folders and not skip_bad:
+        path, reason = folders[0]
+        raise DataError(
+            f"cannot look into {path}: {reason}. Change its permissions, name the folders and files to be read instead "
+            "of one above it, or leave out what cannot be read with --bad-images skip."
+        )
+    for paths, noun in ((links, "link that leads nowhere"), ([str(path) for path, _ in folders], "unreadable folder")):
+        if paths:
+            several = noun.replace("link that leads", "links that lead").replace("folder", "folders")
+            notes.append(
+                f"Left out of {walk.root}: {len(paths):,} {noun if len(paths) == 1 else several} "
+                f"({shorten(sorted(map(escaped, paths)), 3)})."
+            )
+
+
+def _is_image(path: str) -> bool:
+    """Return whether a regular file is an image, by its ending or its first bytes. Raw photos are TIFF files inside."""
+    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122
+    if ending in IMAGE_SUFFIXES:
+        return True
+    if ending in _RAW_PHOTOS:
+        return False
+    try:
+        with open_regular(Path(path)) as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return start.startswith(_FIRST_BYTES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
@@ -70,39 +150,3 @@ def _share(text: str, where: str) -> float:
     if not 0 <= share < math.inf:
         raise ConfigError(f"{where}: the share must be a number of at least 0, got {text!r}")
     return share
-
-
-def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield image files at any depth, through links too, without hidden ones.
-
-    Args:
-        folder: where to look.
-        above: real paths of the folders above it; a link back to one of them is not followed.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            seen = [(folder / entry.name, *_kind(entry)) for entry in entries if entry.name[0] != "."]
-    except OSError as error:
-        raise DataError(
-            f"cannot look into the folder {folder}: {error.strerror}. Change its permissions, or name the folders and "
-            "files to be read instead of one above it."
-        ) from None
-    for path, is_folder, is_file in seen:
-        if is_folder:
-            yield from _images_in(path, above | {real})
-        elif is_file and path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
-
-
-def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    """Return whether an entry is a folder, and whether it is a file; neither if it is a link in a circle."""
-    try:
-        return entry.is_dir(), entry.is_file()
-    except OSError:
-        return False, False

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -59,9 +59,11 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
     processes = Processes.launched(request.device)
     if output is None:
-        paths = find_images(request.images)
+        notes = list[str]()
+        paths = find_images(request.images, notes, skip_bad=request.skip_bad)
+        _print_notes(notes, progress)
         return _to_standard_output(_prepare(request)[0], paths, progress)
-    shards = processes.on_main(lambda: _find_shards(request.images, output, request.shard_size))
+    shards = processes.on_main(lambda: _find_shards(request, output, progress))
     labeller, job = processes.on_all(lambda: _prepare(request))
     return _to_file(labeller, shards, PartFolder(output, job), processes, progress)
 
@@ -176,11 +178,19 @@ def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -
         progress.print(f"{rows:,} predictions: {output}", markup=False)
 
 
-def _find_shards(images: Iterable[Path], output: Path, size: int) -> list[Shard]:
+def _find_shards(request: PredictRequest, output: Path, progress: Console) -> list[Shard]:
     """List the images and cut them into shards; check on the way that the output can be written."""
-    paths = find_images(images)
+    notes = list[str]()
+    paths = find_images(request.images, notes, skip_bad=request.skip_bad)
     check_writable(output)
-    return cut_shards(paths, size)
+    _print_notes(notes, progress)
+    return cut_shards(paths, request.shard_size)
+
+
+def _print_notes(notes: list[str], progress: Console) -> None:
+    """Print what was left out of the folders."""
+    for note in notes:
+        progress.print(note, style="yellow", markup=False)
 
 
 def _check_output(output: Path | None) -> None:

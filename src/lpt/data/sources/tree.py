@@ -63,11 +63,15 @@ class LeftOut:
     dangling: list[str] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
 
-    def reasons(self) -> list[str]:
-        """Return a phrase for each kind of reason, with the number of files or folders; not for `faults`."""
+    def reasons(self, other_files: str = "without the ending of an image") -> list[str]:
+        """Return a phrase for each kind of reason, with the number of files or folders; not for `faults`.
+
+        Args:
+            other_files: what is said of files that are no images.
+        """
         kinds = ", ".join(f"{count:,} {ending}" for ending, count in self.endings.most_common(5))
         kinds += f" and {len(self.endings) - 5} more endings" if len(self.endings) > 5 else ""
-        phrases = [f"{plural(self.endings.total(), 'file')} without the ending of an image ({kinds})"]
+        phrases = [f"{plural(self.endings.total(), 'file')} {other_files} ({kinds})"]
         phrases = phrases if self.endings else []
         for entries, singular, several in (
             (self.hidden, "hidden file or folder", "hidden files or folders"),
@@ -154,7 +158,7 @@ class Walk:
             self.left.outputs.append(folder or ".")
         if output.whole:
             return level
-        linked = []
+        linked = list[str]()
         for entry in entries:
             inner = f"{folder}/{entry.name}" if folder else entry.name
             if self._is_foreign(entry.name, inner):
