@@ -14,7 +14,7 @@ from lpt.data.images import IMAGE_SUFFIXES
 from lpt.data.sources.tree import Walk
 from lpt.errors import ConfigError, DataError
 from lpt.system.files import open_regular, read_regular
-from lpt.system.text import shorten
+from lpt.system.text import composed, shorten
 
 _FIRST_BYTES = (
     b"\xff\xd8\xff",  # JPEG and MPO
@@ -124,7 +124,7 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         rows = list(csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"--prior: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    known, shares = set(class_names), dict[str, float]()
+    known, shares = {composed(name): name for name in class_names}, dict[str, float]()
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["class", "share"]):
             continue
@@ -132,8 +132,9 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         if len(row) != 2:
             raise ConfigError(f"{where}: {len(row)} columns instead of class,share: {','.join(row)}")
         name, text = row
-        if name not in known:
+        if composed(name) not in known:
             raise ConfigError(f"{where}: the pack has no class {name!r}; its classes: lpt inspect PACK")
+        name = known[composed(name)]
         if name in shares:
             raise ConfigError(f"{where}: the class {name!r} is listed twice")
         shares[name] = _share(text, where)

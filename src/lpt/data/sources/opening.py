@@ -19,6 +19,7 @@ from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import read_path_list
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
+from lpt.data.sources.spelling import find_respelled, unify_classes
 from lpt.data.sources.table import read_table
 from lpt.errors import DataError
 from lpt.system.text import plural, shorten
@@ -75,6 +76,7 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
     """
     record = _Record()
     parts = _gather(config, record)
+    parts = unify_classes(parts, record.notes)
     class_names = merge_classes(parts, record.notes)
     splits = {
         name: _readable(label_images(part, class_names), name, part.origin, config, record)
@@ -106,6 +108,7 @@ def open_images(
     """
     record = _Record()
     actual_split, part = _one_split(source, split, config, record)
+    part = unify_classes({"train": part}, record.notes, class_names or ())["train"]
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
     images = _readable(label_images(part, class_names), actual_split, part.origin, config, record)
@@ -224,6 +227,9 @@ def _missing_source(spec: str, path: Path) -> str:
 def _readable(images: LabelledImages, split: str, origin: str, config: DataConfig, record: _Record) -> LabelledImages:
     """Leave out the images that cannot be read, or raise an error for missing files if so configured."""
     missing = missing_files(images)
+    if len(missing):
+        images = find_respelled(images, missing, origin, record.notes)
+        missing = missing_files(images)
     if len(missing) and (config.bad_images == "stop" or len(missing) == len(images)):
         raise DataError(_missing_message(images, missing.tolist(), origin))
     if config.bad_images == "stop":
