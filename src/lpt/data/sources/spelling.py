@@ -72,9 +72,7 @@ def find_respelled(images: LabelledImages, missing: IntArray, origin: str, notes
             found[row] = path
     if not found:
         return images
-    notes.append(
-        f"{plural(len(found), 'image')} of {origin} found under names in another Unicode form (NFC or NFD)."
-    )
+    notes.append(f"{plural(len(found), 'image')} of {origin} found under names in another Unicode form (NFC or NFD).")
     base = os.path.join(source.root, "")  # noqa: PTH118
     paths = [found.get(row, source.path(row)).removeprefix(base) for row in range(len(source))]
     return replace(images, source=FileImages(Path(source.root), paths))
