@@ -239,3 +239,12 @@ def test_a_file_of_the_same_name_is_no_marker(make: Make) -> None:
         (root / "a" / name).write_text('{"kind": "other", "format_version": 1}')
     assert counts(opened(root)) == {"a": 1, "b": 1}
     assert output_in(root / "a", {"run.json", "plan.json", "metrics.json"}).title == ""
+
+
+def test_a_loader_that_knows_no_marker_is_not_given_output(make: Make) -> None:
+    """The loader of Hugging Face would take plots for a class."""
+    pytest.importorskip("datasets")
+    root = make("d/a/1.png", "d/b/1.png") / "d"
+    RunFolder.create(root / "runs" / "x", {}, overwrite=False)
+    with pytest.raises(DataError, match=r"holds output of lpt \(runs/x\)"):
+        open_splits(DataConfig(source=f"hf:{root}"), seed=0)

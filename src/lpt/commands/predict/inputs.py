@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -99,11 +98,8 @@ def _check_faults(walk: Walk, notes: list[str], skip_bad: bool) -> None:
             )
 
 
-def _is_image(path: str) -> bool:
-    """Return whether a regular file is an image, by its ending or its first bytes. Raw photos are TIFF files inside."""
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122
-    if ending in IMAGE_SUFFIXES:
-        return True
+def _is_image(path: str, ending: str) -> bool:
+    """Return whether a regular file is an image by its first bytes. Raw photos are TIFF files inside."""
     if ending in _RAW_PHOTOS:
         return False
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def _nothing_to_tell_apart(images: dict[str, list[str]]) -> bool:
 def _refuse_inner_splits(root: Path, images: dict[str, list[str]]) -> None:
     """Raise `DataError` if class folders are divided into train and test: all would be trained on."""
     for folder, files in images.items():
-        inner = {parts[1] for path in files if len(parts := PurePosixPath(path).parts) > 2}
+        inner = {deeper.split("/")[1] for path in files if (deeper := _inner(path))}
         splits = {split_name(name): name for name in sorted(inner)}
         if splits.get("train") and (splits.get("test") or splits.get("validation")):
             named = ", ".join(f"{folder}/{name}" for split, name in splits.items() if split)
@@ -128,8 +128,7 @@ def _refuse_inner_splits(root: Path, images: dict[str, list[str]]) -> None:
 
 def _inner(path: str) -> str:
     """Return the folder inside of a class folder that an image lies in, with the class folder; empty if it has none."""
-    parts = path.split("/")
-    return "/".join(parts[:2]) if len(parts) > 2 else ""
+    return "/".join(path.split("/", 2)[:2]) if path.count("/") > 1 else ""
 
 
 def _class_notes(root: Path, images: dict[str, list[str]]) -> list[str]:

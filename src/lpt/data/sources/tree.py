@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +34,8 @@ _MOST_PLOTS_SOUGHT = 20_000
 and to open each would take minutes on a network drive."""
 
 Kind = Literal["folder", "file", "special", "broken", "unreadable"]
-IsImage = Callable[[str], bool]
-"""Whether a file, given by its path, is an image."""
+IsImage = Callable[[str, str], bool]
+"""Whether a file, given by its path and its ending (lower case), is an image."""
 Identity = tuple[int, int]
 """Device and number of a file or folder: the same for every path that leads to it."""
 
@@ -107,7 +108,7 @@ class Walk:
 
     Args:
         root: the folder that all paths start from.
-        is_image: which files are images; None: those with the ending of one.
+        is_image: which files without the ending of an image are images too; None: none of them.
 
     Attributes:
         left: what was left out so far.
@@ -116,7 +117,7 @@ class Walk:
     def __init__(self, root: Path, is_image: IsImage | None = None) -> None:
         self.root = root
         self.left = LeftOut()
-        self._is_image = is_image or _has_image_ending
+        self._is_image = is_image
         self._plots_to_seek = _MOST_PLOTS_SOUGHT
 
     def images(self, start: str = "", above: Iterable[str] = ()) -> list[str]:
@@ -149,7 +150,7 @@ class Walk:
         path, level = self._path(folder), Level()
         try:
             with os.scandir(path) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=attrgetter("name"))
         except OSError as error:
             self.left.faults.append((folder, f"the folder cannot be listed: {error.strerror}"))
             return level
@@ -159,15 +160,16 @@ class Walk:
         if output.whole:
             return level
         linked = list[str]()
+        prefix = f"{folder}/" if folder else ""
         for entry in entries:
-            inner = f"{folder}/{entry.name}" if folder else entry.name
+            inner = prefix + entry.name
             if self._is_foreign(entry.name, inner):
                 continue
             kind = _kind_of(entry)
-            if kind == "folder":
-                (linked if entry.is_symlink() else level.folders).append(inner)
-            elif kind == "file":
+            if kind == "file":
                 self._sort_file(entry, inner, level, among_results=bool(output.title))
+            elif kind == "folder":
+                (linked if entry.is_symlink() else level.folders).append(inner)
             else:
                 self._note(kind, inner)
         level.folders += linked
@@ -185,9 +187,10 @@ class Walk:
 
     def _sort_file(self, entry: os.DirEntry[str], path: str, level: Level, *, among_results: bool) -> None:
         """Take a regular file as an image, or note why not."""
-        if not self._is_image(entry.path):
-            self.left.endings[_ending(entry.name) or "no ending"] += 1
-        elif _ending(entry.name) == ".png" and self._is_plot(entry.path, sure=among_results):
+        ending = _ending(entry.name)
+        if not (ending in IMAGE_SUFFIXES or (self._is_image is not None and self._is_image(entry.path, ending))):
+            self.left.endings[ending or "no ending"] += 1
+        elif ending == ".png" and self._is_plot(entry.path, sure=among_results):
             self.left.outputs.append(path)
         else:
             (level.links if entry.is_symlink() else level.images).append(path)
@@ -238,10 +241,6 @@ class Walk:
 
     def _path(self, path: str) -> str:
         return os.path.join(self.root, path)  # noqa: PTH118
-
-
-def _has_image_ending(path: str) -> bool:
-    return _ending(path) in IMAGE_SUFFIXES
 
 
 def _ending(name: str) -> str:
