@@ -17,6 +17,7 @@ from lpt.data.sources import open_splits
 from lpt.errors import RunError
 from lpt.report.doctor import print_findings
 from lpt.system.files import write_json
+from lpt.system.outputs import is_plot
 from lpt.system.owned import is_marked, marker
 from lpt.system.packages import explain_missing_packages
 
@@ -98,7 +99,7 @@ def _check_outputs(plot: Path | None, json: Path | None) -> None:
     """Check, before the images are read, that the files can be drawn and that `lpt doctor` may replace them."""
     if plot is not None:
         with explain_missing_packages("lpt doctor --plot"):
-            from lpt.report.style import is_plot
+            import lpt.report.style  # noqa: F401
         _check_replaceable("--plot", plot, "a plot of lpt", is_plot)
     if json is not None:
         _check_replaceable("--json", json, "findings of lpt", lambda path: is_marked(path.resolve(), KIND))

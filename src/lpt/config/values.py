@@ -10,6 +10,7 @@ import yaml
 
 from lpt.config.schema import RunConfig
 from lpt.errors import ConfigError
+from lpt.system.files import read_regular
 
 Settings = Mapping[str, Any] | Sequence[str]
 """Single values: by dotted path, or as `section.field=value` texts."""
@@ -24,7 +25,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is not YAML, or holds no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_regular(path).decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

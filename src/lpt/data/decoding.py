@@ -30,6 +30,7 @@ from lpt.data import faulty
 from lpt.data.budget import ByteBudget, Turn
 from lpt.data.pixels import DeepRange, grey_range, is_deep_grey, is_wide_rgb, to_8bit, wide_rgb
 from lpt.errors import DataError
+from lpt.system.files import open_regular
 
 _LONGEST_SIDE = 1_000_000
 """A longer side would take gigabytes of filter weights as it is resized."""
@@ -165,7 +166,7 @@ def os_reason(error: OSError | ValueError) -> str:
 def _with_stream(source: Path | bytes, name: str, use: Callable[[BinaryIO], Result], reading: Reading) -> Result:
     """Open the source and return what `use` makes of it; every failure becomes an `ImageError`."""
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as stream:
             try:
                 return use(stream)
             except ImageError:

@@ -21,6 +21,7 @@ from lpt.data.decoding import AS_USUAL, ImageError, Reading, deep_range, image_s
 from lpt.data.manifest import ImageSource
 from lpt.data.pixels import DeepRange
 from lpt.errors import DataError
+from lpt.system.files import open_regular
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2"}
@@ -102,7 +103,7 @@ class EncodedImages(ABC):
         if isinstance(encoded, bytes):
             return encoded[start : None if length is None else start + length]
         try:
-            with encoded.open("rb") as stream:
+            with open_regular(encoded) as stream:
                 stream.seek(start)
                 return stream.read(-1 if length is None else length)
         except OSError as error:

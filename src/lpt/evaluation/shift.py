@@ -8,7 +8,6 @@ both sets have.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from lpt.evaluation.corruptions import (
     find_severities,
 )
 from lpt.evaluation.metrics import ACCURACIES, Metrics
-from lpt.system.text import shorten
+from lpt.system.text import composed, shorten
 
 Measure = Callable[[str, LabelledImages], Metrics]
 """(name, images) -> metrics. The name stands for the images: a caller may cache results by it."""
@@ -283,16 +282,7 @@ def pair_sets(
         DataError: no image of the other set is of a class that the pack knows.
         ConfigError: a subset of that size cannot have an image of every class that both have.
     """
-    matching = match_classes(other, class_names, images)
-    labels = matching.target[other.labels]
-    matched = np.flatnonzero(labels >= 0)
-    if not len(matched):
-        raise DataError(
-            f"{source}: none of its classes is one of the pack's {len(class_names)}. It has: "
-            f"{shorten(matching.left_out) or 'no image'}. The pack has: {shorten(class_names)}. Names must be equal, "
-            "but for case and _, - and spaces; rename the classes, or give them in a table with a label column."
-        )
-    theirs = LabelledImages(other.source, other.rows[matched], labels[matched], tuple(class_names))
+    theirs, matching = known_images(other, class_names, source, images)
     same = np.zeros(0, np.int64) if images is None else np.flatnonzero(np.isin(images.labels, theirs.labels))
     if images is None or not len(same):
         return SetPair(source, _drawn(theirs, size, seed), None, matching)
@@ -303,6 +293,30 @@ def pair_sets(
             f"ones would be compared; give at least {classes}, or 0 for all"
         )
     return SetPair(source, _drawn(theirs, size, seed), _drawn(images.subset(same), size, seed), matching)
+
+
+def known_images(
+    other: LabelledImages, class_names: Sequence[str], source: str, clean: LabelledImages | None = None
+) -> tuple[LabelledImages, ClassMatching]:
+    """Return the images of classes that the pack knows, with the pack's labels, and how the classes were matched.
+
+    Args:
+        other, class_names, clean: as for `match_classes`.
+        source: name of the set.
+
+    Raises:
+        DataError: no image is of a class that the pack knows.
+    """
+    matching = match_classes(other, class_names, clean)
+    labels = matching.target[other.labels]
+    matched = np.flatnonzero(labels >= 0)
+    if not len(matched):
+        raise DataError(
+            f"{source}: none of its classes is one of the pack's {len(class_names)}. It has: "
+            f"{shorten(matching.left_out) or 'no image'}. The pack has: {shorten(class_names)}. Names must be equal, "
+            "but for case and _, - and spaces; rename the classes, or give them in a table with a label column."
+        )
+    return LabelledImages(other.source, other.rows[matched], labels[matched], tuple(class_names)), matching
 
 
 def _drawn(images: LabelledImages, size: int, seed: int) -> LabelledImages:
@@ -325,12 +339,12 @@ def match_classes(
     exact: dict[str, list[int]] = defaultdict(list)
     spelled: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(class_names):
-        exact[_composed(name)].append(index)
+        exact[composed(name)].append(index)
         spelled[_spelling(name)].append(index)
     target = np.full(len(other.class_names), -1, dtype=np.int64)
     by_spelling = []
     for index, name in enumerate(other.class_names):
-        same = exact.get(_composed(name), [])
+        same = exact.get(composed(name), [])
         alike = same or spelled.get(_spelling(name), [])
         if len(alike) == 1:
             target[index] = alike[0]
@@ -359,14 +373,9 @@ def match_classes(
     )
 
 
-def _composed(name: str) -> str:
-    """Return a name in the one form that Unicode composes it to."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _spelling(name: str) -> str:
     """Return a name without case, `_`, `-` and spaces; a minus sign counts, and two numbers stay apart."""
-    signed = re.sub(r"(?<![^\W_])-(?=\d)", "\N{MINUS SIGN}", _composed(name.casefold()))
+    signed = re.sub(r"(?<![^\W_])-(?=\d)", "\N{MINUS SIGN}", composed(name.casefold()))
     return re.sub(r"[-_\s]+", "", re.sub(r"(?<=\d)[-_\s]+(?=\d)", "\N{HYPHEN}", signed))
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.numpy import load
 from lpt.data.manifest import Float32Array
 from lpt.errors import PackError
 from lpt.model.shapes import Shape
+from lpt.system.files import open_regular
 
 MOST_JSON_BYTES = 16 * 2**20
 MOST_HEADER_BYTES = 2**20
@@ -30,23 +30,16 @@ LARGEST_NUMBER = 1e15
 _AGAIN = "Copy the pack again."
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_file(path: Path) -> BufferedReader:
     """Open a file for reading; a pipe in its place does not block.
 
     Raises:
         PackError: the file is missing, cannot be read, or is not a regular file.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # checked first: to open a device can have effects
-            raise PackError(f"{path} is not a regular file. {_AGAIN}")
-        file = open(os.open(path, flags), "rb")  # noqa: SIM115, PTH123
+        return open_regular(path)
     except (OSError, ValueError) as error:
         raise PackError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}. {_AGAIN}") from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise PackError(f"{path} is not a regular file. {_AGAIN}")
-    return file
 
 
 def read_json(path: Path) -> tuple[bytes, Any]:
@@ -78,7 +71,7 @@ def read_tensors(
     Raises:
         PackError: the file cannot be read, is damaged, does not fit, or holds NaN, infinity or huge numbers.
     """
-    with open_regular(path) as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             try:
@@ -155,7 +148,7 @@ def _shape(name: str, entry: Any) -> Shape:
 
 
 def _read(path: Path, most: int) -> bytes:
-    with open_regular(path) as file:
+    with open_file(path) as file:
         try:
             content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
         except OSError as error:

@@ -17,6 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from lpt.system.files import write_bytes
+from lpt.system.outputs import PLOT_SOFTWARE
 
 INK, GREY, FAINT, PAPER = "#1f2a33", "#74808a", "#e3e7ea", "#ffffff"
 BLUE, SKY, VERMILION = "#0b5394", "#4da3d4", "#d4551c"
@@ -27,7 +28,6 @@ Blue and vermilion differ for every kind of colour vision, the two blues by ligh
 """
 HEAT = LinearSegmentedColormap.from_list("lpt", ["#f7f9fb", "#bcd9ec", SKY, BLUE, "#08264a"])
 DPI = 150
-SOFTWARE = "lpt"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -47,19 +47,8 @@ def save(figure: Figure, path: Path) -> None:
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in another script
-        figure.savefig(image, format="png", dpi=DPI, metadata={"Software": SOFTWARE})
+        figure.savefig(image, format="png", dpi=DPI, metadata={"Software": PLOT_SOFTWARE})
     write_bytes(path, image.getvalue())
-
-
-def is_plot(path: Path) -> bool:
-    """Return whether a file is a plot that `save` wrote.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return start.startswith(b"\x89PNG") and f"tEXtSoftware\0{SOFTWARE}".encode() in start
 
 
 def plain_axes(axes: Axes, *, grid: str | None = "y") -> None:

@@ -10,8 +10,10 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,36 @@ _NEXT_STEP = {
     errno.EEXIST: "A part of that path is a file, not a folder: choose another path.",
     errno.EISDIR: "There is a folder of that name: choose another path, or move it away.",
 }
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading, through links too; a pipe, a socket or a device in its place is never opened.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular one; `strerror` says which.
+    """
+    _check_regular(path, path.stat().st_mode)  # first: to open a device can have effects
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(os.open(path, flags), "rb")  # noqa: SIM115, PTH123
+    try:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a file whole; it raises what `open_regular` raises."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a regular file", str(path))
 
 
 @contextlib.contextmanager

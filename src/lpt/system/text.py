@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,6 +43,11 @@ def plural(number: int, noun: str) -> str:
     """Write a number with its noun: `1 image`, `1,204 images`, `2 classes`."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"
+
+
+def composed(name: str) -> str:
+    """Return a name in the one form that Unicode composes it to (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def shorten(items: Sequence[str], most: int = 5) -> str:

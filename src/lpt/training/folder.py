@@ -11,6 +11,7 @@ from typing import Any
 
 from lpt.errors import RunError
 from lpt.system.files import write_json, write_text
+from lpt.system.outputs import RUN_KIND, RUN_MARKER, SHIFT_KIND, SHIFT_MARKER
 from lpt.system.owned import (
     PACK_NAMES,
     Input,
@@ -27,16 +28,12 @@ from lpt.system.owned import (
 )
 from lpt.training.checkpoint import FILE_NAME, Position
 
-KIND = "lpt-run"
-FACTS = "run.json"
+KIND = RUN_KIND
+FACTS = RUN_MARKER
 _EVENTS = r"events\.out\.tfevents\..+"
 _PREFIX_CACHE: Names = {r"process\d+\.(rows|identity)": None}
-SHIFT_NAMES = ("shift_cells.json", "shift.json", "shift.csv", "shift.png", "shift_skipped_images.csv")
+SHIFT_NAMES = (SHIFT_MARKER, "shift.json", "shift.csv", "shift.png", "shift_skipped_images.csv")
 """Names that `lpt evaluate --shift` writes, perhaps into the folder of the run it measures; the first is the marker."""
-SHIFT_KIND = "lpt-shift"
-COMPARISON_PLAN = "plan.json"
-"""The marker of the folder that `lpt compare` writes."""
-COMPARISON_KIND = "lpt-comparison"
 RUN_NAMES: Names = {
     **exactly(FACTS, "config.yaml", "log.jsonl", "metrics.json"),
     **exactly("per_class.csv", "predictions.csv", "skipped_images.csv"),

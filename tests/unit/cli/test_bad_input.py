@@ -479,7 +479,8 @@ def test_bad_prior(world: World, fitted_run: Path, rows: str, expected: list[str
 
 
 def test_evaluate_unknown_class(world: World, fitted_run: Path) -> None:
-    (world.photos / "test" / "light").rename(world.photos / "test" / "violet")
+    for number, name in enumerate(("dark", "grey", "light")):
+        (world.photos / "test" / name).rename(world.photos / "test" / f"violet{number}")
     assert "violet" in refused(world, ["evaluate", "--checkpoint", world.backbone, fitted_run, world.photos / "test"])
 
 

@@ -59,14 +59,16 @@ def test_class_folders_with_what_else_lies_about(make: Make) -> None:
     make("data/cat/deeper/3.png", "data/loose.png")
     splits = opened(root / "data")
     assert splits.class_names == ("Owl é", "cat", "newt")
-    assert splits.train.labels.tolist() == [0, 1, 1]
+    assert splits.train.labels.tolist() == [0, 1, 1, 1]
     assert Path(splits.train.name(1)).name == "1.JPG"
-    assert splits.counts_before_cut.tolist() == [1, 2, 0]
+    assert splits.counts_before_cut.tolist() == [1, 3, 0]
     assert (splits.validation, splits.test) == (None, None)
     notes = "\n".join(splits.notes)
     assert "1 file without the ending of an image" in notes
     assert "1 .txt" in notes
-    assert "cat/deeper" in notes
+    assert "1 of the 4 images" in notes
+    assert "folders inside of class folders (cat/deeper)" in notes
+    assert "1 hidden file or folder (cat/.hidden.png)" in notes or "2 hidden files or folders" in notes
     assert "without an image, kept as classes: newt" in notes
     assert "1 image directly in it" in notes
 

@@ -328,15 +328,15 @@ def test_predict_takes_tables_lists_and_patterns(root: Path) -> None:
     (root / "t.csv").write_text("photo,which\n/cat/0.JPG,train\n/owl/3.JPG,\n")
     (root / "t.txt").write_text("cat/1.jpg 4\n")
     found = find_images(
-        [root / "t.csv", root / "t.txt", folder / "owl" / "*.jp[g]", folder / "?at"], folder, None, notes
+        [root / "t.csv", root / "t.txt", folder / "owl" / "*.jp[g]", folder / "?at"], notes, image_root=folder
     )
     names = ["cat/0.jpg", "owl/3.jpg", "cat/1.jpg", "owl/3.jpg", "owl/4.jpg", "cat/0.jpg", "cat/1.jpg", "cat/2.jpg"]
     assert [path.relative_to(folder).as_posix() for path in found] == names
     assert any("images are taken from column 'photo'" in note for note in notes)
-    assert len(find_images([folder / "**" / "*"])) == len(find_images([folder])) == len(NAMES)
+    assert len(find_images([folder / "**" / "*"], [])) == len(find_images([folder], [])) == len(NAMES)
     Image.new("RGB", (4, 4)).save(folder / "a[1].jpg")
-    assert find_images([folder / "a[1].jpg"]) == [folder / "a[1].jpg"]  # a name, not a pattern
+    assert find_images([folder / "a[1].jpg"], []) == [folder / "a[1].jpg"]  # a name, not a pattern
     with pytest.raises(DataError, match=r"no file or folder matches the pattern .*\*\.png"):
-        find_images([folder / "*.png"])
+        find_images([folder / "*.png"], [])
     with pytest.raises(DataError, match="no column 'file'"):
-        find_images([root / "t.csv"], folder, "file")
+        find_images([root / "t.csv"], [], image_root=folder, image_column="file")

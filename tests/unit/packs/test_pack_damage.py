@@ -228,7 +228,7 @@ def test_anything_but_a_regular_file_is_refused_at_once(folder: Path, name: str,
         path.mkdir()
     else:
         path.symlink_to("/dev/zero" if kind == "device" else name)
-    with pytest.raises(PackError, match=rf"{path}( is not a regular file|: Too many levels)"):
+    with pytest.raises(PackError, match=rf"{path}(: it is .*not a|: Too many levels)"):
         load_pack(folder)
 
 

@@ -12,6 +12,8 @@ from lpt.config.recipes import METHODS
 from lpt.errors import RunError
 from lpt.report.comparison import WRITTEN
 from lpt.system.files import remove_leftovers, write_json, write_text
+from lpt.system.outputs import COMPARISON_KIND as KIND
+from lpt.system.outputs import COMPARISON_MARKER as PLAN
 from lpt.system.owned import (
     Contents,
     Names,
@@ -24,8 +26,6 @@ from lpt.system.owned import (
     marker_fields,
     remove,
 )
-from lpt.training.folder import COMPARISON_KIND as KIND
-from lpt.training.folder import COMPARISON_PLAN as PLAN
 from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
 
 INFERENCE = "inference.json"

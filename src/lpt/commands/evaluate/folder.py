@@ -9,8 +9,15 @@ from typing import Any, NamedTuple
 
 from lpt.commands.inputs import inputs_of
 from lpt.errors import RunError
+from lpt.system.outputs import (
+    COMPARISON_KIND,
+    COMPARISON_MARKER,
+    EVALUATION_KIND,
+    EVALUATION_MARKER,
+    SHIFT_KIND,
+)
 from lpt.system.owned import Input, first_inside, is_marked
-from lpt.training.folder import COMPARISON_KIND, COMPARISON_PLAN, SHIFT_KIND, SHIFT_NAMES, RunFolder
+from lpt.training.folder import SHIFT_NAMES, RunFolder
 
 
 class Results(NamedTuple):
@@ -22,8 +29,8 @@ class Results(NamedTuple):
 
 
 EVALUATION = Results(
-    "lpt-evaluation",
-    ("metrics.json", "per_class.csv", "predictions.csv", "skipped_images.csv", "accuracy_by_count.png",
+    EVALUATION_KIND,
+    (EVALUATION_MARKER, "per_class.csv", "predictions.csv", "skipped_images.csv", "accuracy_by_count.png",
      "group_use.png"),
     "an evaluation",
 )  # fmt: skip
@@ -40,7 +47,7 @@ def check_evaluation(output: Path, inputs: Mapping[str, Any], *, overwrite: bool
     """
     if (output / "config.yaml").exists() or RunFolder(output).is_run:
         raise RunError(f"--output: {output} is a run folder, whose own metrics.json stays; give another folder")
-    if is_marked(output / COMPARISON_PLAN, COMPARISON_KIND):
+    if is_marked(output / COMPARISON_MARKER, COMPARISON_KIND):
         raise RunError(f"--output: {output} is the folder of a comparison, whose tables stay; give another folder")
     if not check_owned(output, EVALUATION):
         return

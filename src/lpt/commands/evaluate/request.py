@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,17 @@ from rich.console import Console
 from lpt.config.schema import DataConfig, validate
 from lpt.data.cache import with_white
 from lpt.data.manifest import LabelledImages
-from lpt.data.sources import OpenedImages, open_images
+from lpt.data.sample import SAMPLE, count_known
+from lpt.data.sources import open_images
 from lpt.data.sources.portable import portable_source
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured, measure_predictions
+from lpt.evaluation.shift import ClassMatching, known_images
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.predictor import Predictor, load_predictor
 from lpt.system.hardware import cores_here
 from lpt.system.processes import Processes
+from lpt.system.text import plural, shorten
 
 _FEWEST_FOR_WORKERS = 1000
 _MOST_WORKERS = 4
@@ -122,23 +126,64 @@ def open_subject(request: EvaluationRequest) -> Subject:
     """
     pack = load_pack(request.pack)
     config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
-    opened = open_images(request.data, config, tuple(pack.info.class_names), split=request.split)
-    (images,) = with_white([opened.images], pack.info.preprocessing.white)
-    notes = list(opened.notes)
-    if _trained_on(pack, request.data, opened):
-        notes.append(
-            "The pack was trained on these very images: on others it is less accurate. Give it some that were held "
-            "out, or train with --val or --test."
-        )
+    opened = open_images(request.data, config, split=request.split)
+    images, matching = known_images(opened.images, pack.info.class_names, request.data)
+    (images,) = with_white([images], pack.info.preprocessing.white)
+    notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]
+    notes += _training_notes(pack, request.data, images, opened.split)
     predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
     return Subject(pack, predictor, images, config, opened.skipped, notes, request.batch_size)
 
 
-def _trained_on(pack: Pack, source: str, opened: OpenedImages) -> bool:
-    """Whether the pack was trained on images of the same source and split, with as many in every class."""
+def _matching_notes(opened: LabelledImages, matching: ClassMatching, known: Sequence[str]) -> list[str]:
+    """Say which classes were matched by another spelling, and which were left out."""
+    notes = []
+    if matching.by_spelling:
+        pairs = shorten([f"{theirs} = {ours}" for theirs, ours in matching.by_spelling])
+        notes.append(f"Matched by spelling: {plural(len(matching.by_spelling), 'class')}: {pairs}.")
+    if matching.left_out:
+        images, classes = plural(matching.left_out_images, "image"), plural(len(matching.left_out), "class")
+        hints = [
+            f"{name} (or is it {close}?)" if (close := _close(name, known)) else name for name in matching.left_out
+        ]
+        notes.append(f"Left out: {images} of {classes} the pack does not know: {shorten(hints)}.")
+    unknown = zip(opened.class_names, opened.class_counts.tolist(), matching.target.tolist(), strict=True)
+    if empty := [name for name, count, target in unknown if not count and target < 0]:
+        notes.append(f"No images in {plural(len(empty), 'class')} the pack does not know: {shorten(empty)}.")
+    return notes
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    """Return the known name that is most like a name; empty if none is."""
+    by_case = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    return by_case[close[0]] if close else ""
+
+
+def _training_notes(pack: Pack, source: str, images: LabelledImages, split: SplitName) -> list[str]:
+    """Say it where the pack was trained on the images, or on some of them."""
+    sample = pack.info.trained_with(SAMPLE)
+    sample = [entry for entry in sample if isinstance(entry, str)] if isinstance(sample, list) else []
+    whole = "The pack was trained on these very images"
+    advice = "on others it is less accurate. Give it some that were held out, or train with --val or --test."
+    if not sample:
+        return [f"{whole}: {advice}"] if _same_set(pack, source, images, split) else []
+    found = count_known(images, sample)
+    if not found:
+        return []
+    if found == len(sample) and len(images) <= sum(pack.info.class_counts):
+        return [f"{whole}: {advice}"]
+    return [
+        f"The pack was trained on some of these images ({found:,} of {plural(len(sample), 'training image')} looked "
+        f"for are among them): {advice}"
+    ]
+
+
+def _same_set(pack: Pack, source: str, images: LabelledImages, split: SplitName) -> bool:
+    """Return whether a pack was trained on a source of this name, with as many images of each class."""
     trained = pack.info.trained_with("data", "source")  # of a file or folder the name alone
     same = isinstance(trained, str) and portable_source(trained) == portable_source(source)
-    return same and opened.split == "train" and opened.images.class_counts.tolist() == pack.info.class_counts
+    return same and split == "train" and images.class_counts.tolist() == pack.info.class_counts
 
 
 def print_notes(notes: Sequence[str], skipped: Sequence[tuple[str, str]], console: Console) -> None:

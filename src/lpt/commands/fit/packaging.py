@@ -14,6 +14,7 @@ from lpt.commands.fit.measure import trained_phases
 from lpt.commands.fit.portable import portable_settings
 from lpt.commands.fit.prepare import Prepared
 from lpt.config.schema import BackboneConfig
+from lpt.data.sample import SAMPLE, sample_files
 from lpt.evaluation.measured import Measured
 from lpt.evaluation.metrics import Metrics
 from lpt.model import Classifier, build_model
@@ -137,7 +138,7 @@ def _pack_info(
         reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
         tensors=content,
         metrics={name: result.to_dict() for name, result in metrics.items()},
-        training=portable_settings(config, prepared.splits),
+        training={**portable_settings(config, prepared.splits), SAMPLE: sample_files(prepared.splits.train)},
     )
 
 

@@ -3,50 +3,81 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 
+from lpt.config.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES
 from lpt.data.sources.opening import is_listing, read_listing
+from lpt.data.sources.tree import Walk
 from lpt.errors import ConfigError, DataError
-from lpt.system.text import plain_cell
+from lpt.system.files import open_regular, read_regular
+from lpt.system.text import composed, plain_cell, shorten
+
+_FIRST_BYTES = (
+    b"\xff\xd8\xff",  # JPEG and MPO
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",  # TIFF
+    b"MM\0*",
+    b"\0\0\0\x0cjP  \r\n\x87\n",  # JPEG 2000
+)
+_RAW_PHOTOS = frozenset(
+    {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".pef", ".srw", ".raf"}
+    | {".3fr", ".iiq", ".dcr", ".kdc", ".erf", ".mrw", ".mef", ".mos"}
+)
+"""Endings of what cameras record before it is developed; a picture in such a file is its thumbnail."""
 
 
 def find_images(
     given: Iterable[Path],
+    notes: list[str],
+    *,
+    skip_bad: bool = False,
     image_root: Path | None = None,
     image_column: str | None = None,
-    notes: list[str] | None = None,
 ) -> list[Path]:
-    """Return files as given, all image files in folders at any depth, sorted, and those that tables and lists name.
+    """Return files as given, all images in folders at any depth, sorted, and those that tables and lists name.
 
-    Links are followed. A path that is not there and has `*`, `?` or `[` in it is a pattern: `**` is any depth.
+    Links are followed, and each file of a folder counts once. An image in a folder is known by its ending or by its
+    first bytes. A path that is not there and has `*`, `?` or `[` in it is a pattern: `**` is any depth.
 
     Args:
         given: files, folders, tables and lists, and patterns of them.
+        notes: gets sentences on what is left out of each folder, by kind of reason, and on how tables were read.
+        skip_bad: leave out folders that cannot be listed.
         image_root: folder that relative paths of tables and lists start from.
         image_column: column of images in a table; None: found by name.
-        notes: gets what a person should know about tables and lists.
 
     Raises:
         DataError: something does not exist, a folder holds no image or cannot be listed, or a table cannot be used.
     """
-    files: list[Path] = []
+    files, refusals = list[Path](), list[str]()
     for path in _matched(given):
         if path.is_dir():
-            inside = sorted(_images_in(path))
+            walk = Walk(path, _is_image)
+            inside = sorted(path / found for found in walk.images())
+            _check_faults(walk, notes, skip_bad)
+            reasons = walk.left.reasons("that are no images by ending or content")
+            if reasons:
+                notes.append(f"Left out of {path}: {'; '.join(reasons)}.")
             if not inside:
-                raise DataError(f"there is no image in the folder {path}; endings: {' '.join(sorted(IMAGE_SUFFIXES))}")
+                refusals.append(_no_image(path, walk, reasons))
+                if not walk.left.outputs:
+                    raise DataError(refusals[-1])
             files += inside
         elif path.exists() and is_listing(path):
-            files += read_listing(path, image_root, image_column, [] if notes is None else notes)
+            files += read_listing(path, image_root, image_column, notes)
         elif path.exists():
             files.append(path)
         else:
             raise DataError(f"there is no file or folder {path}")
+    if refusals and not files:
+        raise DataError(refusals[0])
     return files
 
 
@@ -66,6 +97,49 @@ def _matched(given: Iterable[Path]) -> Iterator[Path]:
         yield from (Path(match) for match in matches if "**" not in path.parts or not Path(match).is_dir())
 
 
+def _no_image(folder: Path, walk: Walk, reasons: list[str]) -> str:
+    if "." in walk.left.outputs:
+        return f"{folder} is output of lpt, a run or the like, and holds no image to classify; give your own images"
+    left = f" (left out: {'; '.join(reasons)})" if reasons else ""
+    return f"there is no image in the folder {folder}{left}; endings: {' '.join(sorted(IMAGE_SUFFIXES))}"
+
+
+def _check_faults(walk: Walk, notes: list[str], skip_bad: bool) -> None:
+    """Add notes about links that lead nowhere and folders that cannot be listed.
+
+    Raises:
+        DataError: a folder cannot be listed, and `skip_bad` is not set.
+    """
+    faults = [(walk.root / path, reason) for path, reason in walk.left.faults]
+    links = [str(path) for path, _ in faults if path.is_symlink()]
+    folders = [(path, reason) for path, reason in faults if not path.is_symlink()]
+    if folders and not skip_bad:
+        path, reason = folders[0]
+        raise DataError(
+            f"cannot look into {path}: {reason}. Change its permissions, name the folders and files to be read instead "
+            "of one above it, or leave out what cannot be read with --bad-images skip."
+        )
+    for paths, noun in ((links, "link that leads nowhere"), ([str(path) for path, _ in folders], "unreadable folder")):
+        if paths:
+            several = noun.replace("link that leads", "links that lead").replace("folder", "folders")
+            notes.append(
+                f"Left out of {walk.root}: {len(paths):,} {noun if len(paths) == 1 else several} "
+                f"({shorten(sorted(map(escaped, paths)), 3)})."
+            )
+
+
+def _is_image(path: str, ending: str) -> bool:
+    """Return whether a regular file is an image by its first bytes. Raw photos are TIFF files inside."""
+    if ending in _RAW_PHOTOS:
+        return False
+    try:
+        with open_regular(Path(path)) as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return start.startswith(_FIRST_BYTES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
+
 def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
     """Read the share of each class from a CSV file with columns class and share; classes left out count 0.
 
@@ -73,11 +147,10 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         ConfigError: the file cannot be read, or a row is not a known class and a share; the row is named.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"--prior: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    known, shares = set(class_names), dict[str, float]()
+    known, shares = {composed(name): name for name in class_names}, dict[str, float]()
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["class", "share"]):
             continue
@@ -85,9 +158,10 @@ def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
         if len(row) != 2:
             raise ConfigError(f"{where}: {len(row)} columns instead of class,share: {','.join(row)}")
         name, text = row
-        name = name if name in known else plain_cell(name)
-        if name not in known:
+        name = name if composed(name) in known else plain_cell(name)
+        if composed(name) not in known:
             raise ConfigError(f"{where}: the pack has no class {name!r}; its classes: lpt inspect PACK")
+        name = known[composed(name)]
         if name in shares:
             raise ConfigError(f"{where}: the class {name!r} is listed twice")
         shares[name] = _share(text, where)
@@ -104,39 +178,3 @@ def _share(text: str, where: str) -> float:
     if not 0 <= share < math.inf:
         raise ConfigError(f"{where}: the share must be a number of at least 0, got {text!r}")
     return share
-
-
-def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield image files at any depth, through links too, without hidden ones.
-
-    Args:
-        folder: where to look.
-        above: real paths of the folders above it; a link back to one of them is not followed.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            seen = [(folder / entry.name, *_kind(entry)) for entry in entries if entry.name[0] != "."]
-    except OSError as error:
-        raise DataError(
-            f"cannot look into the folder {folder}: {error.strerror}. Change its permissions, or name the folders and "
-            "files to be read instead of one above it."
-        ) from None
-    for path, is_folder, is_file in seen:
-        if is_folder:
-            yield from _images_in(path, above | {real})
-        elif is_file and path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
-
-
-def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    """Return whether an entry is a folder, and whether it is a file; neither if it is a link in a circle."""
-    try:
-        return entry.is_dir(), entry.is_file()
-    except OSError:
-        return False, False

@@ -200,9 +200,15 @@ def _find_shards(request: PredictRequest, output: Path, progress: Console) -> li
 
 
 def _find_images(request: PredictRequest, progress: Console) -> list[Path]:
-    """List the images of a request, and print how tables and lists were read."""
+    """List the images of a request, and print what is left out and how tables were read."""
     notes: list[str] = []
-    paths = find_images(request.images, request.image_root, request.image_column, notes)
+    paths = find_images(
+        request.images,
+        notes,
+        skip_bad=request.skip_bad,
+        image_root=request.image_root,
+        image_column=request.image_column,
+    )
     for note in notes:
         progress.print(note, style="yellow", markup=False)
     return paths

@@ -21,6 +21,7 @@ from typing import Any
 from lpt.errors import LptError, RunError
 from lpt.system.files import atomic_path, remove_leftovers, write_bytes
 from lpt.system.interrupt import Interrupted, StopRequest
+from lpt.system.outputs import PARTS_ENDING
 from lpt.system.processes import Processes
 
 SHARD_SIZE = 1024
@@ -113,7 +114,7 @@ class PartFolder:
     def __init__(self, output: Path, job: Job) -> None:
         self.output = output
         self.job = dict(job)
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = output.with_name(output.name + PARTS_ENDING)
 
     def path(self, shard: Shard) -> Path:
         """Return the part of a shard."""

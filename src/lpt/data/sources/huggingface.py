@@ -28,6 +28,7 @@ from lpt.data.sources.raw import (
     split_name,
     whole_numbers,
 )
+from lpt.data.sources.tree import Walk
 from lpt.errors import DataError
 from lpt.system.packages import install_command
 from lpt.system.text import plural, shorten
@@ -90,13 +91,26 @@ def _load(name: str) -> Mapping[str, Any]:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(str(folder))
         else:
+            _refuse_outputs(name, folder)
             loaded = datasets.load_dataset(str(folder) if folder.exists() else name)
+    except DataError:
+        raise
     except Exception as error:  # a loader, a file format or the network may raise anything
         raise DataError(
             f"hf:{name} cannot be loaded: {type(error).__name__}: {error}\nGive the name of a data set on "
             "huggingface.co (with network access) or a local folder of parquet or arrow files."
         ) from None
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
+
+
+def _refuse_outputs(name: str, folder: Path) -> None:
+    """Raise `DataError` if the loader would take plots of LPT in a folder of image files for data."""
+    walk = Walk(folder)
+    if folder.is_dir() and walk.images() and walk.left.outputs:
+        raise DataError(
+            f"hf:{name}: the folder holds output of lpt ({shorten(walk.left.outputs, 3)}), which the loader would take "
+            f"for data: move that out of it, or read the folder of classes without hf: as {name}"
+        )
 
 
 def _splits_of(name: str, tables: Mapping[str, Any], notes: list[str]) -> dict[SplitName, Any]:

@@ -21,6 +21,7 @@ from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.pathlist import is_really_table, read_listed_paths, read_path_list
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
+from lpt.data.sources.spelling import find_respelled, unify_classes
 from lpt.data.sources.table import Columns, read_paths, read_table
 from lpt.errors import DataError
 from lpt.system.text import plural, shorten
@@ -71,6 +72,11 @@ class _Record:
     notes: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
+    def take(self, data: RawData) -> None:
+        """Take over what the reader of a source has to say."""
+        self.notes += data.notes
+        self.skipped += data.skipped
+
 
 def open_splits(config: DataConfig, *, seed: int) -> Splits:
     """Open a data set as a run uses it: label it, and cut the long tail and the validation split that are asked for.
@@ -86,7 +92,8 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
         DataError: LPT cannot use the data as it is; the message says where and what to do.
     """
     record = _Record()
-    parts = _gather(config, record.notes)
+    parts = _gather(config, record)
+    parts = unify_classes(parts, record.notes)
     class_names = merge_classes(parts, record.notes)
     splits = {
         name: _readable(label_images(part, class_names), name, part.origin, config, record)
@@ -117,7 +124,8 @@ def open_images(
         DataError: the source cannot be used, or has classes that are not among `class_names`.
     """
     record = _Record()
-    actual_split, part = _one_split(source, split, config, record.notes, needs_split=True)
+    actual_split, part = _one_split(source, split, config, record, needs_split=True)
+    part = unify_classes({"train": part}, record.notes, class_names or ())["train"]
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
     images = _readable(label_images(part, class_names), actual_split, part.origin, config, record)
@@ -164,7 +172,7 @@ def _read(spec: str, config: DataConfig, *, needs_split: bool) -> RawData:
     ending = path.suffix.lower()
     try:
         if path.is_dir():
-            return read_folder(path)
+            return read_folder(path, skip_faults=config.bad_images == "skip")
         if not path.exists():
             raise DataError(_missing_source(spec, path))
     except OSError as error:
@@ -211,12 +219,13 @@ def listing_root(config: DataConfig, splits: Splits) -> Path | None:
     return None if given or len(roots) > 1 else roots.pop()
 
 
-def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
+def _gather(config: DataConfig, record: _Record) -> dict[SplitName, RawSplit]:
     """Read train, and validation and test if there are any, from the sources of a configuration."""
     if config.source is None:
         raise DataError(f"no data given (data.source). Accepted: {_FORMS}.")
     data = read_source(config.source, config)
-    notes += data.notes
+    notes = record.notes
+    record.take(data)
     parts = dict(data.splits)
     if "train" not in parts:
         raise DataError(
@@ -227,20 +236,20 @@ def _gather(config: DataConfig, notes: list[str]) -> dict[SplitName, RawSplit]:
         if parts.pop("validation", None) is not None:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
     elif config.validation is not None:
-        _, parts["validation"] = _one_split(str(config.validation), "validation", config, notes)
+        _, parts["validation"] = _one_split(str(config.validation), "validation", config, record)
     if config.test is not None:
         if "test" in parts:
             notes.append(f"The test split of {config.source} is not used: {config.test} was given.")
-        _, parts["test"] = _one_split(config.test, "test", config, notes)
+        _, parts["test"] = _one_split(config.test, "test", config, record)
     return parts
 
 
 def _one_split(
-    source: str, split: SplitName, config: DataConfig, notes: list[str], *, needs_split: bool = False
+    source: str, split: SplitName, config: DataConfig, record: _Record, *, needs_split: bool = False
 ) -> tuple[SplitName, RawSplit]:
     """Read the requested split of a source, or its only one; return its name too."""
     data = read_source(source, config, needs_split=needs_split)
-    notes += data.notes
+    record.take(data)
     if split in data.splits:
         return split, data.splits[split]
     if split in data.unusable:
@@ -265,6 +274,9 @@ def _missing_source(spec: str, path: Path) -> str:
 def _readable(images: LabelledImages, split: str, origin: str, config: DataConfig, record: _Record) -> LabelledImages:
     """Leave out the images that cannot be read, or raise an error for missing files if so configured."""
     missing = missing_files(images)
+    if len(missing):
+        images = find_respelled(images, missing, origin, record.notes)
+        missing = missing_files(images)
     if len(missing) and (config.bad_images != "skip" or len(missing) == len(images)):
         raise DataError(_missing_message(images, missing.tolist(), origin))
     if config.bad_images == "repair" and (repaired := find_repaired(images, title=f"Reading {split} images")):

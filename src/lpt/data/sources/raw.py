@@ -19,11 +19,15 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _SPLIT_WORDS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
+    "validation": ("validation", "val", "valid", "dev", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
 SPLIT_WORDS = ", ".join(word for words in _SPLIT_WORDS.values() for word in words)
-"""All accepted names of splits, for messages."""
+"""All accepted names of splits, for messages; each may also stand in one like `seg_train` or `training_set`."""
+PLAIN_WORDS = ("train", "training", "validation", "val", "valid", "dev", "test", "testing")
+"""The names of splits that come before all others."""
+_AROUND_SPLIT = re.compile(r"(seg|image|images|img|imgs|data|dataset|set|split|folder|dir|new|final)")
+"""Words that stand beside the split in the name of a folder, as in `seg_train`, `test_set`, `val_images`."""
 
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0*)?")
 _NO_LABEL = frozenset({"nan", "-nan", "+nan", "nat", "<na>", "#n/a", "#na", "null"})
@@ -60,11 +64,13 @@ class RawData:
         splits: the splits that can be used.
         notes: facts that a person should know, a sentence each.
         unusable: why other splits of the source cannot be used; an error only if one of these is asked for.
+        skipped: what cannot be read and was left out, as (name, reason).
     """
 
     splits: dict[SplitName, RawSplit]
     notes: list[str] = field(default_factory=list)
     unusable: dict[SplitName, str] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, split: SplitName, read: Callable[[], RawSplit]) -> None:
         """Read a split; note it as unusable if that fails."""
@@ -78,8 +84,10 @@ class RawData:
 @lru_cache(maxsize=256)
 def split_name(text: str) -> SplitName | None:
     """Return the split that a folder, file or cell called `text` stands for, if any."""
-    word = text.strip().lower()
-    return next((split for split, words in _SPLIT_WORDS.items() if word in words), None)
+    words = re.split(r"[\s_.-]+", text.strip().lower())
+    named = [word for word in words if not _AROUND_SPLIT.fullmatch(word)]
+    word = named[0].removesuffix("set") if len(named) == 1 else ""
+    return next((split for split, known in _SPLIT_WORDS.items() if word in known), None)
 
 
 def label_text(value: Any) -> str:

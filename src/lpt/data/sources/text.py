@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lpt.errors import DataError
+from lpt.system.files import read_regular
 from lpt.system.text import plural
 
 _SHOWN_FAULTS = 5
@@ -17,7 +18,7 @@ def read_text(path: Path) -> str:
         DataError: the file cannot be read, is empty, or is in another encoding (the message names the line).
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,7 +16,8 @@ from lpt.cli.app import app
 from lpt.commands.evaluate import request as module
 from lpt.commands.evaluate.evaluate import evaluate
 from lpt.commands.evaluate.request import loading_workers
-from lpt.errors import ConfigError, RunError
+from lpt.errors import ConfigError, DataError, RunError
+from lpt.evaluation.measured import Measured
 
 
 def test_evaluate_gives_what_the_command_writes(
@@ -56,3 +59,47 @@ def test_loading_workers(images: int, cores: int, workers: int, monkeypatch: pyt
     """None for a few images; a core is left to the model."""
     monkeypatch.setattr(module, "cores_here", lambda: cores)
     assert loading_workers(images) == workers
+
+
+def notes_of(pack: Path, data: Path, checkpoint: Path, **options: Any) -> tuple[Measured, str]:
+    """Measure, and return what is said about the data too."""
+    text = io.StringIO()
+    measured = evaluate(pack, data, checkpoint=checkpoint, console=Console(file=text, width=1000), **options)
+    return measured, text.getvalue()
+
+
+def test_classes_are_matched_by_name_and_others_left_out(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    """Case does not matter; a class that the pack does not know is told, with a hint, and an empty one too."""
+    test = photo_folder / "test"
+    for theirs, ours in {"DARK": "dark", "grey": "grey", "lights": "light", "zebra": "dark"}.items():
+        shutil.copytree(test / ours, tmp_path / "set" / theirs)
+    (tmp_path / "set" / "newt").mkdir()
+    (tmp_path / "set" / "light").mkdir()
+    measured, notes = notes_of(fitted_run, tmp_path / "set", tiny_backbone)
+    assert measured.predictions.labels.tolist() == [0, 0, 1, 1]
+    assert "Matched by spelling: 1 class: DARK = dark." in notes
+    assert "Left out: 4 images of 2 classes the pack does not know: lights (or is it light?), zebra." in notes
+    assert "No images in 1 class the pack does not know: newt." in notes
+    shutil.rmtree(tmp_path / "set" / "DARK")
+    shutil.rmtree(tmp_path / "set" / "grey")
+    with pytest.raises(DataError, match="none of its classes is one of the pack's 3"):
+        evaluate(fitted_run, tmp_path / "set", checkpoint=tiny_backbone)
+
+
+def test_training_images_are_known_under_any_path(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    """A link, a copy of another name, a part, a table: the content counts."""
+    whole, some = "trained on these very images", "trained on some of these images"
+    (tmp_path / "link").symlink_to(photo_folder / "train")
+    copy = Path(shutil.copytree(photo_folder / "train", tmp_path / "other"))
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["image,label", *(f"{path},{path.parent.name}" for path in copy.glob("*/*"))]))
+    for data in (photo_folder / "train", tmp_path / "link", copy, table):
+        assert whole in notes_of(fitted_run / "pack", data, tiny_backbone)[1]
+    assert "trained on" not in notes_of(fitted_run / "pack", photo_folder / "test", tiny_backbone)[1]
+    shutil.copy(photo_folder / "test" / "dark" / "0.jpg", copy / "dark" / "new.jpg")
+    (copy / "dark" / "1.jpg").unlink()
+    assert f"{some} (13 of 14 training images" in notes_of(fitted_run / "pack", copy, tiny_backbone)[1]

@@ -128,7 +128,10 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
     (photos / "circle.jpg").symlink_to(photos / "circle.jpg")
     names = [f"{name}/{number}.jpg" for name, count in (("dark", 8), ("grey", 4), ("light", 2))
              for number in range(count)]  # fmt: skip
-    assert find_images([photos]) == [photos / name for name in names]
+    notes = list[str]()
+    assert find_images([photos], notes) == [photos / name for name in names]
+    assert "1 link to what is read already (grey/all)" in "".join(notes)
+    assert "1 link that leads nowhere" in "".join(notes)
     scandir = os.scandir  # root may list everything
 
     def refuse(folder: Path) -> Any:
@@ -137,8 +140,11 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(DataError, match=r"new/light: Permission denied\. Change"):
-        find_images([photos])
+    with pytest.raises(DataError, match=r"new/light: .*Permission denied\. Change"):
+        find_images([photos], [])
+    notes.clear()
+    assert len(find_images([photos], notes, skip_bad=True)) == 12
+    assert "1 unreadable folder" in "".join(notes)
 
 
 def test_a_fingerprint_is_of_names_sizes_and_times(tmp_path: Path) -> None:
