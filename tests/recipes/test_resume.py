@@ -146,11 +146,11 @@ def test_kill_between_checkpoints_redoes_the_lost_steps(
     assert losses(folder) == losses(uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_says_how_to_go_on(
     inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, number: int
 ) -> None:
-    """Ctrl-C and SIGTERM end with code 130, the command to go on with, and a state that leads to the same pack."""
+    """Ctrl-C, SIGTERM and SIGHUP end with code 130, the command to go on with, and a state that leads to the same pack."""
     folder = tmp_path / "my run"
     process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
     wait_for_step(folder, 1, 11, process)
