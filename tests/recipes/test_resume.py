@@ -21,6 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import lpt
+from lpt.commands.fit import disk
 from lpt.model import Classifier, FrozenViT
 from lpt.training import recorder
 from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
@@ -150,7 +151,7 @@ def test_kill_between_checkpoints_redoes_the_lost_steps(
 def test_ctrl_c_saves_and_says_how_to_go_on(
     inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, number: int
 ) -> None:
-    """Ctrl-C, SIGTERM and SIGHUP end with code 130, the command to go on with, and a state that leads to the same pack."""
+    """Ctrl-C, SIGTERM and SIGHUP end with code 130, the command to go on with, and a state for the same pack."""
     folder = tmp_path / "my run"
     process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
     wait_for_step(folder, 1, 11, process)
@@ -286,3 +287,31 @@ def test_infinite_loss_stops_with_the_step(inputs: tuple[Path, Path], tmp_path: 
     with pytest.raises(lpt.RunError, match=r"step \d+.*not finite[\s\S]*lr"):
         lpt.fit(inputs[0], tmp_path / "run", preset="laptop", settings=settings)
     assert not (tmp_path / "run" / "pack").exists()
+
+
+def test_only_the_disk_that_is_left_to_use_is_asked_for(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trained run that lacks its plots asks for no room for log and checkpoints."""
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    (run / "metrics.json").unlink()
+    monkeypatch.setattr(disk, "LOG_LINE_BYTES", 2**40)
+    monkeypatch.setattr(disk, "NUMBER_BYTES", 2**10)
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 2**30)
+    lpt.resume(run)
+    assert (run / "metrics.json").exists()
+    with pytest.raises(lpt.RunError, match="MiB free; the run needs another"):
+        lpt.fit(None, tmp_path / "again", config=uninterrupted / "config.yaml")
+
+
+def test_a_run_folder_removed_midway_is_one_message(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """The run ends at its next step, says so, and makes no folder that looks like a run."""
+    folder = tmp_path / "run"
+    process = start("fit", folder, inputs)
+    wait_for_step(folder, 1, 7, process)
+    folder.rename(tmp_path / "moved")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "was removed or moved while the run was going on" in errors
+    assert "Traceback" not in errors
+    assert not folder.exists()

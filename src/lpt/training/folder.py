@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from lpt.config.machine import settings_sha256
+from lpt.config.schema import RunConfig
+from lpt.config.values import read_yaml, to_yaml
 from lpt.errors import RunError
 from lpt.system.files import write_json, write_text
 from lpt.system.owned import (
@@ -26,6 +31,7 @@ from lpt.system.owned import (
     remove_names,
 )
 from lpt.training.checkpoint import FILE_NAME, Position
+from lpt.training.records import damaged, gone, read_facts, read_records
 
 KIND = "lpt-run"
 FACTS = "run.json"
@@ -137,8 +143,8 @@ class RunFolder:
             return
         if not folder.is_run:
             raise RunError(
-                f"{path} holds files and is not a run folder of lpt (it has no {FACTS} of a run); choose another with "
-                "--output"
+                f"{path} holds files and is not a run folder of lpt (it has no {FACTS} of a run, or a damaged one); "
+                "choose another with --output"
             )
         reason = folder.why_kept(inputs)
         if overwrite and reason:
@@ -206,6 +212,8 @@ class RunFolder:
         folder = cls(path)
         if not folder.config.is_file():
             raise RunError(f"there is no run to resume in {path}: it has no config.yaml")
+        if folder.facts.is_file() and not marker_fields(folder.facts):
+            raise damaged(folder.facts, "it is no JSON object, or cut short")
         if not folder.is_run:
             raise RunError(f"there is no run to resume in {path}: it has no {FACTS} of a run")
         return folder
@@ -221,13 +229,57 @@ class RunFolder:
         return self.metrics.is_file() and (self.pack / "pack.json").is_file()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the records of the log; leave out a last line that a kill cut short."""
-        if not self.log.is_file():
-            return
-        with self.log.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        """Yield the records of the log; leave out a last line that a kill cut short.
+
+        Raises:
+            RunError: a line is not the record of a step.
+        """
+        return read_records(self.log)
+
+    def check_there(self) -> None:
+        """Raise `RunError` if the folder was removed or moved since the run was started."""
+        if not self.facts.is_file():
+            raise gone(self.path)
+
+    def start_facts(self) -> dict[str, Any]:
+        """Return the facts that the run was started with.
+
+        Raises:
+            RunError: `run.json` is damaged, or lacks the fingerprints.
+        """
+        facts = read_facts(self.facts)
+        if lacking := {"data_sha256", "backbone_sha256", "versions"} - set(facts):
+            raise damaged(self.facts, f"it lacks {', '.join(sorted(lacking))}")
+        return facts
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of `config.yaml`.
+
+        Raises:
+            ConfigError: it is not readable.
+            RunError: it was edited since the run was started, beyond what belongs to the machine.
+        """
+        values, before = read_yaml(self.config), self.start_facts().get("config_sha256")
+        now = settings_sha256(values)
+        if before is not None and now != before:
+            raise RunError(
+                f"{self.config} was edited since the run was started (the SHA-256 of its settings is {now[:12]}, was "
+                f"{before[:12]}): the run would not be the one that was begun. Restore the file, or start a new run "
+                f"with it: lpt fit --config {shlex.quote(str(self.config))} --output FOLDER"
+            )
+        return values
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml` and the SHA-256 of its settings.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        text, facts = to_yaml(config), read_facts(self.facts)
+        digest = settings_sha256(yaml.safe_load(text))
+        if facts.get("config_sha256") != digest:
+            write_json(self.facts, facts | {"config_sha256": digest})
+        write_text(self.config, text)
 
     def note_seconds(self, part: str, seconds: float) -> None:
         """Add the seconds of a part of training outside of the steps to `run.json`.
@@ -237,22 +289,25 @@ class RunFolder:
             seconds: taken this time.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: it cannot be read or written.
         """
-        facts = self._facts()
+        facts = read_facts(self.facts)
         parts = facts.get("preparing_seconds", {})
         parts[part] = parts.get(part, 0.0) + seconds
         write_json(self.facts, facts | {"preparing_seconds": parts})
 
     def preparing_seconds(self) -> float:
         """Return the seconds of all parts outside of the steps."""
-        return float(sum(self._facts().get("preparing_seconds", {}).values()))
-
-    def _facts(self) -> dict[str, Any]:
-        return json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
+        return float(sum(read_facts(self.facts).get("preparing_seconds", {}).values()))
 
     def rewind_log(self, position: Position) -> None:
-        """Drop the records after a position: those steps will be done and logged again."""
+        """Drop the records after a position: those steps will be done and logged again.
+
+        Raises:
+            RunError: a line is not the record of a step, or the log cannot be written.
+        """
         end = (position.phase, position.step)
         records = [record for record in self.records() if (record["phase"], record["step"]) < end]
-        write_text(self.log, "".join(json.dumps(record) + "\n" for record in records))
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        if not self.log.is_file() or self.log.read_bytes() != text.encode():  # a full disk has no room for a copy
+            write_text(self.log, text)

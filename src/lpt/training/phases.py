@@ -68,8 +68,16 @@ class Trainer:
 
         Raises:
             Interrupted: a stop was requested; the state is saved.
-            RunError: a loss or gradient is not finite, or a file cannot be written.
+            RunError: a loss or gradient is not finite, a file cannot be written, or the folder is gone.
         """
+        try:
+            self._run_phases()
+        except RunError:
+            if self.data.processes.is_main:
+                self.folder.check_there()  # if it is gone, that is what the user must know
+            raise
+
+    def _run_phases(self) -> None:
         position, optimizer_state = self._restore()
         if position is None:
             self._timed("prompts", self._start_prompts)

@@ -18,7 +18,7 @@ from lpt.commands.fit.prepare import Prepared, open_data, prepare, printable, wi
 from lpt.commands.fit.request import RunRequest
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
-from lpt.config.values import merge, read_yaml
+from lpt.config.values import merge
 from lpt.data.manifest import Splits
 from lpt.system.hardware import inspect_machine
 from lpt.training.folder import RunFolder
@@ -105,7 +105,7 @@ class CellRuns:
         values = merge(_method_values(self.plan, key.method), of_the_seed)
         run = self.kept.get(key)
         if run is not None and not run.finished:
-            values = merge(read_yaml(run.config), machine_values(self.plan.values))
+            values = merge(run.settings(), machine_values(self.plan.values))
         return prepare(RunRequest(replace(base.splits, train=base.train), config=values), read_images=False)
 
     def wanted(self, method: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lpt.commands.fit.disk import check_disk, check_prefix_cache, disk_needed
+from lpt.commands.fit.disk import check_disk, check_prefix_cache, disk_left, disk_needed
 from lpt.commands.fit.measure import measure_run, predict_images
 from lpt.commands.fit.output import check_output, default_output
 from lpt.commands.fit.packaging import print_result, stored_metrics, write_result
@@ -28,7 +27,7 @@ from lpt.commands.fit.prepare import (
 from lpt.commands.fit.request import Config, Data, RunRequest
 from lpt.commands.fit.tracking import TrackerCallback
 from lpt.commands.inputs import config_file, inputs_of
-from lpt.config.values import Settings, read_yaml, section, to_yaml
+from lpt.config.values import Settings, section
 from lpt.data.cache import source_of
 from lpt.data.images import FileImages
 from lpt.data.manifest import LabelledImages, Splits
@@ -40,7 +39,7 @@ from lpt.packs.pack import Pack, load_pack
 from lpt.report.progress import ConsoleCallback
 from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent
-from lpt.system.files import remove_leftovers, write_text
+from lpt.system.files import remove_leftovers
 from lpt.system.hardware import PeakMemory, reproducible
 from lpt.system.interrupt import stop_on_signal
 from lpt.system.owned import Input
@@ -160,7 +159,7 @@ def resume(folder: str | Path, data: Splits | None = None, *, console: Console |
     if run.finished:
         console.print(f"{run.path} is finished; its pack is {run.pack}", markup=False)
         return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
-    values = read_yaml(run.config)
+    values = run.settings()
     if data is None and not section(values, "data").get("source"):
         raise RunError(
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
@@ -198,7 +197,7 @@ def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, confi
         return inputs_of(values, config, prepared.splits)
 
     folder = RunFolder.create(path, start_facts(prepared), overwrite=overwrite, inputs=inputs)
-    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config, prepared.splits)))
+    folder.write_config(with_absolute_paths(prepared.config, prepared.splits))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
 
@@ -211,8 +210,8 @@ def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> No
     """
     for folder in (run.path, run.checkpoints):
         remove_leftovers(folder)
-    check_disk(run.path, disk_needed(prepared))
-    before, now = json.loads(run.facts.read_text(encoding="utf-8")), start_facts(prepared)
+    check_disk(run.path, disk_left(prepared, run))
+    before, now = run.start_facts(), start_facts(prepared)
     if before["data_sha256"] != now["data_sha256"]:
         raise RunError(
             f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "
