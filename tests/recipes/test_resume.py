@@ -315,3 +315,23 @@ def test_a_run_folder_removed_midway_is_one_message(inputs: tuple[Path, Path], t
     assert "was removed or moved while the run was going on" in errors
     assert "Traceback" not in errors
     assert not folder.exists()
+
+
+def test_two_runs_in_one_folder_are_refused(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """Neither a resume nor an overwrite takes the folder from a run that goes on in it, and that run ends well."""
+    folder = tmp_path / "run"
+    process = start("fit", folder, inputs)
+    wait_for_step(folder, 1, 3, process)
+    process.send_signal(signal.SIGSTOP)
+    for act in (
+        lambda: lpt.resume(folder),
+        lambda: lpt.fit(None, folder, config=uninterrupted / "config.yaml"),
+        lambda: lpt.fit(None, folder, config=uninterrupted / "config.yaml", overwrite=True),
+    ):
+        with pytest.raises(lpt.RunError, match=f"in use: process {process.pid} on"):
+            act()
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert packed(folder) == packed(uninterrupted)
+    assert not (folder / "run.lock").exists()

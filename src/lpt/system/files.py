@@ -38,8 +38,8 @@ def atomic_path(path: Path, *, make_parents: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` if the block ends well, and is removed if not.
 
     The block should only write: an `OSError` in it counts as a failure to write `path`. Missing parent folders are
-    made, if `make_parents`. An existing file keeps its permissions. A link stays a link: its target is replaced. If `path` is no file,
-    such as `/dev/stdout` or a pipe, the block writes to it directly.
+    made, if `make_parents`. An existing file keeps its permissions. A link stays a link: its target is replaced. If
+    `path` is no file, such as `/dev/stdout` or a pipe, the block writes to it directly.
 
     Raises:
         RunError: the file cannot be written; the message names it and says what to do. An existing file is untouched.

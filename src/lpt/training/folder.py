@@ -16,6 +16,8 @@ from lpt.config.schema import RunConfig
 from lpt.config.values import read_yaml, to_yaml
 from lpt.errors import RunError
 from lpt.system.files import write_json, write_text
+from lpt.system.lock import KIND as LOCK_KIND
+from lpt.system.lock import LOCK, check_free_of_runs
 from lpt.system.owned import (
     PACK_NAMES,
     Input,
@@ -44,7 +46,7 @@ COMPARISON_PLAN = "plan.json"
 """The marker of the folder that `lpt compare` writes."""
 COMPARISON_KIND = "lpt-comparison"
 RUN_NAMES: Names = {
-    **exactly(FACTS, "config.yaml", "log.jsonl", "metrics.json"),
+    **exactly(FACTS, LOCK, "config.yaml", "log.jsonl", "metrics.json"),
     **exactly("per_class.csv", "predictions.csv", "skipped_images.csv"),
     **exactly("accuracy_by_count.png", "group_use.png", "losses.png"),
     "checkpoints": exactly(FILE_NAME),
@@ -74,6 +76,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.facts = path / FACTS
         self.log = path / "log.jsonl"
+        self.lock = path / LOCK
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.json"
         self.per_class = path / "per_class.csv"
@@ -113,32 +116,50 @@ class RunFolder:
             RunError: as `check_free`, or the folder cannot be written.
         """
         folder = cls(path)
-        cls.check_free(path, overwrite=overwrite, inputs=inputs)
+        cls.check_free(path, overwrite=overwrite, inputs=inputs, locked=True)
+        cls.make(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             inside = contents(path, folder.names)
             if folder.config in inside.files:  # first, so that nobody resumes half a run
                 folder.config.unlink()
-            remove(inside, keep=[folder.facts], last=SHIFT_NAMES[0])
+            remove(inside, keep=[folder.facts, folder.lock], last=SHIFT_NAMES[0])
             write_json(folder.facts, {**marker(KIND), **facts})
             folder.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunError(
-                f"cannot make the run folder {path}: {error.strerror or error}. Choose another output folder with "
-                "--output."
-            ) from None
+            raise _not_made(path, error) from None
         return folder
 
-    @classmethod
-    def check_free(cls, path: Path, *, overwrite: bool, inputs: Inputs = no_inputs) -> None:
-        """Check that a folder is empty, or that it holds a run that may be overwritten.
+    @staticmethod
+    def make(path: Path) -> None:
+        """Make the folder itself, empty, unless it is there.
 
         Raises:
-            RunError: it holds anything else, or a run without `overwrite`, or a run that LPT may not remove.
+            RunError: it cannot be made.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_made(path, error) from None
+
+    @classmethod
+    def check_free(cls, path: Path, *, overwrite: bool, inputs: Inputs = no_inputs, locked: bool = False) -> None:
+        """Check that a folder is empty, or that it holds a run that may be overwritten.
+
+        Args:
+            path: the folder.
+            overwrite: whether a run may be removed.
+            inputs: as for `create`.
+            locked: whether the caller holds its lock.
+
+        Raises:
+            RunError: another run goes on in it, or it holds anything else, or a run without `overwrite`, or a run that
+                LPT may not remove.
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another output folder with --output")
         folder = cls(path)
+        if not locked:
+            check_free_of_runs(path)
         if folder.unused:
             return
         if not folder.is_run:
@@ -178,6 +199,7 @@ class RunFolder:
         marked = is_marked(self.facts, KIND)
         # Without a marker, only the temporary file of the marker may be left.
         files = (path for path in inside.files if not (is_temporary(path) and (marked or FACTS in path.name)))
+        files = (path for path in files if path != self.lock or not _is_lock(path))
         return (
             not (inside.others or inside.blocking)
             and all(path == self.checkpoints for path in inside.folders)
@@ -207,7 +229,7 @@ class RunFolder:
         """Open the folder of a run that was started before.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it goes on in another process.
         """
         folder = cls(path)
         if not folder.config.is_file():
@@ -216,6 +238,7 @@ class RunFolder:
             raise damaged(folder.facts, "it is no JSON object, or cut short")
         if not folder.is_run:
             raise RunError(f"there is no run to resume in {path}: it has no {FACTS} of a run")
+        check_free_of_runs(path)
         return folder
 
     @property
@@ -311,3 +334,14 @@ class RunFolder:
         text = "".join(json.dumps(record) + "\n" for record in records)
         if not self.log.is_file() or self.log.read_bytes() != text.encode():  # a full disk has no room for a copy
             write_text(self.log, text)
+
+
+def _is_lock(file: Path) -> bool:
+    """Return whether a file is a lock of LPT; a kill may have left it empty."""
+    return is_marked(file, LOCK_KIND) or not file.stat().st_size
+
+
+def _not_made(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot make the run folder {path}: {error.strerror or error}. Choose another output folder with --output."
+    )

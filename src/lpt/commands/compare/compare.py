@@ -103,6 +103,12 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
     if several_started():
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
     folder = ComparisonFolder(request.output)
+    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)):
+        return _run_locked(request, folder, console)
+
+
+def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> Comparison:
+    """Train what is missing, write and print the comparison."""
     runs, stored = _begin(request, folder, console)
     failures = train_cells(runs, folder, console, config=config_file(request.config))
     comparison = collect_cells(folder, runs.plan.cells, failures, runs.reference, stored.method_values, console)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +43,11 @@ from lpt.report.tables import percent
 from lpt.system.files import remove_leftovers
 from lpt.system.hardware import PeakMemory, reproducible
 from lpt.system.interrupt import stop_on_signal
+from lpt.system.lock import locked
 from lpt.system.owned import Input
 from lpt.system.processes import Processes
 from lpt.training.callbacks import Callback, Callbacks
-from lpt.training.folder import RunFolder
+from lpt.training.folder import Inputs, RunFolder
 from lpt.training.phases import Trainer
 
 
@@ -137,10 +139,17 @@ def fit_prepared(
         output, overwrite, console: as for `fit`.
         config: the file that the configuration was read from.
     """
-    folder = prepared.processes.on_main(lambda: _new_folder(prepared, output, overwrite=overwrite, config=config))
-    if prepared.processes.is_main and (others := folder.others):
-        console.print(others, style="yellow", markup=False)
-    return _run(prepared, folder, console)
+    processes, values = prepared.processes, prepared.config.model_dump(mode="json")
+
+    def inputs() -> Iterable[Input]:
+        return inputs_of(values, config, prepared.splits)
+
+    path = processes.on_main(lambda: _claimed(prepared, output, overwrite, inputs))
+    with _locked(path, processes, console):
+        folder = processes.on_main(lambda: _new_folder(prepared, path, overwrite, inputs))
+        if processes.is_main and (others := folder.others):
+            console.print(others, style="yellow", markup=False)
+        return _run(prepared, folder, console)
 
 
 def resume(folder: str | Path, data: Splits | None = None, *, console: Console | None = None) -> FitResult:
@@ -178,8 +187,9 @@ def resume_prepared(prepared: Prepared, run: RunFolder, console: Console) -> Fit
     Raises:
         RunError: its data or backbone changed.
     """
-    prepared.processes.on_main(lambda: _check_unchanged(prepared, run, console))
-    return _run(prepared, run, console)
+    with _locked(run.path, prepared.processes, console):
+        prepared.processes.on_main(lambda: _check_unchanged(prepared, run, console))
+        return _run(prepared, run, console)
 
 
 def console_of(console: Console, processes: Processes) -> Console:
@@ -187,19 +197,33 @@ def console_of(console: Console, processes: Processes) -> Console:
     return console if processes.is_main else Console(quiet=True)
 
 
-def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, config: Path | None) -> RunFolder:
-    """Make the folder of a new run, and write what the run starts from."""
-    path = path or default_output(prepared.config)
+def _claimed(prepared: Prepared, output: Path | None, overwrite: bool, inputs: Inputs) -> Path:
+    """Return the folder of a new run, made if it was not there; what is in it may be replaced."""
+    path = output or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
-    values = prepared.config.model_dump(mode="json")
+    RunFolder.check_free(path, overwrite=overwrite, inputs=inputs)
+    RunFolder.make(path)
+    return path
 
-    def inputs() -> Iterable[Input]:
-        return inputs_of(values, config, prepared.splits)
 
+def _new_folder(prepared: Prepared, path: Path, overwrite: bool, inputs: Inputs) -> RunFolder:
+    """Empty the folder of a new run, and write what the run starts from."""
     folder = RunFolder.create(path, start_facts(prepared), overwrite=overwrite, inputs=inputs)
     folder.write_config(with_absolute_paths(prepared.config, prepared.splits))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
+
+
+@contextmanager
+def _locked(folder: Path, processes: Processes, console: Console) -> Iterator[None]:
+    """Hold the lock of a run folder in the main process; all raise its errors."""
+    with ExitStack() as held:
+
+        def hold() -> None:
+            held.enter_context(locked(folder, lambda line: console.print(line, style="yellow", markup=False)))
+
+        processes.on_main(hold)
+        yield
 
 
 def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> None:
