@@ -335,3 +335,33 @@ def test_two_runs_in_one_folder_are_refused(inputs: tuple[Path, Path], uninterru
     assert process.returncode == 0, errors
     assert packed(folder) == packed(uninterrupted)
     assert not (folder / "run.lock").exists()
+
+
+def test_resume_takes_another_place_and_machine(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """Moved images, readers and cache change no bit of the pack; what decides the numbers is refused.
+
+    A vanished image is told with its class and with what to do; nothing is written then.
+    """
+    root = Path(shutil.copytree(inputs[0].parent, tmp_path / "inputs"))
+    run, moved = tmp_path / "run", tmp_path / "elsewhere"
+    process = start("fit", run, (root / inputs[0].name, inputs[1]))
+    wait_for_step(run, 1, 3, process)
+    process.kill()
+    process.wait()
+    (root / inputs[0].name).rename(moved)
+    with pytest.raises(lpt.DataError, match=r"lpt fit DATA --resume"):
+        lpt.resume(run)
+    for setting in ("runtime.precision=bf16", "runtime.seed=4", "data.validation=0.2"):
+        with pytest.raises(lpt.ConfigError, match=f"{setting.partition('=')[0]}: a resumed run keeps"):
+            lpt.resume(run, moved, settings=[setting])
+    image = next(moved.rglob("class 1/0.png"))
+    content = image.read_bytes()
+    image.unlink()
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(lpt.RunError, match=r"class 1: 7 training images then, 6 now[\s\S]*--resume"):
+        lpt.resume(run, moved)
+    assert (run / "config.yaml").read_bytes() == before
+    image.write_bytes(content)
+    lpt.resume(run, moved, settings=["runtime.workers=1", "data.cache=false", "runtime.precision=fp32"])
+    assert packed(run) == packed(uninterrupted)
+    assert str(moved) in (run / "config.yaml").read_text()

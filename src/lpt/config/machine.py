@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lpt.config.values import leaves
+from lpt.errors import ConfigError
 
 MACHINE_FIELDS = (
     "data.source",
@@ -33,6 +34,30 @@ MACHINE_FIELDS = (
 def of_the_machine(path: str, value: Any) -> bool:
     """Return whether a field belongs to the machine, given its dotted path and its value."""
     return path in MACHINE_FIELDS and (path != "data.validation" or _names_images(value))
+
+
+def check_of_the_machine(given: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Check that a resumed run is given only settings that it may change.
+
+    Args:
+        given: values by section.
+        stored: the run's own.
+
+    Raises:
+        ConfigError: a value decides what the run learns.
+    """
+    before = dict(leaves(stored))
+    refused = [
+        path
+        for path, value in leaves(given)
+        if not (of_the_machine(path, value) and of_the_machine(path, before.get(path) or value))
+        and before.get(path) != value
+    ]
+    if refused:
+        raise ConfigError(
+            f"{', '.join(refused)}: a resumed run keeps this setting, since its numbers depend on it. Leave it out, or "
+            f"start a new run. What may change: {', '.join(MACHINE_FIELDS)}."
+        )
 
 
 def settings_sha256(values: Mapping[str, Any]) -> str:

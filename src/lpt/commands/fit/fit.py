@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from lpt.commands.fit.disk import check_disk, check_prefix_cache, disk_left, disk_needed
+from lpt.commands.fit.disk import check_disk, check_prefix_cache, disk_needed
 from lpt.commands.fit.measure import measure_run, predict_images
 from lpt.commands.fit.output import check_output, default_output
 from lpt.commands.fit.packaging import print_result, stored_metrics, write_result
@@ -26,21 +23,18 @@ from lpt.commands.fit.prepare import (
     with_absolute_paths,
 )
 from lpt.commands.fit.request import Config, Data, RunRequest
+from lpt.commands.fit.start import check_unchanged, start_facts
 from lpt.commands.fit.tracking import TrackerCallback
 from lpt.commands.inputs import config_file, inputs_of
-from lpt.config.values import Settings, section
-from lpt.data.cache import source_of
-from lpt.data.images import FileImages
-from lpt.data.manifest import LabelledImages, Splits
-from lpt.errors import RunError
+from lpt.config.machine import check_of_the_machine
+from lpt.config.values import Settings, by_path, leaves, nested, section
+from lpt.errors import DataError, RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.model import Classifier
-from lpt.packs.info import Versions
 from lpt.packs.pack import Pack, load_pack
 from lpt.report.progress import ConsoleCallback
 from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent
-from lpt.system.files import remove_leftovers
 from lpt.system.hardware import PeakMemory, reproducible
 from lpt.system.interrupt import stop_on_signal
 from lpt.system.lock import locked
@@ -152,44 +146,80 @@ def fit_prepared(
         return _run(prepared, folder, console)
 
 
-def resume(folder: str | Path, data: Splits | None = None, *, console: Console | None = None) -> FitResult:
+def resume(
+    folder: str | Path,
+    data: Data | None = None,
+    *,
+    settings: Settings | None = None,
+    console: Console | None = None,
+) -> FitResult:
     """Go on with an interrupted run, to the same pack as without the interruption.
 
     Args:
         folder: the run folder.
-        data: the splits, if `fit` was given splits and not a source.
+        data: where the images are now, if they were moved; the splits, if `fit` was given splits. None: as before.
+        settings: as for `fit`, but only what belongs to the machine: `lpt.config.machine.MACHINE_FIELDS`.
         console: where to report. None: silent.
 
     Raises:
-        RunError: there is no run, or its data or backbone changed.
+        ConfigError: a setting is given that the run must keep.
+        RunError: there is no run, its data, backbone or settings changed, or another process goes on with it.
     """
     console = console or Console(quiet=True)
     run = RunFolder.existing(Path(folder))
     if run.finished:
         console.print(f"{run.path} is finished; its pack is {run.pack}", markup=False)
         return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
-    values = run.settings()
+    values, given = run.settings(), nested(by_path(settings or {}))
+    check_of_the_machine(given, values)
     if data is None and not section(values, "data").get("source"):
         raise RunError(
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
-    prepared = prepare(RunRequest(data, config=values), read_images=False, console=console)
+    prepared = _prepare_again(RunRequest(data, config=values, settings=settings), run, console)
     console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
-    result = resume_prepared(prepared, run, console)
+    changed = {path for path, _ in leaves(given)} | ({"data.source"} if isinstance(data, str | Path) else set())
+    result = resume_prepared(prepared, run, console, changed=changed)
     print_result(run, result.pack, result.metrics, prepared.config.backbone, console)
     return result
 
 
-def resume_prepared(prepared: Prepared, run: RunFolder, console: Console) -> FitResult:
+def _prepare_again(request: RunRequest, run: RunFolder, console: Console) -> Prepared:
+    """Check a run that goes on; an error about its images says how they are given anew."""
+    try:
+        return prepare(request, read_images=False, console=console)
+    except DataError as error:
+        error.args = (
+            f"{error}\nTo go on with {run.path}, put the images back as they were, or say where they are now: "
+            f"lpt fit DATA --resume {shlex.quote(str(run.path))} (likewise --test, --val and --image-root).",
+        )
+        raise
+
+
+def resume_prepared(
+    prepared: Prepared, run: RunFolder, console: Console, *, changed: Collection[str] = ()
+) -> FitResult:
     """Go on with a checked run.
 
+    Args:
+        prepared: the run.
+        run: its folder.
+        console: where to report.
+        changed: dotted paths of the settings that are to stay as they are now.
+
     Raises:
-        RunError: its data or backbone changed.
+        RunError: its data or backbone changed, or another process goes on with it.
     """
+
+    def ready() -> None:
+        check_unchanged(prepared, run, console)
+        if changed:
+            run.write_config(with_absolute_paths(prepared.config, prepared.splits))
+
     with _locked(run.path, prepared.processes, console):
-        prepared.processes.on_main(lambda: _check_unchanged(prepared, run, console))
-        return _run(prepared, run, console)
+        prepared.processes.on_main(ready)
+        return _run(prepared, run, console, keep_micro_batch="train.micro_batch" not in changed)
 
 
 def console_of(console: Console, processes: Processes) -> Console:
@@ -226,38 +256,7 @@ def _locked(folder: Path, processes: Processes, console: Console) -> Iterator[No
         yield
 
 
-def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> None:
-    """Make the folder of a run ready to go on.
-
-    Raises:
-        RunError: the images or the backbone's weights are not those that the run was started with.
-    """
-    for folder in (run.path, run.checkpoints):
-        remove_leftovers(folder)
-    check_disk(run.path, disk_left(prepared, run))
-    before, now = run.start_facts(), start_facts(prepared)
-    if before["data_sha256"] != now["data_sha256"]:
-        raise RunError(
-            f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "
-            f"{before['data_sha256'][:12]}): files were added, removed or renamed. Restore them, or start a new run."
-        )
-    if before["backbone_sha256"] != now["backbone_sha256"]:
-        raise RunError(
-            f"the backbone's weights are not those {run.path} was started with (sha256 "
-            f"{now['backbone_sha256'][:12]}, were {before['backbone_sha256'][:12]}). Restore them, or start a new run."
-        )
-    former = before["versions"]
-    changed = [
-        f"{name} {former.get(name)} -> {version}" for name, version in now["versions"].items()
-        if former.get(name) != version
-    ]  # fmt: skip
-    if changed:
-        console.print(
-            f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding."
-        )
-
-
-def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
+def _run(prepared: Prepared, folder: RunFolder, console: Console, *, keep_micro_batch: bool = True) -> FitResult:
     """Train from the last checkpoint, then measure, and write the pack and the report."""
     config, processes = prepared.config, prepared.processes
     tracked = TrackerCallback(config, folder.path) if config.runtime.log_with else None
@@ -266,14 +265,28 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
         model = prepared.new_model()
         display = ConsoleCallback(console, _validator(prepared, model))
         callback: Callback = display if tracked is None else Callbacks([display, tracked])
-        with PeakMemory() as memory, stop_on_signal() as stop, display:
-            Trainer(model, prepared.phase_data, folder, callback, stop).run()
-        measured, setting = measure_run(prepared, model, console)
+        with PeakMemory() as memory, stop_on_signal() as stop, display, _going_on_explained(folder):
+            Trainer(model, prepared.phase_data, folder, callback, stop, keep_micro_batch).run()
+        with _going_on_explained(folder):
+            measured, setting = measure_run(prepared, model, console)
     pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {split: result.metrics for split, result in measured.items()}
     if tracked is not None:
         tracked.result(metrics)
     return FitResult(folder.path, pack, metrics)
+
+
+@contextmanager
+def _going_on_explained(folder: RunFolder) -> Iterator[None]:
+    """Let an error about an image, such as one that vanished, say how the run goes on."""
+    try:
+        yield
+    except DataError as error:
+        error.args = (
+            f"{error}\nWhat was trained is saved up to the last checkpoint. Put the image back as it was, then go on "
+            f"with: {folder.resume_command}\nWithout it the run would be another one: start anew, with --bad-images skip.",
+        )
+        raise
 
 
 def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | None:
@@ -290,29 +303,3 @@ def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | 
         return "validation " + ", ".join(f"{name} {percent(getattr(metrics, name))}" for name in names)
 
     return validate
-
-
-def data_fingerprint(train: LabelledImages) -> str:
-    """Return a SHA-256 of the class names, and of names, labels and sizes of the training images."""
-    digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
-    digest.update(train.labels.tobytes())
-    digest.update(train.rows.tobytes())
-    source = source_of(train.source)
-    for index, row in enumerate(train.rows.tolist()):
-        if isinstance(source, FileImages):
-            name, size = source.name(row), source.stored_bytes(row)
-        else:
-            name, size = train.name(index), 0
-        digest.update(f"{os.path.basename(name)}|{size}\0".encode("utf-8", "backslashreplace"))  # noqa: PTH119
-    return digest.hexdigest()
-
-
-def start_facts(prepared: Prepared) -> dict[str, Any]:
-    """Return what run.json says of a run: fingerprints of data and backbone, versions, machine."""
-    return {
-        "data_sha256": data_fingerprint(prepared.splits.train),
-        "backbone_sha256": prepared.backbone.record.weight_hash,
-        "versions": Versions.here().model_dump(),
-        "machine": prepared.machine.describe(),
-        "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-    }
