@@ -102,7 +102,7 @@ def compare(
         settings=options.settings(given, set_),
         overwrite=overwrite,
     )
-    run_comparison(request, output_console(quiet=quiet))
+    run_comparison(request, output_console(quiet=quiet, lasting=True))
 
 
 def _names(text: str) -> tuple[str, ...]:

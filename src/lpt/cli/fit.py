@@ -81,7 +81,7 @@ def fit(
 
     **Example:** lpt fit hf:cifar100:img:fine_label --long-tail 100 --preset laptop --set train.phase1.epochs=4
     """
-    console = output_console(quiet=quiet)
+    console = output_console(quiet=quiet, lasting=True)
     fields = {
         "data.test": test,
         "data.validation": None if val is None else options.parse_validation(val),

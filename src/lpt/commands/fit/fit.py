@@ -40,6 +40,7 @@ from lpt.system.interrupt import stop_on_signal
 from lpt.system.lock import locked
 from lpt.system.owned import Input
 from lpt.system.processes import Processes
+from lpt.system.readers import lost_reader_explained
 from lpt.training.callbacks import Callback, Callbacks
 from lpt.training.folder import Inputs, RunFolder
 from lpt.training.phases import Trainer
@@ -278,13 +279,15 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console, *, keep_micro_
 
 @contextmanager
 def _going_on_explained(folder: RunFolder) -> Iterator[None]:
-    """Let an error about an image, such as one that vanished, say how the run goes on."""
+    """Let an error about an image, such as one that vanished, or a lost reader process say how the run goes on."""
+    fewer = f"What was trained is saved; go on with fewer readers: {folder.resume_command} --set runtime.workers=0"
     try:
-        yield
+        with lost_reader_explained(fewer):
+            yield
     except DataError as error:
         error.args = (
             f"{error}\nWhat was trained is saved up to the last checkpoint. Put the image back as it was, then go on "
-            f"with: {folder.resume_command}\nWithout it the run would be another one: start anew, with --bad-images skip.",
+            f"with: {folder.resume_command}\nWithout it the run is another one: start anew, with --bad-images skip.",
         )
         raise
 
