@@ -42,7 +42,8 @@ def test_a_killed_reader_is_one_message(photo_folder: Path, tiny_backbone: Path,
     process = subprocess.Popen(fit_command(photo_folder, run, values), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (run / "log.jsonl").exists() or not (run / "log.jsonl").stat().st_size:
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     for reader in psutil.Process(process.pid).children():
         reader.send_signal(signal.SIGKILL)

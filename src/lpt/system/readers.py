@@ -41,7 +41,7 @@ def lost_reader_explained(go_on: str) -> Iterator[None]:
             raise
         lost = RunError(_message(error, go_on))
         lost.alone = True  # the other processes of a run have their readers
-        raise lost from error
+        raise lost from None
 
 
 def is_lost_reader(error: BaseException) -> bool:
@@ -62,7 +62,7 @@ def refuse_second_start(name: str) -> None:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(
             f"{name} was called while a reader process imports your script, which would start everything a second "
-            f"time. Put the calls in a function and call it under a guard:\n\nif __name__ == '__main__':\n    main()\n"
+            "time. Put the calls in a function and call it under a guard:\n\nif __name__ == '__main__':\n    main()\n"
         )
 
 

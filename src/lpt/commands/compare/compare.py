@@ -43,6 +43,7 @@ from lpt.evaluation.comparison import Comparison
 from lpt.report.comparison import print_comparison, write_comparison
 from lpt.system.interrupt import Interrupted
 from lpt.system.processes import several_started
+from lpt.system.readers import refuse_second_start
 from lpt.training.loop import lacks_memory
 
 
@@ -102,6 +103,7 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
     """
     if several_started():
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
+    refuse_second_start("lpt.compare")
     folder = ComparisonFolder(request.output)
     with folder.locked(lambda line: console.print(line, style="yellow", markup=False)):
         return _run_locked(request, folder, console)

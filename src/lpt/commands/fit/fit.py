@@ -40,7 +40,7 @@ from lpt.system.interrupt import stop_on_signal
 from lpt.system.lock import locked
 from lpt.system.owned import Input
 from lpt.system.processes import Processes
-from lpt.system.readers import lost_reader_explained
+from lpt.system.readers import lost_reader_explained, refuse_second_start
 from lpt.training.callbacks import Callback, Callbacks
 from lpt.training.folder import Inputs, RunFolder
 from lpt.training.phases import Trainer
@@ -115,6 +115,7 @@ def prepare_fit(request: RunRequest, console: Console) -> tuple[Prepared, Consol
     Returns:
         The checked run, and the console of this process: only the first process reports.
     """
+    refuse_second_start("lpt.fit")
     check_output(request)  # before anything that takes long
     prepared = prepare(request, console=console)
     console = console_of(console, prepared.processes)
@@ -167,6 +168,7 @@ def resume(
         RunError: there is no run, its data, backbone or settings changed, or another process goes on with it.
     """
     console = console or Console(quiet=True)
+    refuse_second_start("lpt.resume")
     run = RunFolder.existing(Path(folder))
     if run.finished:
         console.print(f"{run.path} is finished; its pack is {run.pack}", markup=False)

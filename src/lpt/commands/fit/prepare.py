@@ -32,7 +32,6 @@ from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
 from lpt.system.hardware import Machine, inspect_machine
 from lpt.system.processes import Processes
-from lpt.system.readers import refuse_second_start
 from lpt.system.text import shorten
 from lpt.training.initial import new_model
 from lpt.training.phase_data import PhaseData, prefix_cache_size
@@ -84,7 +83,6 @@ def prepare(request: RunRequest, *, read_images: bool = True, console: Console |
     Raises:
         ConfigError, DataError: something must be corrected before the run can start.
     """
-    refuse_second_start("lpt")
     console = console or Console(quiet=True)
     values = gather_values(request, needs_source=request.splits is None)
     device = _device(values)
