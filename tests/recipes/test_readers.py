@@ -80,7 +80,7 @@ def test_a_script_without_a_guard_trains_once(photo_folder: Path, tiny_backbone:
     script.write_text(SCRIPT)
     values = settings(tiny_backbone, "runtime.workers=1", "data.cache=false")
     command = [sys.executable, str(script), str(photo_folder), str(tmp_path / "run"), *values]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode != 0
     assert "if __name__ == '__main__':\n    main()" in done.stderr
     assert "a process that reads images was lost" in done.stderr
@@ -99,7 +99,7 @@ def test_a_closed_screen_stops_no_training(how: str, photo_folder: Path, tiny_ba
     else:
         shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
         process = subprocess.Popen(shell, stderr=subprocess.PIPE, text=True)
-    _, errors = process.communicate(timeout=150)
+    _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     assert errors == ""
     assert (run / "pack" / "pack.json").exists()
