@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.scale.measure import watched
 from benchmarks.scale.simulated import class_counts
 from lpt.cli.app import app
-from lpt.commands.fit import fit, prepare
+from lpt.commands.fit import prepare, start
 from lpt.commands.fit.request import RunRequest
 from lpt.config.schema import DataConfig
 from lpt.data.decoding import read_image
@@ -110,7 +110,7 @@ def start_of_fit(source: str, test: str | None, checkpoint: str | None) -> dict[
     splits = prepared.splits
     _, describing = watched(lambda: prepare.describe(prepared, console))
     _, warning = watched(lambda: prepare.warn_of_data(prepared, console))
-    _, facts = watched(lambda: fit.start_facts(prepared))
+    _, facts = watched(lambda: start.start_facts(prepared))
     _, readable = watched(lambda: prepare.check_readable(prepared.train, splits, prepared.processes))
     return {
         "prepare_without_reading_images": preparing,

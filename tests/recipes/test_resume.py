@@ -21,6 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 import lpt
+from lpt.commands.fit import disk
 from lpt.model import Classifier, FrozenViT
 from lpt.training import recorder
 from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
@@ -146,11 +147,11 @@ def test_kill_between_checkpoints_redoes_the_lost_steps(
     assert losses(folder) == losses(uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_says_how_to_go_on(
     inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path, number: int
 ) -> None:
-    """Ctrl-C and SIGTERM end with code 130, the command to go on with, and a state that leads to the same pack."""
+    """Ctrl-C, SIGTERM and SIGHUP end with code 130, the command to go on with, and a state for the same pack."""
     folder = tmp_path / "my run"
     process = start("fit", folder, inputs, "runtime.checkpoint_seconds=1000")
     wait_for_step(folder, 1, 11, process)
@@ -286,3 +287,81 @@ def test_infinite_loss_stops_with_the_step(inputs: tuple[Path, Path], tmp_path: 
     with pytest.raises(lpt.RunError, match=r"step \d+.*not finite[\s\S]*lr"):
         lpt.fit(inputs[0], tmp_path / "run", preset="laptop", settings=settings)
     assert not (tmp_path / "run" / "pack").exists()
+
+
+def test_only_the_disk_that_is_left_to_use_is_asked_for(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trained run that lacks its plots asks for no room for log and checkpoints."""
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    (run / "metrics.json").unlink()
+    monkeypatch.setattr(disk, "LOG_LINE_BYTES", 2**40)
+    monkeypatch.setattr(disk, "NUMBER_BYTES", 2**10)
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 2**30)
+    lpt.resume(run)
+    assert (run / "metrics.json").exists()
+    with pytest.raises(lpt.RunError, match="MiB free; the run needs another"):
+        lpt.fit(None, tmp_path / "again", config=uninterrupted / "config.yaml")
+
+
+def test_a_run_folder_removed_midway_is_one_message(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """The run ends at its next step, says so, and makes no folder that looks like a run."""
+    folder = tmp_path / "run"
+    process = start("fit", folder, inputs)
+    wait_for_step(folder, 1, 7, process)
+    folder.rename(tmp_path / "moved")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "was removed or moved while the run was going on" in errors
+    assert "Traceback" not in errors
+    assert not folder.exists()
+
+
+def test_two_runs_in_one_folder_are_refused(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """Neither a resume nor an overwrite takes the folder from a run that goes on in it, and that run ends well."""
+    folder = tmp_path / "run"
+    process = start("fit", folder, inputs)
+    wait_for_step(folder, 1, 3, process)
+    process.send_signal(signal.SIGSTOP)
+    for act in (
+        lambda: lpt.resume(folder),
+        lambda: lpt.fit(None, folder, config=uninterrupted / "config.yaml"),
+        lambda: lpt.fit(None, folder, config=uninterrupted / "config.yaml", overwrite=True),
+    ):
+        with pytest.raises(lpt.RunError, match=f"in use: process {process.pid} on"):
+            act()
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert packed(folder) == packed(uninterrupted)
+    assert not (folder / "run.lock").exists()
+
+
+def test_resume_takes_another_place_and_machine(inputs: tuple[Path, Path], uninterrupted: Path, tmp_path: Path) -> None:
+    """Moved images, readers and cache change no bit of the pack; what decides the numbers is refused.
+
+    A vanished image is told with its class and with what to do; nothing is written then.
+    """
+    root = Path(shutil.copytree(inputs[0].parent, tmp_path / "inputs"))
+    run, moved = tmp_path / "run", tmp_path / "elsewhere"
+    process = start("fit", run, (root / inputs[0].name, inputs[1]))
+    wait_for_step(run, 1, 3, process)
+    process.kill()
+    process.wait()
+    (root / inputs[0].name).rename(moved)
+    with pytest.raises(lpt.DataError, match=r"lpt fit DATA --resume"):
+        lpt.resume(run)
+    for setting in ("runtime.precision=bf16", "runtime.seed=4", "data.validation=0.2"):
+        with pytest.raises(lpt.ConfigError, match=f"{setting.partition('=')[0]}: a resumed run keeps"):
+            lpt.resume(run, moved, settings=[setting])
+    image = next(moved.rglob("class 1/0.png"))
+    content = image.read_bytes()
+    image.unlink()
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(lpt.RunError, match=r"class 1: 7 training images then, 6 now[\s\S]*--resume"):
+        lpt.resume(run, moved)
+    assert (run / "config.yaml").read_bytes() == before
+    image.write_bytes(content)
+    lpt.resume(run, moved, settings=["runtime.workers=1", "data.cache=false", "runtime.precision=fp32"])
+    assert packed(run) == packed(uninterrupted)
+    assert str(moved) in (run / "config.yaml").read_text()

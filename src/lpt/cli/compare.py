@@ -104,7 +104,7 @@ def compare(
         settings=options.settings(given, set_),
         overwrite=overwrite,
     )
-    run_comparison(request, output_console(quiet=quiet))
+    run_comparison(request, output_console(quiet=quiet, lasting=True))
 
 
 def _names(text: str) -> tuple[str, ...]:

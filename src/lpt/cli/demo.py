@@ -24,4 +24,4 @@ def demo(
     """
     from lpt.demo.run import run_demo
 
-    run_demo(output, seeds=seeds, console=output_console())
+    run_demo(output, seeds=seeds, console=output_console(lasting=True))

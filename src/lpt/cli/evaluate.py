@@ -109,10 +109,12 @@ def evaluate(
         from lpt.commands.evaluate.shift import evaluate_pack_shift, parse_shift
 
         shifts = parse_shift(shift, severities=severities or (), images=shift_images, seed=shift_seed)
-        evaluate_pack_shift(request, shifts, console=output_console(), progress=error_console())
+        evaluate_pack_shift(
+            request, shifts, console=output_console(lasting=request.output is not None), progress=error_console()
+        )
     elif severities or shift_images is not None or shift_seed is not None:
         raise ConfigError(
             "--severities, --shift-images and --shift-seed say how --shift is measured: add --shift corruptions"
         )
     else:
-        evaluate_pack(request, console=output_console(), progress=error_console())
+        evaluate_pack(request, console=output_console(lasting=request.output is not None), progress=error_console())

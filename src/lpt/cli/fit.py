@@ -12,7 +12,7 @@ from lpt.cli.screen import output_console
 from lpt.errors import ConfigError
 
 _RUN = "Run"
-_WITH_RESUME = {"resume", "quiet"}
+_WITH_RESUME = {"resume", "quiet", "data", "test", "val", "image_root", "checkpoint", "device", "set_"}
 
 
 def fit(
@@ -54,7 +54,12 @@ def fit(
     ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with the interrupted run of this folder.", rich_help_panel=_RUN),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with the interrupted run of this folder. Beside it: DATA, --test, --val, --image-root and "
+            "--checkpoint if files were moved, --device, and --set of what belongs to the machine.",
+            rich_help_panel=_RUN,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -77,13 +82,7 @@ def fit(
 
     **Example:** lpt fit hf:cifar100:img:fine_label --long-tail 100 --preset laptop --set train.phase1.epochs=4
     """
-    console = output_console(quiet=quiet)
-    if resume is not None:
-        _refuse_beside_resume(ctx)
-        from lpt.commands.fit.fit import resume as resume_run
-
-        resume_run(resume, console=console)
-        return
+    console = output_console(quiet=quiet, lasting=True)
     fields = {
         "data.test": test,
         "data.validation": None if val is None else options.parse_validation(val),
@@ -100,6 +99,12 @@ def fit(
         "runtime.seed": seed,
     }
     settings = options.settings(fields, set_)
+    if resume is not None:
+        _refuse_beside_resume(ctx)
+        from lpt.commands.fit.fit import resume as resume_run
+
+        resume_run(resume, data, settings=settings, console=console)
+        return
     from lpt.commands.fit.request import RunRequest
 
     request = RunRequest(
@@ -122,7 +127,7 @@ def fit(
 
 
 def _refuse_beside_resume(ctx: typer.Context) -> None:
-    """Raise `ConfigError` if other options stand beside `--resume`: a run keeps the settings it was started with."""
+    """Raise `ConfigError` if options stand beside `--resume` that would make another run of it."""
     others = [
         "DATA" if parameter.name == "data" else parameter.opts[0]
         for parameter in ctx.command.params

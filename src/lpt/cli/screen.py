@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -33,6 +34,9 @@ def hush() -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+    for name in ("stdout", "stderr"):  # a program may be started without them
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):  # the terminal's encoding may lack characters of file names
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
@@ -41,7 +45,34 @@ class _Screen(Console):
     """A console for texts of others: names of classes and files never reach the terminal with their control codes.
 
     Outside of a terminal it never breaks a line of text, so that paths stay whole.
+
+    Args:
+        lasting: whether the command goes on without the screen when its pipe or terminal is closed, or its disk full.
+        options: as Rich has them.
     """
+
+    def __init__(self, *, lasting: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._lasting = lasting
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:
+            if not self._lasting:
+                raise
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Go on without the screen, or end as programs in a pipe do."""
+        if not self._lasting:
+            super().on_broken_pipe()
+        self.quiet = True
+        del self._buffer[:]
+        with contextlib.suppress(OSError, ValueError):  # what is still in the stream must not fail at the end
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as Rich does."""
@@ -63,14 +94,19 @@ def speaks() -> bool:
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
-def output_console(*, quiet: bool = False) -> Console:
-    """Return the console of results: standard output. Only the first process of a run prints."""
-    return _Screen(highlight=False, quiet=quiet or not speaks(), width=_width(sys.stdout))
+def output_console(*, quiet: bool = False, lasting: bool = False) -> Console:
+    """Return the console of results: standard output. Only the first process of a run prints.
+
+    Args:
+        quiet: print nothing.
+        lasting: go on without the screen once it is closed, for commands whose result is files.
+    """
+    return _Screen(lasting=lasting, highlight=False, quiet=quiet or not speaks(), width=_width(sys.stdout))
 
 
 def error_console() -> Console:
     """Return the console of progress and messages: standard error. Only the first process of a run prints."""
-    return _Screen(stderr=True, highlight=False, quiet=not speaks(), width=_width(sys.stderr))
+    return _Screen(lasting=True, stderr=True, highlight=False, quiet=not speaks(), width=_width(sys.stderr))
 
 
 def _width(stream: TextIO) -> int | None:

@@ -16,6 +16,7 @@ from lpt.data.manifest import IntArray, LabelledImages
 from lpt.data.sampling import Sampler
 from lpt.data.transforms import Preprocessing
 from lpt.errors import DataError
+from lpt.system.interrupt import HANG_UP
 from lpt.system.randomness import global_generator_restored, seed_of
 
 Delivered = TypeVar("Delivered")
@@ -259,9 +260,11 @@ def _raise_errors(loader: Iterable[Delivered | DataError]) -> Iterator[Delivered
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C in a worker: a terminal sends it there too, and the parent ends the workers once it has saved."""
+    """Ignore Ctrl-C and a closed terminal in a worker, which gets them too: the parent ends it once it has saved."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, HANG_UP):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _stack(items: Sequence[tuple[Tensor, int] | DataError]) -> StreamBatch | DataError:

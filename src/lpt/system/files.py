@@ -66,12 +66,12 @@ def _check_regular(path: Path, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, make_parents: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` if the block ends well, and is removed if not.
 
     The block should only write: an `OSError` in it counts as a failure to write `path`. Missing parent folders are
-    made. An existing file keeps its permissions. A link stays a link: its target is replaced. If `path` is no file,
-    such as `/dev/stdout` or a pipe, the block writes to it directly.
+    made, if `make_parents`. An existing file keeps its permissions. A link stays a link: its target is replaced. If
+    `path` is no file, such as `/dev/stdout` or a pipe, the block writes to it directly.
 
     Raises:
         RunError: the file cannot be written; the message names it and says what to do. An existing file is untouched.
@@ -83,7 +83,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield given
             return
         path = Path(os.path.realpath(given))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         temp = _new_temp(path)
         yield temp
         _sync(temp)
@@ -98,9 +99,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole, or not at all; it raises what `atomic_path` raises."""
-    with atomic_path(path) as temp:
+def write_bytes(path: Path, content: bytes, *, make_parents: bool = True) -> None:
+    """Write a file whole, or not at all; arguments and errors as `atomic_path`."""
+    with atomic_path(path, make_parents=make_parents) as temp:
         temp.write_bytes(content)
 
 

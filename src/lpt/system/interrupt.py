@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: a request to finish the step, save, and say how to go on."""
+"""Ctrl-C, termination and a closed terminal: a request to finish the step, save, and say how to go on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from types import FrameType
 from lpt.errors import RunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""The terminal or the connection is closed; Windows has no such signal."""
 
 
 class Interrupted(RunError):  # noqa: N818  (nothing went wrong)
@@ -28,19 +30,26 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one takes effect at once, as outside the block."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request.
+
+    A second Ctrl-C or SIGTERM takes effect at once, as outside the block. SIGHUP never does: a terminal that is closed
+    sends several. A signal that was ignored before (`nohup`) stays ignored.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    numbers = SIGNALS if HANG_UP is None else (*SIGNALS, HANG_UP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def ask(number: int, frame: FrameType | None) -> None:
         del frame
         request.requested = True
-        signal.signal(number, before[signal.Signals(number)])
+        if number != HANG_UP:
+            signal.signal(number, before[signal.Signals(number)])
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, ask)
     try:
         yield request

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lpt.errors import LptError, RunError
 from lpt.system.hardware import cores_here
+from lpt.system.readers import is_lost_reader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,7 +161,7 @@ def _lost_process_explained() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError) or is_lost_reader(error):
             raise
         atexit.unregister(_disconnect)  # nobody is left to disconnect from, and NCCL would wait
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -6,6 +6,7 @@ optimiser's state and the step.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -44,8 +45,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: dict[str, Tensor]
     """
     tensors = {_MODEL + name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {_OPTIMIZER + name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
-    path = folder / FILE_NAME
-    write_bytes(path, save(tensors, metadata={"position": json.dumps(position._asdict())}))
+    path, where = folder / FILE_NAME, json.dumps(position._asdict())
+    content = save(tensors, metadata={"position": where, "sha256": _sha256(where, tensors)})
+    write_bytes(path, content, make_parents=False)  # a folder that was removed does not come back
     return path
 
 
@@ -60,14 +62,47 @@ def load_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
+            metadata = file.metadata()
+            position = Position(**json.loads(metadata["position"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("sha256") != _sha256(metadata["position"], tensors):
+            raise ValueError("its content does not have the SHA-256 it was written with")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"the checkpoint {path} is damaged ({error}). Remove the folder {folder} and run the same command with "
-            "--resume: the run starts again from its first step with the same settings."
-        ) from None
+        raise _damaged(path, error) from None
     return position, _with_prefix(tensors, _MODEL), _with_prefix(tensors, _OPTIMIZER)
+
+
+def saved_position(folder: Path) -> Position | None:
+    """Read the position alone; None if there is no checkpoint yet.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Position(**json.loads(file.metadata()["position"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"the checkpoint {path} is damaged ({error}). Remove the folder {path.parent} and run the same command with "
+        "--resume: the run starts again from its first step with the same settings."
+    )
+
+
+def _sha256(position: str, tensors: dict[str, Tensor]) -> str:
+    """Return a SHA-256 of a position and of names, kinds, shapes and bytes of tensors on the CPU."""
+    digest = hashlib.sha256(position.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name} {tensor.dtype} {list(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from lpt.config.machine import settings_sha256
+from lpt.config.schema import RunConfig
+from lpt.config.values import read_yaml, to_yaml
 from lpt.errors import RunError
 from lpt.system.files import write_json, write_text
+from lpt.system.lock import KIND as LOCK_KIND
+from lpt.system.lock import LOCK, check_free_of_runs
 from lpt.system.outputs import RUN_KIND, RUN_MARKER, SHIFT_KIND, SHIFT_MARKER
 from lpt.system.owned import (
     PACK_NAMES,
@@ -27,6 +34,7 @@ from lpt.system.owned import (
     remove_names,
 )
 from lpt.training.checkpoint import FILE_NAME, Position
+from lpt.training.records import damaged, gone, read_facts, read_records
 
 KIND = RUN_KIND
 FACTS = RUN_MARKER
@@ -35,7 +43,7 @@ _PREFIX_CACHE: Names = {r"process\d+\.(rows|identity)": None}
 SHIFT_NAMES = (SHIFT_MARKER, "shift.json", "shift.csv", "shift.png", "shift_skipped_images.csv")
 """Names that `lpt evaluate --shift` writes, perhaps into the folder of the run it measures; the first is the marker."""
 RUN_NAMES: Names = {
-    **exactly(FACTS, "config.yaml", "log.jsonl", "metrics.json"),
+    **exactly(FACTS, LOCK, "config.yaml", "log.jsonl", "metrics.json"),
     **exactly("per_class.csv", "predictions.csv", "skipped_images.csv"),
     **exactly("accuracy_by_count.png", "group_use.png", "losses.png"),
     "checkpoints": exactly(FILE_NAME),
@@ -65,6 +73,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.facts = path / FACTS
         self.log = path / "log.jsonl"
+        self.lock = path / LOCK
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.json"
         self.per_class = path / "per_class.csv"
@@ -104,38 +113,56 @@ class RunFolder:
             RunError: as `check_free`, or the folder cannot be written.
         """
         folder = cls(path)
-        cls.check_free(path, overwrite=overwrite, inputs=inputs)
+        cls.check_free(path, overwrite=overwrite, inputs=inputs, locked=True)
+        cls.make(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             inside = contents(path, folder.names)
             if folder.config in inside.files:  # first, so that nobody resumes half a run
                 folder.config.unlink()
-            remove(inside, keep=[folder.facts], last=SHIFT_NAMES[0])
+            remove(inside, keep=[folder.facts, folder.lock], last=SHIFT_NAMES[0])
             write_json(folder.facts, {**marker(KIND), **facts})
             folder.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunError(
-                f"cannot make the run folder {path}: {error.strerror or error}. Choose another output folder with "
-                "--output."
-            ) from None
+            raise _not_made(path, error) from None
         return folder
 
-    @classmethod
-    def check_free(cls, path: Path, *, overwrite: bool, inputs: Inputs = no_inputs) -> None:
-        """Check that a folder is empty, or that it holds a run that may be overwritten.
+    @staticmethod
+    def make(path: Path) -> None:
+        """Make the folder itself, empty, unless it is there.
 
         Raises:
-            RunError: it holds anything else, or a run without `overwrite`, or a run that LPT may not remove.
+            RunError: it cannot be made.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_made(path, error) from None
+
+    @classmethod
+    def check_free(cls, path: Path, *, overwrite: bool, inputs: Inputs = no_inputs, locked: bool = False) -> None:
+        """Check that a folder is empty, or that it holds a run that may be overwritten.
+
+        Args:
+            path: the folder.
+            overwrite: whether a run may be removed.
+            inputs: as for `create`.
+            locked: whether the caller holds its lock.
+
+        Raises:
+            RunError: another run goes on in it, or it holds anything else, or a run without `overwrite`, or a run that
+                LPT may not remove.
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another output folder with --output")
         folder = cls(path)
+        if not locked:
+            check_free_of_runs(path)
         if folder.unused:
             return
         if not folder.is_run:
             raise RunError(
-                f"{path} holds files and is not a run folder of lpt (it has no {FACTS} of a run); choose another with "
-                "--output"
+                f"{path} holds files and is not a run folder of lpt (it has no {FACTS} of a run, or a damaged one); "
+                "choose another with --output"
             )
         reason = folder.why_kept(inputs)
         if overwrite and reason:
@@ -169,6 +196,7 @@ class RunFolder:
         marked = is_marked(self.facts, KIND)
         # Without a marker, only the temporary file of the marker may be left.
         files = (path for path in inside.files if not (is_temporary(path) and (marked or FACTS in path.name)))
+        files = (path for path in files if path != self.lock or not _is_lock(path))
         return (
             not (inside.others or inside.blocking)
             and all(path == self.checkpoints for path in inside.folders)
@@ -198,13 +226,16 @@ class RunFolder:
         """Open the folder of a run that was started before.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it goes on in another process.
         """
         folder = cls(path)
         if not folder.config.is_file():
             raise RunError(f"there is no run to resume in {path}: it has no config.yaml")
+        if folder.facts.is_file() and not marker_fields(folder.facts):
+            raise damaged(folder.facts, "it is no JSON object, or cut short")
         if not folder.is_run:
             raise RunError(f"there is no run to resume in {path}: it has no {FACTS} of a run")
+        check_free_of_runs(path)
         return folder
 
     @property
@@ -218,13 +249,57 @@ class RunFolder:
         return self.metrics.is_file() and (self.pack / "pack.json").is_file()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the records of the log; leave out a last line that a kill cut short."""
-        if not self.log.is_file():
-            return
-        with self.log.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        """Yield the records of the log; leave out a last line that a kill cut short.
+
+        Raises:
+            RunError: a line is not the record of a step.
+        """
+        return read_records(self.log)
+
+    def check_there(self) -> None:
+        """Raise `RunError` if the folder was removed or moved since the run was started."""
+        if not self.facts.is_file():
+            raise gone(self.path)
+
+    def start_facts(self) -> dict[str, Any]:
+        """Return the facts that the run was started with.
+
+        Raises:
+            RunError: `run.json` is damaged, or lacks the fingerprints.
+        """
+        facts = read_facts(self.facts)
+        if lacking := {"data_sha256", "backbone_sha256", "versions"} - set(facts):
+            raise damaged(self.facts, f"it lacks {', '.join(sorted(lacking))}")
+        return facts
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of `config.yaml`.
+
+        Raises:
+            ConfigError: it is not readable.
+            RunError: it was edited since the run was started, beyond what belongs to the machine.
+        """
+        values, before = read_yaml(self.config), self.start_facts().get("config_sha256")
+        now = settings_sha256(values)
+        if before is not None and now != before:
+            raise RunError(
+                f"{self.config} was edited since the run was started (the SHA-256 of its settings is {now[:12]}, was "
+                f"{before[:12]}): the run would not be the one that was begun. Restore the file, or start a new run "
+                f"with it: lpt fit --config {shlex.quote(str(self.config))} --output FOLDER"
+            )
+        return values
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml` and the SHA-256 of its settings.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        text, facts = to_yaml(config), read_facts(self.facts)
+        digest = settings_sha256(yaml.safe_load(text))
+        if facts.get("config_sha256") != digest:
+            write_json(self.facts, facts | {"config_sha256": digest})
+        write_text(self.config, text)
 
     def note_seconds(self, part: str, seconds: float) -> None:
         """Add the seconds of a part of training outside of the steps to `run.json`.
@@ -234,22 +309,36 @@ class RunFolder:
             seconds: taken this time.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: it cannot be read or written.
         """
-        facts = self._facts()
+        facts = read_facts(self.facts)
         parts = facts.get("preparing_seconds", {})
         parts[part] = parts.get(part, 0.0) + seconds
         write_json(self.facts, facts | {"preparing_seconds": parts})
 
     def preparing_seconds(self) -> float:
         """Return the seconds of all parts outside of the steps."""
-        return float(sum(self._facts().get("preparing_seconds", {}).values()))
-
-    def _facts(self) -> dict[str, Any]:
-        return json.loads(self.facts.read_text(encoding="utf-8")) if self.facts.is_file() else {}
+        return float(sum(read_facts(self.facts).get("preparing_seconds", {}).values()))
 
     def rewind_log(self, position: Position) -> None:
-        """Drop the records after a position: those steps will be done and logged again."""
+        """Drop the records after a position: those steps will be done and logged again.
+
+        Raises:
+            RunError: a line is not the record of a step, or the log cannot be written.
+        """
         end = (position.phase, position.step)
         records = [record for record in self.records() if (record["phase"], record["step"]) < end]
-        write_text(self.log, "".join(json.dumps(record) + "\n" for record in records))
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        if not self.log.is_file() or self.log.read_bytes() != text.encode():  # a full disk has no room for a copy
+            write_text(self.log, text)
+
+
+def _is_lock(file: Path) -> bool:
+    """Return whether a file is a lock of LPT; a kill may have left it empty."""
+    return is_marked(file, LOCK_KIND) or not file.stat().st_size
+
+
+def _not_made(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot make the run folder {path}: {error.strerror or error}. Choose another output folder with --output."
+    )

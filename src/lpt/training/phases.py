@@ -50,6 +50,7 @@ class Trainer:
         folder: where log and checkpoints go.
         callback: shows progress.
         stop: checked after every step.
+        keep_micro_batch: go on with the micro-batch that the last checkpoint was trained with, not the configured one.
     """
 
     model: Classifier
@@ -57,6 +58,7 @@ class Trainer:
     folder: RunFolder
     callback: Callback
     stop: StopRequest
+    keep_micro_batch: bool = True
 
     @property
     def config(self) -> RunConfig:
@@ -68,8 +70,16 @@ class Trainer:
 
         Raises:
             Interrupted: a stop was requested; the state is saved.
-            RunError: a loss or gradient is not finite, or a file cannot be written.
+            RunError: a loss or gradient is not finite, a file cannot be written, or the folder is gone.
         """
+        try:
+            self._run_phases()
+        except RunError:
+            if self.data.processes.is_main:
+                self.folder.check_there()  # if it is gone, that is what the user must know
+            raise
+
+    def _run_phases(self) -> None:
         position, optimizer_state = self._restore()
         if position is None:
             self._timed("prompts", self._start_prompts)
@@ -80,8 +90,9 @@ class Trainer:
             first_step = position.step if phase == position.phase else 0
             if phase < position.phase or first_step == plan.steps:
                 continue
-            if phase == position.phase and position.micro_batch is not None:  # keep it as small as it was halved to
-                plan = replace(plan, micro_batch=position.micro_batch)
+            halved = position.micro_batch if self.keep_micro_batch else None
+            if phase == position.phase and halved is not None:  # keep it as small as it was halved to
+                plan = replace(plan, micro_batch=halved)
             if phase == 2 and first_step == 0:
                 self._timed("keys", self._start_groups)
             self._run_phase(plan, first_step, optimizer_state if first_step else {})

@@ -78,6 +78,7 @@ class StepRecorder:
         """
         done = record.step + 1
         if self._log is not None:
+            self._folder.check_there()
             _write_line(self._log, record)
             due = time.monotonic() - self._saved >= self._checkpoint_seconds
             if due or stopping or done == self._plan.steps:
@@ -103,7 +104,10 @@ def _write_line(file: TextIO, record: StepRecord) -> None:
         file.write(json.dumps({key: _rounded(value) for key, value in asdict(record).items()}) + "\n")
         file.flush()
     except OSError as error:
-        raise RunError(f"cannot write {file.name}: {error.strerror}. The last checkpoint is intact.") from None
+        raise RunError(
+            f"cannot write {file.name}: {error.strerror}. The last checkpoint is intact: free some "
+            "space, or give back the permission to write, and go on with --resume."
+        ) from None
 
 
 def _rounded(value: float | int | None) -> float | int | None:

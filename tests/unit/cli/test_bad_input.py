@@ -197,7 +197,7 @@ CASES: dict[str, tuple[Callable[[World], list[object]], list[str]]] = {
     "resume nothing": (lambda world: ["fit", "--resume", world.photos], ["photos", "config.yaml"]),
     "resume with settings": (
         lambda world: ["fit", world.photos, "--resume", "run", "--seed", 1],
-        ["leave out DATA, --seed"],
+        ["leave out --seed"],
     ),
     "unreadable image": (unreadable_image, ["train/grey/1.jpg", "--bad-images skip"]),
     "unreadable test image": (unreadable_test_image, ["test/light/0.jpg", "web page", "--bad-images skip"]),

@@ -97,3 +97,18 @@ def test_a_damaged_checkpoint_is_named(damage: Any, tmp_path: Path) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError, match=rf"{path} is damaged[\s\S]*--resume"):
         load_checkpoint(tmp_path)
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    """Whichever byte of a checkpoint changes, it is not gone on from."""
+    model, optimizer, parameters = after_some_steps("adamw")
+    path = save_checkpoint(tmp_path, model, optimizer_tensors(optimizer, parameters), Position(1, 3, 2))
+    content = path.read_bytes()
+    for place in range(9, len(content), max(len(content) // 60, 1)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        if content[place : place + 1] != b" ":  # the header is filled up with spaces
+            with pytest.raises(RunError, match=r"is damaged[\s\S]*--resume"):
+                load_checkpoint(tmp_path)
+    path.write_bytes(content.replace(b'\\"step\\": 3', b'\\"step\\": 4'))
+    with pytest.raises(RunError, match="SHA-256"):
+        load_checkpoint(tmp_path)

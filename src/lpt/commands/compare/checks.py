@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +72,7 @@ def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) ->
         RunError: training or test images were added, removed or renamed.
     """
     changed = []
-    if json.loads(run.facts.read_text(encoding="utf-8"))["data_sha256"] != fingerprint:
+    if run.start_facts()["data_sha256"] != fingerprint:
         changed.append("training images")
     if run.finished:
         with run.predictions.open(encoding="utf-8", newline="") as lines:
@@ -94,10 +93,7 @@ def check_same_weights(run: RunFolder, weights: BackboneRecord) -> None:
     Raises:
         RunError: the SHA-256 over its tensors differs.
     """
-    if run.finished:
-        before = read_info(run.pack).backbone.weight_hash
-    else:
-        before = json.loads(run.facts.read_text(encoding="utf-8"))["backbone_sha256"]
+    before = read_info(run.pack).backbone.weight_hash if run.finished else run.start_facts()["backbone_sha256"]
     if before != weights.weight_hash:
         raise RunError(
             f"{run.path} was trained on other weights (sha256 {before[:12]}) than those of {weights.name} now "

@@ -36,14 +36,14 @@ from lpt.commands.inputs import config_file, inputs_of
 from lpt.config.lint import doubled_balance, unused_settings
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
-from lpt.config.values import Settings, to_yaml
+from lpt.config.values import Settings
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.evaluation.comparison import Comparison
 from lpt.report.comparison import print_comparison, write_comparison
-from lpt.system.files import write_text
 from lpt.system.interrupt import Interrupted
 from lpt.system.processes import several_started
+from lpt.system.readers import refuse_second_start
 from lpt.training.loop import lacks_memory
 
 
@@ -103,7 +103,14 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
     """
     if several_started():
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
+    refuse_second_start("lpt.compare")
     folder = ComparisonFolder(request.output)
+    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)):
+        return _run_locked(request, folder, console)
+
+
+def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> Comparison:
+    """Train what is missing, write and print the comparison."""
     runs, stored = _begin(request, folder, console)
     failures = train_cells(runs, folder, console, config=config_file(request.config))
     comparison = collect_cells(folder, runs.plan.cells, failures, runs.reference, stored.method_values, console)
@@ -266,8 +273,7 @@ def _train_cell(
     """Train a cell, or go on with it."""
     prepared, run = runs.prepare(key), folder.run(key)
     if run.begun:
-        values = to_yaml(with_absolute_paths(prepared.config, prepared.splits))
-        write_text(run.config, values)  # device or precision may have changed
+        run.write_config(with_absolute_paths(prepared.config, prepared.splits))  # the machine may have changed
         result = resume_prepared(prepared, run, console)
     else:
         result = fit_prepared(prepared, run.path, overwrite=True, console=console, config=config)

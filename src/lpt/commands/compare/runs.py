@@ -13,12 +13,12 @@ from lpt.commands.compare.checks import check_same_images
 from lpt.commands.compare.plan import CellKey, Opener, Plan, with_test_images
 from lpt.commands.compare.settings import cell_values, machine_values
 from lpt.commands.fit.auto import suit_to_counts
-from lpt.commands.fit.fit import data_fingerprint
 from lpt.commands.fit.prepare import Prepared, open_data, prepare, printable, with_absolute_paths
 from lpt.commands.fit.request import RunRequest
+from lpt.commands.fit.start import data_fingerprint
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
-from lpt.config.values import merge, read_yaml
+from lpt.config.values import merge
 from lpt.data.manifest import Splits
 from lpt.system.hardware import inspect_machine
 from lpt.training.folder import RunFolder
@@ -105,7 +105,7 @@ class CellRuns:
         values = merge(_method_values(self.plan, key.method), of_the_seed)
         run = self.kept.get(key)
         if run is not None and not run.finished:
-            values = merge(read_yaml(run.config), machine_values(self.plan.values))
+            values = merge(run.settings(), machine_values(self.plan.values))
         return prepare(RunRequest(replace(base.splits, train=base.train), config=values), read_images=False)
 
     def wanted(self, method: str) -> dict[str, Any]:

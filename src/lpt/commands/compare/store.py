@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lpt.commands.compare.plan import CellKey, StoredPlan
@@ -12,6 +13,7 @@ from lpt.config.recipes import METHODS
 from lpt.errors import RunError
 from lpt.report.comparison import WRITTEN
 from lpt.system.files import remove_leftovers, write_json, write_text
+from lpt.system.lock import LOCK, locked
 from lpt.system.outputs import COMPARISON_KIND as KIND
 from lpt.system.outputs import COMPARISON_MARKER as PLAN
 from lpt.system.owned import (
@@ -31,7 +33,7 @@ from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
 INFERENCE = "inference.json"
 _METHOD = "|".join(map(re.escape, METHODS))
 NAMES: Names = {
-    **exactly(PLAN, INFERENCE, *WRITTEN),
+    **exactly(PLAN, LOCK, INFERENCE, *WRITTEN),
     "errors": {rf"({_METHOD})_seed\d+\.txt": None},
     "runs": {f"({_METHOD})": {r"seed\d+": RUN_NAMES}},
 }
@@ -50,6 +52,27 @@ class ComparisonFolder:
         self.path = path
         self.plan = path / PLAN
         self.inference = path / INFERENCE
+
+    @contextlib.contextmanager
+    def locked(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Hold the lock of the folder, which is made if it is missing, and removed again if nothing comes into it.
+
+        Raises:
+            RunError: another comparison goes on in it, or it holds something else.
+        """
+        self.stored_plan()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot make the folder {self.path}: {error.strerror}. Choose another with --output."
+            ) from None
+        try:
+            with locked(self.path, tell):
+                yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
 
     def run(self, key: CellKey) -> RunFolder:
         """Return the run folder of a cell; it need not exist yet."""
@@ -97,8 +120,9 @@ class ComparisonFolder:
         if stored is not None:
             remove_leftovers(self.path)
             return stored
-        inside = contents(self.path, exactly(PLAN)) if self.path.is_dir() else Contents()
-        if inside.others or inside.blocking or inside.folders or not all(map(is_temporary, inside.files)):
+        inside = contents(self.path, exactly(PLAN, LOCK)) if self.path.is_dir() else Contents()
+        files = [file for file in inside.files if file.name != LOCK and not is_temporary(file)]
+        if inside.others or inside.blocking or inside.folders or files:
             raise RunError(
                 f"{self.path} holds files and is no comparison of lpt: {PLAN} is missing, damaged or of something "
                 "else. Choose another folder with --output."
@@ -150,7 +174,7 @@ class ComparisonFolder:
         inside = contents(self.path, NAMES)
         held = [run.facts for run in _runs(inside) if contents(run.path, RUN_NAMES).others]
         try:
-            remove(inside, keep=[self.plan, *held], last=FACTS)
+            remove(inside, keep=[self.plan, self.path / LOCK, *held], last=FACTS)
         except OSError as error:
             raise RunError(
                 f"cannot remove {error.filename}: {error.strerror}. Remove it yourself, or choose another folder with "

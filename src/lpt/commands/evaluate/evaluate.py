@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from lpt.report.run_files import (
 from lpt.report.tables import metrics_table
 from lpt.system.owned import marker
 from lpt.system.processes import Processes
+from lpt.system.readers import lost_reader_explained, refuse_second_start
 
 
 def evaluate(
@@ -102,6 +104,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
         PackError, ConfigError, DataError: the pack or the images cannot be used.
         RunError: the folder holds something else, or cannot be written.
     """
+    refuse_second_start("lpt.evaluate")
     processes, output = Processes.launched(request.device), request.output
 
     def check_and_open() -> Subject:
@@ -111,14 +114,20 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
 
     subject = processes.on_all(check_and_open)
     images = subject.images
-    with image_bar(progress, "measuring", len(processes.share(len(images)))) as show:
+    with image_bar(progress, "measuring", len(processes.share(len(images)))) as show, _readers():
         measured = subject.measure(images, processes, show)
+    if output is not None and processes.is_main:
+        _write(output, measured, subject, request)
     print_notes(subject.notes, subject.skipped, console)
     _print(measured, request.split, console)
     if output is not None and processes.is_main:
-        _write(output, measured, subject, request)
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
+
+
+def _readers() -> contextlib.AbstractContextManager[None]:
+    """Explain the loss of a reader process."""
+    return lost_reader_explained("Free some memory or take a smaller --batch-size, then give the same command again.")
 
 
 def _print(measured: Measured, split: str, console: Console) -> None:

@@ -13,6 +13,8 @@ from lpt.commands.fit.prepare import Prepared
 from lpt.errors import ConfigError, RunError
 from lpt.model import build_model
 from lpt.system.hardware import host_memory, processes_here
+from lpt.training.checkpoint import FILE_NAME, Position, saved_position
+from lpt.training.folder import RunFolder
 from lpt.training.phase_data import phase_plan, prefix_cache_size
 from lpt.training.phases import PHASES
 
@@ -71,6 +73,30 @@ def disk_needed(prepared: Prepared) -> DiskNeeded:
     )
 
 
+def disk_left(prepared: Prepared, run: RunFolder) -> DiskNeeded:
+    """Return the most bytes that the rest of a run takes, beside what is in its folder.
+
+    Raises:
+        RunError: the checkpoint is damaged.
+    """
+    needed = disk_needed(prepared)
+    if is_trained(prepared, saved_position(run.checkpoints)):
+        return needed._replace(prefix_cache=0, checkpoints=0, log=0)
+    cached = sum(file.stat().st_size for file in run.prefix_cache(0).parent.glob("*.rows"))
+    saved = sum(file.stat().st_size for file in run.checkpoints.glob(FILE_NAME))
+    return needed._replace(
+        prefix_cache=max(needed.prefix_cache - cached, 0), checkpoints=max(needed.checkpoints - saved, 0)
+    )
+
+
+def is_trained(prepared: Prepared, position: Position | None) -> bool:
+    """Return whether no step is left to do after a position of a run."""
+    plans = [plan for phase in PHASES if (plan := phase_plan(prepared.config, phase)).steps]
+    if not plans or position is None:
+        return not plans
+    return (plans[-1].phase, plans[-1].steps) <= (position.phase, position.step)
+
+
 def check_prefix_cache(prepared: Prepared, console: Console) -> None:
     """Print how large the prefix cache gets; raise `ConfigError` if the memory does not hold it."""
     settings, size = prepared.config.prefix_cache, prefix_cache_size(prepared.train, prepared.backbone, prepared.config)
@@ -99,8 +125,9 @@ def check_disk(path: Path, needed: DiskNeeded) -> None:
     """Raise `RunError` if the disk has no room for a run."""
     free = free_bytes(path)
     if free < needed.total:
+        parts = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in needed._asdict().items() if size)
         raise RunError(
-            f"the disk of {path} has {free / 2**20:,.1f} MiB free; the run needs {needed.total / 2**20:,.1f} MiB "
-            f"({', '.join(f'{name} {size / 2**20:,.1f}' for name, size in needed._asdict().items() if size)}). "
+            f"the disk of {path} has {free / 2**20:,.1f} MiB free; the run needs another "
+            f"{needed.total / 2**20:,.1f} MiB ({parts}). "
             "Free some space, or choose a folder on another disk with --output."
         )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -26,27 +23,26 @@ from lpt.commands.fit.prepare import (
     with_absolute_paths,
 )
 from lpt.commands.fit.request import Config, Data, RunRequest
+from lpt.commands.fit.start import check_unchanged, start_facts
 from lpt.commands.fit.tracking import TrackerCallback
 from lpt.commands.inputs import config_file, inputs_of
-from lpt.config.values import Settings, read_yaml, section, to_yaml
-from lpt.data.cache import source_of
-from lpt.data.images import FileImages
-from lpt.data.manifest import LabelledImages, Splits
-from lpt.errors import RunError
+from lpt.config.machine import check_of_the_machine
+from lpt.config.values import Settings, by_path, leaves, nested, section
+from lpt.errors import DataError, RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.model import Classifier
-from lpt.packs.info import Versions
 from lpt.packs.pack import Pack, load_pack
 from lpt.report.progress import ConsoleCallback
 from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent
-from lpt.system.files import remove_leftovers, write_text
 from lpt.system.hardware import PeakMemory, reproducible
 from lpt.system.interrupt import stop_on_signal
+from lpt.system.lock import locked
 from lpt.system.owned import Input
 from lpt.system.processes import Processes
+from lpt.system.readers import lost_reader_explained, refuse_second_start
 from lpt.training.callbacks import Callback, Callbacks
-from lpt.training.folder import RunFolder
+from lpt.training.folder import Inputs, RunFolder
 from lpt.training.phases import Trainer
 
 
@@ -119,6 +115,7 @@ def prepare_fit(request: RunRequest, console: Console) -> tuple[Prepared, Consol
     Returns:
         The checked run, and the console of this process: only the first process reports.
     """
+    refuse_second_start("lpt.fit")
     check_output(request)  # before anything that takes long
     prepared = prepare(request, console=console)
     console = console_of(console, prepared.processes)
@@ -138,49 +135,94 @@ def fit_prepared(
         output, overwrite, console: as for `fit`.
         config: the file that the configuration was read from.
     """
-    folder = prepared.processes.on_main(lambda: _new_folder(prepared, output, overwrite=overwrite, config=config))
-    if prepared.processes.is_main and (others := folder.others):
-        console.print(others, style="yellow", markup=False)
-    return _run(prepared, folder, console)
+    processes, values = prepared.processes, prepared.config.model_dump(mode="json")
+
+    def inputs() -> Iterable[Input]:
+        return inputs_of(values, config, prepared.splits)
+
+    path = processes.on_main(lambda: _claimed(prepared, output, overwrite, inputs))
+    with _locked(path, processes, console):
+        folder = processes.on_main(lambda: _new_folder(prepared, path, overwrite, inputs))
+        if processes.is_main and (others := folder.others):
+            console.print(others, style="yellow", markup=False)
+        return _run(prepared, folder, console)
 
 
-def resume(folder: str | Path, data: Splits | None = None, *, console: Console | None = None) -> FitResult:
+def resume(
+    folder: str | Path,
+    data: Data | None = None,
+    *,
+    settings: Settings | None = None,
+    console: Console | None = None,
+) -> FitResult:
     """Go on with an interrupted run, to the same pack as without the interruption.
 
     Args:
         folder: the run folder.
-        data: the splits, if `fit` was given splits and not a source.
+        data: where the images are now, if they were moved; the splits, if `fit` was given splits. None: as before.
+        settings: as for `fit`, but only what belongs to the machine: `lpt.config.machine.MACHINE_FIELDS`.
         console: where to report. None: silent.
 
     Raises:
-        RunError: there is no run, or its data or backbone changed.
+        ConfigError: a setting is given that the run must keep.
+        RunError: there is no run, its data, backbone or settings changed, or another process goes on with it.
     """
     console = console or Console(quiet=True)
+    refuse_second_start("lpt.resume")
     run = RunFolder.existing(Path(folder))
     if run.finished:
         console.print(f"{run.path} is finished; its pack is {run.pack}", markup=False)
         return FitResult(run.path, load_pack(run.pack), stored_metrics(run))
-    values = read_yaml(run.config)
+    values, given = run.settings(), nested(by_path(settings or {}))
+    check_of_the_machine(given, values)
     if data is None and not section(values, "data").get("source"):
         raise RunError(
             f"{run.path} was fitted on splits opened in Python: resume it with lpt.resume(folder, data=splits)"
         )
-    prepared = prepare(RunRequest(data, config=values), read_images=False, console=console)
+    prepared = _prepare_again(RunRequest(data, config=values, settings=settings), run, console)
     console = console_of(console, prepared.processes)
     check_prefix_cache(prepared, console)
-    result = resume_prepared(prepared, run, console)
+    changed = {path for path, _ in leaves(given)} | ({"data.source"} if isinstance(data, str | Path) else set())
+    result = resume_prepared(prepared, run, console, changed=changed)
     print_result(run, result.pack, result.metrics, prepared.config.backbone, console)
     return result
 
 
-def resume_prepared(prepared: Prepared, run: RunFolder, console: Console) -> FitResult:
+def _prepare_again(request: RunRequest, run: RunFolder, console: Console) -> Prepared:
+    """Check a run that goes on; an error about its images says how they are given anew."""
+    try:
+        return prepare(request, read_images=False, console=console)
+    except DataError as error:
+        error.args = (
+            f"{error}\nTo go on with {run.path}, put the images back as they were, or say where they are now: "
+            f"lpt fit DATA --resume {shlex.quote(str(run.path))} (likewise --test, --val and --image-root).",
+        )
+        raise
+
+
+def resume_prepared(
+    prepared: Prepared, run: RunFolder, console: Console, *, changed: Collection[str] = ()
+) -> FitResult:
     """Go on with a checked run.
 
+    Args:
+        prepared: the run.
+        run: its folder.
+        console: where to report.
+        changed: dotted paths of the settings that are to stay as they are now.
+
     Raises:
-        RunError: its data or backbone changed.
+        RunError: its data or backbone changed, or another process goes on with it.
     """
-    prepared.processes.on_main(lambda: _check_unchanged(prepared, run, console))
-    return _run(prepared, run, console)
+
+    def ready() -> None:
+        check_unchanged(prepared, run, console)
+        if changed:
+            run.write_config(with_absolute_paths(prepared.config, prepared.splits))
+
+    with _locked(run.path, prepared.processes, console):
+        prepared.processes.on_main(ready)
+        return _run(prepared, run, console, keep_micro_batch="train.micro_batch" not in changed)
 
 
 def console_of(console: Console, processes: Processes) -> Console:
@@ -188,53 +230,36 @@ def console_of(console: Console, processes: Processes) -> Console:
     return console if processes.is_main else Console(quiet=True)
 
 
-def _new_folder(prepared: Prepared, path: Path | None, *, overwrite: bool, config: Path | None) -> RunFolder:
-    """Make the folder of a new run, and write what the run starts from."""
-    path = path or default_output(prepared.config)
+def _claimed(prepared: Prepared, output: Path | None, overwrite: bool, inputs: Inputs) -> Path:
+    """Return the folder of a new run, made if it was not there; what is in it may be replaced."""
+    path = output or default_output(prepared.config)
     check_disk(path, disk_needed(prepared))
-    values = prepared.config.model_dump(mode="json")
+    RunFolder.check_free(path, overwrite=overwrite, inputs=inputs)
+    RunFolder.make(path)
+    return path
 
-    def inputs() -> Iterable[Input]:
-        return inputs_of(values, config, prepared.splits)
 
+def _new_folder(prepared: Prepared, path: Path, overwrite: bool, inputs: Inputs) -> RunFolder:
+    """Empty the folder of a new run, and write what the run starts from."""
     folder = RunFolder.create(path, start_facts(prepared), overwrite=overwrite, inputs=inputs)
-    write_text(folder.config, to_yaml(with_absolute_paths(prepared.config, prepared.splits)))
+    folder.write_config(with_absolute_paths(prepared.config, prepared.splits))
     write_skipped(folder.skipped, prepared.splits.skipped)
     return folder
 
 
-def _check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> None:
-    """Make the folder of a run ready to go on.
+@contextmanager
+def _locked(folder: Path, processes: Processes, console: Console) -> Iterator[None]:
+    """Hold the lock of a run folder in the main process; all raise its errors."""
+    with ExitStack() as held:
 
-    Raises:
-        RunError: the images or the backbone's weights are not those that the run was started with.
-    """
-    for folder in (run.path, run.checkpoints):
-        remove_leftovers(folder)
-    check_disk(run.path, disk_needed(prepared))
-    before, now = json.loads(run.facts.read_text(encoding="utf-8")), start_facts(prepared)
-    if before["data_sha256"] != now["data_sha256"]:
-        raise RunError(
-            f"the images are not those {run.path} was started on (fingerprint {now['data_sha256'][:12]}, was "
-            f"{before['data_sha256'][:12]}): files were added, removed or renamed. Restore them, or start a new run."
-        )
-    if before["backbone_sha256"] != now["backbone_sha256"]:
-        raise RunError(
-            f"the backbone's weights are not those {run.path} was started with (sha256 "
-            f"{now['backbone_sha256'][:12]}, were {before['backbone_sha256'][:12]}). Restore them, or start a new run."
-        )
-    former = before["versions"]
-    changed = [
-        f"{name} {former.get(name)} -> {version}" for name, version in now["versions"].items()
-        if former.get(name) != version
-    ]  # fmt: skip
-    if changed:
-        console.print(
-            f"[yellow]Other library versions than before: {', '.join(changed)}; the pack may differ in rounding."
-        )
+        def hold() -> None:
+            held.enter_context(locked(folder, lambda line: console.print(line, style="yellow", markup=False)))
+
+        processes.on_main(hold)
+        yield
 
 
-def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
+def _run(prepared: Prepared, folder: RunFolder, console: Console, *, keep_micro_batch: bool = True) -> FitResult:
     """Train from the last checkpoint, then measure, and write the pack and the report."""
     config, processes = prepared.config, prepared.processes
     tracked = TrackerCallback(config, folder.path) if config.runtime.log_with else None
@@ -243,14 +268,30 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console) -> FitResult:
         model = prepared.new_model()
         display = ConsoleCallback(console, _validator(prepared, model))
         callback: Callback = display if tracked is None else Callbacks([display, tracked])
-        with PeakMemory() as memory, stop_on_signal() as stop, display:
-            Trainer(model, prepared.phase_data, folder, callback, stop).run()
-        measured, setting = measure_run(prepared, model, console)
+        with PeakMemory() as memory, stop_on_signal() as stop, display, _going_on_explained(folder):
+            Trainer(model, prepared.phase_data, folder, callback, stop, keep_micro_batch).run()
+        with _going_on_explained(folder):
+            measured, setting = measure_run(prepared, model, console)
     pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
     metrics = {split: result.metrics for split, result in measured.items()}
     if tracked is not None:
         tracked.result(metrics)
     return FitResult(folder.path, pack, metrics)
+
+
+@contextmanager
+def _going_on_explained(folder: RunFolder) -> Iterator[None]:
+    """Let an error about an image, such as one that vanished, or a lost reader process say how the run goes on."""
+    fewer = f"What was trained is saved; go on with fewer readers: {folder.resume_command} --set runtime.workers=0"
+    try:
+        with lost_reader_explained(fewer):
+            yield
+    except DataError as error:
+        error.args = (
+            f"{error}\nWhat was trained is saved up to the last checkpoint. Put the image back as it was, then go on "
+            f"with: {folder.resume_command}\nWithout it the run is another one: start anew, with --bad-images skip.",
+        )
+        raise
 
 
 def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | None:
@@ -267,29 +308,3 @@ def _validator(prepared: Prepared, model: Classifier) -> Callable[[int], str] | 
         return "validation " + ", ".join(f"{name} {percent(getattr(metrics, name))}" for name in names)
 
     return validate
-
-
-def data_fingerprint(train: LabelledImages) -> str:
-    """Return a SHA-256 of the class names, and of names, labels and sizes of the training images."""
-    digest = hashlib.sha256("\0".join(train.class_names).encode("utf-8", "backslashreplace"))
-    digest.update(train.labels.tobytes())
-    digest.update(train.rows.tobytes())
-    source = source_of(train.source)
-    for index, row in enumerate(train.rows.tolist()):
-        if isinstance(source, FileImages):
-            name, size = source.name(row), source.stored_bytes(row)
-        else:
-            name, size = train.name(index), 0
-        digest.update(f"{os.path.basename(name)}|{size}\0".encode("utf-8", "backslashreplace"))  # noqa: PTH119
-    return digest.hexdigest()
-
-
-def start_facts(prepared: Prepared) -> dict[str, Any]:
-    """Return what run.json says of a run: fingerprints of data and backbone, versions, machine."""
-    return {
-        "data_sha256": data_fingerprint(prepared.splits.train),
-        "backbone_sha256": prepared.backbone.record.weight_hash,
-        "versions": Versions.here().model_dump(),
-        "machine": prepared.machine.describe(),
-        "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-    }

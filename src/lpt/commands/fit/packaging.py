@@ -15,6 +15,7 @@ from lpt.commands.fit.portable import portable_settings
 from lpt.commands.fit.prepare import Prepared
 from lpt.config.schema import BackboneConfig
 from lpt.data.sample import SAMPLE, sample_files
+from lpt.errors import RunError
 from lpt.evaluation.measured import Measured
 from lpt.evaluation.metrics import Metrics
 from lpt.model import Classifier, build_model
@@ -44,6 +45,7 @@ def write_result(
     peak_memory: int,
 ) -> Pack:
     """Write pack, tables and plots. metrics.json comes last: it marks a finished run."""
+    folder.check_there()
     records = list(folder.records())
     metrics = {split: result.metrics for split, result in measured.items()}
     content = encode_tensors(model.state_dict())
@@ -116,9 +118,19 @@ def print_result(
 
 
 def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
-    """Return the metrics of a finished run."""
-    values = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    return {name: Metrics.from_dict(values[name]) for name in ("test", "validation") if name in values}
+    """Return the metrics of a finished run.
+
+    Raises:
+        RunError: its metrics.json is damaged.
+    """
+    try:
+        values = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        return {name: Metrics.from_dict(values[name]) for name in ("test", "validation") if name in values}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder.metrics} is damaged ({error}). Remove it and give the same command: the run measures again and "
+            "writes it anew."
+        ) from None
 
 
 def _pack_info(

@@ -1,0 +1,121 @@
+"""The lock of a run folder: with real processes, killed ones among them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lpt.errors import RunError
+from lpt.system import lock
+from lpt.system.lock import LOCK, check_free_of_runs, locked
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from lpt.system.lock import locked
+with locked(Path(sys.argv[1])):
+    if len(sys.argv) > 2 and not os.fork():
+        time.sleep(60)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path, *extra: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *extra], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    """The message names process and host; a killed holder is told of, and its lock is taken over."""
+    process, said = holder(tmp_path), list[str]()
+    try:
+        for attempt in (lambda: locked(tmp_path).__enter__(), lambda: check_free_of_runs(tmp_path)):
+            with pytest.raises(RunError, match=rf"in use: process {process.pid} on \S+ is running in it"):
+                attempt()
+    finally:
+        process.kill()
+        process.wait()
+    check_free_of_runs(tmp_path)
+    with locked(tmp_path, said.append):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+    assert len(said) == 1
+    assert f"process {process.pid}" in said[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_of_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    """Reader processes inherit files; they must not keep the lock of a run that was killed."""
+    process = holder(tmp_path, "with a child")
+    process.kill()
+    process.wait()
+    with locked(tmp_path):
+        pass
+
+
+def test_one_process_holds_it_once(tmp_path: Path) -> None:
+    """Two threads of a program are two runs."""
+    with locked(tmp_path), pytest.raises(RunError, match=f"process {os.getpid()}"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("beating", [True, False])
+def test_a_lock_of_another_machine_is_watched(beating: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused while somebody touches it, whatever the clocks say, and taken over once it rests."""
+    monkeypatch.setattr(lock, "WATCH_SECONDS", 0.6)
+    file, done, said = tmp_path / LOCK, threading.Event(), list[str]()
+    file.write_text(json.dumps({"kind": "lpt-lock", "format_version": 1, "host": "far", "pid": 1, "started": 1.0}))
+    os.utime(file, (1e9, 1e9))
+
+    def touch() -> None:
+        while not done.wait(0.02):
+            os.utime(file)
+
+    toucher = threading.Thread(target=touch)
+    if beating:
+        toucher.start()
+    try:
+        if beating:
+            with pytest.raises(RunError, match="process 1 on far"), locked(tmp_path, said.append):
+                pass
+        else:
+            with locked(tmp_path, said.append):
+                pass
+    finally:
+        done.set()
+        if beating:
+            toucher.join()
+    assert "waiting" in said[0]
+
+
+def test_the_holder_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other machines see that it goes on."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
+    with locked(tmp_path):
+        os.utime(tmp_path / LOCK, (1e9, 1e9))
+        deadline = time.monotonic() + 10
+        while (tmp_path / LOCK).stat().st_mtime < 2e9 and time.monotonic() < deadline:
+            if (tmp_path / LOCK).stat().st_mtime > 1.5e9:
+                return
+            time.sleep(0.01)
+    raise AssertionError("the lock was never touched")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "lpt-lock", "pid": "x"}'])
+def test_a_cut_lock_is_no_obstacle(content: str, tmp_path: Path) -> None:
+    """A kill between making and writing it leaves an empty file."""
+    (tmp_path / LOCK).write_text(content)
+    with locked(tmp_path):
+        pass
+    assert not (tmp_path / LOCK).exists()
