@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from numbers import Integral
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
+
+from lpt.errors import ConfigError
 
 MOST_PIXELS = 4096
 """Longest side of an input, pixels."""
@@ -20,6 +23,13 @@ def escaped(text: str) -> str:
     if kept.isprintable():
         return kept
     return "".join(c.encode("unicode_escape").decode() if _is_control(c) else c for c in kept)
+
+
+def check_positive(**numbers: object) -> None:
+    """Raise `ConfigError` unless all these arguments are whole numbers of at least 1."""
+    for argument, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or int(number) < 1:
+            raise ConfigError(f"{argument}: a whole number of at least 1 is accepted, not {number!r}")
 
 
 def _is_control(character: str) -> bool:

@@ -240,7 +240,7 @@ def test_packs_may_be_given_in_any_form(packs: dict[str, Pack], tiny_backbone: P
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (lambda p: [], "at least one pack"),
         (lambda p: {}, "at least one pack"),

@@ -49,6 +49,9 @@ def test_evaluate_reports_and_refuses(
     evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, output=tmp_path / "result", overwrite=True)
     with pytest.raises(ConfigError, match="bad_images"):
         evaluate(fitted_run, photo_folder, bad_images="never")  # type: ignore[arg-type]
+    for batch_size in (0, -3, 1.5):
+        with pytest.raises(ConfigError, match="batch_size: a whole number of at least 1 is accepted"):
+            evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, batch_size=batch_size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("images", "cores", "workers"), [(999, 8, 0), (1000, 8, 4), (1000, 3, 2), (1000, 1, 0)])
