@@ -154,7 +154,7 @@ def wider(weights: dict[str, Tensor]) -> None:
     [
         (drop("norm.weight"), ["1 of the model's 150 tensors are not in it (norm.weight)"]),
         (drop("blocks.5.attn.qkv.bias", "cls_token"), ["2 of the model's 150", "blocks.5.attn.qkv.bias"]),
-        (rename, ["150 of the model's 150", "152 in it are not of the model (layers/", "--backbone NAME"]),
+        (rename, ["150 of the model's 150", "152 in it are not of the model (layers/", "backbone.name: NAME"]),
         (deeper, ["12 in it are not of the model (blocks.12."]),
         (wider, ["1 of 150 have another shape (blocks.3.mlp.fc1.weight: [7, 7] in the file, [768, 192] in the model)"]),
         (lambda weights: weights["blocks.2.norm1.bias"].__setitem__(3, torch.nan), ["NaN", "blocks.2.norm1.bias"]),

@@ -288,7 +288,7 @@ def test_local_weights_are_asked_for(packs: dict[str, Pack]) -> None:
     """If a pack was trained on a local file, the message has its name and hash, and how to give it."""
     info = packs["both"].info.backbone
     assert info.checkpoint == "tiny.safetensors"
-    with pytest.raises(ConfigError, match=rf"'tiny.safetensors'[\s\S]*--checkpoint FILE[\s\S]*{info.weight_hash}"):
+    with pytest.raises(ConfigError, match=rf"'tiny.safetensors'[\s\S]*checkpoint=FILE[\s\S]*{info.weight_hash}"):
         load_predictor(packs["both"])
 
 

@@ -44,7 +44,7 @@ def test_evaluate_reports_and_refuses(
     )
     assert "few" in text.getvalue()
     assert f"plots: {tmp_path / 'result'}" in text.getvalue()
-    with pytest.raises(RunError, match="add --overwrite"):
+    with pytest.raises(RunError, match="add overwrite=True"):
         evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, output=tmp_path / "result")
     evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, output=tmp_path / "result", overwrite=True)
     with pytest.raises(ConfigError, match="bad_images"):
