@@ -15,6 +15,7 @@ MOST_PIXELS = 4096
 LEAST_CROP = 0.25
 """Smallest central crop, as a share of the side: the side of the resized image is at most four times that."""
 _LAYOUT = "\t\n\r"
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def escaped(text: str) -> str:
@@ -23,6 +24,15 @@ def escaped(text: str) -> str:
     if kept.isprintable():
         return kept
     return "".join(c.encode("unicode_escape").decode() if _is_control(c) else c for c in kept)
+
+
+def one_line(text: str) -> str:
+    r"""Return the text as one line that a terminal shows as it is: `\n`, control and direction characters escaped."""
+    kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if kept.isprintable():
+        return kept
+    hidden = (c in _DIRECTIONS or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in kept)
+    return "".join(c.encode("unicode_escape").decode() if hide else c for c, hide in zip(kept, hidden, strict=True))
 
 
 def check_positive(**numbers: object) -> None:

@@ -25,6 +25,7 @@ from lpt.model.inference import InferenceModel, Scores
 from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
+from lpt.system.files import last_part
 from lpt.system.hardware import inspect_machine
 
 ENGINES = ("auto", "torch")
@@ -308,7 +309,7 @@ def _named_packs(packs: object) -> dict[str, Pack]:
     several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
     named: dict[str, Pack] = {}
     for pack in map(_loaded, several):
-        name = pack.path.resolve().parent.name if pack.path.name == "pack" else pack.path.name
+        name = pack.path.resolve().parent.name if pack.path.name == "pack" else last_part(pack.path)
         if name in named:
             raise ConfigError(f"two packs are named {name!r}: give them as a mapping of names to packs")
         named[name] = pack

@@ -223,6 +223,15 @@ def test_a_folder_without_its_marker_is_no_run(marker: str | None, fitted_run: P
         assert "add overwrite" not in message
 
 
+def test_a_huge_marker_is_no_marker_and_is_not_read(fitted_run: Path) -> None:
+    """A file of 8 TiB with a hole in it, which would not fit the memory."""
+    with (fitted_run / "run.json").open("ab") as file:
+        file.truncate(8 * 2**40)
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match="not a run folder of lpt"):
+            RunFolder.create(fitted_run, {}, overwrite=overwrite)
+
+
 # --- what is read -----------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +280,9 @@ def test_what_else_a_run_reads_is_not_at_risk(
     refused(tmp_path, again(own=[f"data.image_root={fitted_run}"]), "data.image_root")
     refused(tmp_path, again(weights=fitted_run / "tiny.safetensors"), "backbone's file")
     refused(tmp_path, again(config=fitted_run / "config.yaml"), "the configuration")
+    (fitted_run / "vit").mkdir()
+    folder = ["backbone.checkpoint=null", f"backbone.name=local-dir:{fitted_run / 'vit'}"]
+    refused(tmp_path, again(own=folder), f"backbone's file lies in it ({fitted_run / 'vit'})")
     with monkeypatch.context() as patch:
         patch.setenv("HOME", str(fitted_run / "test"))
         refused(tmp_path, again(), "home folder")
