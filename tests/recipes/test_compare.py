@@ -425,7 +425,7 @@ def test_a_stopped_cell_goes_on_with_the_machine_of_now(
 
 
 def test_classes_too_small_to_hold_any_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"too small to hold 5 % of it out: the largest has 8 images. .*--test"):
+    with pytest.raises(DataError, match=r"too small to hold 5 % of it out: the largest has 8 images. .*data\.test"):
         run(photo_folder / "train", tiny_backbone, tmp_path / "c", methods=["class-means"], seeds=[0], holdout=0.05)
 
 
@@ -512,7 +512,7 @@ def test_a_configuration_is_of_one_method(photo_folder: Path, tiny_backbone: Pat
     """A whole configuration of one method under the name of another would train the first and call it the second."""
     config = tmp_path / "run.yaml"
     config.write_text("method: lpt\nmodel: {prompts: grouped}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="--method lift: the configuration says method: lpt"):
+    with pytest.raises(ConfigError, match="method lift: the configuration says method: lpt"):
         lpt.fit(photo_folder, tmp_path / "run", config=config, method="lift", settings=settings(tiny_backbone))
 
 

@@ -158,7 +158,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"lpt fit --resume '{folder}'\n" in errors
+    assert f"lpt.resume('{folder}')\n" in errors
     assert "Traceback" not in errors
     assert (folder / "checkpoints" / FILE_NAME).exists()
     lpt.resume(folder)

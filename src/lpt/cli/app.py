@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from lpt import __version__
 from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict
 from lpt.cli.screen import hush, print_error, speaks
-from lpt.errors import LptError
+from lpt.errors import LptError, command_line
 from lpt.system.packages import missing_package
 
 INTERRUPTED = 130
@@ -28,6 +28,10 @@ class Program(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
+        with command_line():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except LptError as error:

@@ -19,7 +19,7 @@ from lpt.data.manifest import ImageSource, Splits
 from lpt.data.sources.huggingface import PREFIX, parse_spec
 from lpt.data.sources.opening import read_source
 from lpt.errors import DataError
-from lpt.model.record import SHIPPED
+from lpt.model.record import FOLDER_SCHEME, SHIPPED
 from lpt.system.owned import Input
 
 
@@ -45,8 +45,11 @@ def inputs_of(values: Mapping[str, Any], config: Path | None, splits: Splits | N
             yield Input(f"the data ({name})", path)
     if data.get("image_root"):
         yield Input("the folder of the images (data.image_root)", Path(data["image_root"]))
-    checkpoint = backbone.get("checkpoint") or SHIPPED.get(str(backbone.get("name")))
+    name = str(backbone.get("name"))
+    checkpoint = backbone.get("checkpoint") or SHIPPED.get(name)
     weights = (HF_HUB_CACHE,) if checkpoint is None else (checkpoint, Path(checkpoint).with_suffix(".json"))
+    if name.startswith(f"{FOLDER_SCHEME}:"):
+        weights = (name.partition(":")[2], *weights)
     yield from (Input("the backbone's file", Path(path)) for path in weights if Path(path).exists())
     for source in _opened(splits) if splits is not None else _listed(data, specs.values()):
         yield from (Input("an image of the data", path) for path in _files(source))

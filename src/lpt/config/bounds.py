@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from numbers import Integral
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
+
+from lpt.errors import ConfigError
 
 MOST_PIXELS = 4096
 """Longest side of an input, pixels."""
@@ -16,6 +19,7 @@ LEAST_CROP = 0.25
 """Smallest central crop, as a share of the side: the side of the resized image is at most four times that."""
 _SHARE = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*(%?)")
 _LAYOUT = "\t\n\r"
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def share_of(text: str) -> float | None:
@@ -41,6 +45,22 @@ def escaped(text: str) -> str:
     if kept.isprintable():
         return kept
     return "".join(c.encode("unicode_escape").decode() if _is_control(c) else c for c in kept)
+
+
+def one_line(text: str) -> str:
+    r"""Return the text as one line that a terminal shows as it is: `\n`, control and direction characters escaped."""
+    kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if kept.isprintable():
+        return kept
+    hidden = (c in _DIRECTIONS or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in kept)
+    return "".join(c.encode("unicode_escape").decode() if hide else c for c, hide in zip(kept, hidden, strict=True))
+
+
+def check_positive(**numbers: object) -> None:
+    """Raise `ConfigError` unless all these arguments are whole numbers of at least 1."""
+    for argument, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, Integral) or int(number) < 1:
+            raise ConfigError(f"{argument}: a whole number of at least 1 is accepted, not {number!r}")
 
 
 def _is_control(character: str) -> bool:

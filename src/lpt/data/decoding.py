@@ -64,7 +64,9 @@ class ImageError(DataError):
         self.name = name
         self.reason = reason
 
-    def __str__(self) -> str:
+    @property
+    def message(self) -> str:
+        """The message, made when it is asked for: the error is pickled as name and reason."""
         return (
             f"{self.name}: cannot be read as an image: {self.reason}. Replace or remove it, or leave out all "
             "images that cannot be read with --bad-images skip (data.bad_images: skip)."

@@ -111,6 +111,8 @@ def _from_timm(name: str) -> VisionTransformer:
             f"backbone.name: timm {timm.__version__} knows no model {name!r}. Near it: {', '.join(near) or 'nothing'}. "
             f"Names that work: {', '.join(WORKING_NAMES)}"
         )
+    if scheme == FOLDER_SCHEME and not (description := Path(name.partition(":")[2]) / "config.json").is_file():
+        raise ConfigError(f"backbone.name: there is no file {description}, which would describe the model of {name}")
     try:
         return timm.create_model(name, pretrained=False, num_classes=0)
     except Exception as error:  # timm and the hub raise many kinds of errors

@@ -81,7 +81,8 @@ def folder_file(folder: Path) -> Path:
             return folder / name
     for ending in (".safetensors", ".pth", ".bin"):
         for file in sorted(folder.glob(f"*{ending}")):
-            return file
+            if file.is_file():  # a pipe would block
+                return file
     raise FileNotFoundError(f"there is no .safetensors, .pth or .bin file in {folder}")
 
 
@@ -136,18 +137,25 @@ class _Match:
     fitting: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     other_shape: list[str] = field(default_factory=list)
+    other_type: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        return not (self.missing or self.other_shape or any(name.startswith(_PARTS) for name in self.left_over))
+        return not (
+            self.missing
+            or self.other_shape
+            or self.other_type
+            or any(name.startswith(_PARTS) for name in self.left_over)
+        )
 
     def describe(self) -> str:
         """Describe the faults, with numbers and examples of both sides."""
-        total = len(self.fitting) + len(self.missing) + len(self.other_shape)
+        total = len(self.fitting) + len(self.missing) + len(self.other_shape) + len(self.other_type)
         parts = {
             f"{len(self.missing)} of the model's {total} tensors are not in it": self.missing,
             f"{len(self.other_shape)} of {total} have another shape": self.other_shape,
+            f"{len(self.other_type)} of {total} have another type, as quantised weights have": self.other_type,
             f"{len(self.left_over)} in it are not of the model": self.left_over,
         }
         return "; ".join(f"{text} ({', '.join(names[:3])})" for text, names in parts.items() if names) + (
@@ -184,6 +192,8 @@ def _compare(vit: VisionTransformer, weights: Mapping[str, Any]) -> _Match:
             continue
         if not isinstance(weight, Tensor):
             match.missing.append(name)
+        elif weight.is_floating_point() != tensor.is_floating_point():
+            match.other_type.append(f"{name}: {weight.dtype} in the file, {tensor.dtype} in the model")
         elif weight.shape != tensor.shape:
             match.other_shape.append(f"{name}: {list(weight.shape)} in the file, {list(tensor.shape)} in the model")
         else:

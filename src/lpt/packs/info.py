@@ -180,7 +180,7 @@ class PackInfo(_Section):
     shots: Shots
     method: MethodInfo
     probabilities: Probabilities
-    metrics: Annotated[dict[str, dict[str, Any]], Field(max_length=100)]
+    metrics: Annotated[dict[Text, dict[str, Any]], Field(max_length=100)]
     training: dict[str, Any]
     reference: Reference
     tensors_sha256: Sha256

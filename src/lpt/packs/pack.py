@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from safetensors.numpy import save
 
+from lpt.config.bounds import one_line
 from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError, PackError, RunError
 from lpt.model.shapes import Shape, shape_faults, trained_shapes
@@ -92,7 +93,7 @@ class Pack:
         if backbone.weight_hash != wanted.weight_hash:
             raise PackError(
                 f"the pack {self.path} belongs to other backbone weights.\n"
-                f"  trained on: {wanted.name}, sha256 {wanted.weight_hash}\n"
+                f"  trained on: {one_line(wanted.name)}, sha256 {wanted.weight_hash}\n"
                 f"  given:      {backbone.name}, sha256 {backbone.weight_hash}\n"
                 "Next: give the backbone it was trained on (--backbone NAME or --checkpoint FILE), or train a pack on "
                 "this one with lpt fit."
@@ -115,7 +116,7 @@ class Pack:
         raise PackError(
             f"the pack {self.path} gives other outputs here than where it was written: scores of the reference image "
             f"differ by up to {worst:.4f} (accepted {REFERENCE_TOLERANCE}).\n"
-            f"  written with: lpt {writer.lpt}, timm {writer.timm}, torch {writer.torch}\n"
+            f"  written with: {one_line(f'lpt {writer.lpt}, timm {writer.timm}, torch {writer.torch}')}\n"
             f"  here:         lpt {here.lpt}, timm {here.timm}, torch {here.torch}\n"
             "Next: install the versions it was written with, or train it again here."
         )

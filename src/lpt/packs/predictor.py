@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
+from lpt.config.bounds import check_positive
 from lpt.data.cache import with_white
-from lpt.data.decoding import Reading, as_rgb, read_image
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
@@ -24,11 +25,12 @@ from lpt.model.consent import permitted_name
 from lpt.model.inference import InferenceModel, Scores
 from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import Pack, load_pack
+from lpt.packs.pictures import Picture, each_picture, read_picture
+from lpt.system.files import last_part
 from lpt.system.hardware import inspect_machine
 
 ENGINES = ("auto", "torch")
 PRECISIONS = ("auto", "fp32", "bf16")
-Picture = str | Path | Image.Image
 PackOrPath = Pack | str | Path
 
 
@@ -175,14 +177,16 @@ class Predictor:
         """Classify images.
 
         Args:
-            images: paths or pictures.
+            images: an image or several: paths, Pillow images, bytes of image files, files opened for bytes, uint8
+                arrays [H, W, 3], tensors [3, H, W] (uint8, or float in 0..1); an array or tensor with one dimension
+                more holds several.
             pack: name of the pack; the first by default.
-            top_k: number of classes for each image.
-            batch_size: images in a forward pass.
+            top_k: number of classes for each image, at least 1; above the number of classes: all.
+            batch_size: images in a forward pass, at least 1.
             prior: expected share of each class by name, where the images come from; missing classes count 0.
 
         Raises:
-            ConfigError: the pack is unknown, or the prior is wrong.
+            ConfigError: the pack is unknown, or an argument is not accepted.
             DataError: an image cannot be read.
             RunError: the scores of an image are not finite.
         """
@@ -199,10 +203,20 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Classify images as `predict` does, one after the other, with one batch in memory."""
         name = self._checked(pack)
+        check_positive(top_k=top_k, batch_size=batch_size)
+        if prior is not None:
+            _check_prior(self._packs[name], prior)
+        return self._iterate(name, each_picture(images), top_k, batch_size, prior)
+
+    def _iterate(
+        self, name: str, images: Iterator[Picture], top_k: int, batch_size: int, prior: Mapping[str, float] | None
+    ) -> Iterator[Prediction]:
+        preprocessing = self._packs[name].info.preprocessing
+        transform, reading = preprocessing.test_transform(), Reading(white=preprocessing.white)
         batch: list[tuple[str, Tensor]] = []
-        images = [images] if isinstance(images, str | Path | Image.Image) else images
         for number, image in enumerate(images):
-            batch.append(_opened(self._packs[name], image, number))
+            image_name, picture = read_picture(image, number, reading)
+            batch.append((image_name, transform(picture)))
             if len(batch) == batch_size:
                 yield from self._classify(name, batch, top_k, prior)
                 batch = []
@@ -266,12 +280,7 @@ def probabilities_of(
     table = probabilities(scores, setting.scale, setting.temperature)
     if prior is None:
         return table
-    unknown = sorted(set(prior) - set(pack.info.class_names))
-    if unknown or not any(share > 0 for share in prior.values()) or min(prior.values()) < 0:
-        raise ConfigError(
-            "prior: give a share of at least 0, some positive, for classes of the pack; "
-            f"unknown: {', '.join(unknown[:5]) or 'none'}"
-        )
+    _check_prior(pack, prior)
     deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
     counts = np.asarray(pack.info.class_counts, dtype=np.float64)
     trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
@@ -283,13 +292,15 @@ def _label(pack: Pack) -> str:
     return f"the pack {pack.path}"
 
 
-def _opened(pack: Pack, image: Picture, number: int) -> tuple[str, Tensor]:
-    """Return the name of an image and its pixels after the test transform, uint8."""
-    preprocessing = pack.info.preprocessing
-    transform = preprocessing.test_transform()
-    if isinstance(image, Image.Image):
-        return str(number), transform(as_rgb(image, preprocessing.white))
-    return str(image), transform(read_image(Path(image), str(image), Reading(white=preprocessing.white)))
+def _check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
+    unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
+    shares: list[object] = list(prior.values())
+    wrong = [share for share in shares if not isinstance(share, Real) or not 0 <= float(share) < math.inf]
+    if unknown or wrong or not any(shares):
+        raise ConfigError(
+            "prior: give a finite share of at least 0, some positive, for classes of the pack; "
+            f"unknown: {', '.join(unknown[:5]) or 'none'}"
+        )
 
 
 def _named_packs(packs: object) -> dict[str, Pack]:
@@ -301,7 +312,7 @@ def _named_packs(packs: object) -> dict[str, Pack]:
     several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
     named: dict[str, Pack] = {}
     for pack in map(_loaded, several):
-        name = pack.path.resolve().parent.name if pack.path.name == "pack" else pack.path.name
+        name = pack.path.resolve().parent.name if pack.path.name == "pack" else last_part(pack.path)
         if name in named:
             raise ConfigError(f"two packs are named {name!r}: give them as a mapping of names to packs")
         named[name] = pack

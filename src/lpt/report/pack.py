@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lpt.config.bounds import one_line
 from lpt.data.longtail import imbalance_factor
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import options_for, refused_by_form
@@ -27,7 +28,7 @@ def print_pack(pack: Pack, console: Console) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in _rows(pack):
-        table.add_row(name, Text(text))
+        table.add_row(name, Text(one_line(text)))
     console.print(table)
     metrics = {name: Metrics.from_dict(values) for name, values in pack.info.metrics.items()}
     if metrics:

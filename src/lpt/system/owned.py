@@ -25,6 +25,7 @@ Names: TypeAlias = "Mapping[str, Names | None]"
 """Patterns of the names in a folder: None for a file, the inner names for a folder."""
 
 MARKER_VERSION = 1
+MOST_MARKER_BYTES = 64 * 2**20
 PACK_FILES = ("pack.json", "pack.safetensors", "README.md")
 _SHOWN = 5
 _TEMP = re.compile(r"\.(.+)\.[a-z0-9_]+" + re.escape(TEMP_SUFFIX))
@@ -44,9 +45,10 @@ def marker(kind: str) -> dict[str, Any]:
 
 
 def marker_fields(file: Path) -> dict[str, Any]:
-    """Read the fields of a marker; none where it is missing, a link, damaged or no JSON object."""
+    """Read the fields of a marker; none where it is missing, a link, huge, damaged or no JSON object."""
     try:
-        if not stat.S_ISREG(os.lstat(file).st_mode):
+        status = os.lstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_MARKER_BYTES:
             return {}
         fields = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

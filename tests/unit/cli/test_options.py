@@ -21,7 +21,7 @@ def test_settings_are_the_options_given_and_the_texts() -> None:
         "train.phase1.lr": 0.1,
     }
     assert settings({"image.size": None}, None) == {}
-    with pytest.raises(ConfigError, match=r"--set 'seed': write it as section\.field=value"):
+    with pytest.raises(ConfigError, match=r"settings 'seed': write it as section\.field=value"):
         settings({}, ["seed"])
 
 

@@ -182,7 +182,7 @@ def test_nothing_that_a_run_did_not_write_ever_goes(tree: dict[str, Any], overwr
         refusal = refusal_of(lambda: RunFolder.create(run, {"data_sha256": "new"}, overwrite=overwrite))
         if refusal is not None:
             assert everything(root) == before
-            assert "add --overwrite" not in refusal or marked
+            assert "add overwrite" not in refusal or marked
             return
         after = everything(root)
         mine = {path: content for path, content in before.items() if not is_own(path, tree)}
@@ -219,8 +219,17 @@ def test_a_folder_without_its_marker_is_no_run(marker: str | None, fitted_run: P
         (fitted_run / "run.json").write_text(marker)
     for overwrite in (False, True):
         message = refused(tmp_path, lambda flag=overwrite: RunFolder.create(fitted_run, {}, overwrite=flag))
-        assert "--output" in message
-        assert "add --overwrite" not in message
+        assert "`output`" in message
+        assert "add overwrite" not in message
+
+
+def test_a_huge_marker_is_no_marker_and_is_not_read(fitted_run: Path) -> None:
+    """A file of 8 TiB with a hole in it, which would not fit the memory."""
+    with (fitted_run / "run.json").open("ab") as file:
+        file.truncate(8 * 2**40)
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match="not a run folder of lpt"):
+            RunFolder.create(fitted_run, {}, overwrite=overwrite)
 
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -250,7 +259,7 @@ def test_data_in_the_folder_is_never_at_risk(project: Path, tiny_backbone: Path,
                 tmp_path, lambda data=data, flag=overwrite: fit(data, project, tiny_backbone, overwrite=flag)
             )
             assert ("lies in it" in message) == overwrite
-            assert "add --overwrite" not in message
+            assert "add overwrite" not in message
 
 
 def test_what_else_a_run_reads_is_not_at_risk(
@@ -271,6 +280,9 @@ def test_what_else_a_run_reads_is_not_at_risk(
     refused(tmp_path, again(own=[f"data.image_root={fitted_run}"]), "data.image_root")
     refused(tmp_path, again(weights=fitted_run / "tiny.safetensors"), "backbone's file")
     refused(tmp_path, again(config=fitted_run / "config.yaml"), "the configuration")
+    (fitted_run / "vit").mkdir()
+    folder = ["backbone.checkpoint=null", f"backbone.name=local-dir:{fitted_run / 'vit'}"]
+    refused(tmp_path, again(own=folder), f"backbone's file lies in it ({fitted_run / 'vit'})")
     with monkeypatch.context() as patch:
         patch.setenv("HOME", str(fitted_run / "test"))
         refused(tmp_path, again(), "home folder")
@@ -395,7 +407,7 @@ def test_a_comparison_is_thrown_away_but_nothing_else(photo_folder: Path, tiny_b
         path.write_text("mine")
     other = ["image.test_crop=1.0"]
     message = refused(tmp_path, lambda: compared(photo_folder, output, tiny_backbone, own=other), "other settings")
-    assert "with --overwrite" in message
+    assert "with overwrite=True" in message
     compared(photo_folder, output, tiny_backbone, own=other, overwrite=True)
     assert all(path.read_text() == "mine" for path in mine)
     assert "test_crop: 1.0" in (cell / "config.yaml").read_text()
@@ -405,7 +417,7 @@ def test_a_comparison_is_thrown_away_but_nothing_else(photo_folder: Path, tiny_b
     for flag in (False, True):
         message = refused(tmp_path, lambda flag=flag: compared(inside_it, output, tiny_backbone, overwrite=flag))
         assert ("lies in it" in message) == flag
-        assert "with --overwrite" not in message
+        assert "with overwrite" not in message
     facts = json.loads((cell / "run.json").read_text())
     (cell / "run.json").write_text(json.dumps(facts | {"kind": "other"}))
     refused(tmp_path, lambda: compared(photo_folder, output, tiny_backbone, overwrite=True), str(cell))

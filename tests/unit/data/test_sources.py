@@ -376,7 +376,7 @@ def test_a_wrong_image_root_is_said(make: Make) -> None:
     message = refusal(root / "t.txt")
     assert "9 of its 10 images cannot be found" in message
     assert "and 4 more" in message
-    assert "--image-root" in message
+    assert "data.image_root" in message
     assert "is not a folder" in refusal(root / "t.txt", image_root=root / "nowhere")
 
 

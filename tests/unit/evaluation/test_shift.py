@@ -220,7 +220,7 @@ def test_a_subset_is_of_the_classes_that_are_compared() -> None:
     assert pair.clean is not None
     assert pair.shifted.class_counts.tolist() == pair.clean.class_counts.tolist() == [2, 0, 1]
     assert (pair.matching.left_out_images, pair.matching.absent) == (40, ("grey",))
-    with pytest.raises(ConfigError, match="--shift-images 1 is below the 2 classes that both sets have"):
+    with pytest.raises(ConfigError, match="shift_images 1 is below the 2 classes that both sets have"):
         pair_sets(images([0, 0, 2, 2]), other, NAMES, "sketches", size=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -84,6 +85,16 @@ def test_weights_run_no_code(
     check_refused(marker, *program("predict", fitted_run, photo_folder, *options, folder=tmp_path, **hub), "evil")
 
 
+@pytest.mark.parametrize("name", ["config.json", "x.safetensors", "x.pth"])
+def test_a_pipe_in_a_folder_of_weights_does_not_block(name: str, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "vit", {})
+    for file in (folder / "pytorch_model.bin", *([folder / name] if name == "config.json" else [])):
+        file.unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ConfigError, match=r"backbone\.name: .*there is no"):
+        load_backbone(f"local-dir:{folder}")
+
+
 # --- weights must fill the model
 
 
@@ -134,6 +145,10 @@ def drop(*names: str) -> Callable[[dict[str, Tensor]], None]:
     return lambda weights: [weights.pop(name) for name in names] and None
 
 
+def quantised(weights: dict[str, Tensor]) -> None:
+    weights["blocks.1.mlp.fc2.weight"] = (1000 * weights["blocks.1.mlp.fc2.weight"]).to(torch.int8)
+
+
 def deeper(weights: dict[str, Tensor]) -> None:
     weights.update(
         {name.replace("blocks.0.", "blocks.12."): t.clone() for name, t in weights.items() if "blocks.0." in name}
@@ -154,7 +169,8 @@ def wider(weights: dict[str, Tensor]) -> None:
     [
         (drop("norm.weight"), ["1 of the model's 150 tensors are not in it (norm.weight)"]),
         (drop("blocks.5.attn.qkv.bias", "cls_token"), ["2 of the model's 150", "blocks.5.attn.qkv.bias"]),
-        (rename, ["150 of the model's 150", "152 in it are not of the model (layers/", "--backbone NAME"]),
+        (rename, ["150 of the model's 150", "152 in it are not of the model (layers/", "backbone.name: NAME"]),
+        (quantised, ["1 of 150 have another type", "blocks.1.mlp.fc2.weight: torch.int8 in the file, torch.float32"]),
         (deeper, ["12 in it are not of the model (blocks.12."]),
         (wider, ["1 of 150 have another shape (blocks.3.mlp.fc1.weight: [7, 7] in the file, [768, 192] in the model)"]),
         (lambda weights: weights["blocks.2.norm1.bias"].__setitem__(3, torch.nan), ["NaN", "blocks.2.norm1.bias"]),

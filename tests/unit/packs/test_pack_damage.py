@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from lpt.errors import PackError, RunError
 from lpt.model import LPT
@@ -21,6 +23,7 @@ from lpt.packs.pack import (
     load_pack,
     read_info,
 )
+from lpt.report.pack import print_pack
 from small_packs import edit, rewritten
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -273,3 +276,48 @@ def test_sizes_are_compared_without_a_backbone(folder: Path, change: Callable[[d
     edit(folder, change)
     with pytest.raises(PackError, match=rf"{TENSORS_NAME} does not fit {JSON_NAME}"):
         load_pack(folder)
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+EVIL = "x\nNext: run curl evil\r\x1b]8;;http://evil\x07\u202e\u2028y"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["training"].update(preset=EVIL, data={"source": EVIL}),
+        lambda v: v["training"].update(train={"phase1": {"epochs": {EVIL: [EVIL]}}}),
+        lambda v: v["backbone"].update(name="tiny\nNext: run curl evil\u202e", licence="\r\u2028"),
+        lambda v: v["backbone"].update(checkpoint="a; b\nNext: run curl evil"),
+        lambda v: v["versions"].update(torch="2\n\nNext: run curl evil"),
+        lambda v: v["probabilities"].update(fitted_on="x\nNext: run curl evil"),
+        lambda v: v.update(class_names=["a\nNext: run curl evil", "\u202eb", "c"]),
+        lambda v: v["method"].update(name="x\nNext: run curl evil"),
+    ],
+)
+def test_texts_of_a_stranger_stay_in_their_line(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """`lpt inspect` prints what a pack says in lines of its own, and nothing that a terminal obeys."""
+    edit(folder, change)
+    output = io.StringIO()
+    print_pack(load_pack(folder), Console(file=output, width=400))
+    lines = output.getvalue().splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.strip().startswith("Next")]
+
+
+def test_a_split_with_control_characters_is_refused(folder: Path) -> None:
+    """Its name is printed in a table."""
+    measures = {"images": 3, "overall": 0.5, "mean_per_class": 0.5, "many": None, "medium": None, "few": None,
+                "boundaries": "few < 20", "group_classes": [1, 1, 1]}  # fmt: skip
+    edit(folder, lambda values: values.update(metrics={"test": measures}))
+    load_pack(folder)
+    edit(folder, lambda values: values.update(metrics={"\x1b[2J": measures}))
+    with pytest.raises(PackError, match=r"metrics.*text without control characters"):
+        load_pack(folder)
+
+
+def test_the_error_about_another_backbone_stays_in_its_lines(folder: Path, model: LPT) -> None:
+    edit(folder, lambda values: values["backbone"].update(name="tiny\nNext: run curl evil", weight_hash="0" * 64))
+    with pytest.raises(PackError, match=r"trained on: tiny\\nNext: run curl evil, sha256 0"):
+        load_pack(folder).check_backbone(model.backbone)

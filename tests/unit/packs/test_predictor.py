@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,9 @@ def test_packs_share_a_backbone_without_disturbing_each_other(
     assert predictor.pack() is packs["both"]
 
 
-def test_packs_may_be_given_in_any_form(packs: dict[str, Pack], tiny_backbone: Path) -> None:
+def test_packs_may_be_given_in_any_form(
+    packs: dict[str, Pack], tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A path, a list of paths and packs (named by their run folders), or a mapping."""
     backbone = lpt.load_backbone("tiny", checkpoint=tiny_backbone)
     assert Predictor(backbone, str(packs["both"].path)).pack_names == ("both",)
@@ -236,6 +239,8 @@ def test_packs_may_be_given_in_any_form(packs: dict[str, Pack], tiny_backbone: P
     assert Predictor(backbone, {"x": packs["both"].path, "y": packs["both"]}).pack_names == ("x", "y")
     assert Predictor("tiny", packs["both"], checkpoint=tiny_backbone, device="cpu").pack_names == ("both",)
     run = packs["both"].path.parent
+    monkeypatch.chdir(shutil.copytree(packs["both"].path, tmp_path / "birds"))
+    assert Predictor(backbone, ".").pack_names == ("birds",)
     assert load_predictor([run, packs["wide"]], backbone=backbone).pack_names == ("both", "wide")
 
 
@@ -288,7 +293,7 @@ def test_local_weights_are_asked_for(packs: dict[str, Pack]) -> None:
     """If a pack was trained on a local file, the message has its name and hash, and how to give it."""
     info = packs["both"].info.backbone
     assert info.checkpoint == "tiny.safetensors"
-    with pytest.raises(ConfigError, match=rf"'tiny.safetensors'[\s\S]*--checkpoint FILE[\s\S]*{info.weight_hash}"):
+    with pytest.raises(ConfigError, match=rf"'tiny.safetensors'[\s\S]*checkpoint=FILE[\s\S]*{info.weight_hash}"):
         load_predictor(packs["both"])
 
 

@@ -131,7 +131,7 @@ def test_a_run_folder_is_never_replaced_unasked(tmp_path: Path) -> None:
     again = RunFolder.create(tmp_path / "my run", {}, overwrite=False)  # killed before it had a configuration
     assert again.checkpoints.is_dir()
     run.config.write_text("preset: laptop")
-    with pytest.raises(RunError, match=r"--resume '.*my run'[\s\S]*--overwrite"):
+    with pytest.raises(RunError, match=r"lpt\.resume\('.*my run'\)[\s\S]*overwrite=True"):
         RunFolder.create(tmp_path / "my run", {}, overwrite=False)
     RunFolder.create(tmp_path / "my run", {}, overwrite=True)
     assert not run.config.exists()
@@ -151,5 +151,5 @@ def test_the_folder_itself_is_kept(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert disk.stat().st_ino == before
     assert sorted(item.name for item in disk.iterdir()) == ["checkpoints", "run.json"]
-    with pytest.raises(RunError, match=r"cannot make the run folder /proc/none: (?!None)[\s\S]*--output"):
+    with pytest.raises(RunError, match=r"cannot make the run folder /proc/none: (?!None)[\s\S]*`output`"):
         RunFolder.create(Path("/proc/none"), {}, overwrite=False)

@@ -82,7 +82,7 @@ def test_memory_for_not_even_one_image_is_told() -> None:
     """Down to a single image, then an error that says what to do; the weights are untouched."""
     model = small_model()
     before = model.head.weight.detach().clone()
-    with pytest.raises(RunError, match=r"step 0: the memory does not hold[\s\S]*--size"):
+    with pytest.raises(RunError, match=r"step 0: the memory does not hold[\s\S]*image\.size"):
         train(model, plan_of(2, micro_batch=5), room=0)
     assert torch.equal(model.head.weight, before)
 

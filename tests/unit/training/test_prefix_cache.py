@@ -132,7 +132,7 @@ def test_a_full_disk_is_told_and_what_fits_is_kept(tmp_path: Path) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10 * kept.shape.stored_bytes, limit[1]))
     try:
-        with pytest.raises(RunError, match=r"kept\.rows[\s\S]*--resume"):
+        with pytest.raises(RunError, match=r"kept\.rows[\s\S]*lpt\.resume"):
             fill(kept, lpt)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

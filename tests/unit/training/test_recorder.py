@@ -92,7 +92,7 @@ def test_a_stop_saves_the_step_and_ends_the_run(folder: RunFolder) -> None:
     """The callback has seen the step by then; the message says where the run is and how it goes on."""
     calls = Calls(folder)
     with (
-        pytest.raises(Interrupted, match=r"phase 1 after step 3[\s\S]*lpt fit --resume"),
+        pytest.raises(Interrupted, match=r"phase 1 after step 3[\s\S]*lpt\.resume\('"),
         recorder(folder, calls) as steps,
     ):
         steps.after_step(record(3), stopping=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from lpt.config.bounds import check_positive
 from lpt.config.schema import DataConfig, validate
 from lpt.data.cache import with_white
 from lpt.data.manifest import LabelledImages
@@ -124,6 +125,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
     Raises:
         PackError, ConfigError, DataError: one of them cannot be used.
     """
+    check_positive(batch_size=request.batch_size)
     pack = load_pack(request.pack)
     config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
     opened = open_images(request.data, config, split=request.split)

@@ -47,11 +47,14 @@ def test_evaluate_reports_and_refuses(
     )
     assert "few" in text.getvalue()
     assert f"plots: {tmp_path / 'result'}" in text.getvalue()
-    with pytest.raises(RunError, match="add --overwrite"):
+    with pytest.raises(RunError, match="add overwrite=True"):
         evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, output=tmp_path / "result")
     evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, output=tmp_path / "result", overwrite=True)
     with pytest.raises(ConfigError, match="bad_images"):
         evaluate(fitted_run, photo_folder, bad_images="never")  # type: ignore[arg-type]
+    for batch_size in (0, -3, 1.5):
+        with pytest.raises(ConfigError, match="batch_size: a whole number of at least 1 is accepted"):
+            evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, batch_size=batch_size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("images", "cores", "workers"), [(999, 8, 0), (1000, 8, 4), (1000, 3, 2), (1000, 1, 0)])

@@ -34,7 +34,7 @@ def test_contradictions_are_refused() -> None:
     """A preset or method other than the configuration's would take its settings for its own."""
     config = {**CONFIG, "method": "lift"}
     assert gather_values(RunRequest(config=config, method="lift"))["method"] == "lift"
-    with pytest.raises(ConfigError, match="--method lpt: the configuration says method: lift"):
+    with pytest.raises(ConfigError, match="method lpt: the configuration says method: lift"):
         gather_values(RunRequest(config=config, method="lpt"))
     with pytest.raises(ConfigError, match="no data was given"):
         gather_values(RunRequest(preset="laptop"))
