@@ -11,6 +11,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from lpt.system.drawing import AGG, BACKEND
+
 _QUIET_ENVIRONMENT = {
     "DATASETS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -28,6 +30,7 @@ def hush() -> None:
     """Keep warnings, logs and progress bars of libraries off the screen; LPT itself says what a person should know."""
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ[BACKEND] = AGG  # a notebook's may not be installed here
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
