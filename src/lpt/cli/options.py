@@ -83,6 +83,14 @@ Size = Annotated[
     typer.Option(metavar="PIXELS|HxW", help="Input size: 224, or 160x128.", rich_help_panel=_MODEL),
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(
+        help="Number type of the backbone. auto: fp32 on a CPU; bf16 on a card that is fast with it. With bf16, "
+        "probabilities change by some hundredths, also with the batch size.",
+        rich_help_panel=_MODEL,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
 
 

@@ -76,7 +76,8 @@ def load_predictor(
         checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
         engine: auto or torch.
         device: auto, cpu, cuda or mps; a given `FrozenViT` stays where it is.
-        precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own.
+        precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own. auto: float32 on a CPU, and bfloat16 on a card
+            that is fast with it. In bfloat16 probabilities change by some hundredths, also with the batch size.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
@@ -100,7 +101,8 @@ class Predictor:
         packs: a pack or its path, several of these (named by their folders), or a mapping of names.
         checkpoint: local weights, if the backbone is given by name.
         device: auto, cpu, cuda or mps, if the backbone is given by name; a `FrozenViT` stays where it is.
-        precision: auto, fp32 or bf16, if the backbone is given by name; a `FrozenViT` keeps its own.
+        precision: auto, fp32 or bf16 as for `lpt.load_predictor`, if the backbone is given by name; a `FrozenViT` keeps
+            its own.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
@@ -125,7 +127,7 @@ class Predictor:
         elif isinstance(backbone, str):
             machine = inspect_machine(device)
             self.device = torch.device(machine.device)
-            low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
+            low = precision == "bf16" or (precision == "auto" and machine.fast_bf16 and machine.device != "cpu")
             backbone = load_backbone(backbone, checkpoint=None if checkpoint is None else Path(checkpoint))
         else:
             raise ConfigError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 
 def plural(number: int, noun: str) -> str:
@@ -37,3 +40,10 @@ def size_of(count: int) -> str:
         size /= 1024
         units.pop(0)
     return f"{size:.0f} {units[0]}" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+
+
+def output_for_programs() -> TextIO:
+    """Return standard output for CSV, JSON and YAML: UTF-8 and plain line ends, whatever the console has."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    return sys.stdout

@@ -36,7 +36,7 @@ class EvaluationRequest:
         data_settings: fields of the `data` section, such as the image root.
         output: folder for the files; None: write no files.
         overwrite: replace the evaluation that is in `output`.
-        backbone, checkpoint, device: as for `Predictor`.
+        backbone, checkpoint, device, precision: as for `Predictor`.
         batch_size: images in a forward pass.
     """
 
@@ -49,6 +49,7 @@ class EvaluationRequest:
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     batch_size: int = 64
 
     @property
@@ -128,7 +129,13 @@ def open_subject(request: EvaluationRequest) -> Subject:
             "The pack was trained on these very images: on others it is less accurate. Give it some that were held "
             "out, or train with --val or --test."
         )
-    predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
+    predictor = load_predictor(
+        pack,
+        backbone=request.backbone,
+        checkpoint=request.checkpoint,
+        device=request.device,
+        precision=request.precision,
+    )
     return Subject(pack, predictor, opened.images, config, opened.skipped, notes, request.batch_size)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from itertools import islice
@@ -33,6 +32,7 @@ from lpt.packs.predictor import load_predictor
 from lpt.report.progress import image_bar
 from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.processes import Processes, several_started
+from lpt.system.text import output_for_programs
 
 JSON_LINES = (".jsonl", ".ndjson")
 _MOST_SHOWN = 20
@@ -71,7 +71,13 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     pack = load_pack(request.pack)
     info = pack.info
     shares = None if request.prior is None else read_prior(request.prior, info.class_names)
-    predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
+    predictor = load_predictor(
+        pack,
+        backbone=request.backbone,
+        checkpoint=request.checkpoint,
+        device=request.device,
+        precision=request.precision,
+    )
     json_lines = request.output is not None and request.output.suffix.lower() in JSON_LINES
     top_k = min(request.top_k, len(info.class_names))
     job: Job = {
@@ -89,8 +95,9 @@ def _to_standard_output(labeller: Labeller, paths: list[Path], progress: Console
     """Predict all images onto standard output and return the number of rows."""
     bad: list[str] = []
     with image_bar(progress, "predicting", len(paths)) as show, contextlib.closing(decode_ahead(paths)) as pictures:
-        sys.stdout.write(labeller.header())
-        rows = labeller.write_rows(pictures, sys.stdout, bad, show)
+        file = output_for_programs()
+        file.write(labeller.header())
+        rows = labeller.write_rows(pictures, file, bad, show)
     _report(rows, bad, None, progress)
     return rows
 

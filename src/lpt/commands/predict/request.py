@@ -20,7 +20,7 @@ class PredictRequest:
         top_k: how many classes to give for an image.
         prior: CSV file of class and share; None: the classes as the pack's probabilities take them.
         skip_bad: leave out images that cannot be read, instead of stopping.
-        backbone, checkpoint, device: as for `Predictor`.
+        backbone, checkpoint, device, precision: as for `Predictor`.
         batch_size: images in a forward pass.
         shard_size: images of a shard.
     """
@@ -34,5 +34,6 @@ class PredictRequest:
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     batch_size: int = 32
     shard_size: int = SHARD_SIZE
