@@ -42,8 +42,8 @@ Validation = Annotated[
     str | None,
     typer.Option(
         "--val",
-        metavar="FRACTION|SOURCE",
-        help="Share of each class to cut from train for validation, such as 0.1; or validation images.",
+        metavar="SHARE|SOURCE",
+        help="Share of each class to cut from train for validation, such as 0.1 or 10%; or validation images.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -122,11 +122,3 @@ def parse_size(text: str) -> int | list[int] | str:
         raise ConfigError(f"--size {text!r}: write pixels as 224, or height x width as 160x128")
     height, width = numbers.groups()
     return int(height) if width is None else [int(height), int(width)]
-
-
-def parse_validation(text: str) -> float | str:
-    """Return a share, or a source of images."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

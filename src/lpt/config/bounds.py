@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -55,3 +56,29 @@ Mean = Annotated[float, Field(ge=-1e4, le=1e4)]
 Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
 Means = tuple[Mean, Mean, Mean]
 Deviations = tuple[Deviation, Deviation, Deviation]
+
+
+def share_or_source(value: object) -> object:
+    """Return a share that is written as text, such as 0.1, 0,1 or 10%, as a number; anything else as it is.
+
+    A file or folder of that name is meant where there is one.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        number = float(text.removesuffix("%").strip().replace(",", "."))
+    except ValueError:
+        return value
+    if Path(value).exists():
+        return value
+    return number / 100 if text.endswith("%") else number
+
+
+def not_a_share(name: str, number: float) -> str:
+    """Return the message for a number that is not between 0 and 1."""
+    percent = f" For {number:g} percent write {number:g}% or {number / 100:g}." if 1 <= number < 100 else ""
+    return (
+        f"{name}: {number:g} is not a share of each class, which lies between 0 and 1, such as 0.1 or 10%.{percent} "
+        "A number of images cannot be given; images of their own are given as a file or folder."
+    )

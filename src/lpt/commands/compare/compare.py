@@ -44,6 +44,7 @@ from lpt.report.comparison import print_comparison, write_comparison
 from lpt.system.files import write_text
 from lpt.system.interrupt import Interrupted
 from lpt.system.processes import several_started
+from lpt.system.text import plural
 from lpt.training.loop import lacks_memory
 
 
@@ -112,7 +113,7 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
     console.print(f"Tables, plots and the run of every cell: {folder.path}", markup=False)
     if failures:
         lines = "\n".join(f"  {key.method}, seed {key.seed}: {reason}" for key, reason in failures.items())
-        raise RunError(f"{len(failures)} cells failed, the others are in {folder.path}:\n{lines}")
+        raise RunError(f"{plural(len(failures), 'cell')} failed, the others are in {folder.path}:\n{lines}")
     return comparison
 
 

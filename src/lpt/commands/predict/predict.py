@@ -32,7 +32,7 @@ from lpt.packs.predictor import load_predictor
 from lpt.report.progress import image_bar
 from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.processes import Processes, several_started
-from lpt.system.text import output_for_programs
+from lpt.system.text import output_for_programs, plural
 
 JSON_LINES = (".jsonl", ".ndjson")
 _MOST_SHOWN = 20
@@ -169,7 +169,7 @@ def _finish(labeller: Labeller, shards: list[Shard], parts: PartFolder, progress
 def _check_any(rows: int, bad: list[str]) -> None:
     """Raise `DataError` if no image could be read."""
     if bad and not rows:
-        raise DataError(f"none of the {len(bad)} images can be read; the first: {bad[0]}")
+        raise DataError(f"none of {plural(len(bad), 'image')} can be read; the first: {bad[0]}")
 
 
 def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -> None:
@@ -180,7 +180,7 @@ def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -
         for line in bad[:_MOST_SHOWN]:
             progress.print(f"  {line}", style="yellow", markup=False)
     if output is not None:
-        progress.print(f"{rows:,} predictions: {output}", markup=False)
+        progress.print(f"{plural(rows, 'prediction')}: {output}", markup=False)
 
 
 def _find_shards(images: Iterable[Path], output: Path, size: int) -> list[Shard]:
