@@ -12,12 +12,12 @@ BIN    := $(VENV)/bin
 DEV    := $(VENV)/.installed-dev
 DEMO   := $(VENV)/.installed-demo
 
-.PHONY: help demo test lint types format clean
+.PHONY: help demo test lint types lowest format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo | test | lint | types | format | clean"
+	@echo "make demo | test | lint | types | lowest | format | clean"
 
 demo: $(DEMO)
 	$(BIN)/lpt demo $(DEMO_ARGS)
@@ -31,6 +31,13 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy
+
+# The program starts with the lowest releases that pyproject.toml allows (base install; a minute).
+lowest: $(BIN)/pip
+	$(PYTHON) -m venv --clear $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct .
+	for command in --help methods config "fit --help"; do $(VENV)-lowest/bin/lpt $$command > /dev/null || exit 1; done
 
 format: $(DEV)
 	$(BIN)/ruff format .

@@ -48,11 +48,13 @@ def _print_preset(name: str) -> None:
     from lpt.config.presets import with_preset
     from lpt.config.values import to_yaml
     from lpt.system.hardware import inspect_machine
+    from lpt.system.text import output_for_programs
 
     resolved = with_preset({"preset": name}, inspect_machine().device if name == "auto" else "cpu", origin="the preset")
+    file = output_for_programs()
     for reason in resolved.reasons:
-        typer.echo(f"# {reason}")
-    typer.echo(to_yaml(resolved.config), nl=False)
+        typer.echo(f"# {reason}", file)
+    typer.echo(to_yaml(resolved.config), file, nl=False)
 
 
 def _table(settings: Iterable[Setting]) -> Table:

@@ -48,7 +48,7 @@ def doctor(
     findings = look_over(
         data,
         test=test,
-        validation=None if val is None else options.parse_validation(val),
+        validation=val,
         long_tail=long_tail,
         image_root=image_root,
         image_column=image_column,

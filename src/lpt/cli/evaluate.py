@@ -72,6 +72,7 @@ def evaluate(
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
+    precision: options.Precision = "auto",
     batch_size: options.BatchSize = 64,
 ) -> None:
     """Measure a pack: overall, mean per class, many-, medium- and few-shot accuracy.
@@ -103,6 +104,7 @@ def evaluate(
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",
+        precision=precision,
         batch_size=batch_size,
     )
     if shift:

@@ -85,7 +85,7 @@ def fit(
     console = output_console(quiet=quiet, lasting=True)
     fields = {
         "data.test": test,
-        "data.validation": None if val is None else options.parse_validation(val),
+        "data.validation": val,
         "data.long_tail": long_tail,
         "data.image_root": image_root,
         "data.image_column": image_column,

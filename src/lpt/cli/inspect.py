@@ -9,6 +9,7 @@ import typer
 
 from lpt.cli import options
 from lpt.cli.screen import output_console
+from lpt.system.text import output_for_programs
 
 
 def inspect(
@@ -25,6 +26,7 @@ def inspect(
     loaded = load_pack(pack)
     if json:
         sizes = {"path": str(loaded.path), "stored_bytes": loaded.stored_bytes}
-        typer.echo(json_module.dumps({**loaded.info.model_dump(mode="json"), **sizes}, indent=2, ensure_ascii=False))
+        facts = {**loaded.info.model_dump(mode="json"), **sizes}
+        typer.echo(json_module.dumps(facts, indent=2, ensure_ascii=False), output_for_programs())
         return
     print_pack(loaded, output_console())

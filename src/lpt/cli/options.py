@@ -50,7 +50,7 @@ Validation = Annotated[
     str | None,
     typer.Option(
         "--val",
-        metavar="FRACTION|SOURCE",
+        metavar="SHARE|SOURCE",
         help="Share of each class to cut from train for validation, such as 0.1 or 10%; or validation images.",
         rich_help_panel=_DATA,
     ),
@@ -100,6 +100,14 @@ Size = Annotated[
     typer.Option(metavar="PIXELS|HxW", help="Input size: 224, or 160x128.", rich_help_panel=_MODEL),
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(
+        help="Number type of the backbone. auto: fp32 on a CPU; bf16 on a card that is fast with it. With bf16, "
+        "probabilities change by some hundredths, also with the batch size.",
+        rich_help_panel=_MODEL,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
 
 
@@ -131,11 +139,3 @@ def parse_size(text: str) -> int | list[int] | str:
         raise ConfigError(f"--size {text!r}: write pixels as 224, or height x width as 160x128")
     height, width = numbers.groups()
     return int(height) if width is None else [int(height), int(width)]
-
-
-def parse_validation(text: str) -> float | str:
-    """Return a share, given as 0.1 or 10%, or a source of images."""
-    from lpt.config.bounds import share_of
-
-    share = share_of(text)
-    return text if share is None else share

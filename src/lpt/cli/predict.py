@@ -50,6 +50,7 @@ def predict(
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
+    precision: options.Precision = "auto",
     batch_size: options.BatchSize = 32,
 ) -> None:
     """Classify images: one row an image, the most probable classes first. JSON lines also name the group prompts.
@@ -79,6 +80,7 @@ def predict(
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",
+        precision=precision,
         batch_size=batch_size,
     )
     predict_files(request, progress=error_console())

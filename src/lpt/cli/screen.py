@@ -7,12 +7,17 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
+
+from lpt.system.drawing import AGG, BACKEND
 
 _QUIET_ENVIRONMENT = {
     "DATASETS_VERBOSITY": "error",
@@ -24,6 +29,8 @@ _QUIET_ENVIRONMENT = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 FILE_WIDTH = 110
+_WIDE, _NARROWEST = 1000, 8
+"""Width to measure tables in, and the width that a column of text can be folded to."""
 _CHATTY = ("accelerate", "datasets", "huggingface_hub", "matplotlib", "PIL", "timm", "torch", "torchvision")
 
 
@@ -31,6 +38,7 @@ def hush() -> None:
     """Keep warnings, logs and progress bars of libraries off the screen; LPT itself says what a person should know."""
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ[BACKEND] = AGG  # a notebook's may not be installed here
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
@@ -44,7 +52,8 @@ def hush() -> None:
 class _Screen(Console):
     """A console for texts of others: names of classes and files never reach the terminal with their control codes.
 
-    Outside of a terminal it never breaks a line of text, so that paths stay whole.
+    Outside of a terminal it never breaks a line of text, so that paths stay whole. A table whose numbers a narrow
+    terminal does not hold is printed wider, and the terminal breaks its lines.
 
     Args:
         lasting: whether the command goes on without the screen when its pipe or terminal is closed, or its disk full.
@@ -78,7 +87,15 @@ class _Screen(Console):
         """Print as Rich does."""
         if not self.is_terminal and all(isinstance(part, str | Text) for part in objects):
             options.setdefault("soft_wrap", True)
-        super().print(*objects, **options)
+        needed = max([_needed_width(table, self) for part in objects for table in _tables(part)], default=0)
+        if needed <= self.width:
+            super().print(*objects, **options)
+            return
+        before, self._width = self._width, needed
+        try:
+            super().print(*objects, **{"crop": False, **options})
+        finally:
+            self._width = before
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as Rich does, with control codes written out."""
@@ -87,6 +104,34 @@ class _Screen(Console):
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else escaped(segment.text)
             yield segment if text == segment.text else Segment(text, segment.style)
+
+
+def _tables(part: object) -> Iterator[Table]:
+    """Yield the tables in what is to be printed."""
+    if isinstance(part, Table):
+        yield part
+    elif isinstance(part, Group):
+        for inner in part.renderables:
+            yield from _tables(inner)
+    elif isinstance(part, Padding):
+        yield from _tables(part.renderable)
+
+
+def _needed_width(table: Table, console: Console) -> int:
+    """Return the least width that cuts no number; the columns of numbers, at the right, are made to keep theirs."""
+    wide = console.options.update(width=_WIDE)
+    before = [column.max_width for column in table.columns]
+    for column in table.columns:
+        if column.no_wrap or column.justify == "right":
+            cells = [*column.cells, *([column.header] if column.no_wrap else [])]
+            widths = [Measurement.get(console, wide, cell).maximum for cell in cells]
+            column.min_width = max([column.min_width or 0, *widths])
+        else:
+            column.max_width, column.overflow = max(column.min_width or 0, _NARROWEST), "fold"
+    needed = Measurement.get(console, wide, table).minimum
+    for column, width in zip(table.columns, before, strict=True):
+        column.max_width = width
+    return needed
 
 
 def speaks() -> bool:

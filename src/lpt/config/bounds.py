@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from numbers import Integral
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -17,26 +17,8 @@ MAX_PIXELS = 178_956_970
 """Most pixels of an image file, unless the settings say otherwise: where Pillow sees a decompression bomb."""
 LEAST_CROP = 0.25
 """Smallest central crop, as a share of the side: the side of the resized image is at most four times that."""
-_SHARE = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)\s*(%?)")
 _LAYOUT = "\t\n\r"
 _DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
-
-def share_of(text: str) -> float | None:
-    """Return the share that a text says, as 0.1, 0,1 or 10%; None if it is no number."""
-    number = _SHARE.fullmatch(text.strip())
-    if number is None:
-        return None
-    share = float(number[1].replace(",", "."))
-    return share / 100 if number[2] else share
-
-
-def share_fault(share: float) -> str:
-    """Say what is wrong with a share of the training images for validation."""
-    fault = f"validation, as a fraction, must lie between 0 and 1; got {share:g}"
-    if 1 <= share < 100:
-        fault += f": for {share:g} % write {share / 100:g} or {share:g}%, for a folder of that name ./{share:g}"
-    return fault
 
 
 def escaped(text: str) -> str:
@@ -97,3 +79,29 @@ Mean = Annotated[float, Field(ge=-1e4, le=1e4)]
 Deviation = Annotated[float, Field(ge=1e-4, le=1e4)]
 Means = tuple[Mean, Mean, Mean]
 Deviations = tuple[Deviation, Deviation, Deviation]
+
+
+def share_or_source(value: object) -> object:
+    """Return a share that is written as text, such as 0.1, 0,1 or 10%, as a number; anything else as it is.
+
+    A file or folder of that name is meant where there is one.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        number = float(text.removesuffix("%").strip().replace(",", "."))
+    except ValueError:
+        return value
+    if Path(value).exists():
+        return value
+    return number / 100 if text.endswith("%") else number
+
+
+def not_a_share(name: str, number: float) -> str:
+    """Return the message for a number that is not between 0 and 1."""
+    percent = f" For {number:g} percent write {number:g}% or {number / 100:g}." if 1 <= number < 100 else ""
+    return (
+        f"{name}: {number:g} is not a share of each class, which lies between 0 and 1, such as 0.1 or 10%.{percent} "
+        "A number of images cannot be given; images of their own are given as a file or folder."
+    )

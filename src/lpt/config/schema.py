@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpt.config.architecture import GROUPED, PHASE_2, Architecture
 from lpt.config.bounds import (
@@ -21,8 +21,8 @@ from lpt.config.bounds import (
     Interpolation,
     Scale,
     White,
-    share_fault,
-    share_of,
+    not_a_share,
+    share_or_source,
 )
 from lpt.config.faults import fault_lines
 from lpt.config.rules import used_if, used_if_any, used_unless
@@ -59,8 +59,9 @@ class DataConfig(Section):
         None, description="A folder of class folders, a CSV, JSONL or `path label` list, or hf:NAME[:image[:label]]."
     )
     test: str | None = Field(None, description="Test images, in the same forms. Default: the test split of the source.")
-    validation: str | float | None = Field(
-        None, description="Validation images, in the same forms, or the fraction of each class to take from train."
+    validation: Annotated[str | float | None, BeforeValidator(share_or_source)] = Field(
+        None,
+        description="Validation images, in the same forms, or the share of each class to take from train: 0.1 or 10%.",
     )
     image_root: Path | None = Field(None, description="Folder that relative image paths start from.")
     image_column: str | None = Field(None, description="Column of image paths in a table. Default: by its name.")
@@ -91,7 +92,7 @@ class DataConfig(Section):
         if self.few_below > self.many_above + 1:
             raise ValueError(f"few_below ({self.few_below}) must not exceed many_above + 1 ({self.many_above + 1})")
         if isinstance(self.validation, float) and not 0 < self.validation < 1:
-            raise ValueError(share_fault(self.validation))
+            raise ValueError(not_a_share("validation", self.validation))
         return self
 
     @field_validator("image_column", "label_column", "split_column", mode="before")
@@ -101,13 +102,6 @@ class DataConfig(Section):
         if isinstance(value, bool):
             raise ValueError('a column called on, off, yes, no, true or false must stand in quotes, as "no"')
         return str(value) if isinstance(value, int) else value
-
-    @field_validator("validation", mode="before")
-    @classmethod
-    def _read_percent(cls, value: Any) -> Any:
-        """Read `10%` as 0.1."""
-        share = share_of(value) if isinstance(value, str) and value.strip().endswith("%") else None
-        return value if share is None else share
 
 
 class BackboneConfig(Section):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import BaseModel, ValidationError
 from timm.models.vision_transformer import VisionTransformer
@@ -22,7 +23,9 @@ from lpt.model.record import (
     weight_hash,
 )
 from lpt.model.supported import WORKING_NAMES
-from lpt.model.weights import fill, folder_file, hub_file
+from lpt.model.weights import download_again, fill, folder_file, hub_file
+
+_ENDINGS = (".safetensors", ".bin", ".npz")
 
 
 class _Facts(BaseModel):
@@ -63,7 +66,11 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
         facts = vit.pretrained_cfg
     frozen = FrozenViT(vit)  # refuse an unsupported model before its weights are fetched
     where = "backbone.name" if checkpoint is None else "backbone.checkpoint"
-    fill(vit, _weights_of(name, vit) if file is None else file, where)
+    if file is None:
+        file = _weights_of(name, vit)
+        fill(vit, file, where, downloaded=not name.startswith(f"{FOLDER_SCHEME}:"))
+    else:
+        fill(vit, file, where)
     frozen = FrozenViT(vit, _record(frozen, name, checkpoint, facts))
     return frozen if image_size is None else frozen.at_size(image_size)
 
@@ -92,9 +99,10 @@ def _record(frozen: FrozenViT, name: str, checkpoint: Path | None, facts: dict[s
 
 
 def cached_backbones() -> list[str]:
-    """Return the names of timm models in the local hub cache."""
+    """Return the names of timm models whose weights are in the local hub cache."""
     prefix = "models--timm--"
-    return sorted(path.name.removeprefix(prefix) for path in Path(HF_HUB_CACHE).glob(prefix + "*"))
+    files = [path for ending in _ENDINGS for path in Path(HF_HUB_CACHE).glob(f"{prefix}*/snapshots/*/*{ending}")]
+    return sorted({path.parents[2].name.removeprefix(prefix) for path in files if path.is_file()})
 
 
 def _from_timm(name: str) -> VisionTransformer:
@@ -137,12 +145,31 @@ def _weights_of(name: str, vit: VisionTransformer) -> Path:
 
 def _loading_failed(name: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
+    failed = f"backbone.name: the weights of {name} cannot be had: {type(error).__name__}: {reason}\n"
+    if (description := _damaged_description(name)) is not None:
+        return f"{failed}Its description {description} is not readable JSON.\n{download_again(description)}"
+    others = [cached for cached in cached_backbones() if cached != name and not cached.startswith(f"{name}.")]
     return (
-        f"backbone.name: the weights of {name} cannot be had: {type(error).__name__}: {reason}\n"
-        f"In the local cache {HF_HUB_CACHE}: {', '.join(cached_backbones()) or 'no timm model'}.\n"
+        f"{failed}In the local cache {HF_HUB_CACHE}: {', '.join(others) or 'no other timm model'}.\n"
         "Next: choose one of these, connect to the hub once (without HF_HUB_OFFLINE=1), point HF_HUB_CACHE to a filled "
         "cache, or give local weights with --checkpoint FILE."
     )
+
+
+def _damaged_description(name: str) -> Path | None:
+    """Return the config.json of an `hf-hub:` repository in the cache if it cannot be read."""
+    scheme, _, place = name.partition(":")
+    if scheme not in HUB_SCHEMES:
+        return None
+    repository, _, revision = place.partition("@")
+    path = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+    if not isinstance(path, str):
+        return None
+    try:
+        json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Path(path)
+    return None
 
 
 def architecture_file(checkpoint: Path | None) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from lpt.errors import ConfigError
+from lpt.system.text import size_of
 
 _HUB_NAMES = (
     "model.safetensors",
@@ -86,7 +87,7 @@ def folder_file(folder: Path) -> Path:
     raise FileNotFoundError(f"there is no .safetensors, .pth or .bin file in {folder}")
 
 
-def fill(vit: VisionTransformer, file: Path, where: str) -> None:
+def fill(vit: VisionTransformer, file: Path, where: str, *, downloaded: bool = False) -> None:
     """Load the weights of a model from a file that must hold all of them except the classifier head.
 
     Accepted are safetensors, PyTorch files of tensors, and NumPy archives of the original JAX weights.
@@ -95,28 +96,44 @@ def fill(vit: VisionTransformer, file: Path, where: str) -> None:
         vit: the model.
         file: the file.
         where: first words of messages, such as the setting that named the file.
+        downloaded: whether the file lies in the cache of the hub, and can be downloaded again.
 
     Raises:
         ConfigError: the file cannot be read without running code from it, does not fit the model, or holds NaN or
             infinity.
     """
+    again = f"\n{download_again(file)}" if downloaded else ""
     try:
         missing = _fill_from_arrays(vit, file) if file.suffix.lower() in _ARRAYS else _fill_from_tensors(vit, file)
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{where}: {file} holds Python objects besides tensors, or is no file of weights. Such objects can run "
-            "code when they are read, so lpt never reads them. Next: save only the tensors, as safetensors."
+            f"code when they are read, so lpt never reads them. Next: save only the tensors, as safetensors.{again}"
         ) from None
     except Exception as error:  # the file formats raise many kinds of errors
         reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{where}: {file} does not load as {_name(vit)}: {type(error).__name__}: {reason}") from error
+        raise ConfigError(
+            f"{where}: {file} does not load as {_name(vit)}: {type(error).__name__}: {reason}{again}"
+        ) from error
     if missing is not None:
         raise ConfigError(f"{where}: {file} does not fit {_name(vit)}: {missing}")
     for name, tensor in vit.state_dict().items():
         if not name.startswith(_HEAD) and not bool(torch.isfinite(tensor).all()):
             raise ConfigError(
-                f"{where}: {file} holds NaN or infinity in the tensor {name}. Get the file again, or take others."
+                f"{where}: {file} holds NaN or infinity in the tensor {name}. Get the file again, or take "
+                f"others.{again}"
             )
+
+
+def download_again(file: Path) -> str:
+    """Return the advice for a file in the cache of the hub that cannot be used.
+
+    Deleting the link in a snapshot would not do: the content that it points to would be taken again.
+    """
+    return (
+        f"A file in the cache of the hub that was cut off or damaged stays so: delete {file.resolve()} "
+        f"({size_of(file.stat().st_size)}), and run the same command again with a connection; it is downloaded again."
+    )
 
 
 def read_weights(file: Path) -> dict[str, Any]:

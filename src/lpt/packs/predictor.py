@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpt.config.bounds import check_positive
 from lpt.data.cache import with_white
+from lpt.data.decoding import Reading
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
@@ -79,7 +80,8 @@ def load_predictor(
         checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
         engine: auto or torch.
         device: auto, cpu, cuda or mps; a given `FrozenViT` stays where it is.
-        precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own.
+        precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own. auto: float32 on a CPU, and bfloat16 on a card
+            that is fast with it. In bfloat16 probabilities change by some hundredths, also with the batch size.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
@@ -103,7 +105,8 @@ class Predictor:
         packs: a pack or its path, several of these (named by their folders), or a mapping of names.
         checkpoint: local weights, if the backbone is given by name.
         device: auto, cpu, cuda or mps, if the backbone is given by name; a `FrozenViT` stays where it is.
-        precision: auto, fp32 or bf16, if the backbone is given by name; a `FrozenViT` keeps its own.
+        precision: auto, fp32 or bf16 as for `lpt.load_predictor`, if the backbone is given by name; a `FrozenViT` keeps
+            its own.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
@@ -128,7 +131,7 @@ class Predictor:
         elif isinstance(backbone, str):
             machine = inspect_machine(device)
             self.device = torch.device(machine.device)
-            low = precision == "bf16" or (precision == "auto" and machine.fast_bf16)
+            low = precision == "bf16" or (precision == "auto" and machine.fast_bf16 and machine.device != "cpu")
             backbone = load_backbone(backbone, checkpoint=None if checkpoint is None else Path(checkpoint))
         else:
             raise ConfigError(

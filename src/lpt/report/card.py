@@ -10,6 +10,7 @@ from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import needed_options
 from lpt.packs.info import MethodInfo, PackInfo
+from lpt.system.text import plural
 
 
 def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) -> str:
@@ -25,7 +26,7 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
     lines = [
         f"# {'LPT prompt pack' if method.grouped else f'Pack of {title_of(method.name)}, written by lpt'}",
         "",
-        f"Classifies images into {len(info.class_names)} classes with a frozen `{backbone.name}` "
+        f"Classifies images into {plural(len(info.class_names), 'class')} with a frozen `{backbone.name}` "
         f"({backbone.parameters / 1e6:.1f} M parameters, licence {backbone.licence}) at {height}x{width}.",
         "",
         f"- Trained tensors: {method.trainable_parameters:,} numbers, {pack_bytes / 2**20:.2f} MiB, "
@@ -94,17 +95,18 @@ def method_line(method: MethodInfo) -> str:
         cheap = ", picked by the class token after the shared-only blocks" if method.query == "prefix" else ""
         return (
             f"Long-tailed Prompt Tuning (Dong et al., ICLR 2023), {phases}; prompt length {method.prompt_length}, "
-            f"{method.shared_blocks} shared-only blocks, {method.pool_size} group prompts of which {method.top_k} are "
-            f"picked for an image{cheap}"
-            + (f"; adapters of {method.adapter_size} numbers beside every MLP" if method.adapter_size else "")
+            f"{plural(method.shared_blocks or 0, 'shared-only block')}, "
+            f"{plural(method.pool_size, 'group prompt')} of which "
+            f"{method.top_k} {'is' if method.top_k == 1 else 'are'} picked for an image{cheap}"
+            + (f"; adapters of {plural(method.adapter_size, 'number')} beside every MLP" if method.adapter_size else "")
         )
     parts = {
-        f"{method.prompts} prompts of {method.prompt_length} tokens": method.prompts != "none",
-        f"adapters of {method.adapter_size} numbers beside every MLP": method.adapter_size,
+        f"{method.prompts} prompts of {plural(method.prompt_length, 'token')}": method.prompts != "none",
+        f"adapters of {plural(method.adapter_size, 'number')} beside every MLP": method.adapter_size,
         f"LoRA of rank {method.lora_rank}": method.lora_rank,
         "all weights of the backbone": method.weights == "all",
         "the backbone's biases": method.weights == "biases",
-        f"the last {method.last_blocks} blocks": method.weights == "last_blocks",
+        f"the last {plural(method.last_blocks, 'block')}": method.weights == "last_blocks",
         f"a {method.head} head": True,
     }
     reference = f" ({METHODS[method.name].reference})" if method.name in METHODS else ""

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import FloatArray, IntArray
+from lpt.report.fonts import numbered
 from lpt.report.style import (
     FAINT,
     GROUP_COLOURS,
@@ -29,6 +30,9 @@ from lpt.system.text import plural
 
 _HEAT_ROWS = 480
 """Most rows of the heat map; with more classes, neighbours by count are averaged."""
+
+_PROMPTS = "group prompt, ordered by the size of the classes that pick it"
+_NUMBERED = "class 1: the first class of per_class.csv; no font installed here can write the names of numbered classes"
 
 
 def plot_group_use(
@@ -48,7 +52,8 @@ def plot_group_use(
         use: share of a class's images that pick a prompt, [C, M]; a row of NaN or zeros for a class without images.
         train_counts: training images of each class, [C].
         groups: the boundaries of many, medium and few.
-        class_names: shown beside the rows where there are at most 40.
+        class_names: shown beside the rows where there are at most 40. Where no installed font can write a name, the
+            class is numbered as in per_class.csv, and the plot says so.
 
     Raises:
         RunError: the file cannot be written.
@@ -69,7 +74,10 @@ def plot_group_use(
     _draw_group_strip(grid[1, 0], group, groups)
     _draw_heat(figure, grid[1, 1], rows[:, columns], columns)
     if named and class_names is not None:
-        grid[1, 0].set_yticks(np.arange(len(rows)) + 0.5, [short(class_names[c]) for c in order], parse_math=False)
+        names = numbered(class_names)
+        grid[1, 0].set_yticks(np.arange(len(rows)) + 0.5, [short(names[c]) for c in order], parse_math=False)
+        if names != list(class_names):
+            axis_names(grid[1, 1], f"{_PROMPTS}\n{_NUMBERED}")
     save(figure, path)
 
 
@@ -91,7 +99,7 @@ def _draw_heat(figure: Figure, axes: Axes, rows: FloatArray, columns: IntArray) 
     every = max(int(np.ceil(len(columns) / 40)), 1)
     axes.set_xticks(np.arange(0, len(columns), every) + 0.5, [str(c) for c in columns[::every]])
     axes.tick_params(length=0, labelsize=8, labelcolor=INK, labelleft=False)
-    axis_names(axes, "group prompt, ordered by the size of the classes that pick it")
+    axis_names(axes, _PROMPTS)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=INK)

@@ -70,7 +70,8 @@ def _column(steps: Steps, name: str) -> FloatArray:
 
 def _draw_losses(axes: Axes, steps: Steps) -> None:
     plain_axes(axes)
-    headline(axes, "Losses", "each step faint, their moving mean strong")
+    less = "; total in phase 2: less the weighted similarity" if np.isfinite(_column(steps, "similarity")).any() else ""
+    headline(axes, "Losses", f"each step faint, their moving mean strong{less}")
     drawn = []
     for name, colour in (("loss", INK), ("balanced", BLUE), ("instance", VERMILION)):
         values = _column(steps, name)

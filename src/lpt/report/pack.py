@@ -18,6 +18,7 @@ from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
 from lpt.report.card import frequencies, held_out, method_line, score_name
 from lpt.report.tables import metrics_table
+from lpt.system.text import plural
 
 _LISTED = 5
 
@@ -94,8 +95,8 @@ def _training_images(info: PackInfo) -> str:
     sizes = np.bincount(groups.of(present), minlength=3)
     shots = ", ".join(f"{size} {name}" for name, size in zip(groups.names, sizes, strict=True))
     return (
-        f"{counts.sum():,} images{held_out(info)}, {present.max():,} to {present.min():,} a class (imbalance factor "
-        f"{imbalance_factor(present):.1f}): {shots}-shot ({groups.describe()})"
+        f"{plural(int(counts.sum()), 'image')}{held_out(info)}, {present.max():,} to {present.min():,} a class "
+        f"(imbalance factor {imbalance_factor(present):.1f}): {shots}-shot ({groups.describe()})"
     )
 
 
@@ -104,10 +105,14 @@ def _training(info: PackInfo) -> str:
     numbers = (setting("train", phase, "epochs") for phase in ("phase1", "phase2"))
     epochs = " + ".join("?" if number is None else str(number) for number in numbers)
     return (
-        f"preset {setting('preset')}, {epochs} epochs of {setting('train', 'epoch_steps')} steps, "
+        f"preset {setting('preset')}, {epochs} epochs of {_steps(setting('train', 'epoch_steps'))}, "
         f"batch size {setting('train', 'batch_size')}, seed {setting('runtime', 'seed')}, "
         f"data {setting('data', 'source') or 'given in Python'}"
     )
+
+
+def _steps(number: object) -> str:
+    return plural(number, "step") if isinstance(number, int) else f"{number} steps"
 
 
 def _tensors(pack: Pack) -> Table:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from lpt.evaluation.corruptions import CORRUPTIONS
 from lpt.evaluation.metrics import ACCURACIES
 from lpt.evaluation.shift import CorruptionShift, DataShift
+from lpt.report.fonts import legible
 from lpt.report.style import (
     BLUE,
     GREY,
@@ -122,7 +123,7 @@ def _draw_severities(axes: Axes, result: CorruptionShift) -> None:
 def _draw_data(axes: Axes, result: DataShift) -> None:
     """Draw pairs of bars: the accuracies on DATA and on the other set."""
     plain_axes(axes)
-    sets = [(result.clean, SKY, "DATA"), (result.shifted, BLUE, short(result.source, 24))]
+    sets = [(result.clean, SKY, "DATA"), (result.shifted, BLUE, short(legible(result.source), 24))]
     shown = [(metrics, colour, name) for metrics, colour, name in sets if metrics is not None]
     names = [name for name in ACCURACIES if all(getattr(metrics, name) is not None for metrics, _, _ in shown)]
     width = 0.38
@@ -141,7 +142,7 @@ def _draw_data(axes: Axes, result: DataShift) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     images = plural(result.shifted.images, "image")
     subtitle = f"{images}; the same classes of both; {result.shifted.boundaries}"
-    headline(axes, f"Shift to {short(result.source, 70)}", subtitle, above=8)
+    headline(axes, f"Shift to {short(legible(result.source), 70)}", subtitle, above=8)
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, labelcolor=INK)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -6,7 +6,6 @@ Figures are drawn on matplotlib's Agg canvas and never pass through pyplot, so n
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from lpt.report.fonts import complete_fonts
 from lpt.system.files import write_bytes
 from lpt.system.outputs import PLOT_SOFTWARE
 
@@ -44,10 +45,9 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         RunError: the file cannot be written.
     """
+    complete_fonts(text for text in figure.findobj(Text) if isinstance(text, Text))
     image = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in another script
-        figure.savefig(image, format="png", dpi=DPI, metadata={"Software": PLOT_SOFTWARE})
+    figure.savefig(image, format="png", dpi=DPI, metadata={"Software": PLOT_SOFTWARE})
     write_bytes(path, image.getvalue())
 
 

@@ -546,7 +546,6 @@ def test_validation_fraction(make: Make) -> None:
         assert splits.train.class_counts.tolist() == [16, 3]
         assert splits.counts_before_cut.tolist() == [20, 3]
         assert "1 class: b" in splits.notes[-1]
-    assert "between 0 and 1" in refusal(root / "d", validation="1.5")
 
 
 def test_no_class_in_common_or_none_known(make: Make) -> None:

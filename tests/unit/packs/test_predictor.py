@@ -19,6 +19,7 @@ from lpt.errors import ConfigError, DataError, PackError, RunError
 from lpt.evaluation.calibration import probabilities
 from lpt.packs.pack import Pack
 from lpt.packs.predictor import Prediction, Predictor, load_predictor, probabilities_of
+from lpt.system.hardware import Machine
 from samples import tiny_settings
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -331,6 +332,36 @@ def test_bfloat16_predicts_nearly_the_same(
         first, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))
         np.testing.assert_allclose(table(first), table(other), atol=0.05)
     assert len(low.predict(pictures(images), pack="wide")) == len(images)
+
+
+@pytest.mark.parametrize("fast_bf16", [True, False])
+@pytest.mark.parametrize(("precision", "expected"), [("auto", "float32"), ("fp32", "float32"), ("bf16", "bfloat16")])
+def test_predictions_on_a_cpu_are_in_float32_unless_asked_for(
+    precision: str,
+    expected: str,
+    fast_bf16: bool,
+    packs: dict[str, Pack],
+    tiny_backbone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine("cpu", "test", 1, fast_bf16, 2**30, 2**30)
+    monkeypatch.setattr("lpt.packs.predictor.inspect_machine", lambda device: machine)
+    loaded = load_predictor(packs["both"], checkpoint=tiny_backbone, precision=precision)
+    assert str(loaded.dtype) == f"torch.{expected}"
+    assert loaded.model().model.backbone.dtype == loaded.dtype
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_predictions_do_not_depend_on_the_batch_size(
+    name: str, packs: dict[str, Pack], tiny_backbone: Path, images: LabelledImages
+) -> None:
+    loaded = load_predictor(packs, checkpoint=tiny_backbone, device="cpu")
+    single = table(loaded.predict(pictures(images), pack=name, top_k=4, batch_size=1))
+    split = loaded.split(images, pack=name, batch_size=1).scores
+    for size in (2, 3, 8, 64):
+        several = table(loaded.predict(pictures(images), pack=name, top_k=4, batch_size=size))
+        np.testing.assert_allclose(several, single, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(loaded.split(images, pack=name, batch_size=size).scores, split, rtol=0, atol=1e-5)
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------

@@ -41,3 +41,27 @@ def test_single_epochs_and_steps_are_named_in_the_singular() -> None:
         callback.on_phase_begin(plan, 0)
     assert "Phase 2: 1 epoch of 1 step, " in console.file.getvalue()
     assert "of 1 image, " in console.file.getvalue()
+
+
+def test_the_loss_of_phase_2_and_its_similarity_are_told_apart() -> None:
+    """Training subtracts the similarity, so that the whole is negative: that is no loss to read."""
+    console = Console(file=io.StringIO(), width=120)
+    loss = LossConfig(instance_weight=0.5)
+    plan = PhasePlan(2, PhaseConfig(epochs=2), loss, epoch_steps=2, batch_size=4, micro_batch=4, seed=0)
+    with ConsoleCallback(console, validate=None) as callback:
+        callback.on_phase_begin(plan, 0)
+        for step, (balanced, instance, similarity) in enumerate([(1.0, 2.0, 3.0), (3.0, 2.0, 5.0), (1.0, 2.0, 6.0)]):
+            whole = balanced + instance - 2 * similarity
+            callback.on_step_end(
+                StepRecord(2, step // 2, step, whole, balanced, instance, similarity, 1.0, 1e-3, 4, seconds=0.5)
+            )
+            if step:
+                callback.on_epoch_end(2, step // 2)
+        callback.on_step_end(StepRecord(2, 1, 3, -3.0, None, 1.5, 6.0, 1.0, 1e-3, 4, seconds=0.5))
+        callback.on_epoch_end(2, 1)
+    lines = console.file.getvalue().splitlines()[1:]
+    assert [line.split(",")[:2] for line in lines] == [
+        ["  epoch 0: loss 3.000", " similarity 4.000"],  # 1 + 0.5 * 2 and 3 + 0.5 * 2
+        ["  epoch 1: loss 1.500", " similarity 6.000"],  # 1 + 0.25 * 2: the weight of the second epoch
+        ["  epoch 1: loss 1.500", " similarity 6.000"],  # of a single stream
+    ]

@@ -44,6 +44,7 @@ from lpt.report.comparison import print_comparison, write_comparison
 from lpt.system.interrupt import Interrupted
 from lpt.system.processes import several_started
 from lpt.system.readers import refuse_second_start
+from lpt.system.text import plural
 from lpt.training.loop import lacks_memory
 
 
@@ -119,7 +120,7 @@ def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: C
     console.print(f"Tables, plots and the run of every cell: {folder.path}", markup=False)
     if failures:
         lines = "\n".join(f"  {key.method}, seed {key.seed}: {reason}" for key, reason in failures.items())
-        raise RunError(f"{len(failures)} cells failed, the others are in {folder.path}:\n{lines}")
+        raise RunError(f"{plural(len(failures), 'cell')} failed, the others are in {folder.path}:\n{lines}")
     return comparison
 
 

@@ -219,9 +219,12 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
             f"largest has {plural(int(splits.train.class_counts.max()), 'image')}. Give test images with --test, or a "
             "larger share with --holdout"
         ) from None
-    note = (
-        f"No test images were given: {100 * holdout:g} % of each class, {len(held):,} images, are held out for testing"
+    note = f"No test images were given: {100 * holdout:g} % of each class, {plural(len(held), 'image')}, are held "
+    note += "out for testing"
+    note += (
+        f"; {plural(len(small), 'class')} {'is' if len(small) == 1 else 'are'} too small and not tested."
+        if len(small)
+        else "."
     )
-    note += f"; {len(small):,} classes are too small and are not tested." if len(small) else "."
     train = splits.train
     return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])

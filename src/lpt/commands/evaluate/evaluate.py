@@ -44,6 +44,7 @@ def evaluate(
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
     device: str = "auto",
+    precision: str = "auto",
     batch_size: int = 64,
     console: Console | None = None,
 ) -> Measured:
@@ -62,6 +63,7 @@ def evaluate(
         backbone: name of the backbone; None: the one that the pack names.
         checkpoint: local weights of that backbone.
         device: auto, cpu, cuda or mps.
+        precision: auto, fp32 or bf16, as for `lpt.load_predictor`.
         batch_size: images in a forward pass.
         console: where to report; None: silent.
 
@@ -86,6 +88,7 @@ def evaluate(
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device,
+        precision=precision,
         batch_size=batch_size,
     )
     console = console or Console(quiet=True)
@@ -159,6 +162,7 @@ def _facts(subject: Subject, request: EvaluationRequest) -> dict[str, Any]:
         "pack": str(subject.pack.path),
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
+        "precision": str(subject.predictor.dtype).removeprefix("torch."),
         "skipped_images": len(subject.skipped),
         "versions": Versions.here().model_dump(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -42,7 +42,7 @@ class EvaluationRequest:
         data_settings: fields of the `data` section, such as the image root.
         output: folder for the files; None: write no files.
         overwrite: replace the evaluation that is in `output`.
-        backbone, checkpoint, device: as for `Predictor`.
+        backbone, checkpoint, device, precision: as for `Predictor`.
         batch_size: images in a forward pass.
     """
 
@@ -55,6 +55,7 @@ class EvaluationRequest:
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     batch_size: int = 64
 
     @property
@@ -133,7 +134,13 @@ def open_subject(request: EvaluationRequest) -> Subject:
     (images,) = with_white([images], pack.info.preprocessing.white)
     notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]
     notes += _training_notes(pack, request.data, images, opened.split)
-    predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
+    predictor = load_predictor(
+        pack,
+        backbone=request.backbone,
+        checkpoint=request.checkpoint,
+        device=request.device,
+        precision=request.precision,
+    )
     return Subject(pack, predictor, images, config, opened.skipped, notes, request.batch_size)
 
 

@@ -31,7 +31,7 @@ from lpt.evaluation.predictions import predict_split
 from lpt.model import LPT, Classifier
 from lpt.system.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.system.processes import ALONE
-from lpt.system.text import duration, size_of
+from lpt.system.text import duration, plural, size_of
 from lpt.training.initial import TOKEN_IMAGES
 from lpt.training.linear_probe import evaluation_seconds, most_evaluations
 from lpt.training.loop import StepRecord, train_steps
@@ -235,7 +235,7 @@ def _passes(prepared: Prepared, image_seconds: float, held_out_seconds: float) -
         share = len(prepared.processes.share(views))
         parts.append(Part("prefix cache, at most", share, "views", image_seconds))
     epochs = sum(phase_plan(config, phase).settings.epochs for phase in phases)
-    add(f"validation, {epochs} epochs and at the end", splits.validation, epochs + 1, held_out_seconds)
+    add(f"validation, {plural(epochs, 'epoch')} and at the end", splits.validation, epochs + 1, held_out_seconds)
     add("test", splits.test, 1, held_out_seconds)
     return parts
 

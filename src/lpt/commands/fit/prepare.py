@@ -33,7 +33,7 @@ from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
 from lpt.system.hardware import Machine, inspect_machine
 from lpt.system.processes import Processes
-from lpt.system.text import shorten
+from lpt.system.text import plural, shorten
 from lpt.training.initial import new_model
 from lpt.training.phase_data import PhaseData, prefix_cache_size
 
@@ -184,8 +184,9 @@ def describe(prepared: Prepared, console: Console) -> None:
     sizes = np.bincount(prepared.groups.of(present), minlength=3)
     shots = ", ".join(f"{count} {name}" for name, count in zip(prepared.groups.names, sizes, strict=True))
     console.print(
-        f"[bold]Data[/bold]: {len(prepared.splits.train):,} training images of {len(present):,} classes, "
-        f"{present.max():,} to {present.min():,} a class (imbalance factor {imbalance_factor(present):.1f}): "
+        f"[bold]Data[/bold]: {plural(len(prepared.splits.train), 'training image')} of "
+        f"{plural(len(present), 'class')}, {present.max():,} to {present.min():,} a class "
+        f"(imbalance factor {imbalance_factor(present):.1f}): "
         f"{shots}-shot ({prepared.groups.describe()})"
     )
     for note in prepared.splits.notes:

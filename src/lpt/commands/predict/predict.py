@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from itertools import islice
@@ -34,7 +33,7 @@ from lpt.packs.predictor import load_predictor
 from lpt.report.progress import image_bar
 from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.processes import Processes, several_started
-from lpt.system.text import plural
+from lpt.system.text import output_for_programs, plural
 
 JSON_LINES = (".jsonl", ".ndjson")
 _MOST_SHOWN = 20
@@ -73,7 +72,13 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     pack = load_pack(request.pack)
     info = pack.info
     shares = None if request.prior is None else read_prior(request.prior, info.class_names)
-    predictor = load_predictor(pack, backbone=request.backbone, checkpoint=request.checkpoint, device=request.device)
+    predictor = load_predictor(
+        pack,
+        backbone=request.backbone,
+        checkpoint=request.checkpoint,
+        device=request.device,
+        precision=request.precision,
+    )
     json_lines = request.output is not None and request.output.suffix.lower() in JSON_LINES
     top_k = min(request.top_k, len(info.class_names))
     job: Job = {
@@ -94,8 +99,9 @@ def _to_standard_output(labeller: Labeller, paths: list[Path], progress: Console
     bad: list[str] = []
     ahead = decode_ahead(paths, labeller.reading, labeller.repaired)
     with image_bar(progress, "predicting", len(paths)) as show, contextlib.closing(ahead) as pictures:
-        sys.stdout.write(labeller.header())
-        rows = labeller.write_rows(pictures, sys.stdout, bad, show)
+        file = output_for_programs()
+        file.write(labeller.header())
+        rows = labeller.write_rows(pictures, file, bad, show)
     _report(rows, bad, None, progress)
     _report_repaired(labeller, progress)
     return rows
@@ -169,7 +175,7 @@ def _finish(labeller: Labeller, shards: list[Shard], parts: PartFolder, progress
 def _check_any(rows: int, bad: list[str]) -> None:
     """Raise `DataError` if no image could be read."""
     if bad and not rows:
-        raise DataError(f"none of the {len(bad)} images can be read; the first: {bad[0]}")
+        raise DataError(f"none of {plural(len(bad), 'image')} can be read; the first: {bad[0]}")
 
 
 def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -> None:
@@ -180,7 +186,7 @@ def _report(rows: int, bad: list[str], output: Path | None, progress: Console) -
         for line in bad[:_MOST_SHOWN]:
             progress.print(f"  {line}", style="yellow", markup=False)
     if output is not None:
-        progress.print(f"{rows:,} predictions: {output}", markup=False)
+        progress.print(f"{plural(rows, 'prediction')}: {output}", markup=False)
 
 
 def _report_repaired(labeller: Labeller, progress: Console) -> None:

@@ -23,7 +23,7 @@ class PredictRequest:
         skip_bad: leave out images that cannot be read, instead of stopping.
         repair: take a JPEG that lacks its last bytes as far as it goes.
         max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
-        backbone, checkpoint, device: as for `Predictor`.
+        backbone, checkpoint, device, precision: as for `Predictor`.
         batch_size: images in a forward pass.
         shard_size: images of a shard.
         image_root: folder that relative paths of tables and lists start from.
@@ -41,6 +41,7 @@ class PredictRequest:
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     batch_size: int = 32
     shard_size: int = SHARD_SIZE
     image_root: Path | None = None

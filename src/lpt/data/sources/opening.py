@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lpt.config.bounds import share_fault, share_of
 from lpt.config.schema import DataConfig
 from lpt.data.decoding import Reading
 from lpt.data.images import EncodedImages, FileImages
@@ -103,8 +102,8 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
     _note_absent_classes(train, splits, record.notes)
     counts = train.class_counts
     validation = splits.get("validation")
-    fraction = _validation_fraction(config)
-    if fraction is not None:
+    fraction = config.validation
+    if isinstance(fraction, float):
         train, validation = _cut_validation(train, fraction, seed, record.notes)
     return Splits(train, validation, splits.get("test"), counts, tuple(record.skipped), tuple(record.notes))
 
@@ -130,21 +129,6 @@ def open_images(
         class_names = merge_classes({"train": part}, record.notes)
     images = _readable(label_images(part, class_names), actual_split, part.origin, config, record)
     return OpenedImages(images, actual_split, record.skipped, record.notes)
-
-
-def _validation_fraction(config: DataConfig) -> float | None:
-    """Return the share of train to cut for validation; None if validation is a source or not asked for.
-
-    Raises:
-        DataError: the number is not a share.
-    """
-    value = config.validation
-    if value is None:
-        return None
-    fraction = share_of(value) if isinstance(value, str) else value
-    if fraction is not None and not 0 < fraction < 1:
-        raise DataError(share_fault(fraction))
-    return fraction
 
 
 def read_source(spec: str, config: DataConfig, *, needs_split: bool = True) -> RawData:
@@ -232,7 +216,7 @@ def _gather(config: DataConfig, record: _Record) -> dict[SplitName, RawSplit]:
             data.unusable.get("train")
             or f"{config.source} has no training images; its splits are: {', '.join(parts)} (known: {SPLIT_WORDS})"
         )
-    if _validation_fraction(config) is not None:
+    if isinstance(config.validation, float):
         if parts.pop("validation", None) is not None:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
     elif config.validation is not None:
@@ -328,7 +312,9 @@ def _cut_validation(
     train: LabelledImages, fraction: float, seed: int, notes: list[str]
 ) -> tuple[LabelledImages, LabelledImages]:
     left, held, too_small = stratified_validation(train.labels, fraction, seed)
-    notes.append(f"Cut {len(held):,} of {len(train):,} training images for validation ({fraction:g} of each class).")
+    notes.append(
+        f"Cut {len(held):,} of {len(train):,} training images for validation ({100 * fraction:g} % of each class)."
+    )
     if len(too_small):
         names = [train.class_names[c] for c in too_small]
         notes.append(f"Too small for that, all images stay in train: {plural(len(names), 'class')}: {shorten(names)}.")
