@@ -32,6 +32,7 @@ _START = r"(?<![^\s(])--"
 _OPTION = rf"{_START}([a-z]+(?:-[a-z]+)*)"
 _IN_PYTHON = (
     (re.compile(rf"{_OPTION} [^()]*\(Python: (.*?)\)(?=[.,;]|\s|$)"), r"\2"),
+    (re.compile(r"lpt fit DATA --resume (\S+?)(?=[.,;)]*(?:\s|$))"), r"lpt.resume('\1', DATA)"),
     (re.compile(r"lpt fit --resume ('(?:[^']|'\"'\"')*')"), r"lpt.resume(\1)"),
     (re.compile(r"lpt fit --resume (\S+?)(?=[.,;)]*(?:\s|$))"), r"lpt.resume('\1')"),
     (re.compile(rf"{_START}resume\b"), "lpt.resume"),

@@ -349,7 +349,7 @@ def test_resume_takes_another_place_and_machine(inputs: tuple[Path, Path], unint
     process.kill()
     process.wait()
     (root / inputs[0].name).rename(moved)
-    with pytest.raises(lpt.DataError, match=r"lpt fit DATA --resume"):
+    with pytest.raises(lpt.DataError, match=r"lpt\.resume\('.*', DATA\)"):
         lpt.resume(run)
     for setting in ("runtime.precision=bf16", "runtime.seed=4", "data.validation=0.2"):
         with pytest.raises(lpt.ConfigError, match=f"{setting.partition('=')[0]}: a resumed run keeps"):
@@ -358,7 +358,7 @@ def test_resume_takes_another_place_and_machine(inputs: tuple[Path, Path], unint
     content = image.read_bytes()
     image.unlink()
     before = (run / "config.yaml").read_bytes()
-    with pytest.raises(lpt.RunError, match=r"class 1: 7 training images then, 6 now[\s\S]*--resume"):
+    with pytest.raises(lpt.RunError, match=r"class 1: 7 training images then, 6 now[\s\S]*lpt\.resume"):
         lpt.resume(run, moved)
     assert (run / "config.yaml").read_bytes() == before
     image.write_bytes(content)

@@ -414,7 +414,7 @@ def test_backbone_file_that_is_gone(world: World, fitted_run: Path) -> None:
 
 
 def test_predict_what_is_no_image(world: World, fitted_run: Path) -> None:
-    (world.path / "notes.txt").write_text("no picture")
+    (world.path / "notes.md").write_text("no picture")
     message = refused(
         world,
         [
@@ -422,12 +422,12 @@ def test_predict_what_is_no_image(world: World, fitted_run: Path) -> None:
             "--checkpoint",
             world.backbone,
             fitted_run,
-            world.path / "notes.txt",
+            world.path / "notes.md",
             "-o",
             world.path / "found.csv",
         ],
     )
-    assert "notes.txt" in message
+    assert "notes.md" in message
 
 
 def test_predict_stops_late_and_leaves_nothing(world: World, fitted_run: Path) -> None:

@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_named(make: Make) -> None:
     text = refusal(root / "d")
     assert f"{root / 'd/train/a/loop'}: it is a link in a circle" in text
     assert f"{root / 'd/test/a/gone.png'}: it is a link to a file that does not exist" in text
-    assert "--bad-images skip" in text
+    assert "data.bad_images: skip" in text
     splits = opened(root / "d", "skip")
     assert counts(splits) == {"a": 1, "b": 1}
     assert len(splits.skipped) == 2

@@ -59,7 +59,7 @@ def test_files_are_found_under_the_other_form(tmp_path: Path) -> None:
     assert [Path(splits.train.name(index)) for index in range(3)] == [
         root / "a.png", root / NFD[0] / f"{NFD[1]}.png", root / NFC[1] / "a.png"
     ]  # fmt: skip
-    assert "2 images of" in "\n".join(splits.notes)
+    assert "2 of 3 paths are read as files of the same name in another case or form" in "\n".join(splits.notes)
 
 
 def test_a_prior_in_the_other_form(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_the_column_of_splits_can_be_chosen(root: Path) -> None:
     chosen = opened(root / "t.csv", text, image_root=root / "img", split_column="part")
     assert (by_name.train.rows.tolist(), chosen.train.rows.tolist()) == ([0, 1, 3], [1, 3, 4])
     with pytest.raises(
-        DataError, match=r"no column 'prt' \(--split-column(.*)Its columns are: image, label, set, part"
+        DataError, match=r"no column 'prt' \(.*split_column\)\. Its columns are: image, label, set, part"
     ):
         opened(root / "t.csv", text, image_root=root / "img", split_column="prt")
     with pytest.raises(DataError, match="line 2: split 'cat' is none of"):

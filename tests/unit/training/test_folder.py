@@ -47,7 +47,7 @@ def test_junk_in_the_log_is_named_by_line(junk: bytes, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     content = b'{"phase": 1, "step": 0, "loss": 0.5, "seconds": 1}\n' + junk + b"\n"
     folder.log.write_bytes(content)
-    with pytest.raises(RunError, match=r"line 2 of .*log\.jsonl is not the record of a step[\s\S]*--resume"):
+    with pytest.raises(RunError, match=r"line 2 of .*log\.jsonl is not the record of a step[\s\S]*lpt\.resume"):
         folder.rewind_log(Position(2, 0, None))
     assert folder.log.read_bytes() == content
 

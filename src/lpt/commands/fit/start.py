@@ -31,6 +31,7 @@ def check_unchanged(prepared: Prepared, run: RunFolder, console: Console) -> Non
     """
     for folder in (run.path, run.checkpoints):
         remove_leftovers(folder)
+    run.checkpoints.mkdir(exist_ok=True)  # a kill right after the start may have left none
     check_disk(run.path, disk_left(prepared, run))
     before, now = run.start_facts(), start_facts(prepared)
     _check_images(before, now, run)
