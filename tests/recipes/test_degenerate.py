@@ -58,8 +58,8 @@ def run(data: Splits, output: Path, checkpoint: Path, **changes: Any) -> lpt.Fit
     assert len(prediction.classes) == min(3, len(data.class_names))
     assert 0 < sum(prediction.probabilities) <= 1 + 1e-6
     assert set(result.metrics) == {name for name in ("test", "validation") if getattr(data, name) is not None}
-    for one in result.metrics.values():
-        assert 0 <= one.overall <= 1
+    for item in result.metrics.values():
+        assert 0 <= item.overall <= 1
     return result
 
 
@@ -189,7 +189,7 @@ def test_awkward_class_names(name: str, tiny_backbone: Path, tmp_path: Path) -> 
     """A class folder's name that is not UTF-8, or means something to a plot or table, costs no run its pack."""
     data, names = splits([4, 3], [2, 2]), (name, "日本")
     assert data.test is not None
-    train, test = (replace(one, class_names=names) for one in (data.train, data.test))
+    train, test = (replace(item, class_names=names) for item in (data.train, data.test))
     settings = {**SETTINGS, "backbone.checkpoint": str(tiny_backbone)}
     result = lpt.fit(replace(data, train=train, test=test), tmp_path / "run", preset="laptop", settings=settings)
     expected = name.encode("utf-8", "backslashreplace").decode()

@@ -114,9 +114,9 @@ class Work:
     def end(self) -> tuple[list[int], str]:
         """Exit codes, and what was said by all of them."""
         codes = self._answer()
-        said = self.said.read_text()
-        assert "Traceback" not in said
-        return codes, said
+        words = self.said.read_text()
+        assert "Traceback" not in words
+        return codes, words
 
     def _answer(self) -> list[int]:
         assert self.launcher.stdout is not None
@@ -157,12 +157,12 @@ def test_killed_jobs_go_on_to_the_same_bytes(work: Work) -> None:
     two = work.start("--bad-images", "skip", processes=2)
     work.wait_for(len(first) + 2)
     os.kill(two[1], signal.SIGKILL)
-    codes, said = work.end()
+    codes, words = work.end()
     second = work.finished()
     assert codes == [2, -signal.SIGKILL]
-    assert f"Going on: {SIZE * len(first)} of {IMAGES} images are done" in said
-    assert f"{SIZE * len(second)} of {IMAGES} images are done, in {work.parts}: the same command goes on" in said
-    assert said.count("Error: ") == said.count("Error: another process of this run has ended") == 1
+    assert f"Going on: {SIZE * len(first)} of {IMAGES} images are done" in words
+    assert f"{SIZE * len(second)} of {IMAGES} images are done, in {work.parts}: the same command goes on" in words
+    assert words.count("Error: ") == words.count("Error: another process of this run has ended") == 1
     assert len(first) < len(second) < SHARDS
     assert contains(second, first)
     assert not work.output.exists()
@@ -199,11 +199,11 @@ def test_ctrl_c_stops_two_processes(work: Work, who: list[int]) -> None:
     before = work.finished()
     for rank in who:
         os.kill(two[rank], signal.SIGINT)
-    codes, said = work.end()
+    codes, words = work.end()
     after = work.finished()
     assert codes == [130, 130]
-    assert said.count("Error: interrupted; ") == said.count("Error") == 1
-    assert f"{SIZE * len(after)} of {IMAGES} images are done" in said
+    assert words.count("Error: interrupted; ") == words.count("Error") == 1
+    assert f"{SIZE * len(after)} of {IMAGES} images are done" in words
     assert contains(after, before)
     assert not list(work.parts.glob(".*"))
 
@@ -219,7 +219,7 @@ def test_ctrl_c_stops_two_processes(work: Work, who: list[int]) -> None:
 def test_two_processes_say_what_is_wrong_once(work: Work, more: list[str], expected: str) -> None:
     """Whichever finds it; both end with code 2."""
     work.start(*more, processes=2)
-    codes, said = work.end()
+    codes, words = work.end()
     assert codes == [2, 2]
-    assert said.count(expected) == 1
-    assert said.count("Error") == 1
+    assert words.count(expected) == 1
+    assert words.count("Error") == 1

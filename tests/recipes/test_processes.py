@@ -58,9 +58,9 @@ def losses(folder: Path) -> list[dict[str, Any]]:
 def assert_same_run(folder: Path, reference: Path) -> None:
     """Same steps and losses, same pack, within float32 rounding; same metrics."""
     ours, theirs = losses(folder), losses(reference)
-    assert [(one["phase"], one["step"]) for one in ours] == [(one["phase"], one["step"]) for one in theirs]
-    for one, other in zip(ours, theirs, strict=True):
-        assert one == pytest.approx(other, rel=2e-3, abs=1e-5)
+    assert [(item["phase"], item["step"]) for item in ours] == [(item["phase"], item["step"]) for item in theirs]
+    for item, other in zip(ours, theirs, strict=True):
+        assert item == pytest.approx(other, rel=2e-3, abs=1e-5)
     tensors, expected = (load_file(place / "pack" / "pack.safetensors") for place in (folder, reference))
     assert tensors.keys() == expected.keys()
     for name, tensor in tensors.items():
@@ -86,13 +86,13 @@ def test_twenty_float64_steps_are_those_of_one_process(tmp_path: Path) -> None:
     for processes in (1, 2):
         done = run(launched(processes, str(SCRIPT), str(tmp_path / f"{processes}.pt")))
         assert done.stdout.count("ended alone") == processes  # words and line ends of two processes mingle
-    one, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
-    assert len(one["losses"]) == 2 * 20
-    assert two["losses"] == pytest.approx(one["losses"], rel=1e-11)
-    for name, tensor in one["state"].items():
+    item, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
+    assert len(item["losses"]) == 2 * 20
+    assert two["losses"] == pytest.approx(item["losses"], rel=1e-11)
+    for name, tensor in item["state"].items():
         torch.testing.assert_close(two["state"][name], tensor, rtol=1e-9, atol=1e-12, msg=name)
-    assert sorted(two["consumed"]) == sorted(one["consumed"])
-    assert len(set(one["consumed"])) == len(one["consumed"])
+    assert sorted(two["consumed"]) == sorted(item["consumed"])
+    assert len(set(item["consumed"])) == len(item["consumed"])
 
 
 @pytest.mark.slow
@@ -125,10 +125,10 @@ def test_a_killed_process_ends_the_job_and_one_goes_on(
         assert job.poll() is None, job.communicate()
         time.sleep(0.01)
     os.kill(_worker_of(job.pid, rank=1), signal.SIGKILL)
-    _, told = job.communicate(timeout=120)
+    _, messages = job.communicate(timeout=120)
     assert job.returncode != 0
-    assert "another process of this run has ended" in told
-    assert "--resume" in told
+    assert "another process of this run has ended" in messages
+    assert "--resume" in messages
     assert not (folder / "metrics.json").exists()
     resumed = run([sys.executable, "-m", "lpt", "fit", "--resume", str(folder)])
     assert "Next: lpt predict" in resumed.stdout

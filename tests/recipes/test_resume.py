@@ -259,7 +259,7 @@ def test_changed_images_and_weights_are_refused_on_resume(inputs: tuple[Path, Pa
     process.kill()
     process.wait()
     image, tensors = next(data.rglob("0.png")), load_file(weights)
-    name = next(one for one in tensors if one.endswith("attn.qkv.weight"))
+    name = next(item for item in tensors if item.endswith("attn.qkv.weight"))
     save_file({**tensors, name: tensors[name] + 1}, weights)
     with pytest.raises(lpt.RunError, match="the backbone's weights are not those"):
         lpt.resume(tmp_path / "run")

@@ -40,15 +40,15 @@ def main() -> None:
     with torch.no_grad():
         for tensor in (model.shared.tokens, model.groups.prompts, model.groups.keys):
             tensor.normal_()
-    own = processes.share(BATCH)
+    local = processes.share(BATCH)
     generator = torch.Generator().manual_seed(1)
     losses: list[float] = []
     consumed: list[str] = []
 
     def batch(stream: str, step: int) -> ImageBatch:
         pixels = torch.randint(0, 256, (BATCH, 3, 24, 24), generator=generator, dtype=torch.uint8)
-        consumed.extend(f"{stream} {step} {position}" for position in own)
-        rows = slice(own.start, own.stop)
+        consumed.extend(f"{stream} {step} {position}" for position in local)
+        rows = slice(local.start, local.stop)
         return ImageBatch(StreamBatch(pixels[rows], LABELS[rows]), PREPROCESSING)
 
     def record(done: StepRecord, stopping: bool) -> None:

@@ -21,8 +21,8 @@ def test_an_old_pack_gives_its_old_predictions(folder: Path) -> None:
     """Classes, picked groups and probabilities (to rounding) are those written beside the pack."""
     expected = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
     predictor = lpt.load_predictor(folder / "pack", device="cpu", precision="fp32")
-    found = predictor.predict([folder / "images" / name for name in expected], top_k=3)
-    for prediction, old in zip(found, expected.values(), strict=True):
+    result = predictor.predict([folder / "images" / name for name in expected], top_k=3)
+    for prediction, old in zip(result, expected.values(), strict=True):
         assert list(prediction.classes) == old["classes"]
         assert list(prediction.groups) == old["groups"]
         assert prediction.probabilities == pytest.approx(old["probabilities"], abs=1e-4)

@@ -39,13 +39,13 @@ def texts(file: Path) -> list[str]:
     """The texts of a module, each joined as it is written, without what it puts in and without docstrings."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    found = []
+    matches = []
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in node.values))
+            matches.append("".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            found.append(node.value)
-    return found
+            matches.append(node.value)
+    return matches
 
 
 @pytest.mark.parametrize("text", EXAMPLES)

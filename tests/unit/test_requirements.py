@@ -29,23 +29,23 @@ OUTSIDE_ONLY = ("tensorboard", "wandb", "mlflow")
 
 def numbers(release: str) -> tuple[int, ...]:
     """The numbers of a release, without zeros at the end: 2.6 and 2.6.0 are equal."""
-    found = [int(part) for part in re.match(r"\d+(\.\d+)*", release)[0].split(".")]  # type: ignore[index]
-    while found and not found[-1]:
-        found.pop()
-    return tuple(found)
+    result = [int(part) for part in re.match(r"\d+(\.\d+)*", release)[0].split(".")]  # type: ignore[index]
+    while result and not result[-1]:
+        result.pop()
+    return tuple(result)
 
 
 def bounds() -> dict[str, str]:
     """The lower bound of every package that pyproject.toml names, except LPT itself."""
     extras = PROJECT["project"]["optional-dependencies"]
     listed = [*PROJECT["project"]["dependencies"], *(line for lines in extras.values() for line in lines)]
-    found = {}
+    result = {}
     for line in listed:
         name, _, bound = line.partition(">=")
         if not line.startswith("lpt["):
             assert re.fullmatch(r"\d+(\.\d+)*", bound), f"{line}: one lower bound, as name>=1.2"
-            found[name] = bound
-    return found
+            result[name] = bound
+    return result
 
 
 @pytest.mark.parametrize("package", LOWEST)

@@ -28,8 +28,8 @@ class DeepImages(NamedTuple):
     @property
     def shallow(self) -> list[tuple[str, DeepRange]]:
         """Those that use part of their range, the fewest levels first."""
-        found = [(name, used) for name, used in self.ranges if used.high > used.low and used.levels < FEW_LEVELS]
-        return sorted(found, key=lambda entry: entry[1].levels)
+        matches = [(name, used) for name, used in self.ranges if used.high > used.low and used.levels < FEW_LEVELS]
+        return sorted(matches, key=lambda entry: entry[1].levels)
 
 
 def find_deep(
@@ -62,8 +62,8 @@ def find_deep(
         except DataError:
             return False
 
-    found = scan(len(looked_at), is_deep, workers, "Reading headers")
-    deep = [place for place, wanted in zip(looked_at, found, strict=True) if wanted]
+    matches = scan(len(looked_at), is_deep, workers, "Reading headers")
+    deep = [place for place, wanted in zip(looked_at, matches, strict=True) if wanted]
     chosen = _spread(deep, decoded)
 
     def used(number: int) -> DeepRange | None:

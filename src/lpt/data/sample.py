@@ -37,13 +37,13 @@ def count_known(images: LabelledImages, sample: list[str]) -> int:
         return 0
     wanted = set(sample)
     sizes = {entry.partition(":")[0] for entry in wanted}
-    found = set()
+    matches = set()
     for row in images.rows.tolist():
         with contextlib.suppress(ImageError):  # reading the image reports it
             size = source.stored_bytes(row)
             if str(size) in sizes:
-                found.add(_entry(source, row, size))
-    return sum(entry in found for entry in sample)
+                matches.add(_entry(source, row, size))
+    return sum(entry in matches for entry in sample)
 
 
 def _entry(source: FileImages, row: int, size: int) -> str:

@@ -83,7 +83,7 @@ def find_repaired(images: LabelledImages, workers: int | None = None, *, title: 
         except DataError:
             return False
 
-    return [index for index, found in enumerate(scan(len(images), is_repaired, workers, title)) if found]
+    return [index for index, matches in enumerate(scan(len(images), is_repaired, workers, title)) if matches]
 
 
 def scan(count: int, inspect: Callable[[int], Result], workers: int | None, title: str) -> list[Result]:

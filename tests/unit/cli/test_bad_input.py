@@ -157,7 +157,7 @@ def list_with_bad_row(world: World) -> list[object]:
 
 
 def set_option(*assignments: str) -> Callable[[World], list[object]]:
-    return lambda world: fit_arguments(world, *(part for one in assignments for part in ("--set", one)))
+    return lambda world: fit_arguments(world, *(part for item in assignments for part in ("--set", item)))
 
 
 def more(*arguments: object) -> Callable[[World], list[object]]:
@@ -322,7 +322,7 @@ def test_disk_that_fills_up(world: World, fitted_run: Path) -> None:
 def test_disk_that_fills_up_in_training(world: World) -> None:
     """The run stops with the file's name; when there is room again, it goes on."""
     sizes = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")
-    settings = [part for one in sizes for part in ("--set", one)]
+    settings = [part for item in sizes for part in ("--set", item)]
     code, _, message = program(fit_arguments(world, *settings), limit_kib=8)
     assert code == 2
     assert "latest.safetensors" in message

@@ -37,7 +37,7 @@ def run(*arguments: object) -> Result:
 
 
 def fit_arguments(photos: Path, backbone: Path, output: Path) -> list[object]:
-    settings = [part for one in SETTINGS for part in ("--set", one)]
+    settings = [part for item in SETTINGS for part in ("--set", item)]
     base = ["fit", photos, "--output", output, "--preset", "laptop", "--device", "cpu", "--size", "32"]
     return [*base, "--checkpoint", backbone, *settings]
 
@@ -57,7 +57,7 @@ def test_every_command_has_an_example_and_explains_every_option(command: str) ->
     assert f"lpt {command}" in text
     assert "Example" in text
     for parameter in next(
-        one for one in app.registered_commands if one.callback.__name__ == command
+        item for item in app.registered_commands if item.callback.__name__ == command
     ).callback.__annotations__:
         if parameter not in ("ctx", "return", "data", "pack", "images", "set_"):
             assert parameter.replace("_", "-") in text
@@ -95,12 +95,12 @@ def test_public_names_are_there() -> None:
 
 
 def test_doctor(photo_folder: Path, tmp_path: Path) -> None:
-    plot, found = tmp_path / "plot.png", tmp_path / "found.json"
-    output = run("doctor", photo_folder, "--plot", plot, "--json", found, "--few-below", 4, "--many-above", 6).output
+    plot, matches = tmp_path / "plot.png", tmp_path / "found.json"
+    output = run("doctor", photo_folder, "--plot", plot, "--json", matches, "--few-below", 4, "--many-above", 6).output
     for part in ("dark", "imbalance factor 4", "many > 6, medium 4-6, few < 4", "Usable"):
         assert part in output
     assert Image.open(plot).width > 300
-    values = json.loads(found.read_text())
+    values = json.loads(matches.read_text())
     assert values["training_images"] == {"dark": 8, "grey": 4, "light": 2}
     assert values["usable"] is True
 
@@ -193,14 +193,14 @@ def test_evaluate(fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp
 
 def test_evaluating_on_the_training_images_is_told(fitted_run: Path, tiny_backbone: Path, photo_folder: Path) -> None:
     """A test split is none of them, even one with as many images of every class."""
-    told = "trained on these very images"
-    assert told in run(
+    messages = "trained on these very images"
+    assert messages in run(
         "evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder, "--split", "train"
     ).output.replace("\n", " ")
     described = fitted_run / "pack" / "pack.json"
     values = json.loads(described.read_text()) | {"class_counts": [2, 2, 2]}  # those of the test split
     described.write_text(json.dumps(values))
-    assert told not in run("evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder).output.replace(
+    assert messages not in run("evaluate", "--checkpoint", tiny_backbone, fitted_run, photo_folder).output.replace(
         "\n", " "
     )
 
@@ -255,7 +255,7 @@ def test_predict_files_and_folders_with_bad_ones(
     assert len(lines) == 6
     assert lines[-1]["image"].endswith("train/grey/0.jpg")
     assert [len(line["classes"]) for line in lines] == [3] * 6
-    assert sum(one["probability"] for one in lines[0]["classes"]) == pytest.approx(1, abs=1e-5)
+    assert sum(item["probability"] for item in lines[0]["classes"]) == pytest.approx(1, abs=1e-5)
     assert len(lines[0]["groups"]) == 2
 
 
@@ -274,8 +274,8 @@ def test_predict_with_a_prior(fitted_run: Path, tiny_backbone: Path, photo_folde
         "--output",
         output,
     )
-    found = [(row["class_1"], float(row["probability_1"])) for row in csv.DictReader(output.open())]
-    assert found == [("light", 1.0)] * 6
+    matches = [(row["class_1"], float(row["probability_1"])) for row in csv.DictReader(output.open())]
+    assert matches == [("light", 1.0)] * 6
 
 
 def test_inspect(fitted_run: Path) -> None:

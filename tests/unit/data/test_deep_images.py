@@ -84,9 +84,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_deep_images_are_found_and_warned_of_with_counts(folder: Path) -> None:
     splits = open_splits(DataConfig(source=str(folder)), seed=0)
-    found = find_deep([splits.train])
-    assert len(found.ranges) == 5
-    assert [(Path(name).name, used.levels) for name, used in found.shallow] == [
+    result = find_deep([splits.train])
+    assert len(result.ranges) == 5
+    assert [(Path(name).name, used.levels) for name, used in result.shallow] == [
         ("colour.png", 5),
         ("depth.png", 5),
         ("float.tif", 13),

@@ -58,11 +58,11 @@ def batches(images: LabelledImages, **changes: Any) -> Iterator[dict[str, Stream
     return train_batches(images, samplers, **{**options, **changes})
 
 
-def assert_same(one: dict[str, StreamBatch], other: dict[str, StreamBatch]) -> None:
-    assert one.keys() == other.keys()
-    for stream in one:
-        assert torch.equal(one[stream].images, other[stream].images)
-        assert torch.equal(one[stream].labels, other[stream].labels)
+def assert_same(item: dict[str, StreamBatch], other: dict[str, StreamBatch]) -> None:
+    assert item.keys() == other.keys()
+    for stream in item:
+        assert torch.equal(item[stream].images, other[stream].images)
+        assert torch.equal(item[stream].labels, other[stream].labels)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -73,8 +73,8 @@ def test_a_repeated_image_is_augmented_anew(images: LabelledImages) -> None:
     batch = next(batches(images, batch_size=12))["balanced"]
     rare = batch.images[batch.labels == 2]
     assert len(rare) == 4
-    for one, other in itertools.combinations(rare, 2):
-        assert not torch.equal(one, other)
+    for item, other in itertools.combinations(rare, 2):
+        assert not torch.equal(item, other)
 
 
 def test_augmentation_is_a_function_of_seed_phase_stream_step_and_position(images: LabelledImages) -> None:
@@ -95,9 +95,9 @@ def test_augmentation_is_a_function_of_seed_phase_stream_step_and_position(image
 def test_seed_and_phase_change_the_augmentation(images: LabelledImages, seed: tuple[int, int]) -> None:
     """Phase 2 does not see phase 1's crops again."""
     single = images.subset(np.array([0]))  # so that the draws are the same
-    one, other = next(batches(single)), next(batches(single, seed=seed))
-    for stream in one:
-        assert not torch.equal(one[stream].images, other[stream].images)
+    item, other = next(batches(single)), next(batches(single, seed=seed))
+    for stream in item:
+        assert not torch.equal(item[stream].images, other[stream].images)
 
 
 def test_steps_and_streams_differ(images: LabelledImages) -> None:
@@ -111,10 +111,10 @@ def test_steps_and_streams_differ(images: LabelledImages) -> None:
 def test_workers_and_first_step_change_nothing(images: LabelledImages) -> None:
     """Two reading processes give the batches that none gives; a run resumed at step 3 gets step 3."""
     alone = list(batches(images))
-    for one, other in zip(alone, batches(images, workers=2), strict=True):
-        assert_same(one, other)
-    for one, other in zip(alone[3:], batches(images, first_step=3), strict=True):
-        assert_same(one, other)
+    for item, other in zip(alone, batches(images, workers=2), strict=True):
+        assert_same(item, other)
+    for item, other in zip(alone[3:], batches(images, first_step=3), strict=True):
+        assert_same(item, other)
 
 
 def test_past_the_last_step_there_is_nothing(images: LabelledImages) -> None:
@@ -196,8 +196,8 @@ def test_cached_images_honour_their_limit() -> None:
 def test_cached_images_change_no_batch(images: LabelledImages) -> None:
     """Keeping images in memory is a matter of speed alone: augmentation never touches the kept picture."""
     kept = LabelledImages(CachedImages(images.source), images.rows, images.labels, images.class_names)
-    for one, other in zip(batches(images), batches(kept), strict=True):
-        assert_same(one, other)
+    for item, other in zip(batches(images), batches(kept), strict=True):
+        assert_same(item, other)
 
 
 def test_decoded_size_is_estimated(images: LabelledImages) -> None:
@@ -240,10 +240,10 @@ def test_test_transform_is_the_published_one(size: tuple[int, int], test_crop: f
 def test_five_views_are_the_centre_and_the_corners_of_the_same_resized_image() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (37, 50, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels)
-    one, five = (preprocessing(size=(16, 14), test_crop=0.8, test_views=views) for views in (1, 5))
-    whole = np.asarray(picture.resize((18, 20), Image.Resampling[one.interpolation.upper()])).transpose(2, 0, 1)
+    item, five = (preprocessing(size=(16, 14), test_crop=0.8, test_views=views) for views in (1, 5))
+    whole = np.asarray(picture.resize((18, 20), Image.Resampling[item.interpolation.upper()])).transpose(2, 0, 1)
     views = five.test_transform()(picture).numpy()
-    np.testing.assert_array_equal(views[0], one.test_transform()(picture).numpy())
+    np.testing.assert_array_equal(views[0], item.test_transform()(picture).numpy())
     corners = [
         whole[:, rows, columns] for rows in (slice(16), slice(-16, None)) for columns in (slice(14), slice(-14, None))
     ]

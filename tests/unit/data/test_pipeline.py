@@ -96,9 +96,9 @@ def evaluation(images: LabelledImages, workers: int) -> Iterator[StreamBatch]:
     return evaluation_batches(images, batch_size=5, preprocessing=PREPROCESSING, workers=workers)
 
 
-def assert_same(one: list[dict[str, StreamBatch]], other: list[dict[str, StreamBatch]]) -> None:
-    assert len(one) == len(other) == 3
-    for mine, yours in zip(one, other, strict=True):
+def assert_same(item: list[dict[str, StreamBatch]], other: list[dict[str, StreamBatch]]) -> None:
+    assert len(item) == len(other) == 3
+    for mine, yours in zip(item, other, strict=True):
         for stream in mine:
             for tensor, same in zip(mine[stream], yours[stream], strict=True):
                 assert (tensor is None and same is None) or torch.equal(tensor, same)

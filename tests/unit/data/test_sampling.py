@@ -58,8 +58,8 @@ def test_a_step_is_the_same_in_any_order_and_process(
 @given(labels=label_lists, batch_size=batch_sizes)
 def test_a_stream_does_not_depend_on_how_it_is_cut_into_steps(labels: np.ndarray, batch_size: int) -> None:
     """A batch that is no multiple of `per_class`, or longer than a round, goes on where the step before ended."""
-    for one, other in zip(both(labels), both(labels), strict=True):
-        np.testing.assert_array_equal(draws(one, 120, batch_size), draws(other, 120, 1))
+    for item, other in zip(both(labels), both(labels), strict=True):
+        np.testing.assert_array_equal(draws(item, 120, batch_size), draws(other, 120, 1))
 
 
 @quick
@@ -90,8 +90,8 @@ def test_images_of_a_class_take_turns(labels: np.ndarray, per_class: int) -> Non
     drawn = draws(ClassBalanced(labels, per_class, 0), 8 * per_class * len(np.unique(labels)))
     for label in np.unique(labels):
         size = int((labels == label).sum())
-        own = drawn[labels[drawn] == label]
-        for turn in own[: len(own) // size * size].reshape(-1, size):
+        local = drawn[labels[drawn] == label]
+        for turn in local[: len(local) // size * size].reshape(-1, size):
             assert len(set(turn.tolist())) == size
 
 
@@ -122,11 +122,11 @@ def test_rounds_are_shuffled_anew() -> None:
 def test_seed_phase_and_stream_each_change_the_draws(other: tuple[int | str, ...]) -> None:
     """Phase 2 does not see phase 1's batches again, nor one stream the other's order."""
     labels = np.repeat(np.arange(6), 20)
-    for one, another in zip(both(labels), both(labels, 4, *other), strict=True):
-        assert not np.array_equal(one.draw(0, 32), another.draw(0, 32))
+    for item, another in zip(both(labels), both(labels, 4, *other), strict=True):
+        assert not np.array_equal(item.draw(0, 32), another.draw(0, 32))
     single = np.zeros(50, dtype=np.int64)  # one class: only the order of its images is left to differ
-    one, another = ClassBalanced(single, 4, 0, 1, "s"), ClassBalanced(single, 4, *other)
-    assert not np.array_equal(one.draw(0, 32), another.draw(0, 32))
+    item, another = ClassBalanced(single, 4, 0, 1, "s"), ClassBalanced(single, 4, *other)
+    assert not np.array_equal(item.draw(0, 32), another.draw(0, 32))
 
 
 def test_iterating_thousands_of_classes_is_fast() -> None:

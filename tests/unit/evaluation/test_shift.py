@@ -231,9 +231,9 @@ def test_plots_of_little_and_much(tmp_path: Path) -> None:
     model = ByBrightness()
     split = images([0, 1, 2])
     whole = evaluate_shift(model, split)
-    one = evaluate_shift(model, images([0]), kinds=["jpeg"], severities=[3])
+    item = evaluate_shift(model, images([0]), kinds=["jpeg"], severities=[3])
     data = evaluate_data_shift(model, pair_sets(None, split, NAMES, "a $x$ [set]"))
-    for name, parts in (("a", (whole, [data])), ("b", (one, [])), ("c", (None, [data]))):
+    for name, parts in (("a", (whole, [data])), ("b", (item, [])), ("c", (None, [data]))):
         plot_shift(tmp_path / f"{name}.png", *parts)
         assert Image.open(tmp_path / f"{name}.png").width > 1000
 
@@ -258,7 +258,7 @@ def test_request() -> None:
         ["corruptions:fog,jpeg", "a/b", "hf:x:img:label", "corruptions:noise"], severities=["1 3", "5,3"]
     )
     assert both.kinds is not None
-    assert set(both.kinds) == {"fog", "jpeg", *(kind for kind, one in CORRUPTIONS.items() if one.family == "noise")}
+    assert set(both.kinds) == {"fog", "jpeg", *(kind for kind, item in CORRUPTIONS.items() if item.family == "noise")}
     assert both.sources == ("a/b", "hf:x:img:label")
     assert both.severities == (1, 3, 5)
     assert parse_shift(["corruptions:fog", "Corruptions"]).kinds == tuple(CORRUPTIONS)
@@ -328,9 +328,9 @@ def test_evaluate_shift(
     measured: list[int] = []
     predict = Passes.measure_images
 
-    def counted(self: Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
-        measured.append(len(own))
-        return predict(self, one, own)
+    def counted(self: Passes, item: LabelledImages, local: LabelledImages) -> Metrics:
+        measured.append(len(local))
+        return predict(self, item, local)
 
     monkeypatch.setattr(Passes, "measure_images", counted)
     before = (folder / "shift.csv").read_bytes(), (folder / "shift.png").read_bytes()
@@ -411,12 +411,12 @@ def test_an_interrupted_measurement_goes_on(
     predict = Passes.measure_images
     count = 0
 
-    def interrupted(self: Passes, one: LabelledImages, own: LabelledImages) -> Metrics:
+    def interrupted(self: Passes, item: LabelledImages, local: LabelledImages) -> Metrics:
         nonlocal count
         count += 1
         if count == 4:
             raise KeyboardInterrupt
-        return predict(self, one, own)
+        return predict(self, item, local)
 
     monkeypatch.setattr(Passes, "measure_images", interrupted)
     assert CliRunner().invoke(app, [str(argument) for argument in arguments]).exit_code == 130

@@ -37,7 +37,7 @@ def holder(folder: Path, *extra: str) -> subprocess.Popen[str]:
 
 def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     """The message names process and host; a killed holder is told of, and its lock is taken over."""
-    process, said = holder(tmp_path), list[str]()
+    process, message = holder(tmp_path), list[str]()
     try:
         for attempt in (lambda: locked(tmp_path).__enter__(), lambda: check_free_of_runs(tmp_path)):
             with pytest.raises(RunError, match=rf"in use: process {process.pid} on \S+ is running in it"):
@@ -46,10 +46,10 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
         process.kill()
         process.wait()
     check_free_of_runs(tmp_path)
-    with locked(tmp_path, said.append):
+    with locked(tmp_path, message.append):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
-    assert len(said) == 1
-    assert f"process {process.pid}" in said[0]
+    assert len(message) == 1
+    assert f"process {process.pid}" in message[0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,7 +74,7 @@ def test_one_process_holds_it_once(tmp_path: Path) -> None:
 def test_a_lock_of_another_machine_is_watched(beating: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused while somebody touches it, whatever the clocks say, and taken over once it rests."""
     monkeypatch.setattr(lock, "WATCH_SECONDS", 0.6)
-    file, done, said = tmp_path / LOCK, threading.Event(), list[str]()
+    file, done, message = tmp_path / LOCK, threading.Event(), list[str]()
     file.write_text(json.dumps({"kind": "lpt-lock", "format_version": 1, "host": "far", "pid": 1, "started": 1.0}))
     os.utime(file, (1e9, 1e9))
 
@@ -87,16 +87,16 @@ def test_a_lock_of_another_machine_is_watched(beating: bool, tmp_path: Path, mon
         toucher.start()
     try:
         if beating:
-            with pytest.raises(RunError, match="process 1 on far"), locked(tmp_path, said.append):
+            with pytest.raises(RunError, match="process 1 on far"), locked(tmp_path, message.append):
                 pass
         else:
-            with locked(tmp_path, said.append):
+            with locked(tmp_path, message.append):
                 pass
     finally:
         done.set()
         if beating:
             toucher.join()
-    assert "waiting" in said[0]
+    assert "waiting" in message[0]
 
 
 def test_the_holder_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

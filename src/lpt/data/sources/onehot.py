@@ -13,12 +13,12 @@ ADVICE = "LPT learns one class for each image: exactly one of these columns must
 
 def one_hot_columns(count: int, values: Values, taken: set[int]) -> list[int]:
     """Return the columns that hold only 0 and 1, or true and false; none if there are fewer than two."""
-    found = [
+    matches = [
         index
         for index in range(count)
         if index not in taken and index in values and all(word.lower() in FLAG_VALUES for word in values[index])
     ]
-    return found if len(found) > 1 else []
+    return matches if len(matches) > 1 else []
 
 
 def marked_class(columns: Sequence[str], one_hot: Sequence[int], values: Sequence[Any]) -> tuple[str, str]:

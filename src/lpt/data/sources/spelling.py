@@ -65,16 +65,16 @@ def find_respelled(images: LabelledImages, missing: IntArray, origin: str, notes
     if not isinstance(source, FileImages):
         return images
     listings: dict[str, dict[str, str]] = {}
-    found = {}
+    matches = {}
     for row in images.rows[missing].tolist():
         path = _on_disk(source.path(row), listings)
         if path is not None:
-            found[row] = path
-    if not found:
+            matches[row] = path
+    if not matches:
         return images
-    notes.append(f"{plural(len(found), 'image')} of {origin} found under names in another Unicode form (NFC or NFD).")
+    notes.append(f"{plural(len(matches), 'image')} of {origin} found under names in another Unicode form (NFC or NFD).")
     base = os.path.join(source.root, "")  # noqa: PTH118
-    paths = [found.get(row, source.path(row)).removeprefix(base) for row in range(len(source))]
+    paths = [matches.get(row, source.path(row)).removeprefix(base) for row in range(len(source))]
     return replace(images, source=FileImages(Path(source.root), paths))
 
 

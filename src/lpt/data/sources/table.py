@@ -133,11 +133,11 @@ def _image_column(path: Path, rows: Rows, given: str | None, notes: list[str]) -
     columns = rows.columns
     if given is None and not usual_columns(IMAGE_NAMES, columns):
         sample = [values for _, values in islice(rows.read(), _SAMPLED_ROWS)]
-        found = [column for index, column in enumerate(columns) if _holds_files(sample, index)]
-        found = found or usual_columns(ID_NAMES, columns)[:1]
-        if len(found) == 1:
-            notes.append(f"{path}: images are taken from column {found[0]!r} (choose with --image-column).")
-            return found[0]
+        matches = [column for index, column in enumerate(columns) if _holds_files(sample, index)]
+        matches = matches or usual_columns(ID_NAMES, columns)[:1]
+        if len(matches) == 1:
+            notes.append(f"{path}: images are taken from column {matches[0]!r} (choose with --image-column).")
+            return matches[0]
     return find_column("image", given, IMAGE_NAMES, columns, str(path), notes)
 
 

@@ -128,7 +128,7 @@ class Walk:
             above: folders, from the root, that are not entered again through a link.
         """
         seen = {identity for folder in above if (identity := self._identity(folder)) is not None}
-        found, links = [], []
+        matches, links = [], []
         waiting, linked = [start], list[str]()
         while waiting or linked:
             folder = waiting.pop() if waiting else linked.pop()
@@ -139,11 +139,11 @@ class Walk:
             if identity is not None:
                 seen.add(identity)
             level = self.level(folder)
-            found += level.images
+            matches += level.images
             links += level.links
             for inner in reversed(level.folders):
                 (linked if os.path.islink(self._path(inner)) else waiting).append(inner)  # noqa: PTH114
-        return sorted(found + self._new(links, found))
+        return sorted(matches + self._new(links, matches))
 
     def level(self, folder: str = "") -> Level:
         """List one folder, and note what is left out of it."""

@@ -12,8 +12,8 @@ from lpt.evaluation.predictions import Predictions
 def predictions(count: int, mistakes: int) -> Predictions:
     """Cosines of `count` images of two classes, the first `mistakes` of them taken for the other class."""
     labels = np.arange(count) % 2
-    said = np.where(np.arange(count) < mistakes, 1 - labels, labels)
-    cosines = np.where(np.arange(2) == said[:, None], 0.4, 0.1).astype(np.float32)
+    text = np.where(np.arange(count) < mistakes, 1 - labels, labels)
+    cosines = np.where(np.arange(2) == text[:, None], 0.4, 0.1).astype(np.float32)
     return Predictions(cosines, labels, None)
 
 

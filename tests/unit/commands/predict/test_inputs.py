@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_file_is_accounted_for(folder: Path) -> None:
     notes = list[str]()
-    found = [str(path.relative_to(folder)) for path in find_images([folder], notes)]
-    assert found == ["1.jpg", "a.HEIC", "b.heic", "photo.mpo", "sub/s.TIFF", "upload_8f3a", "w.bin", "x.jpeg2"]
+    result = [str(path.relative_to(folder)) for path in find_images([folder], notes)]
+    assert result == ["1.jpg", "a.HEIC", "b.heic", "photo.mpo", "sub/s.TIFF", "upload_8f3a", "w.bin", "x.jpeg2"]
     text = "\n".join(notes)
     for reason in (
         "3 files that are no images by ending or content (",

@@ -45,11 +45,11 @@ class Job:
         self.parts = output.with_name(output.name + ".parts")
 
     def run(self, **options: Any) -> str:
-        said = io.StringIO()
+        message = io.StringIO()
         values = {**OPTIONS, "checkpoint": self.backbone, **options}
         request = PredictRequest(self.pack, (self.photos,), self.output, **values)
-        predict_files(request, progress=Console(file=said, width=1000))
-        return said.getvalue()
+        predict_files(request, progress=Console(file=message, width=1000))
+        return message.getvalue()
 
     def whole(self, **options: Any) -> bytes:
         """What a job that nothing disturbed writes."""
@@ -86,9 +86,9 @@ class Job:
 
         with monkeypatch.context() as patch:
             patch.setattr(PartFolder, "write", note)
-            said = self.run(**options)
+            message = self.run(**options)
         assert not self.parts.exists()
-        return said, again
+        return message, again
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def test_a_fingerprint_is_of_names_sizes_and_times(tmp_path: Path) -> None:
 def test_shards_change_no_byte(job: Job, ending: str, skip_bad: bool) -> None:
     """The same file as from one shard for all, and no folder is left."""
     job.output = job.output.with_suffix(f".{ending}")
-    said = job.run(skip_bad=skip_bad)
-    assert "14 predictions" in said
+    message = job.run(skip_bad=skip_bad)
+    assert "14 predictions" in message
     assert job.output.read_bytes() == job.whole(skip_bad=skip_bad, shard_size=1024)
     assert sorted(path.name for path in job.output.parent.iterdir()) == sorted(
         [job.output.name, f"whole.{ending}", "new", "runs"]
@@ -195,9 +195,9 @@ def test_finished_shards_are_not_done_again(job: Job, finished: int, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(PartFolder, "join", look)
-        said, again = job.rerun(monkeypatch)
+        message, again = job.rerun(monkeypatch)
     assert again == [0, 1, 2, 3][finished:]
-    assert (f"Going on: {4 * finished} of 14 images are done" in said) == (finished > 0)
+    assert (f"Going on: {4 * finished} of 14 images are done" in message) == (finished > 0)
     assert {path: kept[path] for path in before} == before
     assert job.output.read_bytes() == job.whole()
 
@@ -235,8 +235,8 @@ def test_what_belongs_to_another_job_is_done_again(
     """Another pack, other options, another list of images: it says so in one line and starts over."""
     job.stop_after(2, monkeypatch)
     options = change(job)
-    said, again = job.rerun(monkeypatch, **options)
-    (line,) = [line for line in said.splitlines() if line.startswith("Starting over")]
+    message, again = job.rerun(monkeypatch, **options)
+    (line,) = [line for line in message.splitlines() if line.startswith("Starting over")]
     assert f"(different: {named})" in line
     assert again[0] == 0
     assert job.output.read_bytes() == job.whole(**options)
@@ -246,10 +246,10 @@ def test_only_the_shards_of_changed_images_are_done_again(job: Job, monkeypatch:
     """A long job that an image stopped goes on once that image is replaced."""
     job.stop_after(3, monkeypatch)
     Image.new("RGB", (30, 30), "white").save(job.photos / "dark" / "5.jpg")
-    said, again = job.rerun(monkeypatch)
+    message, again = job.rerun(monkeypatch)
     assert again == [1, 3]
-    assert "Going on: 8 of 14 images are done" in said
-    assert "changed" in said
+    assert "Going on: 8 of 14 images are done" in message
+    assert "changed" in message
     assert job.output.read_bytes() == job.whole()
 
 
@@ -261,9 +261,9 @@ def test_a_damaged_part_is_done_again(
     job.stop_after(3, monkeypatch)
     part = sorted(job.parts.iterdir())[1]
     part.write_bytes(damage(part.read_bytes()))
-    said, again = job.rerun(monkeypatch)
+    message, again = job.rerun(monkeypatch)
     assert again == [1, 3]
-    assert "damaged" in said
+    assert "damaged" in message
     assert job.output.read_bytes() == job.whole()
 
 
@@ -299,11 +299,11 @@ def test_bad_images_are_reported_once_for_all_shards(job: Job, monkeypatch: pyte
     for name in ("dark/1.jpg", "dark/2.jpg", "light/0.jpg"):
         (job.photos / name).write_bytes(b"broken")
     job.stop_after(2, monkeypatch, skip_bad=True)
-    said, again = job.rerun(monkeypatch, skip_bad=True)
+    message, again = job.rerun(monkeypatch, skip_bad=True)
     assert again == [2, 3]
-    assert "Left out: 3 of 14 images" in said
-    assert [said.count(name) for name in ("dark/1.jpg", "dark/2.jpg", "light/0.jpg")] == [1, 1, 1]
-    assert "11 predictions" in said
+    assert "Left out: 3 of 14 images" in message
+    assert [message.count(name) for name in ("dark/1.jpg", "dark/2.jpg", "light/0.jpg")] == [1, 1, 1]
+    assert "11 predictions" in message
 
 
 def test_stop_and_skip_take_over_from_each_other(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,9 +315,9 @@ def test_stop_and_skip_take_over_from_each_other(job: Job, monkeypatch: pytest.M
     job.stop_after(3, monkeypatch, skip_bad=True)
     with pytest.raises(DataError, match=r"grey/0\.jpg"):
         job.run()
-    said, again = job.rerun(monkeypatch, skip_bad=True)
+    message, again = job.rerun(monkeypatch, skip_bad=True)
     assert again == [2, 3]
-    assert "Left out: 1 of 14" in said
+    assert "Left out: 1 of 14" in message
 
 
 def test_no_image_at_all_can_be_read(job: Job) -> None:
@@ -388,13 +388,13 @@ def test_an_unwritable_output_is_told_before_the_work(job: Job) -> None:
 def test_progress_counts_what_was_done(tmp_path: Path) -> None:
     """Images within a shard and of finished ones; the last number is all of them."""
     shards = cut_shards([tmp_path / str(number) for number in range(5)], 2)
-    told: list[int] = []
+    lines: list[int] = []
 
     def work(shard: Shard, done: Callable[[int], None]) -> ShardRows:
         for number, _ in enumerate(shard.paths, start=1):
             done(number)
         return ShardRows(b"", len(shard.paths), [])
 
-    work_through(shards, work, PartFolder(tmp_path / "a.csv", {}), ALONE, stop=StopRequest(), show_done=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 5
+    work_through(shards, work, PartFolder(tmp_path / "a.csv", {}), ALONE, stop=StopRequest(), show_done=lines.append)
+    assert lines == sorted(lines)
+    assert lines[-1] == 5

@@ -57,9 +57,9 @@ def printed(findings: Findings, width: int = 120) -> str:
 
 
 def about(findings: Findings, words: str) -> Finding:
-    found = [finding for finding in findings.findings if words in finding.what]
-    assert len(found) == 1, [finding.what for finding in findings.findings]
-    return found[0]
+    result = [finding for finding in findings.findings if words in finding.what]
+    assert len(result) == 1, [finding.what for finding in findings.findings]
+    return result[0]
 
 
 def test_numbers_of_a_healthy_set() -> None:
@@ -85,10 +85,10 @@ def test_unreadable_images_are_errors(tmp_path: Path) -> None:
     content = (root / "a" / "1.png").read_bytes()
     (root / "a" / "1.png").write_bytes(content[: len(content) // 2])
     splits = open_splits(DataConfig(source=str(root)), seed=0)
-    found = about(examine(splits), "cannot be read")
-    assert found.severity == "error"
-    assert found.what.startswith("2 images")
-    assert found.examples[0].endswith("0.png: it is empty (0 bytes)")
+    result = about(examine(splits), "cannot be read")
+    assert result.severity == "error"
+    assert result.what.startswith("2 images")
+    assert result.examples[0].endswith("0.png: it is empty (0 bytes)")
     assert "Not usable as it is: 1 error," in printed(examine(splits))
     headers = about(examine(splits, decode=False), "cannot be read")
     assert headers.what.startswith("1 image that cannot be read (only headers")
@@ -136,7 +136,7 @@ def test_images_listed_again(tmp_path: Path) -> None:
         assert about(findings, "listed several times").examples == (f"{root}/ant/1.png (ant) = (bee)",)
         leak = about(findings, "listed among the training images")
         assert leak.examples == (f"{root}/ant/2.png (ant) = (test: ant)",)
-        assert not [one for one in findings.findings if "stored before" in one.what or "byte for byte" in one.what]
+        assert not [item for item in findings.findings if "stored before" in item.what or "byte for byte" in item.what]
 
 
 def test_copies_of_an_image_that_is_listed_again_are_found(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_balance_and_few_images() -> None:
 
 def test_class_names_that_look_the_same(tmp_path: Path) -> None:
     root = folder(tmp_path / "d", **{"red fox": 2, "Red_Fox": 2, "owl": 2})
-    found = about(examine(open_splits(DataConfig(source=str(root)), seed=0)), "differ only in case")
-    assert found.examples == ("'Red_Fox' / 'red fox'",)
+    result = about(examine(open_splits(DataConfig(source=str(root)), seed=0)), "differ only in case")
+    assert result.examples == ("'Red_Fox' / 'red fox'",)
 
 
 def test_signs_are_no_dashes(tmp_path: Path) -> None:
@@ -215,8 +215,8 @@ def test_signs_are_no_dashes(tmp_path: Path) -> None:
     findings = examine(open_splits(DataConfig(source=str(root)), seed=0))
     assert not [finding for finding in findings.findings if "differ only in case" in finding.what]
     root = folder(tmp_path / "e", **{"01": 2, "1": 2, "on-off": 2, "On off": 2})
-    found = about(examine(open_splits(DataConfig(source=str(root)), seed=0)), "differ only in case")
-    assert found.examples == ("'01' / '1'", "'On off' / 'on-off'")
+    result = about(examine(open_splits(DataConfig(source=str(root)), seed=0)), "differ only in case")
+    assert result.examples == ("'01' / '1'", "'On off' / 'on-off'")
 
 
 def test_image_sizes_against_the_input(tmp_path: Path) -> None:
