@@ -51,10 +51,10 @@ def test_every_method_trains_packs_and_predicts(
     if method == "lora":
         pytest.importorskip("peft")
     before = weight_hash(load_backbone("tiny", checkpoint=tiny_backbone).vit)
-    local = [item for item in settings(tiny_backbone) if method == "lpt" or not item.startswith(("model", "train.p"))]
+    own = [one for one in settings(tiny_backbone) if method == "lpt" or not one.startswith(("model", "train.p"))]
     if method in SOLVED:
-        local = [item for item in local if not item.startswith("train")]
-    result = lpt.fit(photo_folder, tmp_path / "run", preset="laptop", method=method, settings=local)
+        own = [one for one in own if not one.startswith("train")]
+    result = lpt.fit(photo_folder, tmp_path / "run", preset="laptop", method=method, settings=own)
     info = result.pack.info
     assert info.method.name == method
     assert info.backbone.weight_hash == before
@@ -68,8 +68,8 @@ def test_every_method_trains_packs_and_predicts(
         rows = list(csv.DictReader(lines))
     predictor = lpt.load_predictor(result.folder / "pack", checkpoint=tiny_backbone, precision="fp32")
     again = predictor.predict([Path(row["image"]) for row in rows])
-    assert [item.classes[0] for item in again] == [row["predicted"] for row in rows]
-    assert [item.probabilities[0] for item in again] == pytest.approx([float(r["probability"]) for r in rows], abs=2e-3)
+    assert [one.classes[0] for one in again] == [row["predicted"] for row in rows]
+    assert [one.probabilities[0] for one in again] == pytest.approx([float(r["probability"]) for r in rows], abs=2e-3)
     right = np.mean([row["class"] == row["predicted"] for row in rows])
     assert right == pytest.approx(result.metrics["test"].overall)
 
@@ -80,7 +80,7 @@ def test_every_trained_method_draws_as_many_images(method: str, preset: str) -> 
     config = with_preset({"preset": preset, "method": method}, CPU.device, origin="test").config
     reference = with_preset({"preset": preset}, CPU.device, origin="test").config
     assert config.step_draws == reference.step_draws
-    epochs = [item.train.phase1.epochs + item.train.phase2.epochs for item in (config, reference)]
+    epochs = [one.train.phase1.epochs + one.train.phase2.epochs for one in (config, reference)]
     assert epochs[0] == epochs[1]
 
 
@@ -140,7 +140,7 @@ def test_a_comparison_stops_goes_on_and_grows(
 
 def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     """The same images for every method and seed, told in the tables; shot groups go by the counts before."""
-    text = io.StringIO()
+    said = io.StringIO()
     compared = compare(
         photo_folder / "train",
         tmp_path / "compared",
@@ -149,10 +149,10 @@ def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbon
         holdout=0.25,
         preset="laptop",
         settings=settings(tiny_backbone),
-        console=Console(file=text, width=200),
+        console=Console(file=said, width=200),
     )
     tables = [
-        tmp_path / "compared" / "runs" / item.method / f"seed{item.seed}" / "predictions.csv" for item in compared.cells
+        tmp_path / "compared" / "runs" / one.method / f"seed{one.seed}" / "predictions.csv" for one in compared.cells
     ]
     tested = {
         tuple(line.rsplit(",", 2)[0] for line in table.read_text(encoding="utf-8").splitlines()) for table in tables
@@ -162,7 +162,7 @@ def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbon
     assert compared.cells[0].labels.tolist() == [0, 0, 1]
     assert compared.train_counts[0].tolist() == [8, 4, 2]
     assert compared.train_images == {0: 11, 1: 11}
-    assert "25 % of each class, 3 images, are held out" in text.getvalue()
+    assert "25 % of each class, 3 images, are held out" in said.getvalue()
     written = (tmp_path / "compared" / "comparison.md").read_text(encoding="utf-8")
     assert "Groups by training images of a class, held-out ones included: " in written
     assert "held out" in written
@@ -177,14 +177,14 @@ def test_the_demos_digits_compared(tmp_path: Path) -> None:
     from lpt.demo.settings import COMMON
 
     budget = ["train.batch_size=16", "train.epoch_steps=5", "train.phase1.epochs=4", "train.phase2.epochs=1"]
-    local = ["backbone.name=lpt-demo-glyphs", "model.prompt_length=4", "model.pool_size=8", "runtime.threads=1"]
+    own = ["backbone.name=lpt-demo-glyphs", "model.prompt_length=4", "model.pool_size=8", "runtime.threads=1"]
     compared = compare(
         digit_splits,
         tmp_path / "digits",
         methods=["class-means", "lpt"],
         preset="laptop",
         config=COMMON,
-        settings=[*local, *budget],
+        settings=[*own, *budget],
     )
     overall = {cell.method: cell.metrics.overall for cell in compared.cells}
     assert overall["lpt"] > overall["class-means"] > 0.5
@@ -269,13 +269,13 @@ def test_an_error_no_one_foresaw_does_not_stop_the_others(
         RunError, match=r"lift, seed 0: OSError: a cable came loose \(the whole of it: .*lift_seed0.txt\)"
     ):
         run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0])
-    messages = tmp_path / "compared" / "errors" / "lift_seed0.txt"
-    assert "in broken" in messages.read_text(encoding="utf-8")
+    told = tmp_path / "compared" / "errors" / "lift_seed0.txt"
+    assert "in broken" in told.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "compared" / "comparison.json").read_text(encoding="utf-8"))["cells"]
 
     monkeypatch.setattr(Trainer, "run", train)
     run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0])
-    assert not messages.exists()
+    assert not told.exists()
 
 
 def test_overwrite_throws_nothing_away_for_a_fault(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
@@ -298,16 +298,16 @@ def test_what_does_nothing_in_one_method_is_told(
     """Of settings that are a method's own; what is said for LPT and means nothing to the others is not their fault."""
     monkeypatch.setattr("lpt.commands.compare.compare.train_cells", lambda *cells, **options: {})
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    local = ["lift:model.pool_size=3", "lift:model.adapter_size=2", "vpt-deep:train.sampling=balanced"]
-    local += ["vpt-deep:loss.name=logit_adjusted"]
+    own = ["lift:model.pool_size=3", "lift:model.adapter_size=2", "vpt-deep:train.sampling=balanced"]
+    own += ["vpt-deep:loss.name=logit_adjusted"]
     run(
         photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "vpt-deep", "lpt"], seeds=[0],
-        settings=[*settings(tiny_backbone), *local], console=console,
+        settings=[*settings(tiny_backbone), *own], console=console,
     )  # fmt: skip
-    messages = [line for line in console.file.getvalue().splitlines() if line.startswith(("  lift:", "  vpt-deep:"))]  # type: ignore[attr-defined]
-    assert messages[0].startswith("  lift: model.pool_size: 3 has no effect")
-    assert messages[1].startswith("  vpt-deep: loss.name logit_adjusted and train.sampling balanced each make up")
-    assert len(messages) == 2
+    told = [line for line in console.file.getvalue().splitlines() if line.startswith(("  lift:", "  vpt-deep:"))]  # type: ignore[attr-defined]
+    assert told[0].startswith("  lift: model.pool_size: 3 has no effect")
+    assert told[1].startswith("  vpt-deep: loss.name logit_adjusted and train.sampling balanced each make up")
+    assert len(told) == 2
 
 
 def test_a_comparison_goes_on_elsewhere_without_its_weights(
@@ -338,8 +338,8 @@ def test_a_comparison_goes_on_elsewhere_without_its_weights(
 
 def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     """Another seed with other settings is refused, also where a value was given before and is not any more."""
-    local = [*settings(tiny_backbone), "lift:train.phase1.head_lr=0.01", "lift:model.adapter_size=2"]
-    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0], settings=local)
+    own = [*settings(tiny_backbone), "lift:train.phase1.head_lr=0.01", "lift:model.adapter_size=2"]
+    run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift", "lpt"], seeds=[0], settings=own)
     kept_views = [*settings(tiny_backbone), "prefix_cache.views=2"]
     for seed in (0, 1):
         with pytest.raises(
@@ -348,7 +348,7 @@ def test_a_row_is_of_one_setting(photo_folder: Path, tiny_backbone: Path, tmp_pa
             run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[seed])
     with pytest.raises(RunError, match=r"other settings: prefix_cache.views was None, is 2"):
         run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lpt"], seeds=[1], settings=kept_views)
-    elsewhere = [*local, "runtime.threads=2", "runtime.workers=0"]
+    elsewhere = [*own, "runtime.threads=2", "runtime.workers=0"]
     grown = run(photo_folder, tiny_backbone, tmp_path / "compared", methods=["lift"], seeds=[1], settings=elsewhere)
     assert len(grown.cells) == 3
 
@@ -385,15 +385,15 @@ def test_the_same_weights_elsewhere_and_no_others(
         patch.setattr(
             "lpt.commands.compare.inference_cost.load_pack", raises(PackError("trained on local weights, not here"))
         )
-        text = io.StringIO()
+        said = io.StringIO()
         grown = run(
-            photo_folder, moved, output, methods=["class-means"], seeds=[0, 1], console=Console(file=text, width=200)
+            photo_folder, moved, output, methods=["class-means"], seeds=[0, 1], console=Console(file=said, width=200)
         )
     assert [cell.cost.inference_ratio for cell in grown.cells] == [None, None]
-    assert "the inference time of nearest class mean is left out: trained on local weights" in text.getvalue()
+    assert "the inference time of nearest class mean is left out: trained on local weights" in said.getvalue()
 
     weights = load_file(moved)
-    name = next(item for item in weights if item.endswith("attn.qkv.weight"))
+    name = next(one for one in weights if one.endswith("attn.qkv.weight"))
     save_file({**weights, name: weights[name] + 1}, moved)
     with pytest.raises(RunError, match=r"seed0 was trained on other weights \(sha256 \w{12}\)"):
         run(photo_folder, moved, output, methods=["linear-probe"], seeds=[0])
@@ -410,13 +410,13 @@ def test_a_stopped_cell_goes_on_with_the_machine_of_now(
     photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another precision or thread count, as the advice at a failure has it, holds also for the cell that failed."""
-    local = [item for item in settings(tiny_backbone) if not item.startswith("runtime.precision")]
+    own = [one for one in settings(tiny_backbone) if not one.startswith("runtime.precision")]
     asked = {"methods": ["lift"], "seeds": [0]}
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "run", raises(Interrupted("stopped")))
         with pytest.raises(Interrupted):
-            run(photo_folder, tiny_backbone, tmp_path / "c", settings=[*local, "runtime.precision=bf16"], **asked)
-    now = [*local, "runtime.precision=fp32", "runtime.threads=2", "train.micro_batch=3"]
+            run(photo_folder, tiny_backbone, tmp_path / "c", settings=[*own, "runtime.precision=bf16"], **asked)
+    now = [*own, "runtime.precision=fp32", "runtime.threads=2", "train.micro_batch=3"]
     run(photo_folder, tiny_backbone, tmp_path / "c", settings=now, **asked)
     stored = read_yaml(tmp_path / "c" / "runs" / "lift" / "seed0" / "config.yaml")
     assert (stored["runtime"]["precision"], stored["runtime"]["threads"]) == ("fp32", 2)
@@ -430,7 +430,7 @@ def test_classes_too_small_to_hold_any_out(photo_folder: Path, tiny_backbone: Pa
 
 
 def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    text = io.StringIO()
+    said = io.StringIO()
     more = [*settings(tiny_backbone), "train.epoch_steps=4000"]
     comparison = compare(
         photo_folder,
@@ -439,19 +439,19 @@ def test_a_budget_cuts_the_steps_of_all_methods_alike(photo_folder: Path, tiny_b
         preset="laptop",
         settings=more,
         budget=0.1,
-        console=Console(file=text, width=200),
+        console=Console(file=said, width=200),
     )
     draws = {cell.cost.image_draws for cell in comparison.cells}
     assert len(draws) == 1
     assert 0 < draws.pop() < 0.5 * 3 * 4000 * 16
-    assert "% of the preset's steps" in text.getvalue()
-    text.truncate(0)
+    assert "% of the preset's steps" in said.getvalue()
+    said.truncate(0)
     grown = compare(
         photo_folder, tmp_path / "compared", methods=["vpt-deep", "lift"], preset="laptop", settings=more, budget=0.1,
-        console=Console(file=text, width=200),
+        console=Console(file=said, width=200),
     )  # fmt: skip
     assert {cell.cost.image_draws for cell in grown.cells} == {cell.cost.image_draws for cell in comparison.cells}
-    assert "as this comparison was begun" in text.getvalue()
+    assert "as this comparison was begun" in said.getvalue()
     with pytest.raises(ConfigError, match="too few"):
         compare(photo_folder, tmp_path / "none", methods=["lpt"], preset="laptop", settings=more, budget=1e-6)
 
@@ -497,13 +497,13 @@ def test_a_budget_is_measured_once(
     ],
 )
 def test_wrong_requests_stop_before_anything_is_written(
-    arguments: list[str], text: str, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+    arguments: list[str], said: str, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
     command = ["compare", str(photo_folder), "-o", str(tmp_path / "out"), "--preset", "laptop"]
     command += ["--checkpoint", str(tiny_backbone), "--size", "32", *arguments]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert text in result.output
+    assert said in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
 
@@ -520,8 +520,8 @@ def test_phase_1_alone_is_lpts(tmp_path: Path) -> None:
     """What the user says of prompts, loss and sampling holds for phase 1 alone too, and so do the draws."""
     values = {"model": {"prompt_length": 7, "adapter_size": 3}, "loss": {"scale": 15.0, "instance_weight": 0.0}}
     base = with_preset({"preset": "laptop", **values}, CPU.device, origin="test").config
-    local = METHODS["lpt-phase1"].values(base)
-    config = with_preset({"preset": "laptop", **local, "method": "lpt-phase1"}, CPU.device, origin="test").config
+    own = METHODS["lpt-phase1"].values(base)
+    config = with_preset({"preset": "laptop", **own, "method": "lpt-phase1"}, CPU.device, origin="test").config
     assert (config.model.prompts, config.model.prompt_length, config.loss.scale) == ("deep", 7, 15.0)
     assert config.model.adapter_size == 3
     assert config.streams == base.streams == ("balanced",)
@@ -544,8 +544,8 @@ def test_a_stopped_fine_tuning_ends_at_the_same_bytes(
     photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rates and decays of groups of tensors come back too, and so does what the optimiser remembers of each."""
-    local = [item for item in settings(tiny_backbone) if not item.startswith(("model", "train.p"))]
-    options: dict[str, Any] = dict(preset="laptop", method="fine-tuning-la", settings=local)
+    own = [one for one in settings(tiny_backbone) if not one.startswith(("model", "train.p"))]
+    options: dict[str, Any] = dict(preset="laptop", method="fine-tuning-la", settings=own)
     whole = lpt.fit(photo_folder, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
         patch.setattr("lpt.commands.fit.fit.stop_on_signal", lambda: contextlib.nullcontext(StopsSoon(7)))

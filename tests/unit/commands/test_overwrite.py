@@ -37,11 +37,11 @@ SMALL = [
 
 def everything(folder: Path) -> dict[str, bytes | str | None]:
     """All below a folder: content of files, targets of links, None for folders."""
-    matches: dict[str, bytes | str | None] = {}
+    found: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        matches[name] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None  # noqa: PTH115
-    return matches
+        found[name] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None  # noqa: PTH115
+    return found
 
 
 def small(checkpoint: Path) -> list[str]:
@@ -272,17 +272,17 @@ def test_what_else_a_run_reads_is_not_at_risk(
         shutil.copy(path, fitted_run / path.name)
 
     def again(**more: Any) -> Callable[[], object]:
-        local = [*small(more.pop("weights", tiny_backbone)), *more.pop("own", [])]
-        return lambda: lpt.fit(photo_folder, fitted_run, preset="laptop", settings=local, overwrite=True, **more)
+        own = [*small(more.pop("weights", tiny_backbone)), *more.pop("own", [])]
+        return lambda: lpt.fit(photo_folder, fitted_run, preset="laptop", settings=own, overwrite=True, **more)
 
-    refused(tmp_path, again(local=[f"data.test={fitted_run / 'test'}"]), "data.test")
-    refused(tmp_path, again(local=[f"data.validation={fitted_run / 'validation'}"]), "data.validation")
-    refused(tmp_path, again(local=[f"data.image_root={fitted_run}"]), "data.image_root")
+    refused(tmp_path, again(own=[f"data.test={fitted_run / 'test'}"]), "data.test")
+    refused(tmp_path, again(own=[f"data.validation={fitted_run / 'validation'}"]), "data.validation")
+    refused(tmp_path, again(own=[f"data.image_root={fitted_run}"]), "data.image_root")
     refused(tmp_path, again(weights=fitted_run / "tiny.safetensors"), "backbone's file")
     refused(tmp_path, again(config=fitted_run / "config.yaml"), "the configuration")
     (fitted_run / "vit").mkdir()
     folder = ["backbone.checkpoint=null", f"backbone.name=local-dir:{fitted_run / 'vit'}"]
-    refused(tmp_path, again(local=folder), f"backbone's file lies in it ({fitted_run / 'vit'})")
+    refused(tmp_path, again(own=folder), f"backbone's file lies in it ({fitted_run / 'vit'})")
     with monkeypatch.context() as patch:
         patch.setenv("HOME", str(fitted_run / "test"))
         refused(tmp_path, again(), "home folder")
@@ -322,7 +322,7 @@ def test_overwriting_replaces_the_run_and_leaves_the_rest(
     (fitted_run / "prefix_cache").symlink_to(disk)
     before = (fitted_run / "log.jsonl").read_text()
     with (fitted_run / "log.jsonl").open("a") as held:  # another program looks at it
-        options = [part for item in small(tiny_backbone) for part in ("--set", item)]
+        options = [part for one in small(tiny_backbone) for part in ("--set", one)]
         link = tmp_path / "link"
         link.symlink_to(fitted_run)
         code, output = command("fit", photo_folder, "-o", f"{link}/", "--preset", "laptop", "--overwrite", *options)
@@ -389,9 +389,9 @@ def test_a_kill_at_the_start_leaves_a_folder_that_is_used_again(after: int, tmp_
 
 
 def compared(data: Path, output: Path, checkpoint: Path, **more: Any) -> object:
-    local = [item for item in small(checkpoint) if "warmup" not in item]
-    local += ["train.phase1.epochs=2", "train.phase2.epochs=0", *more.pop("own", [])]
-    return compare(data, output, methods=["class-means"], preset="laptop", settings=local, **more)
+    own = [one for one in small(checkpoint) if "warmup" not in one]
+    own += ["train.phase1.epochs=2", "train.phase2.epochs=0", *more.pop("own", [])]
+    return compare(data, output, methods=["class-means"], preset="laptop", settings=own, **more)
 
 
 def test_a_comparison_is_thrown_away_but_nothing_else(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
@@ -406,9 +406,9 @@ def test_a_comparison_is_thrown_away_but_nothing_else(photo_folder: Path, tiny_b
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
     other = ["image.test_crop=1.0"]
-    message = refused(tmp_path, lambda: compared(photo_folder, output, tiny_backbone, local=other), "other settings")
+    message = refused(tmp_path, lambda: compared(photo_folder, output, tiny_backbone, own=other), "other settings")
     assert "with overwrite=True" in message
-    compared(photo_folder, output, tiny_backbone, local=other, overwrite=True)
+    compared(photo_folder, output, tiny_backbone, own=other, overwrite=True)
     assert all(path.read_text() == "mine" for path in mine)
     assert "test_crop: 1.0" in (cell / "config.yaml").read_text()
 
@@ -509,13 +509,13 @@ def test_predictions_replace_only_predictions(
 
 
 def test_findings_replace_only_findings(photo_folder: Path, tmp_path: Path) -> None:
-    plot, matches = tmp_path / "plot.png", tmp_path / "found.json"
-    base = ("doctor", photo_folder, "--no-decode", "--plot", plot, "--json", matches)
+    plot, found = tmp_path / "plot.png", tmp_path / "found.json"
+    base = ("doctor", photo_folder, "--no-decode", "--plot", plot, "--json", found)
     for _ in range(2):
         assert command(*base)[0] == 0
     written = everything(tmp_path)
     image = photo_folder / "train" / "dark" / "0.jpg"
-    for path, content in ((plot, image.read_bytes()), (matches, b'{"dependencies": {}}')):
+    for path, content in ((plot, image.read_bytes()), (found, b'{"dependencies": {}}')):
         path.write_bytes(content)
         before = everything(tmp_path)
         code, message = command(*base)

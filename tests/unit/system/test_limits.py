@@ -22,9 +22,9 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("told", "cores"), [("200000 100000\n", 2), ("150000 100000", 2), ("1000 100000", 1)])
-def test_cores_are_the_quota_rounded_up(group: Path, lines: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_the_quota_rounded_up(group: Path, told: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)), raising=False)
-    (group / "cpu.max").write_text(lines)
+    (group / "cpu.max").write_text(told)
     assert container.core_limit() == usable_cores() == cores
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
     assert usable_cores() == 1
@@ -44,19 +44,19 @@ def test_memory_is_what_the_limit_leaves(group: Path) -> None:
 
 
 @pytest.mark.parametrize("told", ODD)
-def test_files_that_say_no_limit(group: Path, lines: str) -> None:
+def test_files_that_say_no_limit(group: Path, told: str) -> None:
     """Missing or odd: the machine's own numbers."""
     assert (container.core_limit(), container.memory_limit(), container.memory_left()) == (None, None, None)
     for name in ("cpu.max", "memory.max", "memory.current", "memory.stat"):
-        (group / name).write_text(lines, encoding="utf-8")
+        (group / name).write_text(told, encoding="utf-8")
     assert container.core_limit() is None
-    assert host_memory_total() == psutil.virtual_memory().total or lines == "200000"
+    assert host_memory_total() == psutil.virtual_memory().total or told == "200000"
     assert usable_cores() >= 1
 
 
 def test_use_that_is_not_told(group: Path) -> None:
     (group / "memory.max").write_text("5000")
-    for lines in ODD[:5]:
-        (group / "memory.current").write_text(lines)
-        (group / "memory.stat").write_text(f"inactive_file {lines}")
+    for told in ODD[:5]:
+        (group / "memory.current").write_text(told)
+        (group / "memory.stat").write_text(f"inactive_file {told}")
         assert container.memory_left() == 5000
