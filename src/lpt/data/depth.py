@@ -28,8 +28,8 @@ class DeepImages(NamedTuple):
     @property
     def shallow(self) -> list[tuple[str, DeepRange]]:
         """Those that use part of their range, the fewest levels first."""
-        matches = [(name, used) for name, used in self.ranges if used.high > used.low and used.levels < FEW_LEVELS]
-        return sorted(matches, key=lambda entry: entry[1].levels)
+        shallow = [(name, used) for name, used in self.ranges if used.high > used.low and used.levels < FEW_LEVELS]
+        return sorted(shallow, key=lambda entry: entry[1].levels)
 
 
 def find_deep(
@@ -62,8 +62,8 @@ def find_deep(
         except DataError:
             return False
 
-    matches = scan(len(looked_at), is_deep, workers, "Reading headers")
-    deep = [place for place, wanted in zip(looked_at, matches, strict=True) if wanted]
+    are_deep = scan(len(looked_at), is_deep, workers, "Reading headers")
+    deep = [place for place, wanted in zip(looked_at, are_deep, strict=True) if wanted]
     chosen = _spread(deep, decoded)
 
     def used(number: int) -> DeepRange | None:

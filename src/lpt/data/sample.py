@@ -37,13 +37,13 @@ def count_known(images: LabelledImages, sample: list[str]) -> int:
         return 0
     wanted = set(sample)
     sizes = {entry.partition(":")[0] for entry in wanted}
-    matches = set()
+    entries = set()
     for row in images.rows.tolist():
         with contextlib.suppress(ImageError):  # reading the image reports it
             size = source.stored_bytes(row)
             if str(size) in sizes:
-                matches.add(_entry(source, row, size))
-    return sum(entry in matches for entry in sample)
+                entries.add(_entry(source, row, size))
+    return sum(entry in entries for entry in sample)
 
 
 def _entry(source: FileImages, row: int, size: int) -> str:

@@ -83,7 +83,7 @@ def find_repaired(images: LabelledImages, workers: int | None = None, *, title: 
         except DataError:
             return False
 
-    return [index for index, matches in enumerate(scan(len(images), is_repaired, workers, title)) if matches]
+    return [index for index, repaired in enumerate(scan(len(images), is_repaired, workers, title)) if repaired]
 
 
 def scan(count: int, inspect: Callable[[int], Result], workers: int | None, title: str) -> list[Result]:

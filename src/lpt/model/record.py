@@ -56,10 +56,14 @@ class BackboneRecord(BaseModel):
 
     def without_folders(self) -> BackboneRecord:
         """Return the record for a pack: it names local files and folders, but not their place on this machine."""
-        scheme, colon, place = self.name.partition(":")
-        name = f"{scheme}:{last_part(place)}" if colon and scheme == FOLDER_SCHEME else self.name
         checkpoint = None if self.checkpoint is None else last_part(self.checkpoint)
-        return self.model_copy(update={"name": name, "checkpoint": checkpoint})
+        return self.model_copy(update={"name": portable_name(self.name), "checkpoint": checkpoint})
+
+
+def portable_name(name: str) -> str:
+    """Return a backbone's name without the folders above a `local-dir:` folder; other names stay as they are."""
+    scheme, colon, place = name.partition(":")
+    return f"{scheme}:{last_part(place)}" if colon and scheme == FOLDER_SCHEME else name
 
 
 def weight_hash(vit: nn.Module) -> str:

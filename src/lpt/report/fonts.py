@@ -46,9 +46,9 @@ def _further_families(text: str) -> tuple[list[str], set[str]]:
     missing -= _characters(None)
     families: list[str] = []
     while missing:
-        matches = {family: len(missing & _characters(family)) for family in _installed_families()}
-        best = max(matches, key=lambda family: (matches[family], "sans" in family.lower()), default=None)
-        if best is None or not matches[best]:
+        covered = {family: len(missing & _characters(family)) for family in _installed_families()}
+        best = max(covered, key=lambda family: (covered[family], "sans" in family.lower()), default=None)
+        if best is None or not covered[best]:
             break
         families.append(best)
         missing -= _characters(best)

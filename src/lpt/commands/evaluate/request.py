@@ -177,13 +177,13 @@ def _training_notes(pack: Pack, source: str, images: LabelledImages, split: Spli
     advice = "on others it is less accurate. Give it some that were held out, or train with --val or --test."
     if not sample:
         return [f"{whole}: {advice}"] if _same_set(pack, source, images, split) else []
-    matches = count_known(images, sample)
-    if not matches:
+    known = count_known(images, sample)
+    if not known:
         return []
-    if matches == len(sample) and len(images) <= sum(pack.info.class_counts):
+    if known == len(sample) and len(images) <= sum(pack.info.class_counts):
         return [f"{whole}: {advice}"]
     return [
-        f"The pack was trained on some of these images ({matches:,} of {plural(len(sample), 'training image')} looked "
+        f"The pack was trained on some of these images ({known:,} of {plural(len(sample), 'training image')} looked "
         f"for are among them): {advice}"
     ]
 

@@ -9,7 +9,7 @@ from lpt.commands.fit.prepare import with_absolute_paths
 from lpt.config.schema import RunConfig
 from lpt.data.manifest import Splits
 from lpt.data.sources.portable import portable_source
-from lpt.model.record import FOLDER_SCHEME
+from lpt.model.record import portable_name
 from lpt.system.files import last_part
 
 
@@ -22,7 +22,5 @@ def portable_settings(config: RunConfig, splits: Splits) -> dict[str, Any]:
         data.validation = portable_source(data.validation)
     data.image_root = data.image_root and Path(last_part(data.image_root))
     backbone.checkpoint = backbone.checkpoint and Path(last_part(backbone.checkpoint))
-    scheme, colon, folder = backbone.name.partition(":")
-    if colon and scheme == FOLDER_SCHEME:
-        backbone.name = f"{scheme}:{last_part(folder)}"
+    backbone.name = portable_name(backbone.name)
     return config.model_dump(mode="json")

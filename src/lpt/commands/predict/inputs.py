@@ -60,7 +60,7 @@ def find_images(
     for path in _matched(given):
         if path.is_dir():
             walk = Walk(path, _is_image)
-            inside = sorted(path / results for results in walk.images())
+            inside = sorted(path / image for image in walk.images())
             _check_faults(walk, notes, skip_bad)
             reasons = walk.left.reasons("that are no images by ending or content")
             if reasons:

@@ -22,15 +22,15 @@ def depth_findings(splits: Sequence[LabelledImages], *, decode: bool, workers: i
         workers: threads; None: one for each core this process may use.
     """
     limits = (None, None) if decode else (_HEADERS, _DECODED)
-    matches = find_deep(splits, headers=limits[0], decoded=limits[1], workers=workers)
-    shallow = matches.shallow
+    depths = find_deep(splits, headers=limits[0], decoded=limits[1], workers=workers)
+    shallow = depths.shallow
     if not shallow:
         return
     largest = max(used.high for _, used in shallow)
-    sample = " looked at" if matches.sampled else ""
+    sample = " looked at" if depths.sampled else ""
     yield Finding(
         "warning",
-        f"{len(shallow):,} of the {plural(len(matches.ranges), 'image')} of more than 8 bits{sample} use part of their "
+        f"{len(shallow):,} of the {plural(len(depths.ranges), 'image')} of more than 8 bits{sample} use part of their "
         f"range: fewer than {FEW_LEVELS} grey levels are left of them in 8 bits, {shallow[0][1].levels} in the worst.",
         "The network sees next to nothing in them.",
         "Set the value that is to be white, for training and wherever the pack is used: --set image.white=auto takes "

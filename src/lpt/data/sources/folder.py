@@ -92,9 +92,9 @@ def _read_classes(root: Path, data: RawData) -> RawSplit:
     images = {}
     for folder in folders:
         outputs = len(walk.left.outputs)
-        matches = walk.images(folder, above=[""])
-        if matches or len(walk.left.outputs) == outputs:
-            images[folder] = matches
+        inside = walk.images(folder, above=[""])
+        if inside or len(walk.left.outputs) == outputs:
+            images[folder] = inside
     data.skipped += _faults(root, walk.left)
     _refuse_inner_splits(root, images)
     if _nothing_to_tell_apart(images):

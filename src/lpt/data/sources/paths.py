@@ -136,16 +136,16 @@ def _found(
     listing: Path, root: Path, paths: Sequence[str], find: Callable[[Path, str], str | None], notes: list[str]
 ) -> list[str]:
     """Return the paths of the files that are meant, and note how many are named otherwise; others stay as they are."""
-    matches = [path if (file := find(root, path)) is None else file for path in paths]
-    changed = [(path, file) for path, file in zip(paths, matches, strict=True) if path != file]
+    files = [path if (file := find(root, path)) is None else file for path in paths]
+    changed = [(path, file) for path, file in zip(paths, files, strict=True) if path != file]
     if not changed:  # a folder lists a name that is no file to open, such as a pipe
-        return matches
+        return files
     given, file = changed[0]
     notes.append(
         f"{listing}: {len(changed):,} of {len(paths):,} paths are read as files of the same name in another case or "
         f"form or with an ending: {given} as {file}."
     )
-    return matches
+    return files
 
 
 class _Folders:

@@ -65,16 +65,16 @@ def find_respelled(images: LabelledImages, missing: IntArray, origin: str, notes
     if not isinstance(source, FileImages):
         return images
     listings: dict[str, dict[str, str]] = {}
-    matches = {}
+    renamed = {}
     for row in images.rows[missing].tolist():
         path = _on_disk(source.path(row), listings)
         if path is not None:
-            matches[row] = path
-    if not matches:
+            renamed[row] = path
+    if not renamed:
         return images
-    notes.append(f"{plural(len(matches), 'image')} of {origin} found under names in another Unicode form (NFC or NFD).")
+    notes.append(f"{plural(len(renamed), 'image')} of {origin} found under names in another Unicode form (NFC or NFD).")
     base = os.path.join(source.root, "")  # noqa: PTH118
-    paths = [matches.get(row, source.path(row)).removeprefix(base) for row in range(len(source))]
+    paths = [renamed.get(row, source.path(row)).removeprefix(base) for row in range(len(source))]
     return replace(images, source=FileImages(Path(source.root), paths))
 
 

@@ -128,7 +128,7 @@ class Walk:
             above: folders, from the root, that are not entered again through a link.
         """
         seen = {identity for folder in above if (identity := self._identity(folder)) is not None}
-        matches, links = [], []
+        images, links = [], []
         waiting, linked = [start], list[str]()
         while waiting or linked:
             folder = waiting.pop() if waiting else linked.pop()
@@ -139,11 +139,11 @@ class Walk:
             if identity is not None:
                 seen.add(identity)
             level = self.level(folder)
-            matches += level.images
+            images += level.images
             links += level.links
             for inner in reversed(level.folders):
                 (linked if os.path.islink(self._path(inner)) else waiting).append(inner)  # noqa: PTH114
-        return sorted(matches + self._new(links, matches))
+        return sorted(images + self._new(links, images))
 
     def level(self, folder: str = "") -> Level:
         """List one folder, and note what is left out of it."""
