@@ -32,6 +32,8 @@ BEAT_SECONDS = 3.0
 """How often a holder touches its lock."""
 WATCH_SECONDS = 15.0
 """How long a lock of another machine must rest to be taken for stale."""
+CHILD_SECONDS = 5.0
+"""How long a child of a killed holder may take to close the lock that it inherited."""
 _START_TOLERANCE = 2.0
 _HELD: dict[int, Path] = {}
 """The locks of this process by descriptor. A child that inherits one closes it, or it would outlive the run."""
@@ -108,6 +110,7 @@ def check_free_of_runs(folder: Path) -> None:
 
 def _opened(file: Path) -> int:
     """Open the lock file and lock it; a file that its former holder removed meanwhile does not count."""
+    end = time.monotonic() + CHILD_SECONDS
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
@@ -115,7 +118,12 @@ def _opened(file: Path) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise _in_use(file, Holder.of(file)) from None
+            holder = Holder.of(file)
+            is_gone = holder is not None and holder.host == socket.gethostname() and not holder.lives
+            if not is_gone or time.monotonic() > end:
+                raise _in_use(file, holder) from None
+            time.sleep(0.02)  # a child that was just forked closes what it inherited as soon as it runs
+            continue
         except OSError:
             pass  # a file system without such locks: host and process decide
         if _is_same(descriptor, file):

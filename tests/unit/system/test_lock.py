@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -58,6 +59,22 @@ def test_a_child_of_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     process = holder(tmp_path, "with a child")
     process.kill()
     process.wait()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_child_may_be_slow_to_close_what_it_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a killed run's child holds the lock until it gets a core; whoever comes waits for it."""
+    gone = holder(tmp_path)
+    gone.kill()
+    gone.wait()
+    child = os.open(tmp_path / LOCK, os.O_RDWR)
+    fcntl.flock(child, fcntl.LOCK_EX)
+    monkeypatch.setattr(lock, "CHILD_SECONDS", 0.05)
+    with pytest.raises(RunError, match=f"process {gone.pid}"), locked(tmp_path):
+        pass
+    monkeypatch.setattr(lock, "CHILD_SECONDS", 60)
+    threading.Timer(0.2, os.close, [child]).start()
     with locked(tmp_path):
         pass
 
