@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from lpt.config.bounds import Areas, Aspects, CentralCrop, Deviations, Interpolation, Means, Side, White
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
     from torchvision.transforms import v2
 
+    from lpt.data.array_transforms import UInt8Array
+    from lpt.data.manifest import Float32Array
     from lpt.data.tensor_transforms import TrainTransform
 
 
@@ -66,3 +69,17 @@ class Preprocessing(BaseModel):
         from lpt.data.tensor_transforms import normalized
 
         return normalized(images, self.mean, self.std)
+
+    def test_array(self, image: Image.Image) -> UInt8Array:
+        """Transform a test image without PyTorch: the numbers of `test_transform`, bit for bit."""
+        from lpt.data.array_transforms import evaluation_array
+
+        return evaluation_array(
+            image, self.size, self.interpolation, crop=self.test_crop, views=self.test_views
+        )  # fmt: skip
+
+    def normalize_array(self, images: UInt8Array) -> Float32Array:
+        """Normalise images without PyTorch: the numbers of `normalize`, bit for bit."""
+        from lpt.data.array_transforms import normalized_array
+
+        return normalized_array(images, self.mean, self.std)

@@ -89,12 +89,20 @@ class Pack:
         Raises:
             PackError: it was trained on others.
         """
+        self.check_hash(backbone.weight_hash, backbone.name)
+
+    def check_hash(self, weight_hash: str, name: str) -> None:
+        """Check that the pack was trained on weights of this hash, which belong to the backbone of this name.
+
+        Raises:
+            PackError: it was trained on others.
+        """
         wanted = self.info.backbone
-        if backbone.weight_hash != wanted.weight_hash:
+        if weight_hash != wanted.weight_hash:
             raise PackError(
                 f"the pack {self.path} belongs to other backbone weights.\n"
                 f"  trained on: {one_line(wanted.name)}, sha256 {wanted.weight_hash}\n"
-                f"  given:      {backbone.name}, sha256 {backbone.weight_hash}\n"
+                f"  given:      {name}, sha256 {weight_hash}\n"
                 "Next: give the backbone it was trained on (--backbone NAME or --checkpoint FILE), or train a pack on "
                 "this one with lpt fit."
             )

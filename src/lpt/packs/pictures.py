@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from lpt.data.decoding import AS_USUAL, ImageError, Reading, as_rgb, read_image
 from lpt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Picture: TypeAlias = (
     "str | os.PathLike[str] | Image.Image | bytes | bytearray | memoryview | BinaryIO | npt.NDArray[Any] | Tensor"
@@ -32,7 +34,7 @@ def each_picture(images: Any) -> Iterator[Picture]:
     Raises:
         ConfigError: it is neither.
     """
-    holds_pixels = isinstance(images, Tensor) or (isinstance(images, np.ndarray) and images.dtype.kind in "biufc")
+    holds_pixels = _is_tensor(images) or (isinstance(images, np.ndarray) and images.dtype.kind in "biufc")
     if holds_pixels and images.ndim != 4:
         return iter([images])
     if isinstance(images, str | os.PathLike | Image.Image | bytes | bytearray | memoryview) or _is_file(images):
@@ -75,7 +77,7 @@ def _pixels(picture: Any, name: str, reading: Reading) -> Image.Image:
         return read_image(bytes(picture), name, reading)
     if isinstance(picture, np.ndarray):
         return _of_array(picture, name)
-    if isinstance(picture, Tensor):
+    if _is_tensor(picture):
         return _of_tensor(picture, name)
     if _is_file(picture):
         return read_image(_content(picture, name), name, reading)
@@ -97,6 +99,8 @@ def _of_array(array: npt.NDArray[Any], name: str) -> Image.Image:
 
 
 def _of_tensor(tensor: Tensor, name: str) -> Image.Image:
+    import torch
+
     shape = list(tensor.shape)
     is_float = tensor.is_floating_point()
     if not (is_float or tensor.dtype == torch.uint8) or len(shape) != 3 or shape[0] != 3 or not tensor.numel():
@@ -114,6 +118,12 @@ def _of_tensor(tensor: Tensor, name: str) -> Image.Image:
             )
         plain = plain.double().mul(255).round().to(torch.uint8)
     return Image.fromarray(plain.permute(1, 2, 0).contiguous().numpy())
+
+
+def _is_tensor(picture: object) -> TypeGuard[Tensor]:
+    """Return whether a picture is a tensor of PyTorch, which only a program that has imported it can have."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(picture, torch.Tensor)
 
 
 def _is_file(picture: object) -> bool:

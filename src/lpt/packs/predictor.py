@@ -1,37 +1,36 @@
-"""Classify images with one or several packs on one frozen backbone."""
+"""Classify images with any number of packs on one frozen backbone."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, repeat
 from numbers import Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from lpt.config.bounds import check_positive
-from lpt.data.cache import with_white
 from lpt.data.decoding import Reading
-from lpt.data.manifest import LabelledImages
+from lpt.data.manifest import Float32Array, LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
-from lpt.evaluation.predictions import Predictions, check_scores, predict_split
-from lpt.model.backbone import FrozenViT
-from lpt.model.build import to_bfloat16
+from lpt.evaluation.scores import check_scores
 from lpt.model.consent import permitted_name
-from lpt.model.inference import InferenceModel, Scores
-from lpt.model.pretrained import load_backbone
+from lpt.packs.engine import ENGINES, PRECISIONS, Engine, LoadedPack, Output, UInt8Array
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.system.files import last_part
-from lpt.system.hardware import inspect_machine
 
-ENGINES = ("auto", "torch")
-PRECISIONS = ("auto", "fp32", "bf16")
+if TYPE_CHECKING:
+    from lpt.evaluation.predictions import Predictions
+    from lpt.model.backbone import FrozenViT
+    from lpt.model.inference import InferenceModel
+
 PackOrPath = Pack | str | Path
 
 
@@ -44,12 +43,16 @@ class Prediction:
         classes: names of the most probable classes, best first.
         probabilities: their probabilities.
         groups: picked group prompts by descending cosine; empty if the pack uses none.
+        pack: name of the pack that classified it.
+        attention: attention of the class token to each patch in the last block, [rows, columns]; None unless asked for.
     """
 
     name: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     groups: tuple[int, ...]
+    pack: str
+    attention: Float32Array | None = None
 
     @property
     def label(self) -> str:
@@ -60,6 +63,25 @@ class Prediction:
     def probability(self) -> float:
         """Probability of the most probable class."""
         return self.probabilities[0]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded image that waits for its pack.
+
+    It holds the pack, so it can be classified after the predictor has removed or replaced that pack.
+
+    Args:
+        name: path of the image, or its number in the call.
+        pack: name of the pack.
+        loaded: the pack in the engine.
+        pixels: the image from the test transform of the pack, uint8 [3, height, width] or [V, 3, height, width].
+    """
+
+    name: str
+    pack: str
+    loaded: LoadedPack
+    pixels: UInt8Array
 
 
 def load_predictor(
@@ -87,26 +109,20 @@ def load_predictor(
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
         ConfigError: the backbone cannot be loaded, only the user may name it, or an argument is wrong.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"engine: {engine!r} is not accepted; choose {', '.join(ENGINES)}")
-    named = _named_packs(packs)
-    if backbone is None:
-        first = next(iter(named.values()))
-        weights = None if checkpoint is None else Path(checkpoint)
-        backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
-    return Predictor(backbone, named, checkpoint=checkpoint, device=device, precision=precision)
+    return Predictor(
+        backbone, packs, checkpoint=checkpoint, engine=engine, device=device, precision=precision
+    )  # fmt: skip
 
 
 class Predictor:
-    """One or several packs on a backbone, ready to classify; `lpt.load_predictor` also finds the backbone.
+    """Any number of packs on a backbone, ready to classify.
+
+    Several threads may call all of its methods at once: packs come and go while others predict.
 
     Args:
-        backbone: a backbone from `lpt.load_backbone`, or its name.
+        backbone: a backbone from `lpt.load_backbone`, or its name; None: the one that the first pack names.
         packs: a pack or its path, several of these (named by their folders), or a mapping of names.
-        checkpoint: local weights, if the backbone is given by name.
-        device: auto, cpu, cuda or mps, if the backbone is given by name; a `FrozenViT` stays where it is.
-        precision: auto, fp32 or bf16 as for `lpt.load_predictor`, if the backbone is given by name; a `FrozenViT` keeps
-            its own.
+        checkpoint, engine, device, precision: as for `lpt.load_predictor`.
 
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
@@ -115,67 +131,97 @@ class Predictor:
 
     def __init__(
         self,
-        backbone: FrozenViT | str,
+        backbone: FrozenViT | str | None,
         packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
         *,
         checkpoint: str | Path | None = None,
+        engine: str = "auto",
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision: {precision!r} is not accepted; choose {', '.join(PRECISIONS)}")
-        self._packs = _named_packs(packs)
-        low = False
-        if isinstance(backbone, FrozenViT):
-            self.device = backbone.device
-        elif isinstance(backbone, str):
-            machine = inspect_machine(device)
-            self.device = torch.device(machine.device)
-            low = precision == "bf16" or (precision == "auto" and machine.fast_bf16 and machine.device != "cpu")
-            backbone = load_backbone(backbone, checkpoint=None if checkpoint is None else Path(checkpoint))
-        else:
-            raise ConfigError(
-                f"backbone: give a FrozenViT or a name, not {type(backbone).__name__}. "
-                "lpt.load_predictor(packs) loads the one that the pack names"
-            )
-        for pack in self._packs.values():  # before any model is built
-            pack.check_backbone(backbone)
-        self._dtype = torch.bfloat16 if low else backbone.dtype
-        models = {name: pack.build(backbone) for name, pack in self._packs.items()}  # all are verified in float32
-        self._models: dict[str, InferenceModel] = {}
-        for name, model in models.items():
-            model.to(self.device)
-            if low:
-                to_bfloat16(model)
-            info = self._packs[name].info
-            self._models[name] = InferenceModel(model, info.preprocessing, group_prompts=info.uses_group_prompts)
+        for name, value, accepted in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+            if value not in accepted:
+                raise ConfigError(f"{name}: {value!r} is not accepted; choose {', '.join(accepted)}")
+        named = _named_packs(packs)
+        if backbone is None:
+            first = next(iter(named.values()))
+            weights = None if checkpoint is None else Path(checkpoint)
+            backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+        self._lock = threading.Lock()
+        self._engine = _new_engine(backbone, checkpoint=checkpoint, device=device, precision=precision)
+        for pack in named.values():  # before any model is built
+            pack.check_hash(self._engine.backbone_hash, backbone if isinstance(backbone, str) else backbone.name)
+        self._loaded: dict[str, LoadedPack] = {name: self._engine.load(pack) for name, pack in named.items()}
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network."""
+        return self._engine
 
     @property
     def pack_names(self) -> tuple[str, ...]:
         """Names of the packs, the default first."""
-        return tuple(self._packs)
+        return tuple(self._loaded)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Data type that the backbone computes in."""
-        return self._dtype
+    def add(self, pack: PackOrPath, name: str | None = None, *, replace: bool = False) -> str:
+        """Verify a pack, make it ready, and return its name; predictions go on meanwhile.
+
+        Args:
+            pack: a pack, its folder or its run folder.
+            name: its name; None: that of its folder.
+            replace: take the place of a pack of this name. Images that were prepared for the former one keep it.
+
+        Raises:
+            PackError: it is damaged, belongs to other weights, or gives other outputs than where it was written.
+            ConfigError: the name is taken, and `replace` is not set.
+        """
+        read = _loaded(pack)
+        name = _name_of(read) if name is None else str(name)
+        if not replace and name in self._loaded:
+            raise _taken(name)
+        loaded = self._engine.load(read)
+        with self._lock:
+            if not replace and name in self._loaded:
+                raise _taken(name)
+            self._loaded = {**self._loaded, name: loaded}
+        return name
+
+    def remove(self, name: str) -> None:
+        """Remove a pack by its name; images that were prepared for it can still be classified.
+
+        Raises:
+            ConfigError: there is no pack of this name.
+        """
+        with self._lock:
+            self._find(name)
+            self._loaded = {other: loaded for other, loaded in self._loaded.items() if other != name}
 
     def pack(self, name: str | None = None) -> Pack:
         """Return a pack by name; the first one by default."""
-        return self._packs[self._checked(name)]
+        return self._find(name)[1].pack
 
     def model(self, name: str | None = None) -> InferenceModel:
-        """Return the model of a pack by name; of the first one by default."""
-        return self._models[self._checked(name)]
+        """Return the PyTorch model of a pack by name; of the first one by default.
+
+        Raises:
+            ConfigError: there is no such pack, or the engine is not torch.
+        """
+        from lpt.packs.torch_engine import TorchPack
+
+        loaded = self._find(name)[1]
+        if not isinstance(loaded, TorchPack):
+            raise ConfigError(f"engine: {self._engine.name} has no PyTorch model; load the predictor with engine torch")
+        return loaded.model
 
     def predict(
         self,
         images: Picture | Iterable[Picture],
         *,
-        pack: str | None = None,
+        pack: str | Iterable[str] | None = None,
         top_k: int = 5,
         batch_size: int = 32,
         prior: Mapping[str, float] | None = None,
+        attention: bool = False,
     ) -> list[Prediction]:
         """Classify images.
 
@@ -183,89 +229,161 @@ class Predictor:
             images: an image or several: paths, Pillow images, bytes of image files, files opened for bytes, uint8
                 arrays [H, W, 3], tensors [3, H, W] (uint8, or float in 0..1); an array or tensor with one dimension
                 more holds several.
-            pack: name of the pack; the first by default.
+            pack: name of the pack, or a name for each image; the first pack by default.
             top_k: number of classes for each image, at least 1; above the number of classes: all.
-            batch_size: images in a forward pass, at least 1.
+            batch_size: images in a forward pass, at least 1; they may belong to different packs.
             prior: expected share of each class by name, where the images come from; missing classes count 0.
+            attention: also return where the class token looked.
 
         Raises:
             ConfigError: the pack is unknown, or an argument is not accepted.
             DataError: an image cannot be read.
             RunError: the scores of an image are not finite.
         """
-        return list(self.iterate(images, pack=pack, top_k=top_k, batch_size=batch_size, prior=prior))
+        predictions = self.iterate(
+            images, pack=pack, top_k=top_k, batch_size=batch_size, prior=prior, attention=attention
+        )  # fmt: skip
+        return list(predictions)
 
     def iterate(
         self,
         images: Picture | Iterable[Picture],
         *,
-        pack: str | None = None,
+        pack: str | Iterable[str] | None = None,
         top_k: int = 5,
         batch_size: int = 32,
         prior: Mapping[str, float] | None = None,
+        attention: bool = False,
     ) -> Iterator[Prediction]:
         """Classify images as `predict` does, one after the other, with one batch in memory."""
-        name = self._checked(pack)
         check_positive(top_k=top_k, batch_size=batch_size)
-        if prior is not None:
-            _check_prior(self._packs[name], prior)
-        return self._iterate(name, each_picture(images), top_k, batch_size, prior)
+        if pack is None or isinstance(pack, str):
+            name = self._find(pack)[0]
+            if prior is not None:
+                _check_prior(self.pack(name), prior)
+            names: Iterator[str] = repeat(name)
+        else:
+            names = iter(pack)
+        return self._iterate(names, each_picture(images), top_k, batch_size, prior, attention)
 
     def _iterate(
-        self, name: str, images: Iterator[Picture], top_k: int, batch_size: int, prior: Mapping[str, float] | None
+        self,
+        names: Iterator[str],
+        images: Iterator[Picture],
+        top_k: int,
+        batch_size: int,
+        prior: Mapping[str, float] | None,
+        attention: bool,
     ) -> Iterator[Prediction]:
-        preprocessing = self._packs[name].info.preprocessing
-        transform, reading = preprocessing.test_transform(), Reading(white=preprocessing.white)
-        batch: list[tuple[str, Tensor]] = []
+        batch: list[Prepared] = []
         for number, image in enumerate(images):
-            image_name, picture = read_picture(image, number, reading)
-            batch.append((image_name, transform(picture)))
+            name = next(names, None)
+            if name is None:
+                raise ConfigError(f"pack: there are names for {number} images, and more images. Give one for each")
+            batch.append(self.prepare(image, pack=name, number=number))
             if len(batch) == batch_size:
-                yield from self._classify(name, batch, top_k, prior)
+                yield from self.classify(batch, top_k=top_k, prior=prior, attention=attention)
                 batch = []
         if batch:
-            yield from self._classify(name, batch, top_k, prior)
+            yield from self.classify(batch, top_k=top_k, prior=prior, attention=attention)
+        if not isinstance(names, repeat) and next(names, None) is not None:
+            raise ConfigError("pack: there are more names than images. Give one for each")
+
+    def prepare(self, picture: Picture, *, pack: str | None = None, number: int = 0) -> Prepared:
+        """Decode an image and transform it for a pack; no network runs. Threads may do this ahead.
+
+        Args:
+            picture: an image in any form that `predict` takes.
+            pack: name of the pack; the first one by default.
+            number: what to call an image without a path.
+
+        Raises:
+            ConfigError: the pack is unknown, or the image is nothing that is accepted.
+            DataError: the image cannot be read.
+        """
+        name, loaded = self._find(pack)
+        preprocessing = loaded.pack.info.preprocessing
+        image_name, pixels = read_picture(picture, number, Reading(white=preprocessing.white))
+        return Prepared(image_name, name, loaded, preprocessing.test_array(pixels))
+
+    def run(self, batch: Sequence[Prepared], *, attention: bool = False) -> list[Output]:
+        """Run the network once on prepared images, which may belong to different packs; in their order.
+
+        Raises:
+            RunError: the scores of an image are not finite.
+        """
+        outputs = self._engine.run([(item.loaded, item.pixels) for item in batch], attention=attention)
+        for items, given in _by_pack(batch, outputs):
+            table = np.stack([output.scores for output in given])
+            check_scores(table, lambda row, items=items: items[row].name, model_name=_label(items[0].loaded.pack))  # type: ignore[misc]
+        return outputs
+
+    def classify(
+        self,
+        batch: Sequence[Prepared],
+        *,
+        top_k: int = 5,
+        prior: Mapping[str, float] | None = None,
+        attention: bool = False,
+    ) -> list[Prediction]:
+        """Classify prepared images in one run of the network; arguments and errors as for `predict`."""
+        outputs = self.run(batch, attention=attention)
+        runs = (describe(*same, top_k=top_k, prior=prior) for same in _by_pack(batch, outputs))
+        return [prediction for run in runs for prediction in run]
 
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
         """Return the scores of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
-        name = self._checked(pack)
-        info, model = self._packs[name].info, self._models[name].model
+        from lpt.data.cache import with_white
+        from lpt.evaluation.predictions import predict_split
+
+        described = self.pack(pack)
+        info, model = described.info, self.model(pack).model
         (images,) = with_white([images], info.preprocessing.white)
         return predict_split(
             model,
             images,
             info.preprocessing,
             group_prompts=info.uses_group_prompts,
-            model_name=_label(self._packs[name]),
+            model_name=_label(described),
             **options,  # type: ignore[arg-type]
         )
 
-    def scores(self, inputs: Tensor, *, pack: str | None = None) -> Scores:
-        """Return scores and picked groups of normalised images, as in `InferenceModel.scores`."""
-        return self.model(pack).scores(inputs)
+    def _find(self, name: str | None) -> tuple[str, LoadedPack]:
+        """Return a pack and its name; the first one for None."""
+        packs = self._loaded
+        if name is None and packs:
+            name = next(iter(packs))
+        if name is None or name not in packs:
+            wanted = "there is no pack here" if name is None else f"there is no pack {name!r} here"
+            raise ConfigError(f"{wanted}; loaded: {', '.join(packs) or 'none'}")
+        return name, packs[name]
 
-    def _checked(self, name: str | None) -> str:
-        """Return the name of a pack; the first one for None."""
-        if name is None:
-            return next(iter(self._packs))
-        if name not in self._packs:
-            raise ConfigError(f"there is no pack {name!r} here; loaded: {', '.join(self._packs)}")
-        return name
 
-    def _classify(
-        self, name: str, batch: list[tuple[str, Tensor]], top_k: int, prior: Mapping[str, float] | None
-    ) -> Iterator[Prediction]:
-        pack = self._packs[name]
-        scores, groups = self._models[name].classify(torch.stack([pixels for _, pixels in batch]))
-        table = scores.cpu().numpy()
-        check_scores(table, lambda row: batch[row][0], model_name=_label(pack))
-        table = probabilities_of(pack, table, prior=prior)
-        check_scores(table, lambda row: batch[row][0], model_name=_label(pack))
-        order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
-        for row, (image_name, _) in enumerate(batch):
-            picked = () if groups is None else tuple(groups[row].tolist())
-            classes = tuple(pack.info.class_names[index] for index in order[row])
-            yield Prediction(image_name, classes, tuple(table[row, order[row]].tolist()), picked)
+def describe(
+    items: Sequence[Prepared], outputs: Sequence[Output], *, top_k: int, prior: Mapping[str, float] | None = None
+) -> list[Prediction]:
+    """Turn outputs for images of one pack into predictions.
+
+    Raises:
+        ConfigError: the prior names unknown classes or has no positive value.
+        RunError: a probability is not finite.
+    """
+    pack = items[0].loaded.pack
+    table = probabilities_of(pack, np.stack([output.scores for output in outputs]), prior=prior)
+    check_scores(table, lambda row: items[row].name, model_name=_label(pack))
+    order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
+    names = pack.info.class_names
+    return [
+        Prediction(
+            item.name,
+            tuple(names[index] for index in order[row]),
+            tuple(table[row, order[row]].tolist()),
+            output.groups,
+            item.pack,
+            output.attention,
+        )
+        for row, (item, output) in enumerate(zip(items, outputs, strict=True))
+    ]
 
 
 def probabilities_of(
@@ -306,6 +424,31 @@ def _check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
         )
 
 
+def _by_pack(
+    items: Sequence[Prepared], outputs: Sequence[Output]
+) -> Iterator[tuple[Sequence[Prepared], Sequence[Output]]]:
+    """Cut images and their outputs into runs of the same pack."""
+    for _, same in groupby(zip(items, outputs, strict=True), key=lambda row: id(row[0].loaded)):
+        first, second = zip(*same, strict=True)
+        yield first, second
+
+
+def _new_engine(
+    backbone: FrozenViT | str, *, checkpoint: str | Path | None, device: str, precision: str
+) -> Engine:  # fmt: skip
+    from lpt.packs.torch_engine import TorchEngine
+
+    return TorchEngine(backbone, checkpoint=checkpoint, device=device, precision=precision)
+
+
+def _taken(name: str) -> ConfigError:
+    return ConfigError(f"there is a pack {name!r} already: give another name, remove that one, or replace it")
+
+
+def _name_of(pack: Pack) -> str:
+    return pack.path.resolve().parent.name if pack.path.name == "pack" else last_part(pack.path)
+
+
 def _named_packs(packs: object) -> dict[str, Pack]:
     """Load packs that are given in any form, and name them."""
     if isinstance(packs, Mapping | Sequence) and not packs:
@@ -315,7 +458,7 @@ def _named_packs(packs: object) -> dict[str, Pack]:
     several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
     named: dict[str, Pack] = {}
     for pack in map(_loaded, several):
-        name = pack.path.resolve().parent.name if pack.path.name == "pack" else last_part(pack.path)
+        name = _name_of(pack)
         if name in named:
             raise ConfigError(f"two packs are named {name!r}: give them as a mapping of names to packs")
         named[name] = pack

@@ -7,14 +7,21 @@ from contextlib import contextmanager
 
 from lpt.errors import ConfigError
 
-_TRAIN = {
-    "accelerate": "Accelerate",
-    "matplotlib": "Matplotlib",
-    "timm": "timm",
-    "torch": "PyTorch",
-    "torchvision": "torchvision",
+_EXTRAS = {
+    "accelerate": ("Accelerate", "train"),
+    "fastapi": ("FastAPI", "serve"),
+    "jinja2": ("Jinja2", "train"),
+    "matplotlib": ("Matplotlib", "train"),
+    "onnx": ("ONNX", "export"),
+    "onnxruntime": ("ONNX Runtime", "onnx"),
+    "onnxscript": ("ONNX Script", "export"),
+    "prometheus_client": ("the Prometheus client", "serve"),
+    "timm": ("timm", "train"),
+    "torch": ("PyTorch", "train"),
+    "torchvision": ("torchvision", "train"),
+    "uvicorn": ("uvicorn", "serve"),
 }
-"""Packages of the extra `train`, by the name that Python imports, with the name that people know."""
+"""Packages that an extra of LPT brings, by the name that Python imports: the name that people know, and the extra."""
 
 
 def install_command(extra: str) -> str:
@@ -30,9 +37,10 @@ def missing_package(error: ModuleNotFoundError, user: str) -> ConfigError | None
         user: what needs the package: a command such as `lpt fit`, or a Python name such as `lpt.fit`.
     """
     package = (error.name or "").partition(".")[0]
-    if package not in _TRAIN:
+    if package not in _EXTRAS:
         return None
-    return ConfigError(f"{user} needs {_TRAIN[package]}, which is not installed. Next: {install_command('train')}")
+    name, extra = _EXTRAS[package]
+    return ConfigError(f"{user} needs {name}, which is not installed. Next: {install_command(extra)}")
 
 
 @contextmanager

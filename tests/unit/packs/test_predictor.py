@@ -114,7 +114,7 @@ def test_probabilities_sum_to_one_and_come_best_first(predictor: Predictor, imag
 
 def test_label_and_probability_are_of_the_best_class() -> None:
     """They are the first entries of `classes` and `probabilities`."""
-    prediction = Prediction("a.jpg", ("bee", "ant"), (0.75, 0.25), ())
+    prediction = Prediction("a.jpg", ("bee", "ant"), (0.75, 0.25), (), "birds")
     assert (prediction.label, prediction.probability) == ("bee", 0.75)
 
 
@@ -280,8 +280,8 @@ def test_an_engine_that_does_not_exist_is_refused(packs: dict[str, Pack], tiny_b
 
 def test_a_predictor_needs_a_backbone(packs: dict[str, Pack]) -> None:
     """Without one the message names the function that finds it."""
-    with pytest.raises(ConfigError, match=r"not NoneType.*lpt\.load_predictor"):
-        Predictor(None, packs["both"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"not int.*lpt\.load_predictor"):
+        Predictor(7, packs["both"])  # type: ignore[arg-type]
 
 
 def test_another_backbone_is_refused(packs: dict[str, Pack]) -> None:
@@ -327,7 +327,7 @@ def test_bfloat16_predicts_nearly_the_same(
 ) -> None:
     """Low precision is a matter of speed: probabilities stay close for packs of every size on the one backbone."""
     low = load_predictor(packs, checkpoint=tiny_backbone, device="cpu", precision="bf16")
-    assert (low.dtype, predictor.dtype) == (torch.bfloat16, torch.float32)
+    assert (low.engine.precision, predictor.engine.precision) == ("bfloat16", "float32")
     for name in ("phase1",):  # without picks, which may tip over between two groups that match equally well
         first, other = (p.predict(pictures(images), pack=name, top_k=4) for p in (low, predictor))
         np.testing.assert_allclose(table(first), table(other), atol=0.05)
@@ -345,10 +345,10 @@ def test_predictions_on_a_cpu_are_in_float32_unless_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = Machine("cpu", "test", 1, fast_bf16, 2**30, 2**30)
-    monkeypatch.setattr("lpt.packs.predictor.inspect_machine", lambda device: machine)
+    monkeypatch.setattr("lpt.packs.torch_engine.inspect_machine", lambda device: machine)
     loaded = load_predictor(packs["both"], checkpoint=tiny_backbone, precision=precision)
-    assert str(loaded.dtype) == f"torch.{expected}"
-    assert loaded.model().model.backbone.dtype == loaded.dtype
+    assert loaded.engine.precision == expected
+    assert str(loaded.model().model.backbone.dtype) == f"torch.{expected}"
 
 
 @pytest.mark.parametrize("name", PACKS)

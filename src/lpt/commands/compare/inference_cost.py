@@ -83,16 +83,17 @@ def inference_cost(predictor: Predictor, plain: FrozenViT, *, threads: int) -> I
         plain: a second instance of its backbone, at the pack's input size.
         threads: CPU threads.
     """
-    info = predictor.pack().info
-    plain.to(device=predictor.device, dtype=predictor.dtype)
+    info, model = predictor.pack().info, predictor.model()
+    device = torch.device(predictor.engine.device)
+    plain.to(device=device, dtype=getattr(torch, predictor.engine.precision))
     views = info.preprocessing.test_views
-    images = torch.randn(BATCH, 3, *info.preprocessing.size, device=predictor.device)
+    images = torch.randn(BATCH, 3, *info.preprocessing.size, device=device)
     inputs = images if views == 1 else images[:, None].expand(-1, views, -1, -1, -1)
     with reproducible(threads):
         rounds = [
             (
-                _seconds(lambda: predictor.scores(inputs), predictor.device),
-                _seconds(lambda: plain.vit(images.to(plain.dtype)), predictor.device),
+                _seconds(lambda: model.scores(inputs), device),
+                _seconds(lambda: plain.vit(images.to(plain.dtype)), device),
             )
             for _ in range(ROUNDS + 1)
         ][1:]

@@ -162,7 +162,7 @@ def _facts(subject: Subject, request: EvaluationRequest) -> dict[str, Any]:
         "pack": str(subject.pack.path),
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
-        "precision": str(subject.predictor.dtype).removeprefix("torch."),
+        "precision": subject.predictor.engine.precision,
         "skipped_images": len(subject.skipped),
         "versions": Versions.here().model_dump(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -38,7 +38,7 @@ def cell_settings(subject: Subject) -> dict[str, Any]:
         "pack_sha256": info.tensors_sha256,
         **{f"pack_{name}": sha256(json.dumps(fields[name]).encode())[:16] for name in _PACK_FIELDS},
         "backbone": info.backbone.weight_hash,
-        "precision": str(subject.predictor.dtype).removeprefix("torch."),
+        "precision": subject.predictor.engine.precision,
         "corruptions_version": VERSION,
     }
 

@@ -83,7 +83,7 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     top_k = min(request.top_k, len(info.class_names))
     job: Job = {
         "pack": hashlib.sha256(info.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest(),
-        "precision": str(predictor.dtype).removeprefix("torch."),
+        "precision": predictor.engine.precision,
         "--top-k": top_k,
         "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
         "format": "JSON lines" if json_lines else "CSV",
