@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import BaseModel, ValidationError
@@ -64,7 +65,9 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
     else:
         vit = _from_timm(name)
         facts = vit.pretrained_cfg
-    frozen = FrozenViT(vit)  # refuse an unsupported model before its weights are fetched
+    frozen = FrozenViT(vit)  # refuse an unsupported model before it takes memory, and before its weights are fetched
+    if frozen.device.type == "meta":
+        vit.to_empty(device="cpu")  # `fill` replaces every number
     where = "backbone.name" if checkpoint is None else "backbone.checkpoint"
     if file is None:
         file = _weights_of(name, vit)
@@ -106,7 +109,7 @@ def cached_backbones() -> list[str]:
 
 
 def _from_timm(name: str) -> VisionTransformer:
-    """Build a timm model without its weights."""
+    """Build a timm model without its weights, on the meta device: a huge model takes no memory yet."""
     scheme, colon, _ = name.partition(":")
     if colon and scheme not in (*HUB_SCHEMES, FOLDER_SCHEME):
         raise ConfigError(
@@ -122,7 +125,8 @@ def _from_timm(name: str) -> VisionTransformer:
     if scheme == FOLDER_SCHEME and not (description := Path(name.partition(":")[2]) / "config.json").is_file():
         raise ConfigError(f"backbone.name: there is no file {description}, which would describe the model of {name}")
     try:
-        return timm.create_model(name, pretrained=False, num_classes=0)
+        with torch.device("meta"):
+            return timm.create_model(name, pretrained=False, num_classes=0)
     except Exception as error:  # timm and the hub raise many kinds of errors
         raise ConfigError(_loading_failed(name, error)) from error
 

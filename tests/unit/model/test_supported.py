@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 import timm
 import torch
@@ -29,6 +30,8 @@ from torch import Tensor, nn
 
 from lpt.errors import ConfigError, LptError
 from lpt.model import FrozenViT
+from lpt.model.pretrained import load_backbone
+from lpt.system.hardware import PeakMemory
 from oracle import random_images, randomise, relative_error, small_vit
 from pairs import textbook_and_lpt
 
@@ -378,3 +381,11 @@ def test_refused_or_right(name: str) -> None:
     with torch.no_grad():
         assert relative_error(lpt.query(images), textbook.query(images)) < 1e-9
         assert relative_error(lpt(images).cosines, textbook(images).cosines) < 1e-9
+
+
+def test_a_huge_model_is_refused_before_it_takes_memory() -> None:
+    """A pack may name any model of timm: a billion parameters of a kind that LPT cannot use are never allocated."""
+    before = psutil.Process().memory_info().rss
+    with PeakMemory() as peak, pytest.raises(ConfigError, match="its class is Eva"):
+        load_backbone("eva_giant_patch14_224")  # 1.0 billion parameters: 4 GB
+    assert peak.bytes - before < 500e6
