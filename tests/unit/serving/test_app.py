@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import lpt
 from lpt.packs.predictor import Prediction
 from lpt.serving import Limits
 from lpt.serving.static import POLICY, page_files
-from small_server import HeldNetwork, encoded
+from small_server import HeldNetwork, encoded, until
 
 PREDICT = "/v1/packs/birds/predict"
 JPEG = {"Content-Type": "image/jpeg"}
@@ -230,13 +229,6 @@ def test_a_full_queue_and_a_slow_network(new_app: NewApp) -> None:
         assert slow.state.service.batcher.queued == 0
         network.open()
     assert network.sizes == [1]  # the second one had left the queue
-
-
-def until(reached: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "nothing changed"
-        time.sleep(0.005)
 
 
 def test_a_pack_is_replaced_under_load_without_a_failed_request(
