@@ -70,11 +70,11 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     put_version(versions[0], served / PACK)
     images = [picture(number, 200, 150) for number in range(PICTURES)]
     with ServerProcess(served, args, ["--watch"], folder / "log.jsonl") as server:
-        results = {
+        results: dict[str, Any] = {
             "hostile": hostile(server, images, args),
-            "replaced": asyncio.run(replaced(server, images, versions, served / PACK, args.replacements)),
-            "slow": asyncio.run(slow(server, images, args.slow_seconds)),
-            "leavers": asyncio.run(leavers(server, images, args.leavers)),
+            "replaced": asyncio.run(replaced(server.port, images, versions, served / PACK, args.replacements)),
+            "slow": asyncio.run(slow(server.port, images, args.slow_seconds)),
+            "leavers": asyncio.run(leavers(server.port, images, args.leavers)),
         }
         results["exit_code"] = server.stop()
     results["tracebacks_in_log"] = (folder / "log.jsonl").read_text(encoding="utf-8").count("Traceback")
@@ -147,9 +147,7 @@ def put_version(version: Path, path: Path) -> None:
     write_pack(path, load_pack(version).info, (version / TENSORS_NAME).read_bytes(), card)
 
 
-async def replaced(
-    server: ServerProcess, images: list[bytes], versions: list[Path], path: Path, times: int
-) -> dict[str, Any]:
+async def replaced(port: int, images: list[bytes], versions: list[Path], path: Path, times: int) -> dict[str, Any]:
     """Replace a pack again and again while others ask it."""
     requests = good(images, PACK)
     statuses: Counter[str] = Counter()
@@ -158,7 +156,7 @@ async def replaced(
 
     async def ask() -> None:
         nonlocal longest
-        client = Client(server.port)
+        client = Client(port)
         number = 0
         while not done.is_set():
             reply = await client.ask(requests[number % PICTURES])
@@ -172,7 +170,7 @@ async def replaced(
     for turn in range(times):
         version = versions[(turn + 1) % 2]
         await asyncio.to_thread(put_version, version, path)
-        taken += await taken_up(server.port, load_pack(version).info.tensors_sha256)
+        taken += await taken_up(port, load_pack(version).info.tensors_sha256)
     done.set()
     await asyncio.gather(*askers)
     failed = sum(count for status, count in statuses.items() if status != "200")
@@ -199,14 +197,14 @@ async def taken_up(port: int, sha256: str) -> bool:
     return False
 
 
-async def slow(server: ServerProcess, images: list[bytes], seconds: float) -> dict[str, Any]:
+async def slow(port: int, images: list[bytes], seconds: float) -> dict[str, Any]:
     """Send a head and a body byte by byte; others go on meanwhile."""
     requests = good(images)
     statuses: Counter[str] = Counter()
     ends: dict[str, Any] = {"slow_head": "still open", "slow_body": "still open"}
 
     async def drip(name: str, at_once: bytes, rest: bytes) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         start = time.perf_counter()
         answer = asyncio.create_task(read_answer(reader))
         with contextlib.suppress(ConnectionError):
@@ -232,7 +230,7 @@ async def slow(server: ServerProcess, images: list[bytes], seconds: float) -> di
         asyncio.create_task(drip("slow_head", head, b"x" * length)),
         asyncio.create_task(drip("slow_body", content[:body], content[body : body + length])),
     ]
-    client = Client(server.port)
+    client = Client(port)
     longest, number = 0.0, 0
     while not all(task.done() for task in dripping):
         reply = await client.ask(requests[number % PICTURES])
@@ -244,18 +242,18 @@ async def slow(server: ServerProcess, images: list[bytes], seconds: float) -> di
     return {**ends, "other_requests": dict(statuses), "longest_other_s": round(longest, 3)}
 
 
-async def leavers(server: ServerProcess, images: list[bytes], clients: int) -> dict[str, Any]:
+async def leavers(port: int, images: list[bytes], clients: int, pack: str = STEADY) -> dict[str, Any]:
     """Let clients send a request and leave at once; then the server must be idle, and answer."""
-    requests = good(images)
+    requests = good(images, pack)
     writers = []
     for number in range(clients):
-        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(requests[number % PICTURES])
         writers.append(writer)
     for writer in writers:
         await writer.drain()
         writer.transport.abort()
-    client = Client(server.port)
+    client = Client(port)
     queued = -1.0
     for _ in range(100):
         text = (await client.ask(request("/metrics", method="GET"))).body.decode()
