@@ -25,8 +25,8 @@ export function summaryOf(pack) {
 
 function factsOf(pack) {
   const { shots, probabilities, backbone } = pack;
-  const few = `few: below ${shots.few_below} training pictures; many: above ${shots.many_above}; some: between`;
-  const facts = [["Classes", `${pack.classes.length.toLocaleString("en")} (${few})`]];
+  const groups = `few: below ${shots.few_below} training pictures; many: above ${shots.many_above}; medium: between`;
+  const facts = [["Classes", `${pack.classes.length.toLocaleString("en")} (${groups})`]];
   const [split, measures] = ["test", "validation"].map((name) => [name, pack.metrics[name]]).find(([, m]) => m) ?? [];
   if (measures) facts.push(["Right answers", accuracyOf(split, measures)]);
   if (probabilities.meaning) facts.push(["Probabilities", probabilities.meaning]);
@@ -37,11 +37,11 @@ function factsOf(pack) {
 }
 
 function accuracyOf(split, measures) {
-  const groups = [["many", "many"], ["some", "medium"], ["few", "few"]]
-    .filter(([, key]) => typeof measures[key] === "number")
-    .map(([word, key]) => `${percent(measures[key])} for classes with ${word} training pictures`);
+  const groups = ["many", "medium", "few"]
+    .filter((group) => typeof measures[group] === "number")
+    .map((group) => `${group} ${percent(measures[group])}`);
   const images = measures.images.toLocaleString("en");
-  return `${[`${percent(measures.overall)} of ${images} ${split} pictures`, ...groups].join("; ")}`;
+  return `${percent(measures.overall)} of ${images} ${split} pictures (${groups.join(", ")})`;
 }
 
 /** Fill the table of classes, most training pictures first: the long tail. */

@@ -1,7 +1,6 @@
 // The answer of a pack as elements: the most probable classes, the group prompts and who shares them.
 
 const MOST_SHARING = 6;
-const SHOTS = { many: "many", medium: "some", few: "few" };
 
 /** Make an element with a class, and children that are elements or text. */
 export function textOf(tag, className, ...children) {
@@ -30,13 +29,13 @@ export function pictures(count) {
 
 /** Make the label of a shot group: how many pictures the class was learnt from. */
 export function shotLabel(group) {
-  return textOf("span", `shot ${group}`, `${SHOTS[group] ?? group} pictures`);
+  return textOf("span", `shot ${group}`, group);
 }
 
 /** Say whether packs agree on the most probable class. */
-export function disagreement(predictions) {
+export function agreementOf(predictions) {
   const best = new Set([...predictions.values()].map((prediction) => prediction.classes[0].class));
-  return best.size > 1 ? "The packs disagree" : "The packs agree";
+  return best.size > 1 ? textOf("p", "agreement differ", "The packs disagree") : textOf("p", "agreement", "The packs agree");
 }
 
 /** Make the answer of a pack to a picture. */

@@ -1,7 +1,7 @@
 // A picture with its answers.
 
 import { drawAttention, whereItLooked } from "./attention.js";
-import { disagreement, percent, answerOf } from "./answer.js";
+import { agreementOf, answerOf, percent } from "./answer.js";
 
 const STATES = { waiting: "Waiting", running: "Classifying", stopped: "Not classified yet" };
 
@@ -60,7 +60,8 @@ export class Card {
     const several = packs.length > 1;
     const parts = packs.map((pack) => answerOf(predictions.get(pack.name), pack, several));
     this.#part(".answers").replaceChildren(...parts);
-    this.#setState(several ? disagreement(predictions) : "");
+    if (several) this.#part(".answers").prepend(agreementOf(predictions));
+    this.#setState("");
   }
 
   #setState(text) {
