@@ -66,7 +66,7 @@ _HOME = {
     "load_predictor": "lpt.packs.predictor",
     "resume": "lpt.commands.fit.fit",
 }
-_MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "training")
+_MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "serving", "training")
 
 
 def __getattr__(name: str) -> Any:

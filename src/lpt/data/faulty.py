@@ -14,6 +14,8 @@ from lpt.system.text import plural
 
 REPAIRED = "repaired by lpt"
 """Key in the `info` of a picture that lacked its last bytes."""
+TOO_LARGE = "it would decode to more pixels than is safe"
+"""How the reason of a picture with too many pixels begins."""
 _WEB_PAGE = "it is a web page saved under an image's name: download it again"
 _IMPOSTORS = (
     (0, b"version https://git-lfs", "it is a Git LFS pointer, not the image: run `git lfs pull`"),
@@ -102,7 +104,7 @@ def too_large(size: tuple[int, int] | None, max_pixels: int) -> str:
     """Say that a picture has too many pixels."""
     given = f"{size[0]:,} x {size[1]:,} = {size[0] * size[1]:,}" if size else "its header promises more"
     return (
-        f"it would decode to more pixels than is safe: {given}, at most {max_pixels:,}. If it is meant to be that "
+        f"{TOO_LARGE}: {given}, at most {max_pixels:,}. If it is meant to be that "
         "large, raise data.max_pixels (--max-pixels of lpt predict)"
     )
 

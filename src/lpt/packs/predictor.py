@@ -176,7 +176,7 @@ class Predictor:
             ConfigError: the name is taken, and `replace` is not set.
         """
         read = _loaded(pack)
-        name = _name_of(read) if name is None else str(name)
+        name = pack_name(read.path) if name is None else str(name)
         if not replace and name in self._loaded:
             raise _taken(name)
         loaded = self._engine.load(read)
@@ -445,8 +445,9 @@ def _taken(name: str) -> ConfigError:
     return ConfigError(f"there is a pack {name!r} already: give another name, remove that one, or replace it")
 
 
-def _name_of(pack: Pack) -> str:
-    return pack.path.resolve().parent.name if pack.path.name == "pack" else last_part(pack.path)
+def pack_name(path: Path) -> str:
+    """Return the name of a pack, by its folder or the run folder that holds it."""
+    return path.resolve().parent.name if path.name == "pack" else last_part(path)
 
 
 def _named_packs(packs: object) -> dict[str, Pack]:
@@ -458,7 +459,7 @@ def _named_packs(packs: object) -> dict[str, Pack]:
     several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
     named: dict[str, Pack] = {}
     for pack in map(_loaded, several):
-        name = _name_of(pack)
+        name = pack_name(pack.path)
         if name in named:
             raise ConfigError(f"two packs are named {name!r}: give them as a mapping of names to packs")
         named[name] = pack

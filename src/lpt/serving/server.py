@@ -1,0 +1,101 @@
+"""Run the app with uvicorn: listen, stop on a signal, finish what was accepted."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from lpt.errors import ConfigError
+from lpt.serving.protocol import bounded_protocol
+from lpt.serving.service import Service
+
+_MOST_HEAD_BYTES = 32 * 1024
+_LAST_SECONDS = 5
+
+
+class GracefulServer(uvicorn.Server):
+    """Ends on the first SIGTERM or Ctrl-C, once all accepted requests are answered; others get 503. Exit code 0.
+
+    A second signal ends it at once.
+
+    Args:
+        config: of uvicorn.
+        service: of the app.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._last: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        del sig, frame
+        gate = self._service.gate
+        if gate.draining:
+            self.should_exit = self.force_exit = True
+        gate.draining = True
+        self._last = time.monotonic() + self._service.limits.timeout + _LAST_SECONDS
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether it is time to end."""
+        if self._last is not None and (not self._service.gate.in_flight or time.monotonic() > self._last):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the socket of a server; it refuses connections until `serve`.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        taken = "Another program listens there: choose another --port, or 0 for a free one."
+        hint = taken if error.errno == errno.EADDRINUSE else "Choose another --host or --port."
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}. {hint}") from None
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the address of a server for a browser."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: FastAPI, listener: socket.socket) -> None:
+    """Answer requests until a signal comes.
+
+    Args:
+        app: of `create_app`.
+        listener: from `listen`.
+    """
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app,
+        http=bounded_protocol(service.limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+    GracefulServer(config, service).run(sockets=[listener])

@@ -1,0 +1,157 @@
+"""The packs that are served, by name. Packs of the same backbone weights share a predictor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lpt.errors import ConfigError
+from lpt.packs.pack import FORMER_SUFFIX, JSON_NAME, PARTIAL_SUFFIX, Pack, find_pack
+from lpt.packs.predictor import Predictor, pack_name
+
+RESERVED = ("logs",)
+"""Names that no pack may have: /v1/packs/logs is the log of the packs."""
+
+
+@dataclass(frozen=True)
+class ClassFact:
+    """The training images of a class, and its shot group."""
+
+    training_images: int
+    shot_group: str
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A pack that is served.
+
+    Args:
+        name: in the addresses of the server.
+        pack: the pack.
+        predictor: that holds it, under this name.
+    """
+
+    name: str
+    pack: Pack
+    predictor: Predictor
+
+    @cached_property
+    def facts(self) -> dict[str, ClassFact]:
+        """The facts of each class, by its name."""
+        return class_facts(self.pack)
+
+
+def class_facts(pack: Pack) -> dict[str, ClassFact]:
+    """Return the training images and the shot group of each class of a pack, by its name."""
+    info = pack.info
+    groups = info.shot_groups
+    rows = zip(info.class_names, info.class_counts, groups.of(info.class_counts).tolist(), strict=True)
+    return {name: ClassFact(count, groups.names[group]) for name, count, group in rows}
+
+
+class Shelf:
+    """The packs that are served. Packs come and go in any thread, while others look them up.
+
+    Args:
+        backbone, checkpoint, engine, device, precision: as for `lpt.load_predictor`, for every backbone.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str | None = None,
+        checkpoint: Path | None = None,
+        engine: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self._backbone, self._checkpoint = backbone, checkpoint
+        self._engine, self._device, self._precision = engine, device, precision
+        self._lock = threading.Lock()
+        self._served: dict[str, Served] = {}
+
+    @property
+    def served(self) -> dict[str, Served]:
+        """The packs by name; a dictionary that nobody changes."""
+        return self._served
+
+    def put(self, name: str, pack: Pack) -> bool:
+        """Verify a pack and serve it, in place of one of this name; return whether there was one.
+
+        Raises:
+            PackError: it is damaged, belongs to other weights, or gives other outputs than where it was written.
+            ConfigError: its backbone cannot be loaded, or its name is not accepted.
+        """
+        if name in RESERVED:
+            raise ConfigError(f"the server needs the name {name!r} itself: rename the folder of the pack {pack.path}")
+        with self._lock:
+            former = self._served.get(name)
+            predictor = self._predictor(pack.info.backbone.weight_hash)
+            if predictor is None:
+                predictor = self._new_predictor(name, pack)
+            else:
+                predictor.add(pack, name, replace=True)
+            self._served = {**self._served, name: Served(name, pack, predictor)}
+            if former is not None and former.predictor is not predictor:
+                former.predictor.remove(name)
+        return former is not None
+
+    def remove(self, name: str) -> None:
+        """Serve a pack no more; requests that were accepted for it are still answered."""
+        with self._lock:
+            former = self._served[name]
+            self._served = {other: served for other, served in self._served.items() if other != name}
+            former.predictor.remove(name)
+
+    def _predictor(self, weight_hash: str) -> Predictor | None:
+        loaded = {served.predictor.engine.backbone_hash: served.predictor for served in self._served.values()}
+        return loaded.get(weight_hash)
+
+    def _new_predictor(self, name: str, pack: Pack) -> Predictor:
+        return Predictor(
+            self._backbone,
+            {name: pack},
+            checkpoint=self._checkpoint,
+            engine=self._engine,
+            device=self._device,
+            precision=self._precision,
+        )
+
+
+def find_packs(sources: Sequence[Path]) -> dict[str, Path]:
+    """Return the packs of paths by name: of a pack, a run folder, or a folder of these.
+
+    Raises:
+        ConfigError: a path does not exist, or two packs have the same name.
+    """
+    packs: dict[str, Path] = {}
+    for source in sources:
+        for path in _packs_in(source):
+            name = pack_name(path)
+            if packs.setdefault(name, path) != path:
+                raise ConfigError(
+                    f"two packs are named {name!r}: {packs[name]} and {path}. Rename the folder of one of them, or "
+                    "leave it out."
+                )
+    return packs
+
+
+def _packs_in(source: Path) -> list[Path]:
+    if not source.is_dir():
+        kind = "is not a folder" if source.exists() else "does not exist"
+        raise ConfigError(f"{source} {kind}. Give prompt packs, run folders, or folders that hold them.")
+    if _is_pack(source):
+        return [find_pack(source)]
+    return [find_pack(inner) for inner in sorted(source.iterdir()) if _is_candidate(inner)]
+
+
+def _is_candidate(path: Path) -> bool:
+    passing = path.name.startswith(".") or path.name.endswith((PARTIAL_SUFFIX, FORMER_SUFFIX))
+    return not passing and _is_pack(path)
+
+
+def _is_pack(path: Path) -> bool:
+    return path.is_dir() and (find_pack(path) / JSON_NAME).is_file()
