@@ -205,6 +205,7 @@ async function patiently(card, names, signal) {
 
 function cancel() {
   for (const card of queue.cancel()) card.show("stopped");
+  showWork();
   const left = cards.filter((card) => card.state === "stopped").length;
   say(`Stopped. ${left} ${left === 1 ? "picture is" : "pictures are"} not classified yet.`);
   if (!$("again").hidden) $("again").focus();
@@ -258,7 +259,7 @@ function say(text) {
   spoken.push(text);
   if (spoken.length > 1) return;
   setTimeout(() => {
-    $("announce").textContent = spoken.join(". ");
+    $("announce").textContent = spoken.map((text) => (/[.!?]$/.test(text) ? text : `${text}.`)).join(" ");
     spoken = [];
   }, 150);
 }
