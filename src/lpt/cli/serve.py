@@ -19,7 +19,7 @@ def serve(
     packs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PACK...", help="Prompt packs, run folders, or folders that hold them.", show_default=False
+            metavar="PACK", help="Prompt packs, run folders, or folders that hold them.", show_default=False
         ),
     ],
     host: Annotated[
@@ -77,8 +77,7 @@ def serve(
     from lpt.serving.app import create_app
     from lpt.serving.limits import Limits
     from lpt.serving.logs import log_to
-    from lpt.serving.server import address_of, listen
-    from lpt.serving.server import serve as answer_requests
+    from lpt.serving.server import address_of, listen, new_server
 
     token = None if token_file is None else read_token(token_file)
     limits = Limits(queue=queue, timeout=timeout, max_batch=max_batch)
@@ -107,4 +106,4 @@ def serve(
         output_console(lasting=True).print(
             f"{address_of(listener)} serves {plural(len(names), 'pack')}: {shorten(names)}"
         )
-        answer_requests(app, listener)
+        new_server(app).run(sockets=[listener])

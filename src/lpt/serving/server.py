@@ -50,7 +50,7 @@ class GracefulServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind the socket of a server; it refuses connections until `serve`.
+    """Bind the socket of a server; it refuses connections until a server runs on it.
 
     Raises:
         ConfigError: the address cannot be used.
@@ -77,13 +77,8 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer requests until a signal comes.
-
-    Args:
-        app: of `create_app`.
-        listener: from `listen`.
-    """
+def new_server(app: FastAPI) -> GracefulServer:
+    """Return the server of an app from `create_app`; `server.run(sockets=[listener])` answers until a signal comes."""
     service: Service = app.state.service
     config = uvicorn.Config(
         app,
@@ -98,4 +93,4 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    GracefulServer(config, service).run(sockets=[listener])
+    return GracefulServer(config, service)

@@ -16,6 +16,7 @@ _EXTRAS = {
     "onnxruntime": ("ONNX Runtime", "onnx"),
     "onnxscript": ("ONNX Script", "export"),
     "prometheus_client": ("the Prometheus client", "serve"),
+    "python_multipart": ("python-multipart", "serve"),
     "timm": ("timm", "train"),
     "torch": ("PyTorch", "train"),
     "torchvision": ("torchvision", "train"),
