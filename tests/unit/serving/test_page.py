@@ -6,7 +6,6 @@ import io
 import os
 import re
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request, Route, expect, sync_playwright
@@ -24,6 +22,7 @@ import lpt
 from lpt.packs.predictor import Predictor
 from lpt.serving import create_app
 from small_packs import NAMES, edit, new_model, write
+from small_server import RunningServer
 
 PAGE = Path(lpt.__file__).parent / "serving" / "page"
 MOST_BYTES = 60_000
@@ -44,23 +43,14 @@ class Served(NamedTuple):
 @contextmanager
 def served(packs: Path, checkpoint: Path, token: str | None = None) -> Iterator[Served]:
     app = create_app(packs, checkpoint=checkpoint, engine="torch", device="cpu", precision="fp32", token=token)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
     folders = {folder.name: folder for folder in sorted(packs.iterdir())}
-    try:
-        yield Served(f"http://127.0.0.1:{port}", lpt.load_predictor(folders, checkpoint=checkpoint, precision="fp32"))
-    finally:
-        server.should_exit = True
-        thread.join()
+    with RunningServer(app) as server:
+        predictor = lpt.load_predictor(folders, checkpoint=checkpoint, precision="fp32")
+        yield Served(f"http://127.0.0.1:{server.port}", predictor)
 
 
 @pytest.fixture(scope="module")
-def packs(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pack_folder(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packs that are sure of everything, of nothing, and one without group prompts."""
     folder = tmp_path_factory.mktemp("packs")
     sure = write(folder / "birds", new_model(tiny_backbone))
@@ -72,8 +62,8 @@ def packs(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def server(packs: Path, tiny_backbone: Path) -> Iterator[Served]:
-    with served(packs, tiny_backbone) as running:
+def server(pack_folder: Path, tiny_backbone: Path) -> Iterator[Served]:
+    with served(pack_folder, tiny_backbone) as running:
         yield running
 
 
@@ -264,13 +254,6 @@ def test_where_the_model_looked(open_page: Open, server: Served) -> None:
 
 # --- ways in ----------------------------------------------------------------------------------------------------------
 
-DROP = """(bytes) => {
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", {type: "image/jpeg"}));
-  transfer.items.add(new File(["text"], "notes.txt", {type: "text/plain"}));
-  for (const type of ["dragenter", "dragover", "drop"])
-    document.body.dispatchEvent(new DragEvent(type, {dataTransfer: transfer, bubbles: true, cancelable: true}));
-}"""
 PASTE = """(bytes) => {
   const transfer = new DataTransfer();
   transfer.items.add(new File([new Uint8Array(bytes)], "image.png", {type: "image/png"}));
@@ -278,16 +261,33 @@ PASTE = """(bytes) => {
 }"""
 
 
-def test_pictures_are_dropped_and_pasted(open_page: Open) -> None:
-    """A file that is no picture is left out, and named."""
+def drop(page: Page, *paths: Path) -> None:
+    """Drop files and folders from the desktop on the page."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": step, "x": 300, "y": 300, "data": data})
+
+
+def test_files_and_folders_are_dropped(open_page: Open, tmp_path: Path) -> None:
+    """Folders are searched; a file that is no picture is left out, and named."""
+    (tmp_path / "trip" / "day 1").mkdir(parents=True)
+    for name in ("loose.jpg", "trip/10.jpg", "trip/9.jpg", "trip/day 1/sea.jpg"):
+        (tmp_path / name).write_bytes(picture())
+    (tmp_path / "trip" / "notes.txt").write_text("text")
     page = open_page()
-    page.evaluate(DROP, list(picture()))
-    expect(card(page, "dropped.jpg").locator(".answer")).to_have_count(1)
+    drop(page, tmp_path / "loose.jpg", tmp_path / "trip")
+    expect(page.locator(".answer")).to_have_count(4)
+    assert page.locator(".card h3").all_inner_texts() == ["loose.jpg", "9.jpg", "10.jpg", "sea.jpg"]
     expect(page.locator("#left-out")).to_have_text("Left out, no picture: notes.txt.")
+    expect(page.locator(".drop.over")).to_have_count(0)
+
+
+def test_pictures_are_pasted(open_page: Open) -> None:
+    page = open_page()
     for number in (1, 2):
         page.evaluate(PASTE, list(picture(kind="PNG")))
         expect(card(page, f"Pasted picture {number}.png").locator(".answer")).to_have_count(1)
-    expect(page.locator(".card")).to_have_count(3)
 
 
 def test_a_picture_that_the_browser_cannot_show_is_classified(open_page: Open) -> None:
@@ -387,8 +387,32 @@ def test_a_few_at_a_time_and_cancel(open_page: Open) -> None:
     expect(page.get_by_role("status")).to_contain_text("7 pictures done")
 
 
-def test_a_token_is_asked_for_and_kept_in_memory_only(open_page: Open, packs: Path, tiny_backbone: Path) -> None:
-    with served(packs, tiny_backbone, TOKEN) as locked:
+def test_a_pack_that_has_gone_and_packs_that_come_late(open_page: Open) -> None:
+    """The list of packs is asked for again; pictures that were added meanwhile wait for it."""
+    page = open_page()
+    error = {"error": {"status": 404, "code": "no_pack", "message": "there is no pack birds.", "request_id": "1"}}
+    page.route("**/predict**", lambda route: route.fulfill(status=404, json=error))
+    choose(page, payload("bird.jpg"))
+    expect(card(page, "bird.jpg").locator(".state")).to_have_text("there is no pack birds.")
+    expect(page.locator("#packs-problem")).to_contain_text("there is no pack birds.")
+    check_accessible(page)
+    page.unroute_all()
+    held: list[Route] = []
+    page.route("**/v1/packs/birds", lambda route: held.append(route))
+    page.locator("#packs-retry").click()
+    choose(page, payload("late.jpg"))
+    expect(card(page, "late.jpg").locator(".state")).to_have_text("Waiting")
+    page.get_by_label("Classify with").select_option("flat")  # the answer about birds comes too late
+    expect(page.locator(".answer")).to_have_count(2)
+    for route in held:
+        route.continue_()
+    expect(page.get_by_text("Not sure")).to_have_count(2)
+    expect(page.locator("#about summary")).to_have_text("About flat")
+    expect(page.locator("#packs-problem")).to_be_hidden()
+
+
+def test_a_token_is_asked_for_and_kept_in_memory_only(open_page: Open, pack_folder: Path, tiny_backbone: Path) -> None:
+    with served(pack_folder, tiny_backbone, TOKEN) as locked:
         page = open_page(locked.address)
         field = page.get_by_label("Token", exact=True)
         expect(field).to_be_focused()

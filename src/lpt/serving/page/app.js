@@ -12,9 +12,8 @@ const MOST_SPOKEN = 3; // answers that are read out one by one; of more, only th
 const TRIES = 6; // of a picture while the server has too much to do
 
 const $ = (id) => document.getElementById(id);
-const details = new Map(); // name of a pack -> a promise of its description
 let cards = [];
-let packs = []; // descriptions of the chosen packs
+let packs = []; // descriptions of the chosen packs; empty until they are there
 let looked = "none"; // the pack whose attention is shown: its place among the chosen ones, or none
 let choice = 0; // counts choices of packs: an answer for a former one is dropped
 
@@ -22,7 +21,6 @@ let choice = 0; // counts choices of packs: an answer for a former one is droppe
 
 async function loadPacks() {
   $("packs-problem").hidden = true;
-  details.clear();
   try {
     const listed = await listPacks();
     if (!listed.length) throw new Problem("The server has no packs yet. Add one, then try again.");
@@ -30,9 +28,7 @@ async function loadPacks() {
     fillChoices(listed);
     await choosePacks();
   } catch (error) {
-    packs = [];
-    if (error.status === 401) askForToken();
-    else showPacksProblem(error);
+    showPacksProblem(error);
   }
 }
 
@@ -52,39 +48,36 @@ function fillChoices(listed) {
 async function choosePacks() {
   choice += 1;
   const mine = choice;
-  const [first, second] = [$("pack-a").value, $("pack-b").value];
-  for (const option of $("pack-b").options) option.disabled = option.value === first;
-  if (second === first) $("pack-b").value = "";
-  const names = second && second !== first ? [first, second] : [first];
   queue.cancel();
-  const described = await Promise.all(names.map(describe));
-  if (mine !== choice) return;
-  packs = described;
+  packs = [];
+  for (const card of cards) card.show("waiting");
+  for (const option of $("pack-b").options) option.disabled = option.value === $("pack-a").value;
+  if ($("pack-b").selectedOptions[0].disabled) $("pack-b").value = "";
+  const names = [$("pack-a").value, $("pack-b").value].filter(Boolean);
+  try {
+    const described = await Promise.all(names.map(describePack));
+    if (mine !== choice) return;
+    packs = described;
+  } catch (error) {
+    if (mine === choice) showPacksProblem(error);
+    return;
+  }
+  $("packs-problem").hidden = true;
   $("about").replaceChildren(...packs.map((pack) => textOf("div", "", textOf("p", "hint", summaryOf(pack)), aboutPack(pack))));
   $("cards").classList.toggle("compared", packs.length > 1);
   showLookChoices();
   start(cards);
 }
 
-function describe(name) {
-  if (!details.has(name)) details.set(name, describePack(name));
-  return details.get(name);
-}
-
-async function choiceChanged() {
-  try {
-    await choosePacks();
-  } catch (error) {
-    details.clear();
-    if (error.status === 401) askForToken();
-    else showPacksProblem(error);
-  }
-}
-
+/** Say why the packs are not there, or ask for the token that they need. */
 function showPacksProblem(error) {
+  if (error.status === 401) {
+    askForToken();
+    return;
+  }
+  if ($("packs-problem").hidden) say(messageOf(error));
   $("packs-problem").hidden = false;
   $("packs-problem").firstElementChild.textContent = messageOf(error);
-  say(messageOf(error));
 }
 
 function messageOf(error) {
@@ -130,7 +123,7 @@ function addFiles(files) {
   cards = [...added, ...cards];
   $("cards").prepend(...added.map((card) => card.element));
   showResults();
-  if (packs.length) start(added);
+  start(added);
 }
 
 function removeCard(card) {
@@ -144,6 +137,7 @@ function removeCard(card) {
 }
 
 function removeAll() {
+  endIsSaid = true;
   queue.cancel();
   for (const card of cards) card.remove();
   cards = [];
@@ -159,10 +153,14 @@ function showResults() {
 // --- work ----------------------------------------------------------------------------------------------------------
 
 const queue = new Queue(classifyCard, showWork);
+let endIsSaid = true; // whether the end of the work needs no words
 
+/** Classify pictures; as long as no pack is there, they wait for it. */
 function start(some) {
   for (const card of some) card.show("waiting");
-  if (some.length) queue.add(some);
+  if (!packs.length || !some.length) return;
+  queue.add(some);
+  endIsSaid = queue.total <= MOST_SPOKEN;
   if (some.length > 1) say(`Classifying ${some.length} pictures`);
 }
 
@@ -185,6 +183,7 @@ async function classifyCard(card, signal) {
       return false;
     }
     card.show("failed", messageOf(error));
+    if (error.status === 404) showPacksProblem(error); // the pack has gone
     speak(card);
   }
   return true;
@@ -204,6 +203,7 @@ async function patiently(card, names, signal) {
 }
 
 function cancel() {
+  endIsSaid = true;
   for (const card of queue.cancel()) card.show("stopped");
   showWork();
   const left = cards.filter((card) => card.state === "stopped").length;
@@ -222,7 +222,9 @@ function showWork() {
   if (busy) $("count").textContent = `${done} of ${total} done${queue.paused ? "; waiting for the token" : ""}`;
   else $("count").textContent = stopped ? `Stopped; ${stopped} not classified` : `${failed} could not be classified`;
   $("again").textContent = stopped ? "Go on" : "Try them again";
-  if (!busy && total > MOST_SPOKEN && done === total) say(`${done} pictures done${failed ? `, ${failed} could not be classified` : ""}`);
+  if (busy || endIsSaid) return;
+  endIsSaid = true;
+  say(`${done} pictures done${failed ? `, ${failed} could not be classified` : ""}`);
 }
 
 // --- where the model looked ------------------------------------------------------------------------------------------
@@ -238,10 +240,10 @@ function showLookChoices() {
     label.dir = "auto";
     return label;
   }));
+  showLook();
 }
 
-function lookChanged(event) {
-  looked = event.target.value;
+function showLook() {
   $("strength-field").hidden = $("legend").hidden = looked === "none";
   for (const card of cards) showAttention(card);
 }
@@ -294,13 +296,16 @@ function wire() {
       $(id).value = ""; // the same file may be chosen again
     });
   }
-  for (const id of ["pack-a", "pack-b"]) $(id).addEventListener("change", choiceChanged);
+  for (const id of ["pack-a", "pack-b"]) $(id).addEventListener("change", choosePacks);
   $("packs-retry").addEventListener("click", loadPacks);
   $("token-form").addEventListener("submit", tokenGiven);
   $("cancel").addEventListener("click", cancel);
   $("again").addEventListener("click", () => start(cards.filter((card) => ["stopped", "failed"].includes(card.state))));
   $("clear").addEventListener("click", removeAll);
-  $("look").addEventListener("change", lookChanged);
+  $("look").addEventListener("change", (event) => {
+    looked = event.target.value;
+    showLook();
+  });
   $("strength").addEventListener("input", () => $("cards").style.setProperty("--strength", $("strength").value / 100));
   wireDrop();
 }
