@@ -406,7 +406,7 @@ def test_a_pack_that_has_gone_and_packs_that_come_late(open_page: Open) -> None:
     expect(page.locator(".answer")).to_have_count(2)
     for route in held:
         route.continue_()
-    expect(page.get_by_text("Not sure")).to_have_count(2)
+    expect(page.locator(".unsure")).to_have_count(2)
     expect(page.locator("#about summary")).to_have_text("About flat")
     expect(page.locator("#packs-problem")).to_be_hidden()
 
