@@ -123,6 +123,7 @@ function addFiles(files) {
   cards = [...added, ...cards];
   $("cards").prepend(...added.map((card) => card.element));
   showResults();
+  if (added.length && $("cards").getBoundingClientRect().top > innerHeight / 2) $("results").scrollIntoView();
   start(added);
 }
 
@@ -147,6 +148,7 @@ function removeAll() {
 
 function showResults() {
   $("results").hidden = !cards.length;
+  document.body.classList.toggle("filled", cards.length > 0);
   showWork();
 }
 
