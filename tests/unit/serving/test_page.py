@@ -173,7 +173,7 @@ def test_a_picture_with_its_classes_counts_and_groups(open_page: Open, server: S
         for name in sharing:
             expect(row).to_contain_text(name)
         if not sharing:
-            expect(row).to_contain_text("no other class")
+            expect(row).to_contain_text("by no other class")
 
 
 def test_two_packs_side_by_side(open_page: Open, server: Served) -> None:
