@@ -38,7 +38,7 @@ class Client:
             status, closes, body = await read_answer(reader)
         except (ConnectionError, asyncio.IncompleteReadError):
             status, closes, body = RESET, True, b""
-        if closes:
+        if closes or status >= 400:  # an error may come before the body was read: what follows would count as body
             await self.close()
         return Reply(status, body, time.perf_counter() - start)
 

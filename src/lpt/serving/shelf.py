@@ -100,7 +100,7 @@ class Shelf:
         return former is not None
 
     def remove(self, name: str) -> None:
-        """Serve a pack no more; requests that were accepted for it are still answered."""
+        """Serve a pack no more; images that were decoded for it are still classified."""
         with self._lock:
             former = self._served[name]
             self._served = {other: served for other, served in self._served.items() if other != name}
