@@ -12,6 +12,11 @@ from lpt.data.manifest import FloatArray, IntArray
 from lpt.evaluation.metrics import ClassResult, Metrics, class_accuracies, class_results, measure_scores
 from lpt.evaluation.predictions import Predictions
 
+USED_BY = 0.2
+"""Share of a class's images that must pick a group prompt for it to be one of the class's own."""
+MORE_THAN_PICKED = 2
+"""Group prompts that a class may have beyond those of a single image."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -54,6 +59,21 @@ class Measured:
         pairs = (labels[:, None] * pool_size + picked).ravel()  # [n * k]
         use = np.bincount(pairs, minlength=classes * pool_size).reshape(classes, pool_size).astype(np.float64)
         return use / np.maximum(use.sum(axis=1, keepdims=True), 1)
+
+    def most_used_groups(self, pool_size: int) -> list[list[int]] | None:
+        """Return the group prompts that images of each class pick most, the most picked first; ties by index.
+
+        None where no group prompts were picked. A class without images has none.
+        """
+        use, picked = self.group_use(pool_size), self.predictions.groups
+        if use is None or picked is None:
+            return None
+        top_k = picked.shape[1]
+        order = np.argsort(-use, axis=1, kind="stable")[:, : top_k + MORE_THAN_PICKED]
+        by_images = np.take_along_axis(use, order, axis=1) * top_k
+        return [
+            groups[shares >= USED_BY - 1e-9].tolist() for groups, shares in zip(order, by_images, strict=True)
+        ]  # fmt: skip
 
 
 def measure_predictions(

@@ -31,6 +31,8 @@ FORMAT_VERSION = 1
 REFERENCE_CLASSES = 16
 REFERENCE_VARIANTS = 8
 MOST_CLASSES = 1_000_000
+MOST_CLASSES_WITH_USE = 100_000
+"""Most classes whose use of group prompts is stored: a list for each, and a reader bounds the lists of pack.json."""
 _FAULTS_SHOWN = 5
 
 
@@ -40,6 +42,12 @@ def _distinct(names: list[str]) -> list[str]:
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"different names are accepted; {reprlib.repr(twice)} occurs more than once")
     return names
+
+
+def _no_repeats(numbers: list[int]) -> list[int]:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("different numbers are accepted")
+    return numbers
 
 
 def _ascending(numbers: list[int]) -> list[int]:
@@ -149,6 +157,21 @@ class Reference(_Section):
         return self
 
 
+class GroupUse(_Section):
+    """The group prompts that the images of each class pick most.
+
+    Args:
+        split: the split that was measured: test, or validation.
+        classes: for each class its group prompts, the most picked first; empty for a class without images.
+    """
+
+    split: Text
+    classes: Annotated[
+        list[Annotated[list[Count], Field(fail_fast=True), AfterValidator(_no_repeats)]],
+        Field(fail_fast=True, min_length=2, max_length=MOST_CLASSES_WITH_USE),
+    ]
+
+
 class _Measures(BaseModel):
     """The measures of a split that this version knows; later versions may add more."""
 
@@ -183,6 +206,7 @@ class PackInfo(_Section):
     metrics: Annotated[dict[Text, dict[str, Any]], Field(max_length=100)]
     training: dict[str, Any]
     reference: Reference
+    group_use: GroupUse | None = None
     tensors_sha256: Sha256
 
     @field_validator("metrics")
@@ -207,10 +231,24 @@ class PackInfo(_Section):
         if reference.keys is not None and (2 not in method.phases or len(reference.keys) != method.pool_size):
             wanted = method.pool_size if 2 in method.phases else "no"
             raise ValueError(f"reference.keys: {wanted} values are accepted, got {len(reference.keys)}")
+        self._check_group_use()
         share = method.trainable_parameters / self.backbone.parameters
         if not math.isclose(method.share_of_backbone, share, rel_tol=1e-6):
             raise ValueError(f"method.share_of_backbone: {share} is accepted, got {method.share_of_backbone}")
         return self
+
+    def _check_group_use(self) -> None:
+        """Compare the use of group prompts with the classes and the pool."""
+        if self.group_use is None:
+            return
+        classes, listed = len(self.class_names), self.group_use.classes
+        if 2 not in self.method.phases:
+            raise ValueError("group_use: null is accepted, the pack uses no group prompts")
+        if len(listed) != classes:
+            raise ValueError(f"group_use.classes: there are {classes} class_names, but {len(listed)} lists")
+        largest, pool_size = max((max(groups) for groups in listed if groups), default=-1), self.method.pool_size
+        if largest >= pool_size:
+            raise ValueError(f"group_use.classes: 0..{pool_size - 1} are accepted, got {largest}")
 
     @classmethod
     def of(
@@ -229,6 +267,7 @@ class PackInfo(_Section):
         tensors: bytes,
         metrics: Mapping[str, dict[str, Any]] | None = None,
         training: dict[str, Any] | None = None,
+        group_use: GroupUse | None = None,
     ) -> PackInfo:
         """Describe a pack that this software writes.
 
@@ -242,6 +281,7 @@ class PackInfo(_Section):
             tensors: bytes of the tensors file.
             metrics: measures by split name.
             training: the training configuration.
+            group_use: the group prompts that each class picks most; None where nothing was measured.
         """
         numbers = count_numbers(tensors)
         return cls(
@@ -263,6 +303,7 @@ class PackInfo(_Section):
             metrics=dict(metrics or {}),
             training=training or {},
             reference=reference,
+            group_use=group_use,
             tensors_sha256=sha256(tensors),
         )
 

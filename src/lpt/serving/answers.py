@@ -119,6 +119,7 @@ def pack_details(served: Served) -> dict[str, Any]:
             "licence": info.backbone.licence,
         },
         "input_size": list(info.preprocessing.size),
+        "test_crop": info.preprocessing.test_crop,
         "pack_sha256": info.tensors_sha256,
     }
 

@@ -115,6 +115,7 @@ class PackDetails(BaseModel):
     probabilities: dict[str, Any]
     backbone: dict[str, str]
     input_size: list[int]
+    test_crop: float = Field(description="Side of the central part that the network sees, as a share of the image's.")
     pack_sha256: str
 
 

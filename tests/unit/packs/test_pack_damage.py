@@ -24,7 +24,7 @@ from lpt.packs.pack import (
     read_info,
 )
 from lpt.report.pack import print_pack
-from small_packs import edit, rewritten
+from small_packs import edit, rewritten, write
 
 # --- damage -----------------------------------------------------------------------------------------------------------
 
@@ -176,6 +176,11 @@ def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         ("reference.keys", [0.0]),
         ("reference.mixed", None),
         ("metrics", {"test": {"images": 3}}),
+        ("group_use", {"split": "test", "classes": [[0], [1]]}),
+        ("group_use", {"split": "test", "classes": [[0], [1], [4]]}),
+        ("group_use", {"split": "test", "classes": [[0], [1], [-1]]}),
+        ("group_use", {"split": "test", "classes": [[0], [1], [2, 2]]}),
+        ("group_use", {"split": "", "classes": [[0], [1], [2]]}),
     ],
 )
 def test_values_out_of_bounds_are_named(folder: Path, path: str, value: Any) -> None:
@@ -212,10 +217,18 @@ def test_json_that_is_not_strict_is_refused(folder: Path, damage: Callable[[str]
         load_pack(folder)
 
 
+def test_groups_of_a_pack_without_group_prompts_are_refused(model: LPT, tmp_path: Path) -> None:
+    folder = write(tmp_path / "pack", model, [1])
+    edit(folder, put("group_use", value={"split": "test", "classes": [[0], [1], [2]]}))
+    with pytest.raises(PackError, match=rf"{JSON_NAME} is damaged: group_use"):
+        load_pack(folder)
+
+
 def test_ten_thousand_classes_fit(folder: Path) -> None:
     """The bounds on pack.json leave room for many classes with long names."""
     names = [f"class {number} " + "ü" * 100 for number in range(10_000)]
-    edit(folder, lambda values: values.update(class_names=names, class_counts=[5] * 10_000))
+    use = {"split": "test", "classes": [[0, 1, 2, 3]] * 10_000}
+    edit(folder, lambda values: values.update(class_names=names, class_counts=[5] * 10_000, group_use=use))
     assert read_info(folder).class_names == names
 
 

@@ -22,7 +22,7 @@ from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
 from lpt.model.consent import needed_options
 from lpt.model.pretrained import load_backbone
-from lpt.packs.info import PackInfo, Probabilities
+from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo, Probabilities
 from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
@@ -49,7 +49,7 @@ def write_result(
     records = list(folder.records())
     metrics = {split: result.metrics for split, result in measured.items()}
     content = encode_tensors(model.state_dict())
-    info = _pack_info(prepared, model, content, metrics, setting)
+    info = _pack_info(prepared, model, content, measured, setting)
     write_pack(folder.pack, info, content, model_card(info, metrics, len(content)))
     _write_tables(prepared, folder, measured, info)
     write_losses(folder.path, records)
@@ -134,7 +134,7 @@ def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
 
 
 def _pack_info(
-    prepared: Prepared, model: Classifier, content: bytes, metrics: dict[str, Metrics], setting: Probabilities
+    prepared: Prepared, model: Classifier, content: bytes, measured: dict[str, Measured], setting: Probabilities
 ) -> PackInfo:
     config, phases = prepared.config, trained_phases(prepared)
     return PackInfo.of(
@@ -149,9 +149,19 @@ def _pack_info(
         probabilities=setting,
         reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
         tensors=content,
-        metrics={name: result.to_dict() for name, result in metrics.items()},
+        metrics={name: result.metrics.to_dict() for name, result in measured.items()},
         training={**portable_settings(config, prepared.splits), SAMPLE: sample_files(prepared.splits.train)},
+        group_use=_group_use(measured, config.model.pool_size),
     )
+
+
+def _group_use(measured: dict[str, Measured], pool_size: int) -> GroupUse | None:
+    """Return the group prompts that each class picks most, of the first split that was measured."""
+    for split, result in measured.items():
+        classes = result.most_used_groups(pool_size)
+        if classes is not None and len(classes) <= MOST_CLASSES_WITH_USE:
+            return GroupUse(split=split, classes=classes)
+    return None
 
 
 def _float32_twin(prepared: Prepared, model: Classifier) -> Classifier:
