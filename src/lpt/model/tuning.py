@@ -114,11 +114,12 @@ class Tuning:
         placed = {name: tensor.detach().to(backbone.device) for name, tensor in tensors.items()}
         weight = placed["head.weight"].to(wide)
         linear = architecture.head == "linear"
+        shallow = architecture.prompts == "shallow" and architecture.prompt_length > 0
         return cls(
             key_values=_key_values(architecture, placed, backbone),
-            tokens=placed["shared.tokens"][0].to(backbone.dtype) if architecture.prompts == "shallow" else None,
+            tokens=placed["shared.tokens"][0].to(backbone.dtype) if shallow else None,
             pool=_pool(architecture, placed, backbone, wide, group_prompts=group_prompts),
-            adapters=_bottleneck(architecture, placed, backbone) if architecture.adapter_size else None,
+            adapters=_bottleneck(architecture, placed, backbone, wide) if architecture.adapter_size else None,
             weight=weight,
             bias=placed["head.bias"].to(wide) if linear else None,
             factor=None if linear else weight.norm(dim=-1).clamp_min(1e-12).reciprocal(),
@@ -150,12 +151,12 @@ def _pool(
     if not group_prompts:
         return None
     keys = F.normalize(tensors["groups.keys"].to(wide), dim=-1)
-    return Pool(tensors["groups.prompts"], keys, blocks, a.top_k, a.query == "prefix")
+    return Pool(tensors["groups.prompts"].to(wide), keys, blocks, a.top_k, a.query == "prefix")
 
 
-def _bottleneck(a: Architecture, tensors: Mapping[str, Tensor], backbone: FrozenViT) -> Bottleneck:
+def _bottleneck(a: Architecture, tensors: Mapping[str, Tensor], backbone: FrozenViT, wide: torch.dtype) -> Bottleneck:
     """Fold weight and bias of the norm into the first matrix: W (g * x + b) + c = (W g) x + (W b + c)."""
-    dtype = backbone.dtype
+    dtype, tensors = backbone.dtype, {name: tensor.to(wide) for name, tensor in tensors.items()}
     down, down_bias = tensors["adapters.down"], tensors["adapters.down_bias"]
     if a.adapter_norm:
         gain, offset = tensors["adapters.norm"]
