@@ -82,6 +82,8 @@ def sizes_of(model: Classifier) -> dict[str, Any]:
 
 def backbone_shapes(architecture: Architecture, backbone: FrozenViT) -> dict[str, Shape]:
     """Return shapes of the trained tensors that belong to layers of the backbone: its own weights and LoRA."""
+    if architecture.weights == "none" and not architecture.lora_rank:
+        return {}
     names = chosen_weights(backbone, architecture.weights, architecture.last_blocks)
     trained = {name: tuple(t.shape) for name, t in backbone.vit.named_parameters() if name in names}
     shapes = {f"weights.{name.replace('.', '/')}": shape for name, shape in trained.items()}

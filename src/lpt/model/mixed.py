@@ -43,6 +43,13 @@ class Arrival(NamedTuple):
     tokens: Tensor
     projected: QueryKeyValue | None
 
+    def repeated(self, count: int) -> Arrival:
+        """Return several copies of the only image."""
+        tokens = self.tokens.expand(count, -1, -1)
+        if self.projected is None:
+            return Arrival(tokens, None)
+        return Arrival(tokens, QueryKeyValue(*(part.expand(count, -1, -1, -1) for part in self.projected)))
+
 
 class Encoded(NamedTuple):
     """The result of the first pass.
@@ -58,6 +65,11 @@ class Encoded(NamedTuple):
     queries: Tensor
     arrivals: dict[int, list[Arrival]]
     attention: Tensor | None
+
+    def repeated(self, count: int) -> Encoded:
+        """Return the result for several copies of the only image, which has group prompts."""
+        arrivals = {layer: [each.repeated(count) for each in parts] for layer, parts in self.arrivals.items()}
+        return self._replace(queries=self.queries.expand(count, -1), arrivals=arrivals)
 
 
 @torch.inference_mode()
