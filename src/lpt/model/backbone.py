@@ -8,7 +8,7 @@ dropping their outputs (Dong et al., ICLR 2023, section 3). `FrozenViT.block` co
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -221,6 +221,7 @@ class FrozenViT(nn.Module):
         class_token_only: bool = False,
         projected: QueryKeyValue | None = None,
         adapters: Callable[[int, Tensor], Tensor] | None = None,
+        row_adapters: Callable[[int, Tensor], Iterable[tuple[slice, Tensor]]] | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
         """Run one block on image tokens that also attend to prompts.
@@ -233,6 +234,8 @@ class FrozenViT(nn.Module):
             class_token_only: compute only the output of the class token; all tokens still serve as keys and values.
             projected: result of `project` for the same tokens, if the caller has it already.
             adapters: a function of the block's index and the input of its MLP; its result is added to the output.
+            row_adapters: the same for some images only, in inference: it gives slices of the batch, and what is added
+                to the output of each.
             mask: added to the attention before its softmax, [B, 1, 1, N + P]: minus infinity hides a key.
 
         Returns:
@@ -248,6 +251,8 @@ class FrozenViT(nn.Module):
             tokens = tokens[:, :1]
         tokens = tokens + block.ls1(block.attn.proj(mixed.transpose(1, 2).flatten(2)))
         changed = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        for rows, added in () if row_adapters is None else row_adapters(layer, tokens):
+            changed[rows] += added
         return changed if adapters is None else changed + adapters(layer, tokens)
 
     def class_attention(

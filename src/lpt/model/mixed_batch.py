@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
@@ -60,9 +60,15 @@ class MixedBatch:
             prompts,
             class_token_only=layer == self._vit.depth - 1,
             projected=projected,
-            adapters=self._adapters,
+            row_adapters=self._added,
             mask=self._hidden(projected, len(prompts)),
         )
+
+    def _added(self, layer: int, tokens: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield what adapters add to the images that have any."""
+        for rows, weights in self._adapters:
+            if rows.start < len(tokens):
+                yield rows, _through(weights, layer, tokens[rows])
 
     def attention(self, layer: int, projected: QueryKeyValue) -> Tensor:
         """Return the attention of the class token to each patch, [B, rows, columns]."""
@@ -92,32 +98,16 @@ class MixedBatch:
         return self._mask[:count]
 
 
-def _adapters(tunings: Sequence[Tuning]) -> Callable[[int, Tensor], Tensor] | None:
-    """Return what the adapters of all images add in a block; None if no image has any."""
-    if all(tuning.adapters is None for tuning in tunings):
-        return None
-    parts: list[tuple[slice, Bottleneck | None]] = []
-    start = 0
-    for _, same in groupby(tunings, key=lambda tuning: None if tuning.adapters is None else tuning.adapters.kind):
-        rows = list(same)
-        weights = [tuning.adapters for tuning in rows if tuning.adapters is not None]
-        parts.append((slice(start, start + len(rows)), _stacked_adapters(weights) if weights else None))
-        start += len(rows)
-    norm = any(weights is not None and weights.norm for _, weights in parts)
-
-    def added(layer: int, tokens: Tensor) -> Tensor:
-        normed = F.layer_norm(tokens, tokens.shape[-1:]) if norm else tokens
-        if len(parts) == 1 and parts[0][1] is not None:
-            return _through(parts[0][1], layer, normed)
-        result = torch.empty_like(tokens)
-        for rows, weights in parts:
-            if weights is None:
-                result[rows] = 0
-            elif rows.start < len(tokens):
-                _through(weights, layer, (normed if weights.norm else tokens)[rows], out=result[rows])
-        return result
-
-    return added
+def _adapters(tunings: Sequence[Tuning]) -> list[tuple[slice, Bottleneck]]:
+    """Return the images that have adapters, in runs of the same kind, and the adapters of each run as one."""
+    parts, start = [], 0
+    for kind, same in groupby(tunings, key=lambda tuning: None if tuning.adapters is None else tuning.adapters.kind):
+        weights = [tuning.adapters for tuning in same]
+        rows = slice(start, start + len(weights))
+        if kind is not None:
+            parts.append((rows, _stacked_adapters([each for each in weights if each is not None])))
+        start = rows.stop
+    return parts
 
 
 def _stacked_adapters(weights: Sequence[Bottleneck]) -> Bottleneck:
@@ -133,15 +123,16 @@ def _stacked_adapters(weights: Sequence[Bottleneck]) -> Bottleneck:
     return Bottleneck(down, down_bias, up, up_bias, scale, weights[0].norm)
 
 
-def _through(weights: Bottleneck, layer: int, tokens: Tensor, out: Tensor | None = None) -> Tensor:
+def _through(weights: Bottleneck, layer: int, tokens: Tensor) -> Tensor:
     """Return what adapters add in a block, [B, N, D]; they are of one tuning, or stacked for at least B images."""
+    if weights.norm:
+        tokens = F.layer_norm(tokens, tokens.shape[-1:])
     if weights.down.ndim == 3:
         hidden = F.relu(F.linear(tokens, weights.down[layer], weights.down_bias[layer])) * weights.scale[layer]
-        added = F.linear(hidden, weights.up[layer], weights.up_bias[layer])
-        return added if out is None else out.copy_(added)
+        return F.linear(hidden, weights.up[layer], weights.up_bias[layer])
     down, down_bias, up, up_bias, scale = (part[: len(tokens), layer] for part in weights[:5])
     hidden = torch.baddbmm(down_bias[:, None], tokens, down.mT).relu_().mul_(scale[:, None, None])
-    return torch.baddbmm(up_bias[:, None], hidden, up.mT, out=out)
+    return torch.baddbmm(up_bias[:, None], hidden, up.mT)
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
