@@ -8,7 +8,7 @@ dropping their outputs (Dong et al., ICLR 2023, section 3). `FrozenViT.block` co
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -154,11 +154,15 @@ class FrozenViT(nn.Module):
         tensors = origin.vit.state_dict(keep_vars=True).values()
         shared = {id(tensor): tensor for tensor in tensors if tensor is not origin.vit.pos_embed}
         vit = copy.deepcopy(origin.vit, shared)
-        vit.to(device=self.device, dtype=self.dtype)  # the position embedding did not follow if this one was moved
+        if any(self._is_elsewhere(tensor) for tensor in vit.state_dict().values()):
+            vit.to(device=self.device, dtype=self.dtype)  # some did not follow if this one was moved
         vit.set_input_size(img_size=image_size)
         resized = FrozenViT(vit, origin._record)
         resized._origin = (origin,)
         return resized
+
+    def _is_elsewhere(self, tensor: Tensor) -> bool:
+        return tensor.device != self.device or (tensor.is_floating_point() and tensor.dtype != self.dtype)
 
     def with_own(self, names: Collection[str]) -> FrozenViT:
         """Return a backbone with copies of the tensors of these names (in `vit`); it shares all others with this one.
@@ -217,6 +221,8 @@ class FrozenViT(nn.Module):
         class_token_only: bool = False,
         projected: QueryKeyValue | None = None,
         adapters: Callable[[int, Tensor], Tensor] | None = None,
+        row_adapters: Callable[[int, Tensor], Iterable[tuple[slice, Tensor]]] | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Run one block on image tokens that also attend to prompts.
 
@@ -228,6 +234,9 @@ class FrozenViT(nn.Module):
             class_token_only: compute only the output of the class token; all tokens still serve as keys and values.
             projected: result of `project` for the same tokens, if the caller has it already.
             adapters: a function of the block's index and the input of its MLP; its result is added to the output.
+            row_adapters: the same for some images only, in inference: it gives slices of the batch, and what is added
+                to the output of each.
+            mask: added to the attention before its softmax, [B, 1, 1, N + P]: minus infinity hides a key.
 
         Returns:
             [B, N, D], or [B, 1, D] for the class token alone.
@@ -237,12 +246,34 @@ class FrozenViT(nn.Module):
             projected = self.project(layer, tokens, class_token_only=class_token_only)
         key = _with_prompts(projected.key, [prompt.key for prompt in prompts])
         value = _with_prompts(projected.value, [prompt.value for prompt in prompts])
-        mixed = _attend(projected.query, key, value, block.attn.scale)
+        mixed = _attend(projected.query, key, value, block.attn.scale, mask)
         if class_token_only:
             tokens = tokens[:, :1]
         tokens = tokens + block.ls1(block.attn.proj(mixed.transpose(1, 2).flatten(2)))
         changed = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        for rows, added in () if row_adapters is None else row_adapters(layer, tokens):
+            changed[rows] += added
         return changed if adapters is None else changed + adapters(layer, tokens)
+
+    def class_attention(
+        self, layer: int, projected: QueryKeyValue, prompts: Sequence[KeyValue], mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the attention of the class token to each patch in a block, mean over the heads, [B, rows, columns].
+
+        The shares of prompts and prefix tokens are left out, and the others stay as they are: their sum is below 1.
+
+        Args:
+            layer: index of the block, 0-based.
+            projected: result of `project` for the image tokens, with the query of the class token first.
+            prompts, mask: as for `block`.
+        """
+        rows, columns = self.vit.patch_embed.grid_size
+        prefix = int(self.vit.num_prefix_tokens)
+        key = _with_prompts(projected.key, [prompt.key for prompt in prompts]).float()
+        query = projected.query[:, :, :1].float() * self.vit.blocks[layer].attn.scale
+        logits = query @ key.transpose(-2, -1)
+        weights = (logits if mask is None else logits + mask).softmax(dim=-1).mean(dim=1)[:, 0]
+        return weights[:, prefix : prefix + rows * columns].unflatten(1, (rows, columns))
 
 
 def _project(attention: Attention, hidden: Tensor, *, first: int, last: int = 3) -> Tensor:
@@ -255,11 +286,11 @@ def _project(attention: Attention, hidden: Tensor, *, first: int, last: int = 3)
     return F.linear(hidden, attention.qkv.weight[rows], None if bias is None else bias[rows])
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Compute softmax(query key^T * scale) value, each [B, H, tokens, d]."""
-    if _plain_is_faster(query, key, value):
+def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+    """Compute softmax(query key^T * scale + mask) value, each [B, H, tokens, d]."""
+    if mask is None and _plain_is_faster(query, key, value):
         return ((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1) @ value
-    return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
 
 
 def _plain_is_faster(*tensors: Tensor) -> bool:

@@ -56,6 +56,25 @@ def to_bfloat16(model: Classifier) -> None:
             tensor.data = tensor.data.to(torch.bfloat16)
 
 
+def share_bfloat16(model: TunedViT, low: FrozenViT) -> None:
+    """Make a model that trains backbone weights compute in bfloat16, with the frozen tensors of a bfloat16 backbone.
+
+    Trained weights, norms and biases stay in float32, under autocast. The float32 backbone that it was built on is not
+    changed.
+
+    Args:
+        model: the model.
+        low: the backbone that it was built on, in bfloat16 and at the same input size.
+    """
+    model.low_precision = True
+    trained = {id(tensor) for tensor in model.parameters()}
+    shared = dict(low.vit.named_parameters())
+    for name, tensor in list(model.backbone.vit.named_parameters()):
+        if id(tensor) not in trained and tensor.ndim > 1:
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.backbone.vit.get_submodule(owner), attribute, shared[name.replace(".base_layer.", ".")])
+
+
 def sizes_of(model: Classifier) -> dict[str, Any]:
     """Return the sizes that an architecture may leave as `None`: the number of shared-only blocks."""
     return {"shared_blocks": model.shared_blocks} if isinstance(model, LPT) else {}
@@ -63,6 +82,8 @@ def sizes_of(model: Classifier) -> dict[str, Any]:
 
 def backbone_shapes(architecture: Architecture, backbone: FrozenViT) -> dict[str, Shape]:
     """Return shapes of the trained tensors that belong to layers of the backbone: its own weights and LoRA."""
+    if architecture.weights == "none" and not architecture.lora_rank:
+        return {}
     names = chosen_weights(backbone, architecture.weights, architecture.last_blocks)
     trained = {name: tuple(t.shape) for name, t in backbone.vit.named_parameters() if name in names}
     shapes = {f"weights.{name.replace('.', '/')}": shape for name, shape in trained.items()}

@@ -85,8 +85,8 @@ class LPT(nn.Module):
             raise ConfigError(f"backbone must be a FrozenViT, got {type(backbone).__name__}: wrap it, FrozenViT(vit)")
         depth, width = backbone.depth, backbone.width
         shared_blocks = depth // 2 if shared_blocks is None else shared_blocks
-        _check_sizes(depth, num_classes, prompt_length, shared_blocks, pool_size, top_k)
-        _check_query(query, shared_blocks)
+        check_sizes(depth, num_classes, prompt_length, shared_blocks, pool_size, top_k)
+        check_query(query, shared_blocks)
         self.backbone: FrozenViT
         object.__setattr__(self, "backbone", backbone)  # not a submodule: not saved or trained with this model
         self.shared_blocks = shared_blocks
@@ -260,7 +260,12 @@ def _similarity(matching: Matching) -> Tensor:
     return matching.cosines.sum(dim=-1).mean()
 
 
-def _check_query(query: str, shared_blocks: int) -> None:
+def check_query(query: str, shared_blocks: int) -> None:
+    """Check the kind of the query.
+
+    Raises:
+        ConfigError: it is unknown, or no block comes before it.
+    """
     if query not in QUERIES:
         raise ConfigError(f"query must be one of {', '.join(QUERIES)}, got {query!r}")
     if query == "prefix" and shared_blocks == 0:
@@ -270,9 +275,14 @@ def _check_query(query: str, shared_blocks: int) -> None:
         )
 
 
-def _check_sizes(
+def check_sizes(
     depth: int, num_classes: int, prompt_length: int, shared_blocks: int, pool_size: int, top_k: int
 ) -> None:
+    """Check the sizes of an LPT on a backbone of `depth` blocks.
+
+    Raises:
+        ConfigError: a size is out of range.
+    """
     faults = []
     if num_classes < 2:
         faults.append(f"num_classes must be at least 2, got {num_classes}")

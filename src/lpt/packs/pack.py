@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lpt.model import Classifier, FrozenViT
+    from lpt.packs.reference import ReferenceOutput
 
 JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
 PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
@@ -58,23 +59,39 @@ class Pack:
         import torch
 
         from lpt.model.build import build_model
+        from lpt.packs.reference import reference_output
 
         self.check_backbone(backbone)
         try:
-            self._check_shapes(backbone)
+            self.check_shapes(backbone)
             sized = backbone.at_size(self.info.preprocessing.size)
             model = build_model(self.info.method, sized, len(self.info.class_names))
-            model.load_state_dict({name: torch.from_numpy(array) for name, array in self.tensors.items()})
+            model.load_state_dict(self.torch_tensors())
         except (ConfigError, RuntimeError) as error:
-            raise PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {error}") from None
-        model.requires_grad_(False)
-        model.to(backbone.device)
+            raise self.misfit(error) from None
+        for parameter in model.requires_grad_(False).parameters():  # the backbone is there, and others may use it
+            parameter.data = parameter.data.to(backbone.device)
         if backbone.dtype == torch.float32:
-            self._check_reference(model)
+            stored, grouped = self.info.reference, self.info.uses_group_prompts
+            self.check_output(reference_output(model, stored.variant, stored.classes, group_prompts=grouped))
         return model
 
-    def _check_shapes(self, backbone: FrozenViT) -> None:
-        """Compare the tensors with those of the method on this backbone, before any model is built."""
+    def torch_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors for PyTorch; they share their memory with this pack."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.tensors.items()}
+
+    def misfit(self, reason: Exception) -> PackError:
+        """Return the error for tensors that do not fit the description, or the backbone."""
+        return PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {reason}")
+
+    def check_shapes(self, backbone: FrozenViT) -> None:
+        """Compare the tensors with those of the method on this backbone, before any model is built.
+
+        Raises:
+            ConfigError: they differ.
+        """
         from lpt.model.build import backbone_shapes
 
         method, classes = self.info.method, len(self.info.class_names)
@@ -107,17 +124,15 @@ class Pack:
                 "this one with lpt fit."
             )
 
-    def _check_reference(self, model: Classifier) -> None:
-        """Compare the output for the reference image with the stored one."""
-        from lpt.packs.reference import (
-            REFERENCE_TOLERANCE,
-            largest_difference,
-            reference_output,
-        )
+    def check_output(self, output: ReferenceOutput) -> None:
+        """Compare the output for the reference image with the stored one.
 
-        stored, grouped = self.info.reference, self.info.uses_group_prompts
-        output = reference_output(model, stored.variant, stored.classes, group_prompts=grouped)
-        worst = largest_difference(stored, output)
+        Raises:
+            PackError: they differ.
+        """
+        from lpt.packs.reference import REFERENCE_TOLERANCE, largest_difference
+
+        worst = largest_difference(self.info.reference, output)
         if worst <= REFERENCE_TOLERANCE:
             return
         here, writer = Versions.here(), self.info.versions

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lpt.errors import RunError
+from lpt.model.backbone import FrozenViT
 from lpt.model.build import Classifier
 from lpt.model.lpt import LPT
+from lpt.model.mixed import Mix
+from lpt.model.tuning import Tuning
 from lpt.packs.info import REFERENCE_CLASSES, REFERENCE_VARIANTS, Reference
 
 REFERENCE_TOLERANCE = 2e-3
@@ -24,8 +28,12 @@ class ReferenceOutput(NamedTuple):
     keys: list[float] | None = None
 
 
+@lru_cache(maxsize=32)
 def reference_image(size: tuple[int, int], variant: int) -> Tensor:
-    """Return an image made by a formula, the same on every machine, roughly normalised, [1, 3, height, width]."""
+    """Return an image made by a formula, the same on every machine, roughly normalised, [1, 3, height, width].
+
+    Do not change it: it is kept.
+    """
     height, width = size
     rows = torch.linspace(0, 6.283185, height, dtype=torch.float64)[:, None]
     columns = torch.linspace(0, 6.283185, width, dtype=torch.float64)[None]
@@ -47,18 +55,31 @@ def reference_output(model: Classifier, variant: int, classes: list[int], *, gro
     shared = model.shared_constants()
     encoded = model.encode(image, constants=shared)
     picked = model.classify(encoded, constants=shared).cosines
-    mixed = model.classify_under(encoded, mixed_prompt(model)[None], constants=shared)
+    mixed = model.classify_under(encoded, mixed_prompt(model.groups.prompts)[None], constants=shared)
     keys = model.groups.cosines(encoded.query)[0]
     return ReferenceOutput(_plain(picked[0, classes]), _plain(mixed[0, classes]), _plain(keys))
 
 
-def mixed_prompt(model: LPT) -> Tensor:
-    """Return a weighted sum of all group prompts, [L-K, P, D].
+@torch.no_grad()
+def tuned_output(backbone: FrozenViT, tuning: Tuning, variant: int, classes: list[int]) -> ReferenceOutput:
+    """Return the output for a reference image as `reference_output` does, computed as in mixed batches."""
+    mix = Mix(backbone, [tuning])
+    encoded = mix.encode(reference_image(backbone.image_size, variant).to(backbone.device))
+    if tuning.pool is None:
+        return ReferenceOutput(_plain(tuning.scores(encoded.features)[0, classes]))
+    picked = mix.group_prompts(mix.match(encoded.queries))
+    both = torch.cat([*picked, mixed_prompt(tuning.pool.prompts)[None]])  # the second pass runs once, on two rows
+    features, _ = Mix(backbone, [tuning, tuning]).finish(encoded.repeated(2), [both])
+    scores = tuning.scores(features)[:, classes]
+    return ReferenceOutput(_plain(scores[0]), _plain(scores[1]), _plain(tuning.pool.cosines(encoded.queries)[0]))
+
+
+def mixed_prompt(prompts: Tensor) -> Tensor:
+    """Return a weighted sum of all group prompts, [M, L-K, P, D] -> [L-K, P, D].
 
     The weights follow the golden ratio: all differ, neighbours by much, and none is small. Their signs vary, so the
     common part of the prompts does not hide the rest. The sum shows a change of any prompt or of their order.
     """
-    prompts = model.groups.prompts
     points = (torch.arange(1, len(prompts) + 1, dtype=torch.float64) * _GOLDEN) % 1 - 0.5
     weights = points + points.sign() / 2
     return torch.tensordot((weights / weights.norm()).to(prompts), prompts, dims=1)

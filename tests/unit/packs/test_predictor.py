@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -387,9 +388,11 @@ def test_scores_that_are_nan_are_refused(
     packs: dict[str, Pack], images: LabelledImages, name: str, tiny_backbone: Path
 ) -> None:
     """A class of NaN would be the most probable one of every image; the error names pack and image."""
-    predictor = Predictor(lpt.load_backbone("tiny", checkpoint=tiny_backbone), packs[name])
+    pack = replace(packs[name], tensors={key: array.copy() for key, array in packs[name].tensors.items()})
+    predictor = Predictor(lpt.load_backbone("tiny", checkpoint=tiny_backbone), pack)
     with torch.no_grad():  # as no pack that loads can have it
         predictor.model().model.head.weight[1] = float("nan")
+    pack.tensors["head.weight"][1] = float("nan")  # shared with what predicts
     pictures = [Image.fromarray(np.zeros((30, 20, 3), dtype=np.uint8))] * 2
     with pytest.raises(RunError, match=r"the pack .*not finite for 2 of 2 images, the first being 0 \(1 of 4 classes"):
         predictor.predict(pictures)
