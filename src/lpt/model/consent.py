@@ -17,12 +17,12 @@ _TIMMS_OWN = re.compile(r"timm/[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _LONGEST = 100
 
 
-def permitted_name(record: BackboneRecord, pack: Path, *, checkpoint: Path | None = None) -> str:
+def permitted_name(record: BackboneRecord, pack: str | Path, *, checkpoint: Path | None = None) -> str:
     """Return the name of the backbone that a pack names, if a pack may name it.
 
     Args:
         record: the backbone's record in the pack. Nothing that it names is opened or looked for.
-        pack: path of the pack, for messages.
+        pack: path or address of the pack, for messages.
         checkpoint: weights that the user gives; any file is accepted.
 
     Raises:

@@ -22,6 +22,7 @@ from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.model.consent import permitted_name
 from lpt.packs.engine import ENGINES, PRECISIONS, Engine, LoadedPack, Output, UInt8Array
+from lpt.packs.hub import parse_address
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.system.files import last_part
@@ -96,7 +97,8 @@ def load_predictor(
     """Load packs and their backbone, ready to classify.
 
     Args:
-        packs: a pack, its folder or its run folder; several of these, named by their folders; or a mapping of names.
+        packs: a pack, its folder, its run folder or its address `hf://OWNER/NAME[@REVISION]` on the hub; several of
+            these, named by their folders or repositories; or a mapping of names.
         backbone: a backbone, or its name; None: the one that the first pack names. A pack may only name backbones that
             come with lpt, and those in timm's organisation on the hub.
         checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
@@ -146,7 +148,7 @@ class Predictor:
         if backbone is None:
             first = next(iter(named.values()))
             weights = None if checkpoint is None else Path(checkpoint)
-            backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+            backbone = permitted_name(first.info.backbone, first.origin, checkpoint=weights)
         self._lock = threading.Lock()
         self._engine = _new_engine(backbone, checkpoint=checkpoint, device=device, precision=precision)
         for pack in named.values():  # before any model is built
@@ -167,7 +169,7 @@ class Predictor:
         """Verify a pack, make it ready, and return its name; predictions go on meanwhile.
 
         Args:
-            pack: a pack, its folder or its run folder.
+            pack: a pack, its folder, its run folder or its address on the hub.
             name: its name; None: that of its folder.
             replace: take the place of a pack of this name. Images that were prepared for the former one keep it.
 
@@ -410,7 +412,7 @@ def probabilities_of(
 
 def _label(pack: Pack) -> str:
     """Return what messages call a pack."""
-    return f"the pack {pack.path}"
+    return f"the pack {pack.origin}"
 
 
 def _check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
@@ -446,6 +448,8 @@ def _taken(name: str) -> ConfigError:
 
 
 def _name_of(pack: Pack) -> str:
+    if pack.address is not None:
+        return parse_address(pack.address).name
     return pack.path.resolve().parent.name if pack.path.name == "pack" else last_part(pack.path)
 
 

@@ -36,7 +36,7 @@ class EvaluationRequest:
     """A pack, and the images to measure it on.
 
     Args:
-        pack: the pack folder, or a run folder that holds one.
+        pack: the pack folder, a run folder that holds one, or an address on the hub.
         data: the source of the images; its labels are names of the pack's classes.
         split: which split to take if the source has several.
         data_settings: fields of the `data` section, such as the image root.
@@ -46,7 +46,7 @@ class EvaluationRequest:
         batch_size: images in a forward pass.
     """
 
-    pack: Path
+    pack: str | Path
     data: str
     split: SplitName = "test"
     data_settings: Mapping[str, Any] = field(default_factory=dict)
