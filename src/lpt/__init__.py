@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
+    from lpt.commands.push import push
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.predictor import Prediction, Predictor, load_predictor
@@ -47,6 +48,7 @@ __all__ = [
     "load_backbone",
     "load_pack",
     "load_predictor",
+    "push",
     "resume",
 ]
 
@@ -64,6 +66,7 @@ _HOME = {
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",
     "load_predictor": "lpt.packs.predictor",
+    "push": "lpt.commands.push",
     "resume": "lpt.commands.fit.fit",
 }
 _MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "training")

@@ -134,6 +134,8 @@ def open_subject(request: EvaluationRequest) -> Subject:
     (images,) = with_white([images], pack.info.preprocessing.white)
     notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]
     notes += _training_notes(pack, request.data, images, opened.split)
+    if not pack.info.counts_known:
+        notes.append("The pack does not know how many training images its classes had: all of them count as few-shot.")
     predictor = load_predictor(
         pack,
         backbone=request.backbone,
