@@ -39,7 +39,7 @@ def import_(
 
     **Example:** lpt import model_best.pth.tar --backbone vit_base_patch16_224.augreg_in21k --classes names.txt -o pack
     """
-    if backbone is None and checkpoint is None:
+    if backbone is None:
         raise ConfigError("--backbone: name the backbone that the checkpoint was trained on")
     sides = None if size is None else options.parse_size(size)
     if isinstance(sides, str):
@@ -49,7 +49,7 @@ def import_(
     import_checkpoint(
         file,
         output,
-        backbone=backbone or "from-checkpoint",
+        backbone=backbone,
         classes=classes,
         counts=counts,
         checkpoint=checkpoint,

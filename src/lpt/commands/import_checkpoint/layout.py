@@ -27,6 +27,7 @@ from lpt.packs.files import number_fault
 PREFIX = "prompt_learner."
 SHARED, POOL, KEYS, HEAD = "Prompt_Tokens", "Prompt_Tokens_pool", "Prompt_Keys", "head.weight"
 _NAMES = {SHARED: "shared.tokens", POOL: "groups.prompts", KEYS: "groups.keys", HEAD: "head.weight"}
+_DIMENSIONS = {SHARED: 3, POOL: 4, KEYS: 2, HEAD: 2}
 _NOT_USED = ("head.", "pre_logits.")
 """Parts of timm's model that the authors' code does not use: its own head is `prompt_learner.head`."""
 _SHOWN = 5
@@ -102,7 +103,9 @@ def _sort(file: Path, weights: Mapping[str, Any], prefix: str) -> Checkpoint:
         tensor = learner[name]
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             raise DataError(f"{file}: {PREFIX}{name} is no tensor of floating-point numbers")
-        trained[ours] = (tensor.T if name == HEAD and tensor.ndim == 2 else tensor).detach().float().contiguous()
+        if tensor.ndim != _DIMENSIONS[name]:
+            raise DataError(f"{file}: {PREFIX}{name} is {list(tensor.shape)}; {_DIMENSIONS[name]} sides are accepted")
+        trained[ours] = (tensor.T if name == HEAD else tensor).detach().float().contiguous()
         if fault := number_fault(trained[ours].numpy()):
             raise DataError(f"{file}: {PREFIX}{name} {fault}. Get the file again, or take another checkpoint")
     backbone = {
@@ -121,17 +124,16 @@ def architecture_of(checkpoint: Checkpoint, backbone: FrozenViT, top_k: int) -> 
     """
     trained, depth, width = checkpoint.trained, backbone.depth, backbone.width
     shapes = {name: tuple(tensor.shape) for name, tensor in trained.items()}
-    length = shapes["shared.tokens"][1] if len(shapes["shared.tokens"]) == 3 else 0
-    sizes: dict[str, Any] = {"prompts": "deep", "prompt_length": length}
-    pool = shapes.get("groups.prompts", ())
+    sizes: dict[str, Any] = {"prompts": "deep", "prompt_length": shapes["shared.tokens"][1]}
     if checkpoint.grouped:
-        blocks = pool[1] if len(pool) == 4 and 1 <= pool[1] <= depth else 1
-        sizes |= {"prompts": "grouped", "shared_blocks": depth - blocks, "pool_size": max(1, (*pool, 0)[0])}
+        pool, blocks = shapes["groups.prompts"][:2]
+        blocks = blocks if 1 <= blocks <= depth else 1  # the shapes then differ, and are reported
+        sizes |= {"prompts": "grouped", "shared_blocks": depth - blocks, "pool_size": max(1, pool)}
         if not 1 <= top_k <= sizes["pool_size"]:
             raise ConfigError(f"--top-k {top_k}: {checkpoint.file} has {sizes['pool_size']} group prompts to pick from")
         sizes["top_k"] = top_k
     architecture = Architecture(**sizes)
-    expected = trained_shapes(architecture, depth, width, (*shapes["head.weight"], 0)[0], {})
+    expected = trained_shapes(architecture, depth, width, checkpoint.classes, {})
     if fault := shape_faults(shapes, expected):
         raise ConfigError(
             f"{checkpoint.file} does not fit the backbone {backbone.name}, of {depth} blocks and width {width}, in "
