@@ -28,6 +28,12 @@ def import_(
     top_k: Annotated[
         int, typer.Option(metavar="K", min=1, help="Group prompts that an image picks; the checkpoint does not say it.")
     ] = 2,
+    norm_eps: Annotated[
+        float,
+        typer.Option(
+            metavar="EPS", help="eps of LayerNorm in the code that trained it; the authors' code has PyTorch's default."
+        ),
+    ] = 1e-5,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     size: options.Size = None,
@@ -55,5 +61,6 @@ def import_(
         checkpoint=checkpoint,
         top_k=top_k,
         size=sides,
+        norm_eps=norm_eps,
         console=output_console(),
     )

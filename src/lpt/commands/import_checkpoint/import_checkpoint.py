@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from lpt.commands.import_checkpoint.classes import Classes, read_classes, read_counts
-from lpt.commands.import_checkpoint.layout import Checkpoint, architecture_of, check_backbone, read_checkpoint
+from lpt.commands.import_checkpoint.layout import (
+    Checkpoint,
+    architecture_of,
+    check_backbone,
+    read_checkpoint,
+    suit_to_norm,
+)
 from lpt.config.architecture import Architecture
 from lpt.config.schema import ImageConfig
 from lpt.data.longtail import ShotGroups
@@ -35,6 +42,9 @@ PUBLISHED_SCALE = 20.0
 PUBLISHED_TOP_K = 2
 """Group prompts that the authors' code picks for an image; their checkpoints do not say it."""
 
+PUBLISHED_EPS = 1e-5
+"""eps of LayerNorm in the authors' code, PyTorch's default; timm's backbones have 1e-6."""
+
 
 def import_checkpoint(
     file: str | Path,
@@ -46,12 +56,13 @@ def import_checkpoint(
     checkpoint: str | Path | None = None,
     top_k: int = PUBLISHED_TOP_K,
     size: int | Sequence[int] | None = None,
+    norm_eps: float = PUBLISHED_EPS,
     console: Console | None = None,
 ) -> Pack:
     """Make a pack of a checkpoint that the authors' code saved: what `lpt import` does, from Python.
 
-    The tensors are not changed, apart from float32 as their type and a row for each class in the head. If the file
-    holds a whole model, its backbone must be the given one, tensor by tensor.
+    If the file holds a whole model, its backbone must be the given one, tensor by tensor. Prompts are scaled to act on
+    it as in the authors' code, whose LayerNorm has another eps; keys and head are taken as they are.
 
     Args:
         file: the checkpoint, a whole model or the prompts alone, with or without `module.` before the names.
@@ -63,6 +74,7 @@ def import_checkpoint(
         checkpoint: local weights of the backbone, if it is given by name.
         top_k: group prompts that an image picks; a checkpoint does not hold it.
         size: side, or height and width, of the input, pixels; None: that of the backbone's weights.
+        norm_eps: eps of LayerNorm in the code that trained the checkpoint.
         console: where to report; None: silent.
 
     Raises:
@@ -73,11 +85,16 @@ def import_checkpoint(
     file, output, console = Path(file), Path(output), console or Console(quiet=True)
     if os.path.lexists(output):
         raise RunError(f"--output: {output} is there already; give another folder, or remove it yourself")
+    if not 0 < norm_eps <= 0.1:
+        raise ConfigError(
+            f"--norm-eps {norm_eps}: a number above 0, up to 0.1, is accepted; the authors' code has 1e-5"
+        )
     read = read_checkpoint(file)
     named = _classes(classes, counts, read)
     loaded = _backbone(backbone, checkpoint)
     check_backbone(read, loaded)
     architecture = architecture_of(read, loaded, top_k)
+    read = replace(read, trained=suit_to_norm(read.trained, loaded, norm_eps))
     info, content = _packed(read, named, loaded.at_size(_size(size, loaded)), architecture)
     write_pack(output, info, content, model_card(info, {}, len(content)))
     pack = load_pack(output)

@@ -8,6 +8,7 @@ name, and with the prompts alone.
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,6 +141,27 @@ def architecture_of(checkpoint: Checkpoint, backbone: FrozenViT, top_k: int) -> 
             f"lpt's names and order: {fault}. Give the backbone that it was trained on: --backbone NAME."
         )
     return architecture
+
+
+def suit_to_norm(trained: Mapping[str, Tensor], backbone: FrozenViT, eps: float) -> dict[str, Tensor]:
+    """Return prompts that act on this backbone as they did where LayerNorm had another eps; the rest is unchanged.
+
+    A prompt p only acts through the first norm of its block, (p - mean) / sqrt(var + eps). For a * p with
+    a^2 = eps here / eps there this gives the same numbers, whatever p is. Untrained prompts have a variance of 4e-4, so
+    that eps is no small matter: 1e-6 for 1e-5 changes cosines by 0.005 on ViT-Ti, and picks too.
+
+    Args:
+        trained: tensors by the names of lpt.
+        backbone: the backbone.
+        eps: eps of LayerNorm in the code that trained the prompts.
+    """
+    factors = torch.tensor([math.sqrt(block.norm1.eps / eps) for block in backbone.vit.blocks])
+    suited = dict(trained)
+    suited["shared.tokens"] = trained["shared.tokens"] * factors[:, None, None]
+    if "groups.prompts" in trained:
+        blocks = trained["groups.prompts"].shape[1]
+        suited["groups.prompts"] = trained["groups.prompts"] * factors[-blocks:, None, None]
+    return suited
 
 
 def check_backbone(checkpoint: Checkpoint, backbone: FrozenViT) -> None:
