@@ -44,7 +44,7 @@ def push(
     console = console or Console(quiet=True)
     loaded = pack if isinstance(pack, Pack) else load_pack(pack)
     address = str(Address(repository.removeprefix(SCHEME)))
-    files = {
+    files: dict[str, bytes | Path] = {
         JSON_NAME: _content(loaded.path / JSON_NAME),
         TENSORS_NAME: loaded.path / TENSORS_NAME,
         CARD_NAME: _card(loaded, address),

@@ -40,8 +40,8 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         "",
         f"# {'LPT prompt pack' if method.grouped else f'Pack of {title_of(method.name)}, written by lpt'}",
         "",
-        f"Classifies images into {plural(len(info.class_names), 'class')} with a frozen `{backbone.name}` "
-        f"({backbone.parameters / 1e6:.1f} M parameters, licence {backbone.licence}). The pack is "
+        f"Classifies images into {plural(len(info.class_names), 'class')} with a frozen `{_code(backbone.name)}` "
+        f"({backbone.parameters / 1e6:.1f} M parameters, licence {_plain(backbone.licence)}). The pack is "
         f"{pack_bytes / 2**20:.2f} MiB of trained numbers; lpt loads the backbone apart from it.",
         "",
         "## What it sees",
@@ -98,7 +98,7 @@ def _trained_on(info: PackInfo) -> list[str]:
     if not info.counts_known:
         file = info.trained_with("imported", "file")
         return [
-            f"- Training images: unknown. The pack was imported from `{_code(str(file))}`, and nobody gave the number "
+            f"- Training images: unknown. The pack was imported from {_plain(str(file))}, and nobody gave the number "
             "of training images of each class; shot groups mean nothing here."
         ]
     counts = info.class_counts
@@ -106,7 +106,7 @@ def _trained_on(info: PackInfo) -> list[str]:
     sizes = [info.shot_groups.of(counts).tolist().count(group) for group in range(3)]
     shots = ", ".join(f"{size:,} {name}-shot" for size, name in zip(sizes, info.shot_groups.names, strict=True))
     lines = [
-        f"- Data: `{_code(data_name(info))}`",
+        f"- Data: {_plain(data_name(info))}",
         f"- Training images: {sum(counts):,}{held_out(info)}, from {max(counts):,} to {min(counts):,} a class",
         f"- Shot groups by {CLASS_SIZE}: {shots} ({info.shot_groups.describe()})",
         f"- Most images: {_counted(info, order[:_FEW_NAMES])}",

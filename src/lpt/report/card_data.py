@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from lpt.config.bounds import one_line
 from lpt.config.recipes import METHODS
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import hub_repository
 from lpt.packs.info import PackInfo
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 LIBRARY, TASK = "lpt", "image-classification"
 _LICENCES = frozenset(
@@ -61,7 +65,7 @@ def _tags(info: PackInfo) -> list[str]:
     return [TASK, "long-tailed-recognition", *method, "vision-transformer", "timm"]
 
 
-def _results(info: PackInfo, measured: dict[str, Metrics]) -> list[object]:
+def _results(info: PackInfo, measured: dict[str, Metrics]) -> list[EvalResult]:
     """Return the results of each split as the hub takes them: a share of 1 for each measure."""
     from huggingface_hub import EvalResult
 

@@ -155,7 +155,7 @@ def suit_to_norm(trained: Mapping[str, Tensor], backbone: FrozenViT, eps: float)
         backbone: the backbone.
         eps: eps of LayerNorm in the code that trained the prompts.
     """
-    factors = torch.tensor([math.sqrt(block.norm1.eps / eps) for block in backbone.vit.blocks])
+    factors = torch.tensor([math.sqrt((block.norm1.eps or eps) / eps) for block in backbone.vit.blocks])
     suited = dict(trained)
     suited["shared.tokens"] = trained["shared.tokens"] * factors[:, None, None]
     if "groups.prompts" in trained:

@@ -132,7 +132,7 @@ def test_the_outputs_are_the_golden_ones(golden: dict[str, Any], layout: str, ph
 
 
 def test_on_timms_eps_the_prompts_act_as_in_the_authors_code(golden: dict[str, Any], tmp_path: Path) -> None:
-    """timm's LayerNorm has eps 1e-6, theirs 1e-5. What is left is the effect on image tokens; unscaled it is larger."""
+    """LayerNorm has eps 1e-6 in timm, 1e-5 there. What is left is the effect on image tokens; unscaled it is larger."""
     content = {name: tensor for name, tensor in golden.items() if name.startswith("prompt_learner.")}
     torch.save(content, tmp_path / "model.pth")
     frozen = golden_backbone(golden, eps=1e-6)
