@@ -188,6 +188,21 @@ def test_a_push_replaces_nothing_but_a_pack(hub: FakeHub, folder: Path) -> None:
     assert {name: repository.refs["main"] for name, repository in hub.repositories.items()} == before
 
 
+def test_what_another_pushed_meanwhile_stays(
+    hub: FakeHub, folder: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lpt.push(folder, NAME)
+    write(folder, new_model(tiny_backbone, seed=1))
+    theirs: list[str] = []
+    monkeypatch.setattr(
+        "lpt.packs.hub._check_repository",
+        lambda *_, **__: theirs.append(hub.repositories[NAME].commit({"pack.json": b"theirs"})),
+    )
+    with pytest.raises(RunError, match="Somebody else pushed at the same time"):
+        lpt.push(folder, NAME)
+    assert hub.repositories[NAME].refs["main"] == theirs[0]
+
+
 def test_a_private_repository_is_private_from_the_first_byte(hub: FakeHub, folder: Path) -> None:
     address = lpt.push(folder, NAME, private=True)
     assert hub.repositories[NAME].private
