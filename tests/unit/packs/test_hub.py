@@ -20,7 +20,7 @@ from lpt.cli.app import app
 from lpt.commands.predict.table import is_table
 from lpt.errors import ConfigError, LptError, PackError, RunError
 from lpt.model import LPT
-from lpt.packs.hub import fetch, is_repository, parse_address
+from lpt.packs.hub import fetch, is_repository, parse_address, pinned
 from lpt.packs.pack import load_pack, read_info
 from lpt.report.card import model_card
 from lpt.system.owned import PACK_FILES
@@ -88,6 +88,7 @@ def test_a_pushed_pack_is_loaded_by_address(hub: FakeHub, folder: Path, model: L
         np.testing.assert_array_equal(pack.tensors["head.weight"], expected.head.weight)
         assert read_info(address) == pack.info
     assert lpt.push(folder, NAME) == second  # nothing changed: no commit
+    assert (pinned(f"hf://{NAME}"), pinned(first), pinned(folder)) == (second, first, folder)
 
     predictor = lpt.load_predictor([f"hf://{NAME}"], checkpoint=tiny_backbone)
     assert predictor.pack_names == ("birds",)

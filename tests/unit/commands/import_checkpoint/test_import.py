@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
@@ -164,7 +167,7 @@ def test_tensors_are_stored(imported: Callable[..., Any], tiny_backbone: Path, t
     assert {name: getattr(method, name) for name in SIZES} == {**SIZES, "top_k": 3}
 
 
-def test_unknown_counts_are_said_everywhere(imported: Callable[..., Any], tmp_path: Path) -> None:
+def test_unknown_counts_are_said_everywhere(imported: Callable[..., Any], tiny_backbone: Path, tmp_path: Path) -> None:
     pack = imported()
     assert (pack.info.class_counts, pack.info.counts_known) == ([1, 1, 1], False)
     card = (pack.path / "README.md").read_text()
@@ -173,6 +176,12 @@ def test_unknown_counts_are_said_everywhere(imported: Callable[..., Any], tmp_pa
     shown = CliRunner().invoke(app, ["inspect", str(pack.path)]).output
     assert "unknown: nobody gave the training images" in shown
     assert "imported from model.pth" in shown
+    for name in NAMES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "photos" / name / "a.png")
+    with Console(record=True, quiet=False, file=io.StringIO()) as console:
+        lpt.evaluate(pack.path, tmp_path / "photos", split="train", checkpoint=tiny_backbone, console=console)
+    assert "does not know how many training images its classes had" in console.export_text()
 
 
 @pytest.mark.parametrize(
