@@ -102,11 +102,10 @@ def fetch(pack: str) -> Fetched:
 
     address = parse_address(pack)
     try:
-        folder = Path(
-            snapshot_download(address.repository, revision=address.revision, allow_patterns=list(PACK_FILES))
-        )  # fmt: skip
+        cached = snapshot_download(address.repository, revision=address.revision, allow_patterns=list(PACK_FILES))
     except Exception as error:  # the hub, the network and the disk raise many kinds of errors
         raise PackError(_fetching_failed(address, error)) from None
+    folder = Path(cached)
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
     if missing:
         partly = f", or only a part of it is in the cache {constants.HF_HUB_CACHE}" if constants.HF_HUB_OFFLINE else ""
