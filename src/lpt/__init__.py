@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
+    from lpt.commands.import_checkpoint.import_checkpoint import import_checkpoint
+    from lpt.commands.push import push
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.predictor import Prediction, Predictor, load_predictor
@@ -44,9 +46,11 @@ __all__ = [
     "dry_run",
     "evaluate",
     "fit",
+    "import_checkpoint",
     "load_backbone",
     "load_pack",
     "load_predictor",
+    "push",
     "resume",
 ]
 
@@ -61,9 +65,11 @@ _HOME = {
     "dry_run": "lpt.commands.fit.estimate",
     "evaluate": "lpt.commands.evaluate.evaluate",
     "fit": "lpt.commands.fit.fit",
+    "import_checkpoint": "lpt.commands.import_checkpoint.import_checkpoint",
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",
     "load_predictor": "lpt.packs.predictor",
+    "push": "lpt.commands.push",
     "resume": "lpt.commands.fit.fit",
 }
 _MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "serving", "training")

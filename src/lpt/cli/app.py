@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from lpt import __version__
-from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict, serve
+from lpt.cli import compare, config, demo, doctor, evaluate, fit, import_, inspect, methods, predict, push, serve
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
 from lpt.system.packages import missing_package
@@ -85,11 +85,13 @@ for command in (
     compare.compare,
     serve.serve,
     inspect.inspect,
+    push.push,
+    import_.import_,
     methods.methods,
     config.config,
     demo.demo,
 ):
-    app.command()(command)
+    app.command(command.__name__.strip("_"))(command)  # `import` is no name in Python
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,7 +25,7 @@ def inspect(
 
     loaded = load_pack(pack)
     if json:
-        sizes = {"path": str(loaded.path), "stored_bytes": loaded.stored_bytes}
+        sizes = {"path": str(loaded.path), "address": loaded.address, "stored_bytes": loaded.stored_bytes}
         facts = {**loaded.info.model_dump(mode="json"), **sizes}
         typer.echo(json_module.dumps(facts, indent=2, ensure_ascii=False), output_for_programs())
         return

@@ -19,8 +19,13 @@ _DATA, _MODEL = "Data", "Backbone and machine"
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 DataOrConfig = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP + " May stand in --config.")]
 Preset = Annotated[str | None, typer.Option(metavar="NAME", help="laptop, paper, or auto: what suits the machine.")]
-PackPath = Annotated[
-    Path, typer.Argument(metavar="PACK", help="Prompt pack, or run folder that holds one.", show_default=False)
+PackPath = Annotated[  # text: a Path would drop a slash of hf://
+    str,
+    typer.Argument(
+        metavar="PACK",
+        help="Prompt pack, run folder that holds one, or hf://OWNER/NAME[@REVISION] on the Hugging Face Hub.",
+        show_default=False,
+    ),
 ]
 ImageRoot = Annotated[
     Path | None,

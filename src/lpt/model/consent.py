@@ -10,19 +10,19 @@ import re
 from pathlib import Path
 
 from lpt.errors import ConfigError
-from lpt.model.record import SHIPPED, BackboneRecord
+from lpt.model.record import HUB_SCHEMES, SHIPPED, BackboneRecord
 
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*(?:\.[a-z0-9_]+)?", re.ASCII)
 _TIMMS_OWN = re.compile(r"timm/[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _LONGEST = 100
 
 
-def permitted_name(record: BackboneRecord, pack: Path, *, checkpoint: Path | None = None) -> str:
+def permitted_name(record: BackboneRecord, pack: str | Path, *, checkpoint: Path | None = None) -> str:
     """Return the name of the backbone that a pack names, if a pack may name it.
 
     Args:
         record: the backbone's record in the pack. Nothing that it names is opened or looked for.
-        pack: path of the pack, for messages.
+        pack: path or address of the pack, for messages.
         checkpoint: weights that the user gives; any file is accepted.
 
     Raises:
@@ -84,6 +84,20 @@ def _refused_by_timm(name: str) -> str | None:
     if source is None or source.file or source.state_dict or not _TIMMS_OWN.fullmatch(str(source.hf_hub_id)):
         return f"the backbone {_shown(name)}, whose weights are not in timm's own organisation on the hub"
     return None
+
+
+def hub_repository(record: BackboneRecord) -> str | None:
+    """Return the repository of the hub that the weights of a backbone come from; None if they come from elsewhere."""
+    if record.checkpoint is not None or record.name in SHIPPED:
+        return None
+    scheme, colon, place = record.name.partition(":")
+    if colon:
+        return place.partition("@")[0] if scheme in HUB_SCHEMES else None
+    if why_refused(record) is not None:
+        return None
+    import timm
+
+    return str(timm.models.get_pretrained_cfg(record.name).hf_hub_id)
 
 
 def needed_options(

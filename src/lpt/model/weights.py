@@ -106,10 +106,7 @@ def fill(vit: VisionTransformer, file: Path, where: str, *, downloaded: bool = F
     try:
         missing = _fill_from_arrays(vit, file) if file.suffix.lower() in _ARRAYS else _fill_from_tensors(vit, file)
     except pickle.UnpicklingError:
-        raise ConfigError(
-            f"{where}: {file} holds Python objects besides tensors, or is no file of weights. Such objects can run "
-            f"code when they are read, so lpt never reads them. Next: save only the tensors, as safetensors.{again}"
-        ) from None
+        raise objects_inside(where, file, again) from None
     except Exception as error:  # the file formats raise many kinds of errors
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
@@ -123,6 +120,14 @@ def fill(vit: VisionTransformer, file: Path, where: str, *, downloaded: bool = F
                 f"{where}: {file} holds NaN or infinity in the tensor {name}. Get the file again, or take "
                 f"others.{again}"
             )
+
+
+def objects_inside(where: str, file: Path, again: str = "") -> ConfigError:
+    """Return the error for a file that holds more than tensors; `where` are the first words, `again` the last."""
+    return ConfigError(
+        f"{where}: {file} holds Python objects besides tensors, or is no file of weights. Such objects can run "
+        f"code when they are read, so lpt never reads them. Next: save only the tensors, as safetensors.{again}"
+    )
 
 
 def download_again(file: Path) -> str:
@@ -185,7 +190,7 @@ def _fill_from_tensors(vit: VisionTransformer, file: Path) -> str | None:
     best: _Match | None = None
     failure: Exception | None = None
     convert = _conversion(vit)
-    for weights in _readings(read_weights(file)):
+    for weights in readings(read_weights(file)):
         try:
             match = _compare(vit, convert(dict(weights), vit))
         except Exception as error:  # timm's conversion fails on names and shapes that it does not know
@@ -220,18 +225,18 @@ def _compare(vit: VisionTransformer, weights: Mapping[str, Any]) -> _Match:
     return match
 
 
-def _readings(weights: Mapping[str, Any], depth: int = 3) -> Iterator[dict[str, Any]]:
+def readings(weights: Mapping[str, Any], depth: int = 3) -> Iterator[dict[str, Any]]:
     """Yield the content of a file, then the parts under known names or prefixes, such as `model` or `module.`."""
     yield {name: value for name, value in weights.items() if isinstance(name, str)}
     if not depth:
         return
     for name in _INSIDE:
         if isinstance(weights.get(name), Mapping):
-            yield from _readings(weights[name], depth - 1)
+            yield from readings(weights[name], depth - 1)
     for prefix in _PREFIXES:
         inside = {str(name)[len(prefix) :]: value for name, value in weights.items() if str(name).startswith(prefix)}
         if inside:
-            yield from _readings(inside, depth - 1)
+            yield from readings(inside, depth - 1)
 
 
 def _conversion(vit: VisionTransformer) -> Convert:

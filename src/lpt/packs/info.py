@@ -192,7 +192,11 @@ class _Measures(BaseModel):
 
 
 class PackInfo(_Section):
-    """The description of a pack, as stored in `pack.json`."""
+    """The description of a pack, as stored in `pack.json`.
+
+    `class_counts` are the training images of each class. Where nobody knows them, as for an imported checkpoint, they
+    are all 1 and `counts_known` is false.
+    """
 
     format_version: Literal[1]
     versions: Versions
@@ -200,6 +204,7 @@ class PackInfo(_Section):
     preprocessing: Preprocessing
     class_names: ClassNames
     class_counts: ClassCounts
+    counts_known: bool = True
     shots: Shots
     method: MethodInfo
     probabilities: Probabilities
@@ -268,12 +273,13 @@ class PackInfo(_Section):
         metrics: Mapping[str, dict[str, Any]] | None = None,
         training: dict[str, Any] | None = None,
         group_use: GroupUse | None = None,
+        counts_known: bool = True,
     ) -> PackInfo:
         """Describe a pack that this software writes.
 
         Args:
             backbone: record of the backbone; the pack names local files without their folders.
-            preprocessing, class_names, class_counts, probabilities, reference: fields of the pack.
+            preprocessing, class_names, class_counts, counts_known, probabilities, reference: fields of the pack.
             shot_groups: boundaries of the shot groups.
             method: name of the method.
             architecture: sizes of the trained model.
@@ -291,6 +297,7 @@ class PackInfo(_Section):
             preprocessing=preprocessing,
             class_names=list(class_names),
             class_counts=list(class_counts),
+            counts_known=counts_known,
             shots=Shots(few_below=shot_groups.few_below, many_above=shot_groups.many_above),
             method=MethodInfo(
                 **architecture.model_dump(include=set(Architecture.model_fields)),

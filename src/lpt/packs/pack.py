@@ -10,8 +10,8 @@ import contextlib
 import math
 import os
 import reprlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError, PackError, RunError
 from lpt.model.shapes import Shape, shape_faults, trained_shapes
 from lpt.packs.files import number_fault, read_json, read_tensors
+from lpt.packs.hub import FORM, Fetched, damage_advice, fetch, is_address
 from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults
 from lpt.system.files import write_bytes, write_text
 from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
@@ -39,11 +40,24 @@ PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack in memory: its description, its tensors by name, and its path."""
+    """A pack in memory.
+
+    Args:
+        info: its description.
+        tensors: its tensors by name.
+        path: its folder.
+        address: its address on the hub with the commit, `hf://OWNER/NAME@COMMIT`; None: it was a folder.
+    """
 
     info: PackInfo
     tensors: dict[str, Float32Array]
     path: Path
+    address: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """What records and messages call it: its address on the hub with the commit, else its folder."""
+        return self.address or str(self.path)
 
     @property
     def stored_bytes(self) -> int:
@@ -117,7 +131,7 @@ class Pack:
         wanted = self.info.backbone
         if weight_hash != wanted.weight_hash:
             raise PackError(
-                f"the pack {self.path} belongs to other backbone weights.\n"
+                f"the pack {self.origin} belongs to other backbone weights.\n"
                 f"  trained on: {one_line(wanted.name)}, sha256 {wanted.weight_hash}\n"
                 f"  given:      {name}, sha256 {weight_hash}\n"
                 "Next: give the backbone it was trained on (--backbone NAME or --checkpoint FILE), or train a pack on "
@@ -137,7 +151,7 @@ class Pack:
             return
         here, writer = Versions.here(), self.info.versions
         raise PackError(
-            f"the pack {self.path} gives other outputs here than where it was written: scores of the reference image "
+            f"the pack {self.origin} gives other outputs here than where it was written: scores of the reference image "
             f"differ by up to {worst:.4f} (accepted {REFERENCE_TOLERANCE}).\n"
             f"  written with: {one_line(f'lpt {writer.lpt}, timm {writer.timm}, torch {writer.torch}')}\n"
             f"  here:         lpt {here.lpt}, timm {here.timm}, torch {here.torch}\n"
@@ -201,13 +215,20 @@ def _carry_over(former: Path, path: Path) -> None:
 
 
 def load_pack(path: str | Path) -> Pack:
-    """Read and verify a pack: its folder, or the run folder that holds it.
+    """Read and verify a pack: its folder, the run folder that holds it, or `hf://OWNER/NAME[@REVISION]` on the hub.
 
     Raises:
         PackError: the pack is missing, damaged, or has a format that this version cannot read.
     """
-    path = find_pack(Path(path))
-    info = read_info(path)
+    fetched = _fetched(path)
+    if fetched is None:
+        return _read(find_pack(Path(path)))
+    with _advised(fetched):
+        return replace(_read(fetched.folder), address=str(fetched.address))
+
+
+def _read(path: Path) -> Pack:
+    info = _read_info(path)
     tensors = read_tensors(path / TENSORS_NAME, info.tensors_sha256, lambda shapes: _shape_fault(info, shapes))
     return Pack(info, tensors, path)
 
@@ -218,7 +239,14 @@ def read_info(path: str | Path) -> PackInfo:
     Raises:
         PackError: the pack is missing, damaged, or has a format that this version cannot read.
     """
-    path = find_pack(Path(path))
+    fetched = _fetched(path)
+    if fetched is None:
+        return _read_info(find_pack(Path(path)))
+    with _advised(fetched):
+        return _read_info(fetched.folder)
+
+
+def _read_info(path: Path) -> PackInfo:
     file = path / JSON_NAME
     if not os.path.lexists(file):
         raise PackError(f"{path} is not a prompt pack: it has no {JSON_NAME}. A run folder's pack is its folder pack/")
@@ -254,6 +282,29 @@ def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:
             f"{method.trainable_parameters:,}"
         )
     return ""
+
+
+def _fetched(path: str | Path) -> Fetched | None:
+    """Return a pack of the hub, in the local cache; None for a folder.
+
+    Raises:
+        PackError: the hub has no such pack, or an address is written wrong.
+    """
+    if isinstance(path, str) and is_address(path):
+        return fetch(path)
+    if str(path).startswith("hf:") and not os.path.lexists(path):
+        kept = "; as text, since a Path drops one of the two slashes" if isinstance(path, Path) else ""
+        raise PackError(f"{str(path)!r} is no folder. A pack on the hub is given as {FORM}{kept}")
+    return None
+
+
+@contextlib.contextmanager
+def _advised(fetched: Fetched) -> Iterator[None]:
+    """Say what to do where a pack from the hub cannot be read."""
+    try:
+        yield
+    except PackError as error:
+        raise PackError(f"{error.message}\n{damage_advice(fetched)}") from None
 
 
 def find_pack(path: Path) -> Path:

@@ -22,6 +22,7 @@ from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.model.consent import permitted_name
 from lpt.packs.engine import ENGINES, PRECISIONS, Engine, LoadedPack, Output, UInt8Array
+from lpt.packs.hub import parse_address
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.system.files import last_part
@@ -96,7 +97,8 @@ def load_predictor(
     """Load packs and their backbone, ready to classify.
 
     Args:
-        packs: a pack, its folder or its run folder; several of these, named by their folders; or a mapping of names.
+        packs: a pack, its folder, its run folder or its address `hf://OWNER/NAME[@REVISION]` on the hub; several of
+            these, named by their folders or repositories; or a mapping of names.
         backbone: a backbone, or its name; None: the one that the first pack names. A pack may only name backbones that
             come with lpt, and those in timm's organisation on the hub.
         checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
@@ -146,7 +148,7 @@ class Predictor:
         if backbone is None:
             first = next(iter(named.values()))
             weights = None if checkpoint is None else Path(checkpoint)
-            backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+            backbone = permitted_name(first.info.backbone, first.origin, checkpoint=weights)
         self._lock = threading.Lock()
         self._engine = _new_engine(backbone, checkpoint=checkpoint, device=device, precision=precision)
         for pack in named.values():  # before any model is built
@@ -167,7 +169,7 @@ class Predictor:
         """Verify a pack, make it ready, and return its name; predictions go on meanwhile.
 
         Args:
-            pack: a pack, its folder or its run folder.
+            pack: a pack, its folder, its run folder or its address on the hub.
             name: its name; None: that of its folder.
             replace: take the place of a pack of this name. Images that were prepared for the former one keep it.
 
@@ -176,7 +178,7 @@ class Predictor:
             ConfigError: the name is taken, and `replace` is not set.
         """
         read = _loaded(pack)
-        name = pack_name(read.path) if name is None else str(name)
+        name = _name_of(read) if name is None else str(name)
         if not replace and name in self._loaded:
             raise _taken(name)
         loaded = self._engine.load(read)
@@ -410,7 +412,7 @@ def probabilities_of(
 
 def _label(pack: Pack) -> str:
     """Return what messages call a pack."""
-    return f"the pack {pack.path}"
+    return f"the pack {pack.origin}"
 
 
 def _check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
@@ -450,6 +452,10 @@ def pack_name(path: Path) -> str:
     return path.resolve().parent.name if path.name == "pack" else last_part(path)
 
 
+def _name_of(pack: Pack) -> str:
+    return pack_name(pack.path) if pack.address is None else parse_address(pack.address).name
+
+
 def _named_packs(packs: object) -> dict[str, Pack]:
     """Load packs that are given in any form, and name them."""
     if isinstance(packs, Mapping | Sequence) and not packs:
@@ -459,7 +465,7 @@ def _named_packs(packs: object) -> dict[str, Pack]:
     several = list(packs) if isinstance(packs, Sequence) and not isinstance(packs, str) else [packs]
     named: dict[str, Pack] = {}
     for pack in map(_loaded, several):
-        name = pack_name(pack.path)
+        name = _name_of(pack)
         if name in named:
             raise ConfigError(f"two packs are named {name!r}: give them as a mapping of names to packs")
         named[name] = pack

@@ -3,64 +3,193 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Sequence
 
+from lpt.config.bounds import one_line
 from lpt.config.recipes import METHODS
 from lpt.data.longtail import CLASS_SIZE
 from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import needed_options
 from lpt.packs.info import MethodInfo, PackInfo
+from lpt.report.card_data import card_metadata, data_name, title_of
 from lpt.system.text import plural
+
+PLACE = "THIS_FOLDER"
+"""The place of the pack in the commands of its card."""
+_MANY_NAMES, _FEW_NAMES, _LONGEST_NAME = 20, 3, 60
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+!|~&$@:]")
 
 
 def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) -> str:
-    """Return Markdown that says what the pack is, how it was made and what was measured.
+    """Return Markdown that says what the pack is, how it was made and what was measured, for a stranger too.
+
+    Its head is the metadata that the Hugging Face Hub reads.
 
     Args:
         info: description of the pack.
         measured: metrics by split name (`test`, `validation`); empty if nothing was measured.
         pack_bytes: size of the tensors file, bytes.
     """
-    method, backbone, height, width = info.method, info.backbone, *info.preprocessing.size
-    counts = info.class_counts
+    method, backbone = info.method, info.backbone
     lines = [
+        "---",
+        card_metadata(info, measured),
+        "---",
+        "",
         f"# {'LPT prompt pack' if method.grouped else f'Pack of {title_of(method.name)}, written by lpt'}",
         "",
-        f"Classifies images into {plural(len(info.class_names), 'class')} with a frozen `{backbone.name}` "
-        f"({backbone.parameters / 1e6:.1f} M parameters, licence {backbone.licence}) at {height}x{width}.",
+        f"Classifies images into {plural(len(info.class_names), 'class')} with a frozen `{_code(backbone.name)}` "
+        f"({backbone.parameters / 1e6:.1f} M parameters, licence {_plain(backbone.licence)}). The pack is "
+        f"{pack_bytes / 2**20:.2f} MiB of trained numbers; lpt loads the backbone apart from it.",
         "",
-        f"- Trained tensors: {method.trainable_parameters:,} numbers, {pack_bytes / 2**20:.2f} MiB, "
-        f"{100 * method.share_of_backbone:.1f} % of the backbone's parameters",
-        f"- Method: {method_line(method)}",
-        f"- Training images: {sum(counts):,}{held_out(info)}, from {max(counts):,} to {min(counts):,} a class",
-        f"- Probabilities: softmax({info.probabilities.scale:g} * {score_name(method)} / "
-        f"{info.probabilities.temperature:.3g}), temperature fitted on {info.probabilities.fitted_on}; for "
-        f"{frequencies(info)}",
-        f"- Written by lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}",
+        "## What it sees",
+        "",
+        *_seen(info),
+        "",
+        "## What it was trained on",
+        "",
+        *_trained_on(info),
+        "",
+        "## Where it is weak",
+        "",
+        *_weaknesses(info, measured),
         "",
         "## Measured",
         "",
-        *(_table(measured) if measured else ["Nothing: the run had neither a test nor a validation split."]),
+        *(_table(measured) if measured else [_not_measured(info)]),
         "",
         "## Use",
         "",
         "```sh",
-        shlex.join(["lpt", "predict", "THIS_FOLDER", "photo.jpg", *needed_options(backbone)]),
+        shlex.join(["lpt", "predict", PLACE, "photo.jpg", *needed_options(backbone)]),
         "```",
         "",
         "```python",
         "import lpt",
         f'lpt.load_predictor({_arguments(needed_options(backbone))}).predict(["photo.jpg"])',
         "```",
+        "",
+        "## Details",
+        "",
+        *_details(info, pack_bytes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def card_at(card: str, address: str) -> str:
+    """Return a card that says how to use the pack from its address on the hub."""
+    return card.replace(PLACE, address)
+
+
+def _seen(info: PackInfo) -> list[str]:
+    height, width = info.preprocessing.size
+    return [
+        f"- Classes: {_names(info.class_names)}.",
+        f"- Pictures of any size; the network sees {height}x{width} pixels of each, the central "
+        f"{100 * info.preprocessing.test_crop:.4g} % of the side.",
+        "- It returns the most probable classes with their probabilities"
+        + (", and the group prompts that it picked." if info.uses_group_prompts else "."),
+    ]
+
+
+def _trained_on(info: PackInfo) -> list[str]:
+    if not info.counts_known:
+        file = info.trained_with("imported", "file")
+        return [
+            f"- Training images: unknown. The pack was imported from {_plain(str(file))}, and nobody gave the number "
+            "of training images of each class; shot groups mean nothing here."
+        ]
+    counts = info.class_counts
+    order = sorted(range(len(counts)), key=lambda label: -counts[label])
+    sizes = [info.shot_groups.of(counts).tolist().count(group) for group in range(3)]
+    shots = ", ".join(f"{size:,} {name}-shot" for size, name in zip(sizes, info.shot_groups.names, strict=True))
+    lines = [
+        f"- Data: {_plain(data_name(info))}",
+        f"- Training images: {sum(counts):,}{held_out(info)}, from {max(counts):,} to {min(counts):,} a class",
+        f"- Shot groups by {CLASS_SIZE}: {shots} ({info.shot_groups.describe()})",
+        f"- Most images: {_counted(info, order[:_FEW_NAMES])}",
+    ]
+    if len(order) > _FEW_NAMES:
+        lines.append(f"- Fewest images: {_counted(info, order[-_FEW_NAMES:])}")
+    return lines
+
+
+def _weaknesses(info: PackInfo, measured: dict[str, Metrics]) -> list[str]:
+    lines = [
+        "- Every picture gets one of these classes, also a picture of something else.",
+        "- Pictures that differ from the training images, in camera, light or place, may do worse than measured here.",
+    ]
+    if info.counts_known:
+        few = sum(count < info.shots.few_below for count in info.class_counts)
+        empty = info.class_counts.count(0)
+        lines.append(
+            f"- {few:,} of {plural(len(info.class_counts), 'class')} had fewer than {info.shots.few_below} training "
+            "images: expect more mistakes there."
+        )
+        if empty:
+            lines.append(f"- {plural(empty, 'class')} had no training image at all: it cannot know them.")
+    for split, metrics in list(measured.items())[:1]:
+        if metrics.few is not None and metrics.many is not None:
+            lines.append(
+                f"- On {_plain(split)} images the few-shot classes are right {100 * metrics.few:.1f} % of the time, "
+                f"the many-shot ones {100 * metrics.many:.1f} %."
+            )
+        if metrics.worst_decile is not None:
+            lines.append(f"- The worst tenth of the classes is right {100 * metrics.worst_decile:.1f} % of the time.")
+        if metrics.ece is not None:
+            lines.append(f"- Probabilities are off by {100 * metrics.ece:.1f} points on average.")
+    return lines
+
+
+def _not_measured(info: PackInfo) -> str:
+    if info.trained_with("imported") is not None:
+        return "Nothing: the pack was imported. Measure it with `lpt evaluate`."
+    return "Nothing: the run had neither a test nor a validation split."
+
+
+def _details(info: PackInfo, pack_bytes: int) -> list[str]:
+    method, probabilities = info.method, info.probabilities
+    return [
+        f"- Trained tensors: {method.trainable_parameters:,} numbers, {pack_bytes / 2**20:.2f} MiB, "
+        f"{100 * method.share_of_backbone:.1f} % of the backbone's parameters",
+        f"- Backbone weights: sha256 `{info.backbone.weight_hash}` over the tensors; lpt refuses others",
+        f"- Method: {method_line(method)}",
+        f"- Probabilities: softmax({probabilities.scale:g} * {score_name(method)} / "
+        f"{probabilities.temperature:.3g}), temperature fitted on {probabilities.fitted_on}; for {frequencies(info)}",
+        f"- Written by lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}",
+    ]
+
+
+def _names(names: Sequence[str]) -> str:
+    """List the first class names, and say how many more there are."""
+    first = ", ".join(_plain(name) for name in names[:_MANY_NAMES])
+    more = len(names) - _MANY_NAMES
+    return f"{first} and {more:,} more (`pack.json` has all)" if more > 0 else first
+
+
+def _counted(info: PackInfo, labels: Sequence[int]) -> str:
+    return ", ".join(f"{_plain(info.class_names[label])} ({info.class_counts[label]:,})" for label in labels)
+
+
+def _plain(text: str) -> str:
+    """Return a text on one line that Markdown shows as it is, shortened."""
+    line = " ".join(one_line(text).split())
+    line = line if len(line) <= _LONGEST_NAME else line[:_LONGEST_NAME] + "..."
+    return _MARKUP.sub(r"\\\g<0>", line)
+
+
+def _code(text: str) -> str:
+    """Return a text for a code span on one line, shortened."""
+    return " ".join(one_line(text).replace("`", "'").split())[:_LONGEST_NAME] or "?"
 
 
 def _arguments(options: list[str]) -> str:
     """Return the arguments of `load_predictor` that mean the same as these options of the command line."""
     values = dict(zip(options[::2], options[1::2], strict=True))
     arguments = [f"{name.removeprefix('--')}={json.dumps(value)}" for name, value in values.items()]
-    return ", ".join(['"THIS_FOLDER"', *arguments])
+    return ", ".join([f'"{PLACE}"', *arguments])
 
 
 def held_out(info: PackInfo) -> str:
@@ -76,11 +205,6 @@ def held_out(info: PackInfo) -> str:
 def frequencies(info: PackInfo) -> str:
     """Name the class frequencies that the probabilities assume without a prior."""
     return "even classes" if info.probabilities.classes == "even" else "the class frequencies of the training images"
-
-
-def title_of(name: str) -> str:
-    """Return the name of a method in tables."""
-    return METHODS[name].title if name in METHODS else name
 
 
 def score_name(method: MethodInfo) -> str:

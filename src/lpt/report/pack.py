@@ -47,7 +47,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
     height, width = image.size
     options = options_for(backbone) if refused_by_form(backbone) else []
     return [
-        ("pack", str(pack.path)),
+        ("pack", pack.origin),
         ("written with", f"lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}"),
         ("classes", _classes(info)),
         ("trained on", _training_images(info)),
@@ -89,6 +89,8 @@ def _classes(info: PackInfo) -> str:
 
 
 def _training_images(info: PackInfo) -> str:
+    if not info.counts_known:
+        return "unknown: nobody gave the training images of each class"
     counts = np.asarray(info.class_counts)
     present = counts[counts > 0]
     groups = info.shot_groups
@@ -102,6 +104,8 @@ def _training_images(info: PackInfo) -> str:
 
 def _training(info: PackInfo) -> str:
     setting = info.trained_with
+    if (file := setting("imported", "file")) is not None:
+        return f"by the authors' code, imported from {file}"
     numbers = (setting("train", phase, "epochs") for phase in ("phase1", "phase2"))
     epochs = " + ".join("?" if number is None else str(number) for number in numbers)
     return (

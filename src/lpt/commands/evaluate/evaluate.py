@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subje
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured
+from lpt.packs.hub import pinned
 from lpt.packs.info import Versions
 from lpt.report.progress import image_bar
 from lpt.report.run_files import (
@@ -51,7 +53,7 @@ def evaluate(
     """Measure a pack on labelled images: what `lpt evaluate` does, from Python.
 
     Args:
-        pack: the pack folder, or a run folder that holds one.
+        pack: the pack folder, a run folder that holds one, or `hf://OWNER/NAME[@REVISION]` on the hub.
         data: the images, in any form of `data.source`; their labels are names of the pack's classes.
         split: which split to take if `data` has several: train, validation or test.
         output: folder for metrics.json, per_class.csv, predictions.csv and plots; None: write no files.
@@ -72,7 +74,7 @@ def evaluate(
         RunError: the files cannot be written.
     """
     request = EvaluationRequest(
-        pack=Path(pack),
+        pack=pack,
         data=str(data),
         split=split,
         data_settings={
@@ -109,6 +111,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
     """
     refuse_second_start("lpt.evaluate")
     processes, output = Processes.launched(request.device), request.output
+    request = replace(request, pack=processes.on_main(lambda: pinned(request.pack)))
 
     def check_and_open() -> Subject:
         if output is not None:
@@ -159,7 +162,7 @@ def _write(output: Path, measured: Measured, subject: Subject, request: Evaluati
 def _facts(subject: Subject, request: EvaluationRequest) -> dict[str, Any]:
     """Return what metrics.json says beside the metrics."""
     return {
-        "pack": str(subject.pack.path),
+        "pack": subject.pack.origin,
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
         "precision": subject.predictor.engine.precision,

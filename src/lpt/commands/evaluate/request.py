@@ -36,7 +36,7 @@ class EvaluationRequest:
     """A pack, and the images to measure it on.
 
     Args:
-        pack: the pack folder, or a run folder that holds one.
+        pack: the pack folder, a run folder that holds one, or an address on the hub.
         data: the source of the images; its labels are names of the pack's classes.
         split: which split to take if the source has several.
         data_settings: fields of the `data` section, such as the image root.
@@ -46,7 +46,7 @@ class EvaluationRequest:
         batch_size: images in a forward pass.
     """
 
-    pack: Path
+    pack: str | Path
     data: str
     split: SplitName = "test"
     data_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -134,6 +134,8 @@ def open_subject(request: EvaluationRequest) -> Subject:
     (images,) = with_white([images], pack.info.preprocessing.white)
     notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]
     notes += _training_notes(pack, request.data, images, opened.split)
+    if not pack.info.counts_known:
+        notes.append("The pack does not know how many training images its classes had: all of them count as few-shot.")
     predictor = load_predictor(
         pack,
         backbone=request.backbone,

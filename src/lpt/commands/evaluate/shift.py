@@ -29,6 +29,7 @@ from lpt.evaluation.shift import (
     pair_sets,
     pass_names,
 )
+from lpt.packs.hub import pinned
 from lpt.packs.info import Versions
 from lpt.packs.pack import Pack
 from lpt.report.progress import progress_bar
@@ -118,6 +119,7 @@ def evaluate_pack_shift(
         DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
     """
     processes, output = Processes.launched(request.device), request.output
+    request = replace(request, pack=processes.on_main(lambda: pinned(request.pack)))
     subject = processes.on_all(lambda: open_subject(request))
     others = processes.on_all(lambda: _open_others(shift, subject, request.split))
     settings = cell_settings(subject)
@@ -223,7 +225,7 @@ def _write(
     """Write shift.json, shift.csv, shift.png and the list of skipped images."""
     corruptions = result.corruptions
     facts = {
-        "pack": str(subject.pack.path),
+        "pack": subject.pack.origin,
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
         "split": request.split,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from lpt.commands.predict.shards import (
 from lpt.commands.predict.table import Labeller, decode_ahead, is_table
 from lpt.data.decoding import Reading
 from lpt.errors import ConfigError, DataError, LptError, RunError
+from lpt.packs.hub import pinned
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
 from lpt.report.progress import image_bar
@@ -59,6 +61,7 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
     if output is None and several_started():
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
     processes = Processes.launched(request.device)
+    request = replace(request, pack=processes.on_main(lambda: pinned(request.pack)))
     if output is None:
         paths = _find_images(request, progress)
         return _to_standard_output(_prepare(request)[0], paths, progress)
@@ -83,6 +86,7 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     top_k = min(request.top_k, len(info.class_names))
     job: Job = {
         "pack": hashlib.sha256(info.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest(),
+        "address": pack.address,
         "precision": predictor.engine.precision,
         "--top-k": top_k,
         "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
@@ -91,7 +95,8 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
         "lpt version": version("lpt"),
     }
     reading = Reading(request.max_pixels, info.preprocessing.white, request.repair)
-    return Labeller(predictor, top_k, shares, request.batch_size, request.skip_bad, json_lines, reading), job
+    labeller = Labeller(predictor, top_k, shares, request.batch_size, request.skip_bad, json_lines, reading)
+    return replace(labeller, address=pack.address), job
 
 
 def _to_standard_output(labeller: Labeller, paths: list[Path], progress: Console) -> int:
@@ -103,6 +108,8 @@ def _to_standard_output(labeller: Labeller, paths: list[Path], progress: Console
         file.write(labeller.header())
         rows = labeller.write_rows(pictures, file, bad, show)
     _report(rows, bad, None, progress)
+    if labeller.address is not None:
+        progress.print(f"Pack: {labeller.address}", markup=False)
     _report_repaired(labeller, progress)
     return rows
 
@@ -168,6 +175,8 @@ def _finish(labeller: Labeller, shards: list[Shard], parts: PartFolder, progress
     parts.join(shards, labeller.header().encode())
     parts.remove()
     _report(rows, bad, parts.output, progress)
+    if labeller.address is not None:
+        progress.print(f"Pack: {labeller.address}", markup=False)
     _report_repaired(labeller, progress)
     return rows
 

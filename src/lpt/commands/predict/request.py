@@ -14,7 +14,7 @@ class PredictRequest:
     """A pack, and the images to classify with it.
 
     Args:
-        pack: the pack folder, or a run folder that holds one.
+        pack: the pack folder, a run folder that holds one, or an address on the hub.
         images: files, folders, tables and lists of images, and patterns of them.
         output: a .csv or .jsonl file. It appears when it is complete, in place of one that an earlier call wrote.
             None: CSV on standard output.
@@ -30,7 +30,7 @@ class PredictRequest:
         image_column: column of images in a table; None: found by name.
     """
 
-    pack: Path
+    pack: str | Path
     images: tuple[Path, ...]
     output: Path | None = None
     top_k: int = 5

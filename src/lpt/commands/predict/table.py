@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -42,6 +43,7 @@ class Labeller:
         json_lines: write JSON lines, not CSV.
         reading: how pictures are read.
         repaired: gets the path of each picture that lacks its last bytes, if `reading` repairs those.
+        address: address of the pack on the hub, which JSON lines record; None: it is a folder.
     """
 
     predictor: Predictor
@@ -52,6 +54,7 @@ class Labeller:
     json_lines: bool
     reading: Reading = AS_USUAL
     repaired: list[str] = field(default_factory=list)
+    address: str | None = None
 
     def header(self) -> str:
         """Return the first line of a CSV; empty for JSON lines."""
@@ -76,7 +79,7 @@ class Labeller:
         Raises:
             DataError: a picture cannot be read, and is not to be skipped.
         """
-        write = _write_line if self.json_lines else _write_row
+        write = partial(_write_line, self.address) if self.json_lines else _write_row
         names: deque[str] = deque()
         readable = _readable(pictures, names, bad if self.skip_bad else None)
         rows = 0
@@ -163,15 +166,17 @@ def is_table(file: Path) -> bool:
         fields = json.loads(start)
     except (ValueError, RecursionError):
         return False
-    return isinstance(fields, dict) and list(fields) == ["image", "classes", "groups"]
+    return isinstance(fields, dict) and [name for name in fields if name != "pack"] == ["image", "classes", "groups"]
 
 
-def _write_line(file: TextIO, prediction: Prediction) -> None:
+def _write_line(address: str | None, file: TextIO, prediction: Prediction) -> None:
     classes = [
         {"class": name, "probability": round(share, 6)}
         for name, share in zip(prediction.classes, prediction.probabilities, strict=True)
     ]
     line = {"image": prediction.name, "classes": classes, "groups": list(prediction.groups)}
+    if address is not None:
+        line["pack"] = address
     file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
