@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import shutil
 import threading
 import zlib
@@ -17,8 +18,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 import lpt
+from lpt.errors import ConfigError
 from lpt.packs.predictor import Prediction
-from lpt.serving import Limits
+from lpt.serving import Limits, create_app
 from lpt.serving.static import POLICY, page_files
 from small_server import HeldNetwork, encoded, until
 
@@ -251,7 +253,7 @@ def test_a_pack_is_replaced_under_load_without_a_failed_request(
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
-        for turn in range(50):
+        for turn in range(16):
             shelf.put("birds", versions[turn % 2])
         until(lambda: len(answers) > 20)
         stop.set()
@@ -311,14 +313,16 @@ def test_two_apps_share_nothing(new_app: NewApp, packs: Path) -> None:
 
 
 def test_an_app_without_packs(tmp_path: Path) -> None:
-    from lpt.errors import ConfigError
-    from lpt.serving import create_app
-
     with pytest.raises(ConfigError, match="there is no pack in"):
         create_app(tmp_path)
     with TestClient(create_app(tmp_path, watch=True, watch_seconds=60, hosts=["testserver"])) as client:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"status": "no packs"})
         assert client.get("/healthz").status_code == 200
-    with pytest.raises(ConfigError, match="queue: a whole number of at least 1"):
-        Limits(queue=0)
+
+
+def test_limits_that_are_no_limits() -> None:
+    for wrong in ({"queue": 0}, {"max_batch": 0}, {"max_body": 1.5}, {"timeout": 0}, {"timeout": math.inf}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: a .* is accepted, not"):
+            Limits(**wrong)  # type: ignore[arg-type]
+    assert (Limits().batch_on("cpu"), Limits().batch_on("cuda"), Limits(max_batch=3).batch_on("cpu")) == (8, 32, 3)
