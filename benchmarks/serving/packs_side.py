@@ -83,13 +83,13 @@ def memory(folder: str, count: int, models: int, backbone: str, checkpoint: str 
     predictor.predict(_picture())
     before = _resident()
     loaded = [predictor.engine.load(lpt.load_pack(path)) for path in paths[1:]]
-    taken = (_resident() - before) / len(loaded)
+    taken = max(_resident() - before, 1) / len(loaded)  # a few small packs fit into memory that was freed before
     pack = predictor.pack()
     tensors = sum(array.nbytes for array in pack.tensors.values())
     counted = tensors + 2 * pack.tensors["shared.tokens"].nbytes
     before = _resident()
     tuned = [nn.ModuleList([copy.deepcopy(vit.vit), nn.Linear(vit.width, CLASSES)]) for _ in range(models)]
-    tuned_taken = (_resident() - before) / len(tuned)
+    tuned_taken = max(_resident() - before, 1) / len(tuned)
     return {
         "packs": len(loaded),
         "bytes_a_pack": {"resident": round(taken), "counted": counted, "tensors": tensors},
