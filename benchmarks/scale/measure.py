@@ -21,7 +21,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def in_fresh_process(module: str, function: str, **arguments: Any) -> Any:
-    """Call a function of a module of this package in a fresh process, and return its result."""
+    """Call a function in a fresh process, and return its result; a module without a dot is one of this package."""
     command = [sys.executable, "-m", "benchmarks.scale.measure", module, function, json.dumps(arguments)]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -67,7 +67,8 @@ def _peak() -> int:
 def main() -> None:
     """Run one function and print its result as the last line."""
     module, function, arguments = sys.argv[1:]
-    measurement = getattr(importlib.import_module(f"benchmarks.scale.{module}"), function)
+    place = module if "." in module else f"benchmarks.scale.{module}"
+    measurement = getattr(importlib.import_module(place), function)
     print(json.dumps(measurement(**json.loads(arguments))))
 
 

@@ -23,7 +23,7 @@ class Output(NamedTuple):
         scores: cosine with each class, or logit of a linear head, [C].
         groups: indices of the picked group prompts by descending cosine; empty if the pack uses none.
         attention: attention of the class token to each patch in the last block, mean over the heads, [rows, columns];
-            None unless asked for.
+            None unless asked for. The shares of prompts and prefix tokens are left out, so its sum is below 1.
     """
 
     scores: Float32Array
@@ -37,6 +37,10 @@ class LoadedPack(Protocol):
     @property
     def pack(self) -> Pack:
         """The pack."""
+
+    @property
+    def note(self) -> str:
+        """What to know about how it runs, such as that it has a backbone of its own; empty if there is nothing."""
 
 
 class Engine(Protocol):
