@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from lpt.commands.export.request import ExportRequest
 from lpt.commands.results import Results, check_inputs, check_owned, clear, first_precious
 from lpt.errors import RunError
-from lpt.system.files import write_bytes, write_json
+from lpt.model.consent import permitted_name
+from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
+from lpt.packs.pack import JSON_NAME, find_pack, read_info
+from lpt.system.files import write_bytes
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
 
+BACKBONE = Results(KIND, (DESCRIPTION, POSITIONS, GRAPH), "an exported backbone")
 MODEL = Results("lpt-onnx-model", ("model.json", "model.onnx"), "an exported model")
 
 
@@ -59,20 +63,41 @@ def export(
 def export_files(request: ExportRequest, *, console: Console) -> Path:
     """Export what is asked for, and return the ONNX file; errors as for `export`."""
     request.check()
-    return _export_pack(request, console)
+    results, encoded = (BACKBONE, _backbone) if request.pack is None else (MODEL, _pack)
+    check_output(request, results)
+    files = encoded(request)
+    clear(request.output, results)
+    for name, content in files.items():  # the marker of the others: first
+        write_bytes(request.output / name, content)
+    graph = request.output / results.names[-1]
+    console.print(f"{graph} ({size_of(len(files[graph.name]))})", markup=False)
+    return graph
 
 
-def _export_pack(request: ExportRequest, console: Console) -> Path:
+def _pack(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a pack that is exported whole, the marker first."""
     from lpt.commands.export.model import encode_pack
     from lpt.packs.predictor import load_predictor
 
     assert request.pack is not None
-    check_output(request, MODEL)
     predictor = load_predictor(
         request.pack, backbone=request.backbone, checkpoint=request.checkpoint, device="cpu", precision="fp32"
     )
     content, facts = encode_pack(predictor)
-    return write_export(request.output, MODEL, content, facts, console)
+    text = json.dumps({**marker(MODEL.kind), **facts}, indent=2, ensure_ascii=False) + "\n"
+    return dict(zip(MODEL.names, (text.encode(), content), strict=True))
+
+
+def _backbone(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a backbone, the marker first."""
+    from lpt.commands.export.backbone import encode_backbone
+    from lpt.model.pretrained import load_backbone
+
+    assert request.backbone is not None
+    name = request.backbone
+    if (folder := find_pack(Path(name))).joinpath(JSON_NAME).is_file():
+        name = permitted_name(read_info(folder).backbone, folder, checkpoint=request.checkpoint)
+    return encode_backbone(load_backbone(name, checkpoint=request.checkpoint))
 
 
 def check_output(request: ExportRequest, results: Results) -> None:
@@ -87,13 +112,3 @@ def check_output(request: ExportRequest, results: Results) -> None:
         return
     replace = "" if first_precious(output, request.inputs) else "add --overwrite, or "
     raise RunError(f"--output: {output} holds {results.title} already; {replace}give another folder")
-
-
-def write_export(output: Path, results: Results, content: bytes, facts: dict[str, Any], console: Console) -> Path:
-    """Write an ONNX file and, as JSON, the facts in it; return the ONNX file."""
-    clear(output, results)
-    write_json(output / results.names[0], {**marker(results.kind), **facts})  # the marker of the others: first
-    file = output / results.names[-1]
-    write_bytes(file, content)
-    console.print(f"{file} ({size_of(len(content))})", markup=False)
-    return file
