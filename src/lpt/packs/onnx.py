@@ -20,8 +20,8 @@ from lpt.packs.positions import resample
 from lpt.packs.reference_image import ReferenceOutput, mixing_weights, reference_array
 from lpt.system.limits import usable_cores
 
-MOST_IMAGES = 8
-"""Most images of a run: larger batches gain nothing on a CPU and take memory."""
+MOST_IMAGES = 4
+"""Most images of a run, each view counted: larger batches gain nothing on a CPU and take memory."""
 MOST_ENLARGED = 16
 """Largest side of an input, as a multiple of the side that the backbone was trained at."""
 
@@ -98,10 +98,11 @@ class OnnxEngine:
             rows.setdefault(id(loaded), []).append(number)
         outputs: dict[int, Output] = {}
         for numbers in rows.values():
-            for start in range(0, len(numbers), MOST_IMAGES):
-                part = numbers[start : start + MOST_IMAGES]
-                pack = batch[part[0]][0]
-                assert isinstance(pack, OnnxPack)
+            pack = batch[numbers[0]][0]
+            assert isinstance(pack, OnnxPack)
+            size = max(MOST_IMAGES // pack.pack.info.preprocessing.test_views, 1)
+            for start in range(0, len(numbers), size):
+                part = numbers[start : start + size]
                 given = self._classify(pack, np.stack([batch[number][1] for number in part]), attention)
                 outputs.update(zip(part, given, strict=True))
         return [outputs[number] for number in range(len(batch))]
@@ -171,6 +172,7 @@ def _options() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or it takes cores from decoding
     options.log_severity_level = 3
     return options
 

@@ -26,6 +26,7 @@ from lpt.packs.exported import is_exported
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.system.files import last_part
+from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
     from lpt.evaluation.predictions import Predictions
@@ -150,12 +151,13 @@ class Predictor:
                 "backbone: engine onnx needs the folder of an exported backbone. Write one where PyTorch is installed: "
                 "lpt export --backbone PACK --output FOLDER"
             )
-        if backbone is None:
-            first = next(iter(named.values()))
-            weights = None if checkpoint is None else Path(checkpoint)
-            backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
         self._lock = threading.Lock()
-        self._engine = _new_engine(engine, backbone, checkpoint=checkpoint, device=device, precision=precision)
+        with explain_missing_packages("lpt.Predictor"):
+            if backbone is None:
+                first = next(iter(named.values()))
+                weights = None if checkpoint is None else Path(checkpoint)
+                backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+            self._engine = _new_engine(engine, backbone, checkpoint=checkpoint, device=device, precision=precision)
         for pack in named.values():  # before any model is built
             pack.check_hash(
                 self._engine.backbone_hash, str(backbone) if isinstance(backbone, str | Path) else backbone.name

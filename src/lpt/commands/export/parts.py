@@ -64,7 +64,7 @@ class Parts(nn.Module):
         patches = patches + inputs["positions"].flatten(2).transpose(1, 2)
         batch = images.shape[0]
         prefix, extra = (tokens.expand(batch, -1, -1) for tokens in (self.prefix, inputs["extra"]))
-        return vit.norm_pre(torch.cat([prefix, patches, extra], dim=1))
+        return torch.cat([vit.norm_pre(torch.cat([prefix, patches], dim=1)), extra], dim=1)
 
     def _block(self, layer: int, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tokens, backbone = inputs["tokens"], self.backbone
