@@ -44,7 +44,8 @@ class ExportRequest:
         """
         if self.pack is None and self.backbone is None:
             raise ConfigError(
-                "lpt export: give a PACK to export it whole, or --backbone NAME_OR_PACK to export the backbone alone"
+                "nothing to export: give a PACK to export it whole, or --backbone NAME_OR_PACK (Python: "
+                "backbone=NAME_OR_PACK) to export the backbone alone"
             )
         missing = [name for name in _NEEDED if find_spec(name) is None]
         if missing:

@@ -188,7 +188,7 @@ def test_a_run_or_a_pack_is_no_place_for_an_export(pack: Path, tmp_path: Path) -
 def test_bad_input_gives_one_message_and_writes_nothing(pack: Path, tmp_path: Path) -> None:
     out = ["--output", str(tmp_path / "out")]
     cases: dict[str, list[str]] = {
-        "give a PACK to export it whole, or --backbone": [],
+        "give a PACK to export it whole, or --backbone NAME_OR_PACK": [],
         "is not a prompt pack": [str(tmp_path)],
         "the pack .* asks for the local weights": [str(pack)],  # a pack may not choose what is loaded
         "knows no model 'nonsense'": ["--backbone", "nonsense"],
