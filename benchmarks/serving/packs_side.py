@@ -25,7 +25,8 @@ from benchmarks.speed.speed import ratio
 from lpt.config.architecture import Architecture
 from lpt.model import FrozenViT
 from lpt.packs.engine import UInt8Array
-from lpt.packs.predictor import Prediction, Predictor, load_predictor
+from lpt.packs.prediction import Prediction
+from lpt.packs.predictor import Predictor, load_predictor
 from lpt.packs.torch_engine import TorchEngine, TorchPack
 from lpt.system.limits import usable_cores
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lpt.commands.compare.compare import compare
     from lpt.commands.doctor import doctor
     from lpt.commands.evaluate.evaluate import evaluate
+    from lpt.commands.export.export import export
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from lpt.commands.push import push
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
-    from lpt.packs.predictor import Prediction, Predictor, load_predictor
+    from lpt.packs.prediction import Prediction
+    from lpt.packs.predictor import Predictor, load_predictor
 
 __version__ = "0.1.0"
 
@@ -45,6 +47,7 @@ __all__ = [
     "doctor",
     "dry_run",
     "evaluate",
+    "export",
     "fit",
     "import_checkpoint",
     "load_backbone",
@@ -57,13 +60,14 @@ __all__ = [
 _HOME = {
     "FitResult": "lpt.commands.fit.fit",
     "Pack": "lpt.packs.pack",
-    "Prediction": "lpt.packs.predictor",
+    "Prediction": "lpt.packs.prediction",
     "Predictor": "lpt.packs.predictor",
     "RunRequest": "lpt.commands.fit.request",
     "compare": "lpt.commands.compare.compare",
     "doctor": "lpt.commands.doctor",
     "dry_run": "lpt.commands.fit.estimate",
     "evaluate": "lpt.commands.evaluate.evaluate",
+    "export": "lpt.commands.export.export",
     "fit": "lpt.commands.fit.fit",
     "import_checkpoint": "lpt.commands.import_checkpoint.import_checkpoint",
     "load_backbone": "lpt.model.pretrained",

@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from lpt import __version__
-from lpt.cli import compare, config, demo, doctor, evaluate, fit, import_, inspect, methods, predict, push, serve
+from lpt.cli import (
+    compare,
+    config,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    import_,
+    inspect,
+    methods,
+    predict,
+    push,
+    serve,
+)
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
 from lpt.system.packages import missing_package
@@ -85,6 +99,7 @@ for command in (
     compare.compare,
     serve.serve,
     inspect.inspect,
+    export.export,
     push.push,
     import_.import_,
     methods.methods,

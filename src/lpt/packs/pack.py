@@ -25,6 +25,7 @@ from lpt.model.shapes import Shape, shape_faults, trained_shapes
 from lpt.packs.files import number_fault, read_json, read_tensors
 from lpt.packs.hub import FORM, Fetched, damage_advice, fetch, is_address
 from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults
+from lpt.packs.reference_image import REFERENCE_TOLERANCE, ReferenceOutput, largest_difference
 from lpt.system.files import write_bytes, write_text
 from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lpt.model import Classifier, FrozenViT
-    from lpt.packs.reference import ReferenceOutput
 
 JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
 PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
@@ -72,12 +72,12 @@ class Pack:
         """
         import torch
 
-        from lpt.model.build import build_model
+        from lpt.model.build import backbone_shapes, build_model
         from lpt.packs.reference import reference_output
 
         self.check_backbone(backbone)
         try:
-            self.check_shapes(backbone)
+            self.check_shapes(backbone.depth, backbone.width, backbone_shapes(self.info.method, backbone))
             sized = backbone.at_size(self.info.preprocessing.size)
             model = build_model(self.info.method, sized, len(self.info.class_names))
             model.load_state_dict(self.torch_tensors())
@@ -87,7 +87,7 @@ class Pack:
             parameter.data = parameter.data.to(backbone.device)
         if backbone.dtype == torch.float32:
             stored, grouped = self.info.reference, self.info.uses_group_prompts
-            self.check_output(reference_output(model, stored.variant, stored.classes, group_prompts=grouped))
+            self.check_reference(reference_output(model, stored.variant, stored.classes, group_prompts=grouped))
         return model
 
     def torch_tensors(self) -> dict[str, Tensor]:
@@ -100,17 +100,18 @@ class Pack:
         """Return the error for tensors that do not fit the description, or the backbone."""
         return PackError(f"{self.path / TENSORS_NAME} does not fit {JSON_NAME}: {reason}")
 
-    def check_shapes(self, backbone: FrozenViT) -> None:
-        """Compare the tensors with those of the method on this backbone, before any model is built.
+    def check_shapes(self, depth: int, width: int, layer_shapes: Mapping[str, Shape]) -> None:
+        """Compare the tensors with those of the method on a backbone of L blocks and width D.
+
+        Args:
+            depth, width: of the backbone.
+            layer_shapes: shapes of the trained tensors that belong to layers of the backbone.
 
         Raises:
             ConfigError: they differ.
         """
-        from lpt.model.build import backbone_shapes
-
         method, classes = self.info.method, len(self.info.class_names)
-        layer_shapes = backbone_shapes(method, backbone)
-        expected = trained_shapes(method, backbone.depth, backbone.width, classes, layer_shapes)
+        expected = trained_shapes(method, depth, width, classes, layer_shapes)
         if fault := shape_faults({name: array.shape for name, array in self.tensors.items()}, expected):
             raise ConfigError(fault)
 
@@ -138,14 +139,12 @@ class Pack:
                 "this one with lpt fit."
             )
 
-    def check_output(self, output: ReferenceOutput) -> None:
+    def check_reference(self, output: ReferenceOutput) -> None:
         """Compare the output for the reference image with the stored one.
 
         Raises:
             PackError: they differ.
         """
-        from lpt.packs.reference import REFERENCE_TOLERANCE, largest_difference
-
         worst = largest_difference(self.info.reference, output)
         if worst <= REFERENCE_TOLERANCE:
             return

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, repeat
-from numbers import Real
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from lpt.config.bounds import check_positive
 from lpt.data.decoding import Reading
-from lpt.data.manifest import Float32Array, LabelledImages
+from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError
-from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.model.consent import permitted_name
-from lpt.packs.engine import ENGINES, PRECISIONS, Engine, LoadedPack, Output, UInt8Array
+from lpt.packs.engine import ENGINES, PRECISIONS, Engine, LoadedPack, Output
+from lpt.packs.exported import is_exported
 from lpt.packs.hub import parse_address
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
+from lpt.packs.prediction import Prediction, Prepared, by_pack, check_prior, describe, label_of
 from lpt.system.files import last_part
+from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
     from lpt.evaluation.predictions import Predictions
@@ -35,60 +33,10 @@ if TYPE_CHECKING:
 PackOrPath = Pack | str | Path
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of an image.
-
-    Args:
-        name: path of the image, or its number in the call.
-        classes: names of the most probable classes, best first.
-        probabilities: their probabilities.
-        groups: picked group prompts by descending cosine; empty if the pack uses none.
-        pack: name of the pack that classified it.
-        attention: attention of the class token to each patch in the last block, [rows, columns]; None unless asked for.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    groups: tuple[int, ...]
-    pack: str
-    attention: Float32Array | None = None
-
-    @property
-    def label(self) -> str:
-        """Name of the most probable class."""
-        return self.classes[0]
-
-    @property
-    def probability(self) -> float:
-        """Probability of the most probable class."""
-        return self.probabilities[0]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A decoded image that waits for its pack.
-
-    It holds the pack, so it can be classified after the predictor has removed or replaced that pack.
-
-    Args:
-        name: path of the image, or its number in the call.
-        pack: name of the pack.
-        loaded: the pack in the engine.
-        pixels: the image from the test transform of the pack, uint8 [3, height, width] or [V, 3, height, width].
-    """
-
-    name: str
-    pack: str
-    loaded: LoadedPack
-    pixels: UInt8Array
-
-
 def load_predictor(
     packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
     *,
-    backbone: FrozenViT | str | None = None,
+    backbone: FrozenViT | str | Path | None = None,
     checkpoint: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",
@@ -99,10 +47,11 @@ def load_predictor(
     Args:
         packs: a pack, its folder, its run folder or its address `hf://OWNER/NAME[@REVISION]` on the hub; several of
             these, named by their folders or repositories; or a mapping of names.
-        backbone: a backbone, or its name; None: the one that the first pack names. A pack may only name backbones that
-            come with lpt, and those in timm's organisation on the hub.
+        backbone: a backbone, its name, or the folder that `lpt export --backbone` wrote; None: the one that the first
+            pack names. A pack may only name backbones that come with lpt, and those in timm's organisation on the hub.
         checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
-        engine: auto or torch.
+        engine: auto, torch or onnx. onnx runs an exported backbone, and needs no PyTorch; auto takes it if the backbone
+            is the folder of one.
         device: auto, cpu, cuda or mps; a given `FrozenViT` stays where it is.
         precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own. auto: float32 on a CPU, and bfloat16 on a card
             that is fast with it. In bfloat16 probabilities change by some hundredths, also with the batch size.
@@ -133,7 +82,7 @@ class Predictor:
 
     def __init__(
         self,
-        backbone: FrozenViT | str | None,
+        backbone: FrozenViT | str | Path | None,
         packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
         *,
         checkpoint: str | Path | None = None,
@@ -145,14 +94,22 @@ class Predictor:
             if value not in accepted:
                 raise ConfigError(f"{name}: {value!r} is not accepted; choose {', '.join(accepted)}")
         named = _named_packs(packs)
-        if backbone is None:
-            first = next(iter(named.values()))
-            weights = None if checkpoint is None else Path(checkpoint)
-            backbone = permitted_name(first.info.backbone, first.origin, checkpoint=weights)
+        if backbone is None and engine == "onnx":
+            raise ConfigError(
+                "backbone: engine onnx needs the folder of an exported backbone. Next: write one with lpt export where "
+                "PyTorch is installed"
+            )
         self._lock = threading.Lock()
-        self._engine = _new_engine(backbone, checkpoint=checkpoint, device=device, precision=precision)
+        with explain_missing_packages("lpt.Predictor"):
+            if backbone is None:
+                first = next(iter(named.values()))
+                weights = None if checkpoint is None else Path(checkpoint)
+                backbone = permitted_name(first.info.backbone, first.origin, checkpoint=weights)
+            self._engine = _new_engine(engine, backbone, checkpoint=checkpoint, device=device, precision=precision)
         for pack in named.values():  # before any model is built
-            pack.check_hash(self._engine.backbone_hash, backbone if isinstance(backbone, str) else backbone.name)
+            pack.check_hash(
+                self._engine.backbone_hash, str(backbone) if isinstance(backbone, str | Path) else backbone.name
+            )
         self._loaded: dict[str, LoadedPack] = {name: self._engine.load(pack) for name, pack in named.items()}
 
     @property
@@ -262,7 +219,7 @@ class Predictor:
         if pack is None or isinstance(pack, str):
             name = self._find(pack)[0]
             if prior is not None:
-                _check_prior(self.pack(name), prior)
+                check_prior(self.pack(name), prior)
             names: Iterator[str] = repeat(name)
         else:
             names = iter(pack)
@@ -315,9 +272,9 @@ class Predictor:
             RunError: the scores of an image are not finite.
         """
         outputs = self._engine.run([(item.loaded, item.pixels) for item in batch], attention=attention)
-        for items, given in _by_pack(batch, outputs):
+        for items, given in by_pack(batch, outputs):
             table = np.stack([output.scores for output in given])
-            check_scores(table, lambda row, items=items: items[row].name, model_name=_label(items[0].loaded.pack))  # type: ignore[misc]
+            check_scores(table, lambda row, items=items: items[row].name, model_name=label_of(items[0].loaded.pack))  # type: ignore[misc]
         return outputs
 
     def classify(
@@ -330,7 +287,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Classify prepared images in one run of the network; arguments and errors as for `predict`."""
         outputs = self.run(batch, attention=attention)
-        runs = (describe(*same, top_k=top_k, prior=prior) for same in _by_pack(batch, outputs))
+        runs = (describe(*same, top_k=top_k, prior=prior) for same in by_pack(batch, outputs))
         return [prediction for run in runs for prediction in run]
 
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
@@ -346,7 +303,7 @@ class Predictor:
             images,
             info.preprocessing,
             group_prompts=info.uses_group_prompts,
-            model_name=_label(described),
+            model_name=label_of(described),
             **options,  # type: ignore[arg-type]
         )
 
@@ -361,85 +318,20 @@ class Predictor:
         return name, packs[name]
 
 
-def describe(
-    items: Sequence[Prepared], outputs: Sequence[Output], *, top_k: int, prior: Mapping[str, float] | None = None
-) -> list[Prediction]:
-    """Turn outputs for images of one pack into predictions.
-
-    Raises:
-        ConfigError: the prior names unknown classes or has no positive value.
-        RunError: a probability is not finite.
-    """
-    pack = items[0].loaded.pack
-    table = probabilities_of(pack, np.stack([output.scores for output in outputs]), prior=prior)
-    check_scores(table, lambda row: items[row].name, model_name=_label(pack))
-    order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
-    names = pack.info.class_names
-    return [
-        Prediction(
-            item.name,
-            tuple(names[index] for index in order[row]),
-            tuple(table[row, order[row]].tolist()),
-            output.groups,
-            item.pack,
-            output.attention,
-        )
-        for row, (item, output) in enumerate(zip(items, outputs, strict=True))
-    ]
-
-
-def probabilities_of(
-    pack: Pack, scores: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
-) -> npt.NDArray[np.floating]:
-    """Return softmax(scale * score / temperature) of a pack, adjusted to a class prior if there is one.
-
-    Without `prior` the probabilities assume even classes if training balanced them, as LPT does, else the frequencies
-    of the training images (`probabilities.classes` of the pack). [n, C] -> [n, C].
-
-    Raises:
-        ConfigError: the prior names unknown classes or has no positive value.
-    """
-    setting = pack.info.probabilities
-    table = probabilities(scores, setting.scale, setting.temperature)
-    if prior is None:
-        return table
-    _check_prior(pack, prior)
-    deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
-    counts = np.asarray(pack.info.class_counts, dtype=np.float64)
-    trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
-    return adjust_prior(table, trained / trained.sum(), deployed / deployed.sum())
-
-
-def _label(pack: Pack) -> str:
-    """Return what messages call a pack."""
-    return f"the pack {pack.origin}"
-
-
-def _check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
-    unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
-    shares: list[object] = list(prior.values())
-    wrong = [share for share in shares if not isinstance(share, Real) or not 0 <= float(share) < math.inf]
-    if unknown or wrong or not any(shares):
-        raise ConfigError(
-            "prior: give a finite share of at least 0, some positive, for classes of the pack; "
-            f"unknown: {', '.join(unknown[:5]) or 'none'}"
-        )
-
-
-def _by_pack(
-    items: Sequence[Prepared], outputs: Sequence[Output]
-) -> Iterator[tuple[Sequence[Prepared], Sequence[Output]]]:
-    """Cut images and their outputs into runs of the same pack."""
-    for _, same in groupby(zip(items, outputs, strict=True), key=lambda row: id(row[0].loaded)):
-        first, second = zip(*same, strict=True)
-        yield first, second
-
-
 def _new_engine(
-    backbone: FrozenViT | str, *, checkpoint: str | Path | None, device: str, precision: str
-) -> Engine:  # fmt: skip
+    engine: str, backbone: FrozenViT | str | Path, *, checkpoint: str | Path | None, device: str, precision: str
+) -> Engine:
+    """Return the engine for a backbone; auto: ONNX Runtime if the backbone is the folder of an exported one."""
+    if engine == "onnx" or (engine == "auto" and is_exported(backbone)):
+        from lpt.packs.onnx import OnnxEngine
+
+        if checkpoint is not None or not isinstance(backbone, str | Path):
+            raise ConfigError("backbone: engine onnx takes the folder of an exported backbone, and no checkpoint")
+        return OnnxEngine(backbone, device=device, precision=precision)
     from lpt.packs.torch_engine import TorchEngine
 
+    if isinstance(backbone, Path):
+        raise ConfigError(f"backbone: {backbone} is not the folder of an exported backbone. Give one, or a name")
     return TorchEngine(backbone, checkpoint=checkpoint, device=device, precision=precision)
 
 

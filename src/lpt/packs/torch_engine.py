@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lpt.errors import ConfigError
 from lpt.model.backbone import FrozenViT
-from lpt.model.build import share_bfloat16
+from lpt.model.build import backbone_shapes, share_bfloat16
 from lpt.model.inference import InferenceModel
 from lpt.model.mixed import MixedOutput, classify
 from lpt.model.pretrained import load_backbone
@@ -166,13 +166,14 @@ class TorchEngine:
             return self._load_apart(pack)
         size, stored = pack.info.preprocessing.size, pack.info.reference
         try:
-            pack.check_shapes(self._given.backbone)
+            given = self._given.backbone
+            pack.check_shapes(given.depth, given.width, backbone_shapes(pack.info.method, given))
             backbone = self._given.at(size)
             tuning = _tuning(pack, backbone)
         except (ConfigError, RuntimeError) as error:
             raise pack.misfit(error) from None
         if backbone.dtype == torch.float32:
-            pack.check_output(tuned_output(backbone, tuning, stored.variant, stored.classes))
+            pack.check_reference(tuned_output(backbone, tuning, stored.variant, stored.classes))
         if self._used is not self._given:
             backbone = self._used.at(size)
             tuning = _tuning(pack, backbone)

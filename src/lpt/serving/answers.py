@@ -9,7 +9,7 @@ from typing import Any
 from lpt.data.manifest import Float32Array
 from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
-from lpt.packs.predictor import Prediction, describe
+from lpt.packs.prediction import Prediction, describe
 from lpt.serving.batcher import Classified
 from lpt.serving.forms import Ask
 from lpt.serving.shelf import ClassFact, Served, class_facts

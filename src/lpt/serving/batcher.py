@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lpt.packs.engine import Output
-from lpt.packs.predictor import Prepared
+from lpt.packs.prediction import Prepared
 
 LONGEST_RETRY = 60
 _SMOOTHING = 0.2

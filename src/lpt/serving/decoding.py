@@ -10,7 +10,7 @@ from PIL import Image
 from lpt.data.decoding import ImageError, Reading, read_image
 from lpt.data.faulty import TOO_LARGE
 from lpt.errors import ConfigError
-from lpt.packs.predictor import Prepared
+from lpt.packs.prediction import Prepared
 from lpt.serving.batcher import Job
 from lpt.serving.faults import Fault
 from lpt.serving.shelf import Served

@@ -10,7 +10,8 @@ import numpy as np
 from starlette.requests import Request
 
 from lpt.errors import ConfigError
-from lpt.packs.predictor import Predictor, probabilities_of
+from lpt.packs.prediction import probabilities_of
+from lpt.packs.predictor import Predictor
 from lpt.serving.answers import predictions_of
 from lpt.serving.batcher import Classified, ClosedError, Job, MicroBatcher, QueueFullError, Runner
 from lpt.serving.bodies import Bodies, client_gone, until_gone

@@ -14,7 +14,8 @@ from PIL import Image
 import lpt
 from lpt.errors import ConfigError, DataError
 from lpt.model import LPT
-from lpt.packs.predictor import Prediction, Predictor
+from lpt.packs.prediction import Prediction
+from lpt.packs.predictor import Predictor
 from small_packs import NAMES, write
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)

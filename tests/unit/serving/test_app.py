@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 import lpt
 from lpt.errors import ConfigError
-from lpt.packs.predictor import Prediction
+from lpt.packs.prediction import Prediction
 from lpt.serving import Limits, create_app
 from lpt.serving.static import POLICY, page_files
 from small_server import HeldNetwork, encoded, until

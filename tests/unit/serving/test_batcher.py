@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lpt.packs.engine import Output
-from lpt.packs.predictor import Prepared
+from lpt.packs.prediction import Prepared
 from lpt.serving.batcher import ClosedError, Job, MicroBatcher, QueueFullError
 
 

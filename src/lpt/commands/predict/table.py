@@ -19,7 +19,8 @@ from lpt.data.decoding import AS_USUAL, Reading, read_image
 from lpt.data.faulty import REPAIRED
 from lpt.data.scan import failure_reason
 from lpt.errors import DataError, RunError
-from lpt.packs.predictor import Prediction, Predictor
+from lpt.packs.prediction import Prediction
+from lpt.packs.predictor import Predictor
 from lpt.system.hardware import cores_here
 from lpt.system.text import csv_text
 

@@ -1,0 +1,114 @@
+"""Export a pack, or a backbone, for ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from lpt.commands.export.request import ExportRequest
+from lpt.commands.results import Results, check_inputs, check_owned, clear, first_precious
+from lpt.errors import RunError
+from lpt.model.consent import permitted_name
+from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
+from lpt.packs.pack import JSON_NAME, find_pack, read_info
+from lpt.system.files import write_bytes
+from lpt.system.outputs import output_in
+from lpt.system.owned import marker
+from lpt.system.text import size_of
+
+BACKBONE = Results(KIND, (DESCRIPTION, POSITIONS, GRAPH), "an exported backbone")
+MODEL = Results("lpt-onnx-model", ("model.json", "model.onnx"), "an exported model")
+
+
+def export(
+    pack: str | Path | None = None,
+    output: str | Path = "exported",
+    *,
+    backbone: str | None = None,
+    checkpoint: str | Path | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Export a pack, or a backbone, for ONNX Runtime: what `lpt export` does, from Python.
+
+    Args:
+        pack: the pack folder, or a run folder that holds one: it becomes one `model.onnx`, backbone included. None:
+            export the backbone alone, which runs any number of packs (`lpt.load_predictor(packs, backbone=FOLDER)`).
+        output: folder for the files.
+        backbone: name of the backbone, or a pack that names it; None: the one that `pack` names.
+        checkpoint: local weights of that backbone.
+        overwrite: replace the export that is in `output`.
+        console: where to report; None: silent.
+
+    Returns:
+        The ONNX file.
+
+    Raises:
+        PackError, ConfigError: the pack, the backbone or an argument cannot be used.
+        RunError: the folder holds something else, or cannot be written.
+    """
+    request = ExportRequest(
+        output=Path(output),
+        pack=None if pack is None else Path(pack),
+        backbone=backbone,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        overwrite=overwrite,
+    )
+    return export_files(request, console=console or Console(quiet=True))
+
+
+def export_files(request: ExportRequest, *, console: Console) -> Path:
+    """Export what is asked for, and return the ONNX file; errors as for `export`."""
+    request.check()
+    results, encoded = (BACKBONE, _backbone) if request.pack is None else (MODEL, _pack)
+    check_output(request, results)
+    files = encoded(request)
+    clear(request.output, results)
+    for name, content in files.items():  # the marker of the others: first
+        write_bytes(request.output / name, content)
+    graph = request.output / results.names[-1]
+    console.print(f"{graph} ({size_of(len(files[graph.name]))})", markup=False)
+    return graph
+
+
+def _pack(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a pack that is exported whole, the marker first."""
+    from lpt.commands.export.model import encode_pack
+    from lpt.packs.predictor import load_predictor
+
+    assert request.pack is not None
+    predictor = load_predictor(
+        request.pack, backbone=request.backbone, checkpoint=request.checkpoint, device="cpu", precision="fp32"
+    )
+    content, facts = encode_pack(predictor)
+    text = json.dumps({**marker(MODEL.kind), **facts}, indent=2, ensure_ascii=False) + "\n"
+    return dict(zip(MODEL.names, (text.encode(), content), strict=True))
+
+
+def _backbone(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a backbone, the marker first."""
+    from lpt.commands.export.backbone import encode_backbone
+    from lpt.model.pretrained import load_backbone
+
+    assert request.backbone is not None
+    name = request.backbone
+    if (folder := find_pack(Path(name))).joinpath(JSON_NAME).is_file():
+        name = permitted_name(read_info(folder).backbone, folder, checkpoint=request.checkpoint)
+    return encode_backbone(load_backbone(name, checkpoint=request.checkpoint))
+
+
+def check_output(request: ExportRequest, results: Results) -> None:
+    """Raise `RunError` if an export cannot be written into the folder of a request."""
+    output = request.output
+    if output.is_dir() and (holds := output_in(output, os.listdir(output))).whole:  # noqa: PTH208
+        raise RunError(f"--output: {output} holds {holds.title}, and stays as it is; give another folder")
+    if not check_owned(output, results):
+        return
+    if request.overwrite:
+        check_inputs(output, request.inputs)
+        return
+    replace = "" if first_precious(output, request.inputs) else "add --overwrite, or "
+    raise RunError(f"--output: {output} holds {results.title} already; {replace}give another folder")

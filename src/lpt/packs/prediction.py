@@ -1,0 +1,148 @@
+"""From the output for images to their predictions: probabilities, a class prior, names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from numbers import Real
+
+import numpy as np
+import numpy.typing as npt
+
+from lpt.data.manifest import Float32Array
+from lpt.errors import ConfigError
+from lpt.evaluation.calibration import adjust_prior, probabilities
+from lpt.evaluation.scores import check_scores
+from lpt.packs.engine import LoadedPack, Output, UInt8Array
+from lpt.packs.pack import Pack
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of an image.
+
+    Args:
+        name: path of the image, or its number in the call.
+        classes: names of the most probable classes, best first.
+        probabilities: their probabilities.
+        groups: picked group prompts by descending cosine; empty if the pack uses none.
+        pack: name of the pack that classified it.
+        attention: attention of the class token to each patch in the last block, [rows, columns]; None unless asked for.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    groups: tuple[int, ...]
+    pack: str
+    attention: Float32Array | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the most probable class."""
+        return self.classes[0]
+
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class."""
+        return self.probabilities[0]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded image that waits for its pack.
+
+    It holds the pack, so it can be classified after the predictor has removed or replaced that pack.
+
+    Args:
+        name: path of the image, or its number in the call.
+        pack: name of the pack.
+        loaded: the pack in the engine.
+        pixels: the image from the test transform of the pack, uint8 [3, height, width] or [V, 3, height, width].
+    """
+
+    name: str
+    pack: str
+    loaded: LoadedPack
+    pixels: UInt8Array
+
+
+def describe(
+    items: Sequence[Prepared], outputs: Sequence[Output], *, top_k: int, prior: Mapping[str, float] | None = None
+) -> list[Prediction]:
+    """Turn outputs for images of one pack into predictions.
+
+    Raises:
+        ConfigError: the prior names unknown classes or has no positive value.
+        RunError: a probability is not finite.
+    """
+    pack = items[0].loaded.pack
+    table = probabilities_of(pack, np.stack([output.scores for output in outputs]), prior=prior)
+    check_scores(table, lambda row: items[row].name, model_name=label_of(pack))
+    order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
+    names = pack.info.class_names
+    return [
+        Prediction(
+            item.name,
+            tuple(names[index] for index in order[row]),
+            tuple(table[row, order[row]].tolist()),
+            output.groups,
+            item.pack,
+            output.attention,
+        )
+        for row, (item, output) in enumerate(zip(items, outputs, strict=True))
+    ]
+
+
+def probabilities_of(
+    pack: Pack, scores: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
+) -> npt.NDArray[np.floating]:
+    """Return softmax(scale * score / temperature) of a pack, adjusted to a class prior if there is one.
+
+    Without `prior` the probabilities assume even classes if training balanced them, as LPT does, else the frequencies
+    of the training images (`probabilities.classes` of the pack). [n, C] -> [n, C].
+
+    Raises:
+        ConfigError: the prior names unknown classes or has no positive value.
+    """
+    setting = pack.info.probabilities
+    table = probabilities(scores, setting.scale, setting.temperature)
+    if prior is None:
+        return table
+    check_prior(pack, prior)
+    deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
+    counts = np.asarray(pack.info.class_counts, dtype=np.float64)
+    trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
+    return adjust_prior(table, trained / trained.sum(), deployed / deployed.sum())
+
+
+def label_of(pack: Pack) -> str:
+    """Return what messages call a pack."""
+    return f"the pack {pack.origin}"
+
+
+def check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
+    """Check that a prior names classes of the pack, with shares of which some are positive.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
+    shares: list[object] = list(prior.values())
+    wrong = [share for share in shares if not isinstance(share, Real) or not 0 <= float(share) < math.inf]
+    if unknown or wrong or not any(shares):
+        raise ConfigError(
+            "prior: give a finite share of at least 0, some positive, for classes of the pack; "
+            f"unknown: {', '.join(unknown[:5]) or 'none'}"
+        )
+
+
+def by_pack(
+    items: Sequence[Prepared], outputs: Sequence[Output]
+) -> Iterator[tuple[Sequence[Prepared], Sequence[Output]]]:
+    """Cut images and their outputs into runs of the same pack."""
+    for _, same in groupby(zip(items, outputs, strict=True), key=lambda row: id(row[0].loaded)):
+        first, second = zip(*same, strict=True)
+        yield first, second
