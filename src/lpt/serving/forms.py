@@ -6,11 +6,11 @@ An image is what the bytes of the body say. Nothing in a request is taken for a 
 from __future__ import annotations
 
 import base64
-import json
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -26,6 +26,7 @@ JSON, MULTIPART, BYTES = "application/json", "multipart/form-data", "application
 _LONGEST_NAME = 255
 _MOST_FIELD_BYTES = 2**20
 _MOST_FIELDS = 1000
+_MOST_VALUES = 100_000
 _YES, _NO = ("true", "1"), ("false", "0")
 
 
@@ -48,6 +49,20 @@ class Ask:
     prior: dict[str, float] | None = None
 
 
+def _all_numbers(shares: dict[str, Any]) -> dict[str, float]:
+    if any(type(share) not in (int, float) or not 0 <= share < math.inf for share in shares.values()):
+        raise ValueError('the share of each class is accepted, such as {"cat": 0.9, "dog": 0.1}')
+    return shares
+
+
+Prior = Annotated[
+    dict[str, Any],  # one error for all values, not one for each
+    AfterValidator(_all_numbers),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}),
+]
+_PRIOR: TypeAdapter[dict[str, float]] = TypeAdapter(Prior)
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -55,10 +70,10 @@ class _Body(BaseModel):
 class PredictBody(_Body):
     """Images for a pack, as JSON."""
 
-    images: list[str] = Field(min_length=1, description="Image files, each as base64.")
+    images: list[str] = Field(min_length=1, fail_fast=True, description="Image files, each as base64.")
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
-    prior: dict[str, float] | None = Field(
+    prior: Prior | None = Field(
         None, description="Share of each class where the images come from; classes that are left out count as 0."
     )
 
@@ -66,8 +81,8 @@ class PredictBody(_Body):
 class CompareBody(_Body):
     """Images for several packs, as JSON."""
 
-    packs: list[str] = Field(min_length=1, description="Names of the packs.")
-    images: list[str] = Field(min_length=1, description="Image files, each as base64.")
+    packs: list[str] = Field(min_length=1, fail_fast=True, description="Names of the packs.")
+    images: list[str] = Field(min_length=1, fail_fast=True, description="Image files, each as base64.")
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
 
@@ -135,12 +150,13 @@ def parse(kind: str, content_type: str, body: bytes, defaults: Ask, limits: Limi
 
 
 def _from_json(body: bytes, defaults: Ask, limits: Limits, *, compare: bool) -> Ask:
+    if body.count(b",") > _MOST_VALUES:  # as values they would take ten times the memory of the body
+        raise Fault(413, f"at most {_MOST_VALUES:,} values are accepted in a JSON body.", code="too_many_values")
     values: PredictBody | CompareBody
     try:
         values = (CompareBody if compare else PredictBody).model_validate_json(body)
     except ValidationError as error:
-        malformed = any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False))
-        raise Fault(400 if malformed else 422, f"the JSON body is not accepted: {faults(error)}") from None
+        raise Fault(_status_of(error), f"the JSON body is not accepted: {faults(error)}") from None
     if len(values.images) > limits.images:
         raise too_many_images(len(values.images), limits.images)
     return Ask(
@@ -298,13 +314,14 @@ def _flag(text: str) -> bool:
 
 def _prior(content: bytes | bytearray) -> dict[str, float]:
     try:
-        values = json.loads(content)
-    except (ValueError, RecursionError):
-        raise Fault(400, 'prior: it is not JSON. Send an object such as {"cat": 0.9, "dog": 0.1}.') from None
-    numbers = isinstance(values, dict) and all(type(value) in (int, float) for value in values.values())
-    if not numbers:
-        raise Fault(422, 'prior: send the share of each class, such as {"cat": 0.9, "dog": 0.1}.')
-    return {name: float(value) if abs(value) < 1e300 else float("inf") for name, value in values.items()}
+        return _PRIOR.validate_json(bytes(content))
+    except ValidationError as error:
+        raise Fault(_status_of(error), f"prior: {faults(error)}") from None
+
+
+def _status_of(error: ValidationError) -> int:
+    """Return 400 for what is no JSON, 422 for JSON of another form."""
+    return 400 if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False)) else 422
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

@@ -75,8 +75,9 @@ def test_a_truncated_multipart_body_is_never_taken_for_a_whole_one() -> None:
         (part("images", b"x") + part("top_k", b"-1") + END, 422, "top_k: a whole number"),
         (part("images", b"x") + part("top_k", b"1") * 2 + END, 422, "given twice"),
         (part("images", b"x") + part("attention", b"maybe") + END, 422, "true or false"),
-        (part("images", b"x") + part("prior", b"[" * 100_000) + END, 400, "not JSON"),
+        (part("images", b"x") + part("prior", b"[" * 100_000) + END, 400, "Invalid JSON"),
         (part("images", b"x") + part("prior", b'{"a": "b"}') + END, 422, "share of each class"),
+        (part("images", b"x") + part("prior", b'{"a": true}') + END, 422, "share of each class"),
         (part("images", b"x") + part("prior", b"9" * (2**20 + 1)) + END, 413, "bytes are accepted in a field"),
         (part("images", b"x", headers="Content-Transfer-Encoding: base64\r\n") + END, 400, "as they are"),
         (part("images", b"x", headers="X: " + "y" * 100_000 + "\r\n") + END, 400, "malformed"),
@@ -115,6 +116,8 @@ def test_refused_multipart_bodies(body: bytes, status: int, message: str) -> Non
         ({"images": ["aGk="], "top_k": True}, 422, "top_k"),
         ({"images": ["aGk="], "prior": {"cat": "much"}}, 422, "prior"),
         ({"images": ["aGk="], "url": "http://x"}, 422, "url"),
+        (b'{"images": [' + b"0," * 10**7 + b"0]}", 413, "values are accepted"),
+        (b'{"images": [' + b"0," * 10**5 + b"0]}", 422, "images.0"),
     ],
 )
 def test_refused_json_bodies(values: Any, status: int, message: str) -> None:
