@@ -104,6 +104,6 @@ def serve(
         log_to(sys.stderr)
         names = list(app.state.service.shelf.served)
         output_console(lasting=True).print(
-            f"{address_of(listener)} serves {plural(len(names), 'pack')}: {shorten(names)}"
+            f"{address_of(listener)} serves {plural(len(names), 'pack')}{': ' if names else ''}{shorten(names)}"
         )
         new_server(app).run(sockets=[listener])

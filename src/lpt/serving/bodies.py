@@ -35,7 +35,11 @@ class Bodies:
             Fault: 408 it is too slow, 413 it is too large, 429 there is no room for it, 499 the client has left.
         """
         length = request.headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > self._limits.max_body):
+        if (
+            length.isascii()
+            and length.isdigit()
+            and (len(length) > _MOST_DIGITS or int(length) > self._limits.max_body)
+        ):
             raise self._too_large()
         chunks: list[bytes] = []
         try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
+from lpt.config.bounds import check_positive
 from lpt.errors import ConfigError
 
 CPU_BATCH, CARD_BATCH = 8, 32
 """Most images of a batch unless given: batches gain nothing on a CPU; the value for a card was not measured."""
 
+_SECONDS = ("timeout", "body_seconds", "header_seconds")
+
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of the server; all are at least 1.
+    """The limits of the server; all are above 0.
 
     Args:
         queue: most images that wait to be decoded or to be classified, of all requests together.
@@ -24,7 +28,8 @@ class Limits:
         max_pixels: most pixels of an image.
         max_top_k: most classes that an answer lists for an image.
         body_seconds: longest time in which a body must arrive.
-        header_seconds: longest time in which the head of a request must arrive, and in which a client must read on.
+        header_seconds: longest time in which the head of a request must arrive, and in which a client must read on;
+            this and the next are bounds of `lpt serve`, not of the app.
         connections: most open connections; more are closed at once.
     """
 
@@ -41,14 +46,15 @@ class Limits:
     connections: int = 512
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None and field.name == "max_batch":
-                continue
-            whole = isinstance(value, int) or "float" in str(field.type)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not whole or not value > 0:
-                accepted = "a whole number of at least 1" if "int" in str(field.type) else "a number above 0"
-                raise ConfigError(f"{field.name}: {accepted} is accepted, not {value!r}")
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in _SECONDS:
+            seconds = given.pop(name)
+            number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+            if not (number and 0 < seconds < math.inf):
+                raise ConfigError(f"{name}: a number of seconds above 0 is accepted, not {seconds!r}")
+        if self.max_batch is None:
+            del given["max_batch"]
+        check_positive(**given)
 
     @property
     def images(self) -> int:

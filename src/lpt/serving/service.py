@@ -33,10 +33,9 @@ class Service:
 
     Args:
         shelf: the packs.
-        watcher: takes up packs that change.
+        watcher: takes up packs that change; None: nobody does.
         events: what happened to the packs.
         limits: of the server.
-        watch: whether the watcher runs.
     """
 
     def __init__(self, shelf: Shelf, watcher: Watcher | None, events: PackEvents, limits: Limits) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import shutil
 import threading
 import zlib
@@ -17,8 +18,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 import lpt
+from lpt.errors import ConfigError
 from lpt.packs.predictor import Prediction
-from lpt.serving import Limits
+from lpt.serving import Limits, create_app
 from lpt.serving.static import POLICY, page_files
 from small_server import HeldNetwork, encoded, until
 
@@ -203,14 +205,14 @@ def test_a_full_queue_and_a_slow_network(new_app: NewApp) -> None:
     app = new_app(limits=Limits(queue=4))
     statuses: list[int] = []
 
-    def ask() -> None:
-        statuses.append(client.post(PREDICT, files=[("images", encoded())] * 2).status_code)
+    def ask(images: int) -> None:
+        statuses.append(client.post(PREDICT, files=[("images", encoded())] * images).status_code)
 
-    with HeldNetwork(app) as network, TestClient(app) as client:
-        first = threading.Thread(target=ask)
+    with TestClient(app) as client, HeldNetwork(app) as network:
+        first = threading.Thread(target=ask, args=(1,))
         first.start()
-        assert network.entered.wait(30)  # its two images have left the queue
-        others = [threading.Thread(target=ask) for _ in range(2)]
+        assert network.entered.wait(30)  # its image has left the queue
+        others = [threading.Thread(target=ask, args=(2,)) for _ in range(2)]
         for thread in others:
             thread.start()
         queue = app.state.service.batcher
@@ -222,13 +224,13 @@ def test_a_full_queue_and_a_slow_network(new_app: NewApp) -> None:
         for thread in (first, *others):
             thread.join(30)
     assert statuses == [200] * 3
-    slow = new_app(limits=Limits(timeout=0.2))
-    with HeldNetwork(slow) as network, TestClient(slow) as client:
-        assert "0.2 s" in refused(client.post(PREDICT, content=encoded(), headers=JPEG), 504, "timeout")
+    slow = new_app(limits=Limits(timeout=0.5))
+    with TestClient(slow) as client, HeldNetwork(slow) as network:
+        assert "0.5 s" in refused(client.post(PREDICT, content=encoded(), headers=JPEG), 504, "timeout")
         refused(client.post(PREDICT, content=encoded(), headers=JPEG), 504, "timeout")
         assert slow.state.service.batcher.queued == 0
         network.open()
-    assert network.sizes == [1]  # the second one had left the queue
+    assert sum(network.sizes) <= 1  # the second one had left the queue
 
 
 def test_a_pack_is_replaced_under_load_without_a_failed_request(
@@ -251,7 +253,7 @@ def test_a_pack_is_replaced_under_load_without_a_failed_request(
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
-        for turn in range(50):
+        for turn in range(16):
             shelf.put("birds", versions[turn % 2])
         until(lambda: len(answers) > 20)
         stop.set()
@@ -311,14 +313,16 @@ def test_two_apps_share_nothing(new_app: NewApp, packs: Path) -> None:
 
 
 def test_an_app_without_packs(tmp_path: Path) -> None:
-    from lpt.errors import ConfigError
-    from lpt.serving import create_app
-
     with pytest.raises(ConfigError, match="there is no pack in"):
         create_app(tmp_path)
     with TestClient(create_app(tmp_path, watch=True, watch_seconds=60, hosts=["testserver"])) as client:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"status": "no packs"})
         assert client.get("/healthz").status_code == 200
-    with pytest.raises(ConfigError, match="queue: a whole number of at least 1"):
-        Limits(queue=0)
+
+
+def test_limits_that_are_no_limits() -> None:
+    for wrong in ({"queue": 0}, {"max_batch": 0}, {"max_body": 1.5}, {"timeout": 0}, {"timeout": math.inf}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: a .* is accepted, not"):
+            Limits(**wrong)  # type: ignore[arg-type]
+    assert (Limits().batch_on("cpu"), Limits().batch_on("cuda"), Limits(max_batch=3).batch_on("cpu")) == (8, 32, 3)

@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from small_server import RunningServer
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 15
+EXAMPLES = 10
 
 
 def test_schemathesis(new_app: Callable[..., FastAPI]) -> None:
@@ -54,7 +54,7 @@ def test_schemathesis(new_app: Callable[..., FastAPI]) -> None:
 
             ask()
     assert {200, 404, 422} <= set(statuses), statuses
-    assert sum(statuses.values()) > 40
+    assert sum(statuses.values()) > 30
 
 
 def test_the_examples_of_the_document_are_answered(new_app: Callable[..., FastAPI]) -> None:

@@ -100,7 +100,7 @@ def test_images_of_64_clients_that_leave_are_never_classified(new_app: NewApp) -
     app = new_app(hosts=["127.0.0.1"], limits=Limits(queue=70))
     queue = app.state.service.batcher
     image = encoded()
-    with HeldNetwork(app) as network, RunningServer(app) as server:
+    with RunningServer(app) as server, HeldNetwork(app) as network:
         connections = []
         for _ in range(64):
             connections.append(server.connect())
@@ -119,7 +119,7 @@ def test_images_of_64_clients_that_leave_are_never_classified(new_app: NewApp) -
 
 def test_a_signal_finishes_what_was_accepted_and_refuses_the_rest(new_app: NewApp) -> None:
     app = new_app(hosts=["127.0.0.1"])
-    with HeldNetwork(app) as network, RunningServer(app) as server, httpx.Client(timeout=30) as other:
+    with RunningServer(app) as server, HeldNetwork(app) as network, httpx.Client(timeout=30) as other:
         url = f"http://127.0.0.1:{server.port}"
         with ThreadPoolExecutor(1) as pool:
             accepted = pool.submit(httpx.post, url + PREDICT, content=encoded(), headers=JPEG, timeout=30)
