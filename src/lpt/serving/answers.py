@@ -126,7 +126,7 @@ def pack_details(served: Served) -> dict[str, Any]:
 
 def _class_groups(info: PackInfo) -> list[list[int]] | None:
     """Return the group prompts that the images of each class pick most, where the pack knows them."""
-    use = getattr(info, "group_use", None)
+    use = info.group_use
     return None if use is None else [list(groups) for groups in use.classes]
 
 
