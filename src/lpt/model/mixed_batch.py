@@ -47,8 +47,8 @@ class MixedBatch:
         self._groups = prompts[0].new_zeros(len(self._tunings), blocks, self._longest, width)
         row = 0
         for part in prompts:
-            count, own_blocks, length = part.shape[:3]
-            self._groups[row : row + count, blocks - own_blocks :, :length] = part
+            count, seen, length = part.shape[:3]
+            self._groups[row : row + count, blocks - seen :, :length] = part
             row += count
 
     def block(self, layer: int, tokens: Tensor, projected: QueryKeyValue) -> Tensor:
