@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lpt.commands.compare.compare import compare
     from lpt.commands.doctor import doctor
     from lpt.commands.evaluate.evaluate import evaluate
+    from lpt.commands.export.export import export
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
@@ -43,6 +44,7 @@ __all__ = [
     "doctor",
     "dry_run",
     "evaluate",
+    "export",
     "fit",
     "load_backbone",
     "load_pack",
@@ -60,6 +62,7 @@ _HOME = {
     "doctor": "lpt.commands.doctor",
     "dry_run": "lpt.commands.fit.estimate",
     "evaluate": "lpt.commands.evaluate.evaluate",
+    "export": "lpt.commands.export.export",
     "fit": "lpt.commands.fit.fit",
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",

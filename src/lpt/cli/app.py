@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from lpt import __version__
-from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict
+from lpt.cli import compare, config, demo, doctor, evaluate, export, fit, inspect, methods, predict
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
 from lpt.system.packages import missing_package
@@ -84,6 +84,7 @@ for command in (
     predict.predict,
     compare.compare,
     inspect.inspect,
+    export.export,
     methods.methods,
     config.config,
     demo.demo,

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, clear
+from lpt.commands.evaluate.folder import EVALUATION, check_evaluation
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
+from lpt.commands.results import clear
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured

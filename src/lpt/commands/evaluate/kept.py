@@ -8,14 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lpt.commands.evaluate.folder import (
-    SHIFT,
-    check_inputs,
-    check_owned,
-    drop_links,
-    first_precious,
-)
+from lpt.commands.evaluate.folder import SHIFT
 from lpt.commands.evaluate.request import Subject
+from lpt.commands.results import check_inputs, check_owned, drop_links, first_precious
 from lpt.data.manifest import LabelledImages
 from lpt.errors import RunError
 from lpt.evaluation.corruptions import VERSION

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lpt.commands.evaluate.folder import SHIFT, drop_links
+from lpt.commands.evaluate.folder import SHIFT
 from lpt.commands.evaluate.kept import cell_settings, digest, kept_cells
 from lpt.commands.evaluate.passes import Passes
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
+from lpt.commands.results import drop_links
 from lpt.data.cache import with_white
 from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import IntArray, LabelledImages

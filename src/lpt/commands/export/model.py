@@ -1,0 +1,93 @@
+"""Export a pack whole: pack and backbone as one `model.onnx`, with labels, preprocessing and probabilities in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lpt import __version__
+from lpt.commands.export.model_graph import ModelGraph, resized_size
+from lpt.commands.export.onnx_files import OPSET, check_size, encode, trace
+from lpt.errors import RunError
+from lpt.packs.info import PackInfo
+from lpt.packs.predictor import Predictor
+
+TOLERANCE = 1e-4
+"""Largest accepted difference of a probability from that of PyTorch."""
+
+
+def encode_pack(predictor: Predictor) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of `model.onnx` for the first pack of a predictor, and the facts that are its metadata.
+
+    The graph takes `images`, uint8 [B, height, width, 3]: RGB pictures, resized to the size in the metadata. It gives
+    `probabilities` [B, C], `scores` [B, C] and, if the pack uses group prompts, `groups` [B, k].
+
+    Args:
+        predictor: a float32 predictor on the CPU, with engine torch.
+
+    Raises:
+        ConfigError: the weights are too large for one file.
+        RunError: ONNX Runtime computes something else than PyTorch.
+    """
+    info = predictor.pack().info
+    graph = ModelGraph(predictor.model(), info).eval()
+    check_size(graph, info.backbone.name)
+    example = torch.zeros((2, *resized_size(info), 3), dtype=torch.uint8)
+    names = ("probabilities", "scores", *(("groups",) if info.uses_group_prompts else ()))
+    model = trace(graph, {"images": example}, names, {"images": {0: torch.export.Dim("batch")}})
+    facts = model_facts(info)
+    content = encode(model, facts)
+    _check(graph, content, resized_size(info))
+    return content, facts
+
+
+def model_facts(info: PackInfo) -> dict[str, Any]:
+    """Return what `model.onnx` says about itself, by key of its metadata."""
+    height, width = resized_size(info)
+    preprocessing, setting = info.preprocessing, info.probabilities
+    groups = [info.shot_groups.names[index] for index in info.shot_groups.of(info.class_counts)]
+    return {
+        "classes": [
+            {"class": name, "training_images": count, "shot_group": group}
+            for name, count, group in zip(info.class_names, info.class_counts, groups, strict=True)
+        ],
+        "preprocessing": {
+            "height": height,
+            "width": width,
+            "interpolation": preprocessing.interpolation,
+            "white": preprocessing.white,
+            "steps": f"Turn the picture upright (EXIF), make it RGB, resize it to {width} x {height} pixels whatever "
+            f"its aspect ({preprocessing.interpolation}, antialiased), and give the bytes as uint8 [batch, {height}, "
+            f"{width}, 3]. Crop and normalisation are in the graph.",
+        },
+        "probabilities": {
+            **setting.model_dump(mode="json"),
+            "meaning": f"softmax({setting.scale:g} * score / {setting.temperature:.4g}); temperature from: "
+            f"{setting.fitted_on}; for "
+            + ("even classes" if setting.classes == "even" else "the class frequencies of the training images"),
+        },
+        "method": info.method.name,
+        "backbone": info.backbone.model_dump(mode="json", include={"name", "weight_hash", "licence"}),
+        "pack_sha256": info.tensors_sha256,
+        "versions": {"lpt": __version__, "torch": torch.__version__, "opset": OPSET},
+    }
+
+
+def _check(graph: ModelGraph, content: bytes, size: tuple[int, int]) -> None:
+    """Compare ONNX Runtime with PyTorch on two images of noise."""
+    import onnxruntime
+
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (given,) = session.run(["probabilities"], {"images": images})
+    with torch.no_grad():
+        wanted = graph(torch.from_numpy(images))[0].numpy()
+    worst = float(np.abs(given - wanted).max())
+    if not worst <= TOLERANCE:
+        raise RunError(
+            f"the exported model gives other probabilities in ONNX Runtime {onnxruntime.__version__} than in PyTorch "
+            f"(by up to {worst:.2g}). Nothing was written. Install other versions of torch and onnxscript, and try "
+            "again"
+        )

@@ -1,0 +1,105 @@
+"""Trace a network with `torch.onnx.export`, and turn the result into the bytes of an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from lpt import __version__
+from lpt.errors import ConfigError
+from lpt.system.text import size_of
+
+OPSET = 20
+MOST_BYTES = 2**31 - 2**24
+"""Most bytes of weights: an ONNX file ends at 2 GiB."""
+_TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._dynamo")
+
+
+def check_size(module: nn.Module, name: str) -> None:
+    """Check that the weights of a network fit one ONNX file.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    needed = sum(4 * tensor.numel() for tensor in module.state_dict().values())
+    if needed > MOST_BYTES:
+        raise ConfigError(
+            f"the backbone {name} has {size_of(needed)} of weights, and one ONNX file holds at most 2 GiB. Predict "
+            "with engine torch, or train a pack on a smaller backbone"
+        )
+
+
+def trace(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: tuple[str, ...],
+    dynamic: Mapping[str, Mapping[int, Any] | None],
+) -> onnx.ModelProto:
+    """Return a network as an ONNX model, without notes of where it was traced.
+
+    Args:
+        module: the network, whose `forward` takes the inputs by name.
+        inputs: an example of each input.
+        outputs: names of the outputs.
+        dynamic: for each input the dimensions that may vary.
+    """
+    with _silence(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            (),
+            kwargs=dict(inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes={name: None if sides is None else dict(sides) for name, sides in dynamic.items()},
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model.graph)
+    del model.metadata_props[:]
+    return model
+
+
+def encode(model: onnx.ModelProto, facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of an ONNX file, with facts as its metadata: text as it is, anything else as JSON."""
+    model.producer_name, model.producer_version, model.doc_string = "lpt", __version__, ""
+    texts = {
+        name: fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()
+    }
+    onnx.helper.set_model_props(model, texts)
+    return model.SerializeToString(deterministic=True)
+
+
+def _strip(graph: onnx.GraphProto) -> None:
+    """Remove the notes of the exporter: they hold lines and paths of the source."""
+    del graph.value_info[:], graph.metadata_props[:]
+    graph.doc_string = ""
+    for entry in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del entry.metadata_props[:]
+        entry.doc_string = ""
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what the exporter says about itself from the screen; its errors are raised."""
+    before = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    try:
+        for name in before:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,53 @@
+"""What an export is asked for, and where its files go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lpt.errors import ConfigError
+from lpt.system.packages import install_command
+
+_NEEDED = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """A pack to export whole, or a backbone that any of its packs runs on.
+
+    Args:
+        output: folder for the files.
+        pack: the pack folder, or a run folder that holds one; None: export the backbone alone.
+        backbone: name of the backbone, or a pack that names it; None: the one that `pack` names.
+        checkpoint: local weights of that backbone.
+        overwrite: replace the export that is in `output`.
+    """
+
+    output: Path
+    pack: Path | None = None
+    backbone: str | None = None
+    checkpoint: Path | None = None
+    overwrite: bool = False
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The configuration of everything that is read from files, except the pack."""
+        return {"backbone": {"name": self.backbone, "checkpoint": self.checkpoint}}
+
+    def check(self) -> None:
+        """Check that the request names what to export, and that the packages for it are installed.
+
+        Raises:
+            ConfigError: it does not, or they are not.
+        """
+        if self.pack is None and self.backbone is None:
+            raise ConfigError(
+                "lpt export: give a PACK to export it whole, or --backbone NAME_OR_PACK to export the backbone alone"
+            )
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            raise ConfigError(
+                f"lpt export needs {', '.join(missing)}, which is not installed. Next: {install_command('export')}"
+            )

@@ -1,0 +1,82 @@
+"""Protect the folder of a command's results: replace only files that an earlier call of the command wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lpt.commands.inputs import inputs_of
+from lpt.errors import RunError
+from lpt.system.owned import Input, first_inside, is_marked
+
+
+class Results(NamedTuple):
+    """The files of one kind of results: the kind in their marker, their names (the marker first), and a title."""
+
+    kind: str
+    names: tuple[str, ...]
+    title: str
+
+
+def check_owned(output: Path, results: Results) -> bool:
+    """Return whether a folder holds results of a kind.
+
+    Raises:
+        RunError: the folder is a file, or holds something under these names that LPT did not write.
+    """
+    if output.exists() and not output.is_dir():
+        raise RunError(f"--output: {output} is a file; give a folder")
+    present = [output / name for name in results.names if os.path.lexists(output / name)]
+    if not present:
+        return False
+    marked = is_marked(output / results.names[0], results.kind)
+    foreign = [path for path in present if not marked or not (path.is_symlink() or path.is_file())]
+    if foreign:
+        why = f"is not that of {results.title} of this version of lpt" if foreign[0].name == results.names[0] else (
+            f"was not written by lpt (there is no {results.names[0]} of {results.title} beside it)"
+        )  # fmt: skip
+        raise RunError(
+            f"--output: {foreign[0]} would be replaced, but {why}; give another folder, or remove it yourself"
+        )
+    return True
+
+
+def check_inputs(output: Path, inputs: Mapping[str, Any]) -> None:
+    """Raise `RunError` if something that the command reads lies in the folder where it replaces files."""
+    if precious := first_precious(output, inputs):
+        raise RunError(
+            f"--output: {output} is not overwritten: {precious.what} lies in it ({precious.path}). Give another folder."
+        )
+
+
+def clear(output: Path, results: Results) -> None:
+    """Remove earlier results except their marker, so that none is left over beside the new ones.
+
+    Raises:
+        RunError: a file cannot be removed.
+    """
+    _unlink([output / name for name in results.names[1:]])
+
+
+def drop_links(output: Path, results: Results) -> None:
+    """Remove links under the names of results, so that what they point to is not replaced.
+
+    Raises:
+        RunError: a file cannot be removed.
+    """
+    _unlink([path for name in results.names if (path := output / name).is_symlink()])
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot replace {path}: {error.strerror}; give another folder with --output") from None
+
+
+def first_precious(output: Path, inputs: Mapping[str, Any]) -> Input | None:
+    """Return the first input, or place such as the current folder, that lies in a folder; None: there is none."""
+    return first_inside(output, inputs_of(inputs, None))
