@@ -28,7 +28,7 @@ async function begin() {
     pack = await answer.json();
     $("summary").textContent = summaryOf(pack);
     $("about").replaceChildren(aboutPack(pack));
-    if (!(await prepareOffline())) return;
+    if (!(await prepareOffline(() => !cards.length))) return;
     engine = new Engine(showLoading);
     const { threads, kept } = await engine.load(pack, threadCount());
     $("loading").hidden = true;

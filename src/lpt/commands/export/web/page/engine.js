@@ -16,7 +16,9 @@ export class Engine {
     this.#worker.addEventListener("message", ({ data }) => this.#receive(data));
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
-      const message = "This browser cannot run the classifier. Use a current Chrome, Edge, Firefox or Safari.";
+      const message = event.message
+        ? "This browser cannot run the classifier. Use a current Chrome, Edge, Firefox or Safari."
+        : "A part of this page cannot be fetched. Reload it, with a network."; // a script did not load
       for (const { reject } of this.#calls.values()) reject(new Problem(message));
       this.#calls.clear();
     });

@@ -7,20 +7,31 @@ const TRIED = "lpt-isolated";
  * Install the service worker. The first visit is loaded a second time, since only then does the page come with the
  * headers that threads need; until then nothing large is fetched.
  *
+ * @param {() => boolean} mayReload whether nothing would be lost
  * @returns {Promise<boolean>} false if the page is about to be loaded again
  */
-export async function prepareOffline() {
+export async function prepareOffline(mayReload) {
   if (!navigator.serviceWorker) return true; // a page without https
   try {
-    await navigator.serviceWorker.register("./service-worker.js", { updateViaCache: "none" });
+    const registration = await navigator.serviceWorker.register("./service-worker.js", { updateViaCache: "none" });
     if (self.crossOriginIsolated || sessionStorage.getItem(TRIED)) return true;
-    await navigator.serviceWorker.ready;
+    if (!(await isActive(registration)) || !mayReload()) return true;
     sessionStorage.setItem(TRIED, "yes"); // once only: some browsers do not isolate pages
     location.reload();
     return false;
   } catch {
     return true; // no room, or not allowed: the page works, but needs the network
   }
+}
+
+/** Wait until the service worker is installed; return false if it cannot be. */
+function isActive(registration) {
+  const worker = registration.installing ?? registration.waiting ?? registration.active;
+  return new Promise((resolve) => {
+    const look = () => ["activated", "redundant"].includes(worker.state) && resolve(worker.state === "activated");
+    worker.addEventListener("statechange", look);
+    look();
+  });
 }
 
 /** Return how many threads the network may use. */

@@ -5,6 +5,7 @@ importScripts("./release.js"); // sets self.RELEASE; a new release makes the bro
 
 const HOME = new URL("./", self.location).href;
 const FILES = new Map(self.RELEASE.files.map((file) => [new URL(file.name, HOME).href, file]));
+const LIST = new URL("./release.js", HOME).href;
 const CACHE = `lpt-web ${new URL(HOME).pathname} `;
 const TYPES = {
   html: "text/html; charset=utf-8",
@@ -37,8 +38,10 @@ self.addEventListener("fetch", (event) => {
   url.search = "";
   url.hash = "";
   if (url.href === HOME) url.pathname += "index.html";
+  if (event.request.method !== "GET") return;
   const file = FILES.get(url.href);
-  if (file && event.request.method === "GET") event.respondWith(answer(url.href, file));
+  if (url.href === LIST) event.respondWith(new Response(list(), { headers: headersOf("release.js") }));
+  else if (file) event.respondWith(answer(url.href, file));
 });
 
 /** Keep all small files. The large ones are kept by worker.js, which shows their progress. */
@@ -68,6 +71,11 @@ async function answer(url, file) {
   const response = await fetch(url, { cache: "no-cache" });
   if (!response.ok) return response;
   return new Response(response.body, { status: response.status, headers: headersOf(file.name) });
+}
+
+/** Return the text of release.js: that of the files which this worker keeps. */
+function list() {
+  return `self.RELEASE = ${JSON.stringify(self.RELEASE)};\n`;
 }
 
 function headersOf(name) {
