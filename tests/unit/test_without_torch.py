@@ -13,7 +13,7 @@ import pytest
 HEAVY = ("torch", "torchvision", "timm", "accelerate", "matplotlib")
 LIGHT_COMMANDS = (["--help"], ["methods"], ["config"], ["config", "--preset", "laptop"])
 HEAVY_COMMANDS = (["fit", "x"], ["evaluate", "x", "y"], ["predict", "x", "y"], ["compare", "x"], ["demo"])
-HEAVY_NAMES = ("fit", "resume", "load_backbone", "Predictor", "FitResult")
+HEAVY_NAMES = ("fit", "resume", "load_backbone", "FitResult")
 LIGHT_ROOMS = ("lpt.system", "lpt.config", "lpt.data", "lpt.cli")
 HEAVY_MODULES = ("lpt.system.precision", "lpt.data.loading", "lpt.data.device_crops", "lpt.data.tensor_transforms")
 LIGHT_MODULES = ("lpt.errors", "lpt.evaluation.metrics", "lpt.commands.doctor")

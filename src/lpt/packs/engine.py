@@ -12,7 +12,7 @@ from lpt.data.manifest import Float32Array
 from lpt.packs.pack import Pack
 
 UInt8Array = npt.NDArray[np.uint8]
-ENGINES = ("auto", "torch")
+ENGINES = ("auto", "torch", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 

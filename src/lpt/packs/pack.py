@@ -24,6 +24,7 @@ from lpt.errors import ConfigError, PackError, RunError
 from lpt.model.shapes import Shape, shape_faults, trained_shapes
 from lpt.packs.files import number_fault, read_json, read_tensors
 from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults
+from lpt.packs.reference_image import REFERENCE_TOLERANCE, ReferenceOutput, largest_difference
 from lpt.system.files import write_bytes, write_text
 from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
 
@@ -57,11 +58,12 @@ class Pack:
         """
         import torch
 
-        from lpt.model.build import build_model
+        from lpt.model.build import backbone_shapes, build_model
+        from lpt.packs.reference import reference_output
 
         self.check_backbone(backbone)
         try:
-            self._check_shapes(backbone)
+            self.check_shapes(backbone.depth, backbone.width, backbone_shapes(self.info.method, backbone))
             sized = backbone.at_size(self.info.preprocessing.size)
             model = build_model(self.info.method, sized, len(self.info.class_names))
             model.load_state_dict({name: torch.from_numpy(array) for name, array in self.tensors.items()})
@@ -70,16 +72,22 @@ class Pack:
         model.requires_grad_(False)
         model.to(backbone.device)
         if backbone.dtype == torch.float32:
-            self._check_reference(model)
+            stored, grouped = self.info.reference, self.info.uses_group_prompts
+            self.check_reference(reference_output(model, stored.variant, stored.classes, group_prompts=grouped))
         return model
 
-    def _check_shapes(self, backbone: FrozenViT) -> None:
-        """Compare the tensors with those of the method on this backbone, before any model is built."""
-        from lpt.model.build import backbone_shapes
+    def check_shapes(self, depth: int, width: int, layer_shapes: Mapping[str, Shape]) -> None:
+        """Compare the tensors with those of the method on a backbone of L blocks and width D.
 
+        Args:
+            depth, width: of the backbone.
+            layer_shapes: shapes of the trained tensors that belong to layers of the backbone.
+
+        Raises:
+            ConfigError: they differ.
+        """
         method, classes = self.info.method, len(self.info.class_names)
-        layer_shapes = backbone_shapes(method, backbone)
-        expected = trained_shapes(method, backbone.depth, backbone.width, classes, layer_shapes)
+        expected = trained_shapes(method, depth, width, classes, layer_shapes)
         if fault := shape_faults({name: array.shape for name, array in self.tensors.items()}, expected):
             raise ConfigError(fault)
 
@@ -107,17 +115,13 @@ class Pack:
                 "this one with lpt fit."
             )
 
-    def _check_reference(self, model: Classifier) -> None:
-        """Compare the output for the reference image with the stored one."""
-        from lpt.packs.reference import (
-            REFERENCE_TOLERANCE,
-            largest_difference,
-            reference_output,
-        )
+    def check_reference(self, output: ReferenceOutput) -> None:
+        """Compare the output for the reference image with the stored one.
 
-        stored, grouped = self.info.reference, self.info.uses_group_prompts
-        output = reference_output(model, stored.variant, stored.classes, group_prompts=grouped)
-        worst = largest_difference(stored, output)
+        Raises:
+            PackError: they differ.
+        """
+        worst = largest_difference(self.info.reference, output)
         if worst <= REFERENCE_TOLERANCE:
             return
         here, writer = Versions.here(), self.info.versions

@@ -22,9 +22,11 @@ from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.model.consent import permitted_name
 from lpt.packs.engine import ENGINES, PRECISIONS, Engine, LoadedPack, Output, UInt8Array
+from lpt.packs.exported import is_exported
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.system.files import last_part
+from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
     from lpt.evaluation.predictions import Predictions
@@ -87,7 +89,7 @@ class Prepared:
 def load_predictor(
     packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
     *,
-    backbone: FrozenViT | str | None = None,
+    backbone: FrozenViT | str | Path | None = None,
     checkpoint: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",
@@ -97,10 +99,11 @@ def load_predictor(
 
     Args:
         packs: a pack, its folder or its run folder; several of these, named by their folders; or a mapping of names.
-        backbone: a backbone, or its name; None: the one that the first pack names. A pack may only name backbones that
-            come with lpt, and those in timm's organisation on the hub.
+        backbone: a backbone, its name, or the folder that `lpt export --backbone` wrote; None: the one that the first
+            pack names. A pack may only name backbones that come with lpt, and those in timm's organisation on the hub.
         checkpoint: local weights of the backbone, unless `backbone` is a `FrozenViT`.
-        engine: auto or torch.
+        engine: auto, torch or onnx. onnx runs an exported backbone, and needs no PyTorch; auto takes it if the backbone
+            is the folder of one.
         device: auto, cpu, cuda or mps; a given `FrozenViT` stays where it is.
         precision: auto, fp32 or bf16; a given `FrozenViT` keeps its own. auto: float32 on a CPU, and bfloat16 on a card
             that is fast with it. In bfloat16 probabilities change by some hundredths, also with the batch size.
@@ -131,7 +134,7 @@ class Predictor:
 
     def __init__(
         self,
-        backbone: FrozenViT | str | None,
+        backbone: FrozenViT | str | Path | None,
         packs: PackOrPath | Sequence[PackOrPath] | Mapping[str, PackOrPath],
         *,
         checkpoint: str | Path | None = None,
@@ -143,14 +146,22 @@ class Predictor:
             if value not in accepted:
                 raise ConfigError(f"{name}: {value!r} is not accepted; choose {', '.join(accepted)}")
         named = _named_packs(packs)
-        if backbone is None:
-            first = next(iter(named.values()))
-            weights = None if checkpoint is None else Path(checkpoint)
-            backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+        if backbone is None and engine == "onnx":
+            raise ConfigError(
+                "backbone: engine onnx needs the folder of an exported backbone. Write one where PyTorch is installed: "
+                "lpt export --backbone PACK --output FOLDER"
+            )
         self._lock = threading.Lock()
-        self._engine = _new_engine(backbone, checkpoint=checkpoint, device=device, precision=precision)
+        with explain_missing_packages("lpt.Predictor"):
+            if backbone is None:
+                first = next(iter(named.values()))
+                weights = None if checkpoint is None else Path(checkpoint)
+                backbone = permitted_name(first.info.backbone, first.path, checkpoint=weights)
+            self._engine = _new_engine(engine, backbone, checkpoint=checkpoint, device=device, precision=precision)
         for pack in named.values():  # before any model is built
-            pack.check_hash(self._engine.backbone_hash, backbone if isinstance(backbone, str) else backbone.name)
+            pack.check_hash(
+                self._engine.backbone_hash, str(backbone) if isinstance(backbone, str | Path) else backbone.name
+            )
         self._loaded: dict[str, LoadedPack] = {name: self._engine.load(pack) for name, pack in named.items()}
 
     @property
@@ -434,10 +445,19 @@ def _by_pack(
 
 
 def _new_engine(
-    backbone: FrozenViT | str, *, checkpoint: str | Path | None, device: str, precision: str
-) -> Engine:  # fmt: skip
+    engine: str, backbone: FrozenViT | str | Path, *, checkpoint: str | Path | None, device: str, precision: str
+) -> Engine:
+    """Return the engine for a backbone; auto: ONNX Runtime if the backbone is the folder of an exported one."""
+    if engine == "onnx" or (engine == "auto" and is_exported(backbone)):
+        from lpt.packs.onnx import OnnxEngine
+
+        if checkpoint is not None or not isinstance(backbone, str | Path):
+            raise ConfigError("backbone: engine onnx takes the folder of an exported backbone, and no checkpoint")
+        return OnnxEngine(backbone, device=device, precision=precision)
     from lpt.packs.torch_engine import TorchEngine
 
+    if isinstance(backbone, Path):
+        raise ConfigError(f"backbone: {backbone} is not the folder of an exported backbone. Give one, or a name")
     return TorchEngine(backbone, checkpoint=checkpoint, device=device, precision=precision)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -11,26 +9,12 @@ from lpt.errors import RunError
 from lpt.model.build import Classifier
 from lpt.model.lpt import LPT
 from lpt.packs.info import REFERENCE_CLASSES, REFERENCE_VARIANTS, Reference
-
-REFERENCE_TOLERANCE = 2e-3
-_GOLDEN = 0.6180339887498949
-
-
-class ReferenceOutput(NamedTuple):
-    """The output of a model for a reference image; fields as in `Reference`."""
-
-    cosines: list[float]
-    mixed: list[float] | None = None
-    keys: list[float] | None = None
+from lpt.packs.reference_image import ReferenceOutput, mixing_weights, reference_array
 
 
 def reference_image(size: tuple[int, int], variant: int) -> Tensor:
-    """Return an image made by a formula, the same on every machine, roughly normalised, [1, 3, height, width]."""
-    height, width = size
-    rows = torch.linspace(0, 6.283185, height, dtype=torch.float64)[:, None]
-    columns = torch.linspace(0, 6.283185, width, dtype=torch.float64)[None]
-    waves = [torch.sin((1 + band) * rows + band + variant) * torch.cos((2 + band) * columns) for band in range(3)]
-    return torch.stack(waves)[None].float()
+    """Return the reference image of a size and number, [1, 3, height, width]."""
+    return torch.from_numpy(reference_array(size, variant))
 
 
 @torch.no_grad()
@@ -53,15 +37,9 @@ def reference_output(model: Classifier, variant: int, classes: list[int], *, gro
 
 
 def mixed_prompt(model: LPT) -> Tensor:
-    """Return a weighted sum of all group prompts, [L-K, P, D].
-
-    The weights follow the golden ratio: all differ, neighbours by much, and none is small. Their signs vary, so the
-    common part of the prompts does not hide the rest. The sum shows a change of any prompt or of their order.
-    """
+    """Return a weighted sum of all group prompts, [L-K, P, D]; see `mixing_weights`."""
     prompts = model.groups.prompts
-    points = (torch.arange(1, len(prompts) + 1, dtype=torch.float64) * _GOLDEN) % 1 - 0.5
-    weights = points + points.sign() / 2
-    return torch.tensordot((weights / weights.norm()).to(prompts), prompts, dims=1)
+    return torch.tensordot(torch.from_numpy(mixing_weights(len(prompts))).to(prompts), prompts, dims=1)
 
 
 def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
@@ -86,13 +64,6 @@ def make_reference(model: Classifier, *, group_prompts: bool) -> Reference:
             "again at a lower rate, or in full precision (--set runtime.precision=fp32)."
         )
     return Reference(variant=variant, classes=classes, **output._asdict())
-
-
-def largest_difference(stored: Reference, now: ReferenceOutput) -> float:
-    """Return the largest difference between an output and the stored one; values that an old pack lacks are skipped."""
-    pairs = [(stored.cosines, now.cosines), (stored.mixed, now.mixed), (stored.keys, now.keys)]
-    present = [torch.tensor([a, b], dtype=torch.float64) for a, b in pairs if a is not None and b is not None]
-    return float(torch.cat([(a - b).abs() for a, b in present]).max())
 
 
 def _plain(values: Tensor) -> list[float]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from lpt.commands.export.request import ExportRequest
 from lpt.commands.results import Results, check_inputs, check_owned, clear, first_precious
 from lpt.errors import RunError
-from lpt.system.files import write_bytes, write_json
+from lpt.model.consent import permitted_name
+from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
+from lpt.packs.pack import JSON_NAME, find_pack, read_info
+from lpt.system.files import write_bytes
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
 
+if TYPE_CHECKING:
+    from lpt.packs.predictor import Predictor
+
+BACKBONE = Results(KIND, (DESCRIPTION, POSITIONS, GRAPH), "an exported backbone")
 MODEL = Results("lpt-onnx-model", ("model.json", "model.onnx"), "an exported model")
 
 
@@ -65,36 +73,59 @@ def export(
 def export_files(request: ExportRequest, *, console: Console) -> Path:
     """Export what is asked for, and return the ONNX file, or the page; errors as for `export`."""
     request.check()
-    return _export_page(request, console) if request.web else _export_pack(request, console)
+    if request.web:
+        return _export_page(request, console)
+    results, encoded = (BACKBONE, _backbone) if request.pack is None else (MODEL, _pack)
+    check_output(request, results)
+    files = encoded(request)
+    clear(request.output, results)
+    for name, content in files.items():  # the marker of the others: first
+        write_bytes(request.output / name, content)
+    graph = request.output / results.names[-1]
+    console.print(f"{graph} ({size_of(len(files[graph.name]))})", markup=False)
+    return graph
 
 
-def _export_pack(request: ExportRequest, console: Console) -> Path:
+def _whole(request: ExportRequest) -> tuple[Predictor, bytes, dict[str, Any]]:
+    """Return a pack ready to predict, its `model.onnx`, and the facts in that."""
     from lpt.commands.export.model import encode_pack
     from lpt.packs.predictor import load_predictor
 
     assert request.pack is not None
-    check_output(request, MODEL)
     predictor = load_predictor(
         request.pack, backbone=request.backbone, checkpoint=request.checkpoint, device="cpu", precision="fp32"
     )
-    content, facts = encode_pack(predictor)
-    return write_export(request.output, MODEL, content, facts, console)
+    return predictor, *encode_pack(predictor)
+
+
+def _pack(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a pack that is exported whole, the marker first."""
+    _, content, facts = _whole(request)
+    text = json.dumps({**marker(MODEL.kind), **facts}, indent=2, ensure_ascii=False) + "\n"
+    return dict(zip(MODEL.names, (text.encode(), content), strict=True))
+
+
+def _backbone(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a backbone, the marker first."""
+    from lpt.commands.export.backbone import encode_backbone
+    from lpt.model.pretrained import load_backbone
+
+    assert request.backbone is not None
+    name = request.backbone
+    if (folder := find_pack(Path(name))).joinpath(JSON_NAME).is_file():
+        name = permitted_name(read_info(folder).backbone, folder, checkpoint=request.checkpoint)
+    return encode_backbone(load_backbone(name, checkpoint=request.checkpoint))
 
 
 def _export_page(request: ExportRequest, console: Console) -> Path:
-    from lpt.commands.export.model import encode_pack
+    """Write the page of a pack, and return its index.html."""
     from lpt.commands.export.model_graph import resized_size
     from lpt.commands.export.web.page import SITE, build_page, write_page
     from lpt.commands.export.web.runtime import read_runtime
-    from lpt.packs.predictor import load_predictor
 
-    assert request.pack is not None
     check_output(request, SITE)
-    runtime = read_runtime(request.runtime)
-    predictor = load_predictor(
-        request.pack, backbone=request.backbone, checkpoint=request.checkpoint, device="cpu", precision="fp32"
-    )
-    model, _ = encode_pack(predictor)
+    runtime = read_runtime(request.runtime)  # before the work
+    predictor, model, _ = _whole(request)
     info = predictor.pack().info
     page = build_page(predictor.pack_names[0], info, model, resized_size(info), runtime)
     return write_page(request.output, page, console)
@@ -112,13 +143,3 @@ def check_output(request: ExportRequest, results: Results) -> None:
         return
     replace = "" if first_precious(output, request.inputs) else "add --overwrite, or "
     raise RunError(f"{results.option}: {output} holds {results.title} already; {replace}give another folder")
-
-
-def write_export(output: Path, results: Results, content: bytes, facts: dict[str, Any], console: Console) -> Path:
-    """Write an ONNX file and, as JSON, the facts in it; return the ONNX file."""
-    clear(output, results)
-    write_json(output / results.names[0], {**marker(results.kind), **facts})  # the marker of the others: first
-    file = output / results.names[-1]
-    write_bytes(file, content)
-    console.print(f"{file} ({size_of(len(content))})", markup=False)
-    return file

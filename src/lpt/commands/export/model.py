@@ -36,7 +36,9 @@ def encode_pack(predictor: Predictor) -> tuple[bytes, dict[str, Any]]:
     check_size(graph, info.backbone.name)
     example = torch.zeros((2, *resized_size(info), 3), dtype=torch.uint8)
     names = ("probabilities", "scores", *(("groups",) if info.uses_group_prompts else ()))
-    model = trace(graph, {"images": example}, names, {"images": {0: torch.export.Dim("batch")}})
+    model = trace(
+        graph, {"images": example}, {"images": {0: torch.export.Dim("batch")}}, inputs=("images",), outputs=names
+    )
     facts = model_facts(info)
     content = encode(model, facts)
     _check(graph, content, resized_size(info))
@@ -77,7 +79,7 @@ def model_facts(info: PackInfo) -> dict[str, Any]:
 
 def _check(graph: ModelGraph, content: bytes, size: tuple[int, int]) -> None:
     """Compare ONNX Runtime with PyTorch on two images of noise."""
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

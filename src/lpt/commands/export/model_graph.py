@@ -28,8 +28,8 @@ class ModelGraph(nn.Module):
         self.size, self.resized = preprocessing.size, resized_size(info)
         self.views = preprocessing.test_views
         self.sharpness = info.probabilities.scale / info.probabilities.temperature
-        self.register_buffer("mean", torch.tensor(preprocessing.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(preprocessing.std)[:, None, None])
+        self.mean = torch.tensor(preprocessing.mean)[:, None, None]
+        self.std = torch.tensor(preprocessing.std)[:, None, None]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return probabilities [B, C], scores [B, C] and, if the pack uses group prompts, the picked ones [B, k].

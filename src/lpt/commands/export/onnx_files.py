@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lpt import __version__
 from lpt.errors import ConfigError
@@ -39,28 +39,30 @@ def check_size(module: nn.Module, name: str) -> None:
 
 def trace(
     module: nn.Module,
-    inputs: Mapping[str, Tensor],
-    outputs: tuple[str, ...],
-    dynamic: Mapping[str, Mapping[int, Any] | None],
+    example: Mapping[str, Any],
+    dynamic: Mapping[str, Any],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
 ) -> onnx.ModelProto:
     """Return a network as an ONNX model, without notes of where it was traced.
 
     Args:
-        module: the network, whose `forward` takes the inputs by name.
-        inputs: an example of each input.
-        outputs: names of the outputs.
-        dynamic: for each input the dimensions that may vary.
+        module: the network.
+        example: arguments of its `forward` by name.
+        dynamic: for each of them the sides that may vary.
+        inputs, outputs: names of its inputs and outputs.
     """
     with _silence(), torch.no_grad():
         program = torch.onnx.export(
             module.eval(),
             (),
-            kwargs=dict(inputs),
+            kwargs=dict(example),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes={name: None if sides is None else dict(sides) for name, sides in dynamic.items()},
+            dynamic_shapes=dict(dynamic),
             external_data=False,
             verbose=False,
         )

@@ -1,0 +1,37 @@
+"""Classify pictures with a model.onnx of `lpt export PACK`: needs only onnxruntime, numpy and Pillow.
+
+python onnx_predict.py exported/photos/model.onnx PICTURE...
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+TOP = 3
+
+
+def read(path: str, preprocessing: dict) -> np.ndarray:
+    """Return a picture as the model takes it: upright, RGB, resized, uint8 [height, width, 3]."""
+    with Image.open(path) as picture:
+        rgb = ImageOps.exif_transpose(picture).convert("RGB")
+    size = preprocessing["width"], preprocessing["height"]
+    return np.asarray(rgb.resize(size, Image.Resampling[preprocessing["interpolation"].upper()]))
+
+
+def main(model: str, *paths: str) -> None:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    classes = [entry["class"] for entry in json.loads(facts["classes"])]
+    preprocessing = json.loads(facts["preprocessing"])
+    for path in paths:
+        images = read(path, preprocessing)[np.newaxis]  # several pictures: np.stack them
+        (probabilities,) = session.run(["probabilities"], {"images": images})
+        for index in np.argsort(-probabilities[0])[:TOP]:
+            print(f"{path}\t{classes[index]}\t{probabilities[0, index]:.6f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
