@@ -82,7 +82,7 @@ function sharing(group, prediction, pack) {
     .map((entry) => entry.class);
   const shown = others.slice(0, MOST_SHARING);
   if (others.length > shown.length) shown.push(`${others.length - shown.length} more`);
-  const text = shown.length ? ` is shared with ${listed(shown)}` : " is shared with no other class";
+  const text = shown.length ? ` is also picked by ${listed(shown)}` : " is picked often by no other class";
   return textOf("li", "", textOf("strong", "", String(group)), named("span", "", text));
 }
 

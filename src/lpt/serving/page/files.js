@@ -4,8 +4,9 @@ const ENDINGS = /\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic|heif|jxl|jp2|ppm)$/i;
 
 /** Split files into pictures and the rest. */
 export function sortOut(files) {
-  const pictures = files.filter((file) => file.type.startsWith("image/") || ENDINGS.test(file.name));
-  return { pictures, others: files.filter((file) => !pictures.includes(file)) };
+  const [pictures, others] = [[], []];
+  for (const file of files) (file.type.startsWith("image/") || ENDINGS.test(file.name) ? pictures : others).push(file);
+  return { pictures, others };
 }
 
 /** Return the files of a drop, also those in folders. */

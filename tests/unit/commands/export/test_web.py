@@ -26,6 +26,7 @@ from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expe
 from rich.console import Console
 
 import lpt
+from benchmarks.serving.web import measure
 from lpt.commands.export.web import runtime
 from lpt.commands.export.web.page import SITE, page_facts, write_page
 from lpt.commands.export.web.runtime import read_runtime
@@ -275,6 +276,17 @@ def test_real_backbone_answers_as_the_predictor(
     lpt.export(pack, tmp_path / "site", web=True, checkpoint=weights)
     page = open_page(served(tmp_path / "site").address)
     check_answers(page, predictor, photos(2))
+
+
+def test_benchmark_takes_the_times_that_the_page_gives(
+    exported: Path, served: Callable[[Path], Host], browser: Browser
+) -> None:
+    page = browser.new_page()
+    measured = measure(page, served(exported).address, images=2)
+    page.close()
+    seconds = measured["seconds_per_image"]
+    assert 0 < seconds["network"] < seconds["median"] <= seconds["most"]
+    assert 0 < seconds["decode_and_resize"] and measured["ready_seconds"] > 0
 
 
 @pytest.mark.parametrize("options", [{}, PHONE], ids=["light", "dark phone"])
