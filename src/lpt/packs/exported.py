@@ -65,7 +65,7 @@ def read_export(folder: Path) -> tuple[BackboneExport, bytes, Float32Array]:
     if not (folder / DESCRIPTION).is_file():
         raise ConfigError(
             f"backbone: {folder} is no exported backbone: it has no {DESCRIPTION}. Give the folder that "
-            "`lpt export --backbone NAME_OR_PACK --output FOLDER` wrote"
+            "lpt export wrote for a backbone"
         )
     content, _ = read_json(folder / DESCRIPTION)
     try:

@@ -86,7 +86,13 @@ class OnnxEngine:
             pack.check_shapes(description.depth, description.width, {})
         except ConfigError as error:
             raise PackError(f"the pack {pack.path} does not fit its description: {error}") from None
-        arrays = pack_arrays(info, pack.tensors, description.depth, description.width)
+        arrays = pack_arrays(
+            info.method,
+            pack.tensors,
+            description.depth,
+            description.width,
+            group_prompts=info.uses_group_prompts,
+        )
         loaded = OnnxPack(pack, _values(arrays), self._grid(pack))
         pack.check_reference(self._reference(loaded, arrays))
         return loaded

@@ -8,23 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lpt.config.architecture import Architecture
 from lpt.data.manifest import Float32Array
-from lpt.packs.info import MethodInfo, PackInfo
 
 Arrays = dict[str, npt.NDArray[Any]]
 _SHORTEST = np.float32(1e-12)
 
 
-def pack_arrays(info: PackInfo, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
+def pack_arrays(
+    method: Architecture, tensors: Mapping[str, Float32Array], depth: int, width: int, *, group_prompts: bool
+) -> Arrays:
     """Return the inputs of `backbone.onnx` that a pack gives, by name.
 
     Args:
-        info, tensors: of a pack whose method leaves the backbone's own weights as they are.
+        method: the sizes of a method that leaves the backbone's own weights as they are.
+        tensors: the tensors of the pack.
         depth, width: blocks L and token width D of the backbone.
+        group_prompts: whether the pack uses its group prompts.
     """
-    method = info.method
-    arrays = _prompts(method, tensors, depth, width)
-    arrays |= _groups(info, tensors, depth, width) | _adapters(method, tensors, depth, width)
+    arrays = _prompts(method, tensors, depth, width) | _adapters(method, tensors, depth, width)
+    arrays |= _groups(method, tensors, depth, width) if group_prompts else _one_pass(method, depth, width)
     cosine = method.head == "cosine"
     head = tensors["head.weight"]
     bias = np.zeros(len(head), dtype=np.float32) if cosine else tensors["head.bias"]
@@ -38,7 +41,7 @@ def unit_length(vectors: Float32Array) -> Float32Array:
     return np.asarray(vectors / np.maximum(lengths, _SHORTEST), dtype=np.float32)
 
 
-def _prompts(method: MethodInfo, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
+def _prompts(method: Architecture, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
     """Return prompts for every block, and those that enter before the first block."""
     shared, extra = _zeros(depth, 0, width), _zeros(1, 0, width)
     if method.prompts in ("grouped", "deep"):
@@ -48,24 +51,27 @@ def _prompts(method: MethodInfo, tensors: Mapping[str, Float32Array], depth: int
     return {"shared": shared, "extra": extra}
 
 
-def _groups(info: PackInfo, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
-    """Return the pool and its keys, and which blocks the two passes run; without phase 2 there is one pass."""
-    if not info.uses_group_prompts:
-        length = tensors["shared.tokens"].shape[1] if info.method.prompts in ("grouped", "deep") else 0
-        arrays: Arrays = {"group_prompts": _zeros(1, 1, length, width), "keys": _zeros(1, width), "picks": _zeros(1)}
-        return arrays | {"shared_blocks": np.array(depth), "query_blocks": np.array(depth)}
+def _groups(method: Architecture, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
+    """Return the pool and its keys, and which blocks the two passes run."""
     prompts = tensors["groups.prompts"]
     shared_blocks = depth - prompts.shape[1]
     return {
         "group_prompts": prompts,
         "keys": unit_length(tensors["groups.keys"]),
-        "picks": _zeros(info.method.top_k),
+        "picks": _zeros(method.top_k),
         "shared_blocks": np.array(shared_blocks),
-        "query_blocks": np.array(shared_blocks if info.method.query == "prefix" else depth),
+        "query_blocks": np.array(shared_blocks if method.query == "prefix" else depth),
     }
 
 
-def _adapters(method: MethodInfo, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
+def _one_pass(method: Architecture, depth: int, width: int) -> Arrays:
+    """Return a pool of nothing, and that the first pass runs all blocks and the second none."""
+    length = method.prompt_length if method.prompts in ("grouped", "deep") else 0
+    pool: Arrays = {"group_prompts": _zeros(1, 1, length, width), "keys": _zeros(1, width), "picks": _zeros(1)}
+    return pool | {"shared_blocks": np.array(depth), "query_blocks": np.array(depth)}
+
+
+def _adapters(method: Architecture, tensors: Mapping[str, Float32Array], depth: int, width: int) -> Arrays:
     """Return the adapters, with the weights of their norm in the first matrix and their scale in the second."""
     flags = {"adapters": np.array(bool(method.adapter_size)), "adapter_norm": np.array(method.adapter_norm)}
     if not method.adapter_size:

@@ -272,8 +272,8 @@ def test_wrong_arguments_are_refused(packs: dict[str, Pack], predictor: Predicto
 
 def test_an_engine_that_does_not_exist_is_refused(packs: dict[str, Pack], tiny_backbone: Path) -> None:
     """The message says which engines there are; torch is one."""
-    with pytest.raises(ConfigError, match="engine: 'onnx' is not accepted; choose auto, torch"):
-        load_predictor(packs["both"], engine="onnx")
+    with pytest.raises(ConfigError, match="engine: 'tensorrt' is not accepted; choose auto, torch, onnx"):
+        load_predictor(packs["both"], engine="tensorrt")
     predictor = lpt.load_predictor(packs["both"], checkpoint=tiny_backbone, engine="torch", device="cpu")
     assert predictor.pack_names == ("both",)
 

@@ -8,11 +8,16 @@ from safetensors.numpy import save
 
 from lpt import __version__
 from lpt.commands.export.compose import Traced, compose
-from lpt.commands.export.onnx_files import OPSET, check_size, encode, trace
+from lpt.commands.export.onnx_files import OPSET, check_equal, check_size, encode, run_once, trace
 from lpt.commands.export.parts import Parts, different_blocks, example_inputs
+from lpt.config.architecture import Architecture
+from lpt.data.manifest import Float32Array
 from lpt.model.backbone import FrozenViT, patch_pixels
+from lpt.model.build import build_model
+from lpt.model.lpt import LPT
 from lpt.packs.exported import DESCRIPTION, GRAPH, POSITIONS, BackboneExport
 from lpt.packs.files import sha256
+from lpt.packs.pack_arrays import pack_arrays
 
 
 def encode_backbone(backbone: FrozenViT) -> dict[str, bytes]:
@@ -23,6 +28,7 @@ def encode_backbone(backbone: FrozenViT) -> dict[str, bytes]:
 
     Raises:
         ConfigError: a part of it cannot be exported, or the weights are too large for one file.
+        RunError: ONNX Runtime computes something else than PyTorch.
     """
     parts = Parts(backbone)
     check_size(parts, backbone.name)
@@ -36,6 +42,7 @@ def encode_backbone(backbone: FrozenViT) -> dict[str, bytes]:
     grid = parts.positions.transpose(1, 2).reshape(1, backbone.width, rows, columns)
     positions = save({"positions": np.ascontiguousarray(grid.numpy())})
     content = encode(graph, {"backbone": backbone.record.name, "weight_hash": backbone.record.weight_hash})
+    _check(backbone, content, grid.numpy())
     description = BackboneExport(
         backbone=backbone.record.without_folders(),
         depth=backbone.depth,
@@ -49,3 +56,22 @@ def encode_backbone(backbone: FrozenViT) -> dict[str, bytes]:
     )
     text = description.model_dump_json(indent=2) + "\n"
     return {DESCRIPTION: text.encode(), POSITIONS: positions, GRAPH: content}
+
+
+def _check(backbone: FrozenViT, content: bytes, positions: Float32Array) -> None:
+    """Compare ONNX Runtime with PyTorch on two images and a pack of random tensors, in which no number is idle."""
+    method = Architecture(
+        prompt_length=2, shared_blocks=backbone.depth // 2, pool_size=3, adapter_size=2, adapter_scale=0.5
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = build_model(method, backbone, 4)
+        for tensor in model.parameters():
+            tensor.normal_(0, 0.5)
+        images = torch.randn(2, 3, *backbone.image_size)
+        assert isinstance(model, LPT)
+        wanted = model(images).cosines.numpy()
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    arrays = pack_arrays(method, tensors, backbone.depth, backbone.width, group_prompts=True)
+    given = run_once(content, "scores", {**arrays, "images": images.numpy(), "positions": positions})
+    check_equal(given, wanted, "the exported backbone gives other scores")

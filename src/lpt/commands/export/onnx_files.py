@@ -9,17 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
+import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
 from lpt import __version__
-from lpt.errors import ConfigError
+from lpt.errors import ConfigError, RunError
 from lpt.system.text import size_of
 
 OPSET = 20
 MOST_BYTES = 2**31 - 2**24
 """Most bytes of weights: an ONNX file ends at 2 GiB."""
+TOLERANCE = 1e-4
+"""Largest accepted difference of a score or a probability from that of PyTorch."""
 _TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch._dynamo")
 
 
@@ -81,6 +86,27 @@ def encode(model: onnx.ModelProto, facts: Mapping[str, Any]) -> bytes:
     }
     onnx.helper.set_model_props(model, texts)
     return model.SerializeToString(deterministic=True)
+
+
+def run_once(content: bytes, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return an output of an ONNX file in ONNX Runtime."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (given,) = session.run([output], dict(inputs))
+    return np.asarray(given)
+
+
+def check_equal(given: npt.NDArray[Any], wanted: npt.NDArray[Any], what: str) -> None:
+    """Check that ONNX Runtime gives what PyTorch gives; `what` begins the message.
+
+    Raises:
+        RunError: it does not.
+    """
+    worst = float(np.abs(given - wanted).max())
+    if not worst <= TOLERANCE:
+        raise RunError(
+            f"{what} in ONNX Runtime {onnxruntime.__version__} than in PyTorch (by up to {worst:.2g}). Nothing was "
+            "written. Install other versions of torch and onnxscript, and try again"
+        )
 
 
 def _strip(graph: onnx.GraphProto) -> None:

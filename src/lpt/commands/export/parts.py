@@ -199,5 +199,5 @@ def _check(backbone: FrozenViT) -> None:
     if faults:
         raise ConfigError(
             f"the backbone {backbone.name} cannot be exported alone: {'; '.join(faults)}. Export its packs whole: "
-            "lpt export PACK --output FOLDER"
+            "lpt export PACK"
         )

@@ -48,7 +48,8 @@ class ExportRequest:
         """
         if self.pack is None and self.backbone is None:
             raise ConfigError(
-                "lpt export: give a PACK to export it whole, or --backbone NAME_OR_PACK to export the backbone alone"
+                "nothing to export: give a PACK to export it whole, or --backbone NAME_OR_PACK (Python: "
+                "backbone=NAME_OR_PACK) to export the backbone alone"
             )
         if self.web and self.pack is None:
             raise ConfigError("lpt export --web: give the PACK that the page classifies with")
