@@ -204,7 +204,7 @@ def test_page_answers_as_the_predictor_and_then_without_a_network(
     host = Host(exported)
     try:
         page = open_page(host.address)
-        expect(page.locator("#state")).to_contain_text("also without a network")
+        expect(page.locator("#state")).to_contain_text("also works without a network")
         assert page.evaluate("crossOriginIsolated")  # so that it may use threads, though the host sets no header
         answers = check_answers(page, predictor, photos(4))
     finally:
@@ -212,7 +212,7 @@ def test_page_answers_as_the_predictor_and_then_without_a_network(
     assert {"adder": "120", "björn": "40", "crane": "1"}[answers[0]["classes"][0]] == answers[0]["facts"][0].split()[0]
     assert [answer["unsure"] for answer in answers] == [answer["shares"][0] < 3**-0.5 for answer in answers]
     page.reload()
-    expect(page.locator("#state")).to_contain_text("also without a network")
+    expect(page.locator("#state")).to_contain_text("also works without a network")
     assert check_answers(page, predictor, photos(2)) == answers[:2]
 
 

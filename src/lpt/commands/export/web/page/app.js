@@ -33,8 +33,8 @@ async function begin() {
     const { threads, kept } = await engine.load(pack, threadCount());
     $("loading").hidden = true;
     const speed = threads > 1 ? `, on ${threads} threads` : "";
-    const where = worksOffline(kept) ? "also without a network" : "as long as there is a network";
-    $("state").textContent = `Ready${speed}. This page works ${where}.`;
+    const works = worksOffline(kept) ? "also works without a network" : "works as long as there is a network";
+    $("state").textContent = `Ready${speed}. This page ${works}.`;
     say("Ready");
     isReady();
   } catch (error) {
