@@ -33,8 +33,8 @@ GROUPS = ShotGroups(20, 100)
 SIZES = dict(prompt_length=2, shared_blocks=1, pool_size=4, top_k=2)
 
 
-def new_model(checkpoint: Path, size: tuple[int, int] = (32, 32), seed: int = 0) -> LPT:
-    backbone = lpt.load_backbone("tiny", checkpoint=checkpoint, image_size=size)
+def new_model(checkpoint: Path, size: tuple[int, int] = (32, 32), seed: int = 0, name: str = "tiny") -> LPT:
+    backbone = lpt.load_backbone(name, checkpoint=checkpoint, image_size=size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LPT(backbone, len(NAMES), **SIZES)

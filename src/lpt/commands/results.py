@@ -13,11 +13,19 @@ from lpt.system.owned import Input, first_inside, is_marked
 
 
 class Results(NamedTuple):
-    """The files of one kind of results: the kind in their marker, their names (the marker first), and a title."""
+    """The files of one kind of results.
+
+    Args:
+        kind: the kind in their marker.
+        names: their names, the marker first.
+        title: what they are, in words.
+        option: the option that gives their folder, for messages.
+    """
 
     kind: str
     names: tuple[str, ...]
     title: str
+    option: str = "--output"
 
 
 def check_owned(output: Path, results: Results) -> bool:
@@ -27,7 +35,7 @@ def check_owned(output: Path, results: Results) -> bool:
         RunError: the folder is a file, or holds something under these names that LPT did not write.
     """
     if output.exists() and not output.is_dir():
-        raise RunError(f"--output: {output} is a file; give a folder")
+        raise RunError(f"{results.option}: {output} is a file; give a folder")
     present = [output / name for name in results.names if os.path.lexists(output / name)]
     if not present:
         return False
@@ -38,16 +46,16 @@ def check_owned(output: Path, results: Results) -> bool:
             f"was not written by lpt (there is no {results.names[0]} of {results.title} beside it)"
         )  # fmt: skip
         raise RunError(
-            f"--output: {foreign[0]} would be replaced, but {why}; give another folder, or remove it yourself"
+            f"{results.option}: {foreign[0]} would be replaced, but {why}; give another folder, or remove it yourself"
         )
     return True
 
 
-def check_inputs(output: Path, inputs: Mapping[str, Any]) -> None:
+def check_inputs(output: Path, inputs: Mapping[str, Any], option: str = "--output") -> None:
     """Raise `RunError` if something that the command reads lies in the folder where it replaces files."""
     if precious := first_precious(output, inputs):
         raise RunError(
-            f"--output: {output} is not overwritten: {precious.what} lies in it ({precious.path}). Give another folder."
+            f"{option}: {output} is not overwritten: {precious.what} lies in it ({precious.path}). Give another folder."
         )
 
 
@@ -74,7 +82,7 @@ def _unlink(paths: Sequence[Path]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise RunError(f"cannot replace {path}: {error.strerror}; give another folder with --output") from None
+            raise RunError(f"cannot replace {path}: {error.strerror}; give another folder") from None
 
 
 def first_precious(output: Path, inputs: Mapping[str, Any]) -> Input | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,6 +20,9 @@ from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
 
+if TYPE_CHECKING:
+    from lpt.packs.predictor import Predictor
+
 BACKBONE = Results(KIND, (DESCRIPTION, POSITIONS, GRAPH), "an exported backbone")
 MODEL = Results("lpt-onnx-model", ("model.json", "model.onnx"), "an exported model")
 
@@ -30,6 +34,8 @@ def export(
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
     overwrite: bool = False,
+    web: bool = False,
+    runtime: str | Path | None = None,
     console: Console | None = None,
 ) -> Path:
     """Export a pack, or a backbone, for ONNX Runtime: what `lpt export` does, from Python.
@@ -41,10 +47,12 @@ def export(
         backbone: name of the backbone, or a pack that names it; None: the one that `pack` names.
         checkpoint: local weights of that backbone.
         overwrite: replace the export that is in `output`.
+        web: write a page that classifies with the pack in a browser (`lpt export PACK --web FOLDER`).
+        runtime: unpacked npm package of ONNX Runtime Web, for the page; None: npm fetches it.
         console: where to report; None: silent.
 
     Returns:
-        The ONNX file.
+        The ONNX file, or the page's index.html.
 
     Raises:
         PackError, ConfigError: the pack, the backbone or an argument cannot be used.
@@ -56,13 +64,17 @@ def export(
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         overwrite=overwrite,
+        web=web,
+        runtime=None if runtime is None else Path(runtime),
     )
     return export_files(request, console=console or Console(quiet=True))
 
 
 def export_files(request: ExportRequest, *, console: Console) -> Path:
-    """Export what is asked for, and return the ONNX file; errors as for `export`."""
+    """Export what is asked for, and return the ONNX file, or the page; errors as for `export`."""
     request.check()
+    if request.web:
+        return _export_page(request, console)
     results, encoded = (BACKBONE, _backbone) if request.pack is None else (MODEL, _pack)
     check_output(request, results)
     files = encoded(request)
@@ -74,8 +86,8 @@ def export_files(request: ExportRequest, *, console: Console) -> Path:
     return graph
 
 
-def _pack(request: ExportRequest) -> dict[str, bytes]:
-    """Return the files of a pack that is exported whole, the marker first."""
+def _whole(request: ExportRequest) -> tuple[Predictor, bytes, dict[str, Any]]:
+    """Return a pack ready to predict, its `model.onnx`, and the facts in that."""
     from lpt.commands.export.model import encode_pack
     from lpt.packs.predictor import load_predictor
 
@@ -83,7 +95,12 @@ def _pack(request: ExportRequest) -> dict[str, bytes]:
     predictor = load_predictor(
         request.pack, backbone=request.backbone, checkpoint=request.checkpoint, device="cpu", precision="fp32"
     )
-    content, facts = encode_pack(predictor)
+    return predictor, *encode_pack(predictor)
+
+
+def _pack(request: ExportRequest) -> dict[str, bytes]:
+    """Return the files of a pack that is exported whole, the marker first."""
+    _, content, facts = _whole(request)
     text = json.dumps({**marker(MODEL.kind), **facts}, indent=2, ensure_ascii=False) + "\n"
     return dict(zip(MODEL.names, (text.encode(), content), strict=True))
 
@@ -100,15 +117,29 @@ def _backbone(request: ExportRequest) -> dict[str, bytes]:
     return encode_backbone(load_backbone(name, checkpoint=request.checkpoint))
 
 
+def _export_page(request: ExportRequest, console: Console) -> Path:
+    """Write the page of a pack, and return its index.html."""
+    from lpt.commands.export.model_graph import resized_size
+    from lpt.commands.export.web.page import SITE, build_page, write_page
+    from lpt.commands.export.web.runtime import read_runtime
+
+    check_output(request, SITE)
+    runtime = read_runtime(request.runtime)  # before the work
+    predictor, model, _ = _whole(request)
+    info = predictor.pack().info
+    page = build_page(predictor.pack_names[0], info, model, resized_size(info), runtime)
+    return write_page(request.output, page, console)
+
+
 def check_output(request: ExportRequest, results: Results) -> None:
     """Raise `RunError` if an export cannot be written into the folder of a request."""
     output = request.output
     if output.is_dir() and (holds := output_in(output, os.listdir(output))).whole:  # noqa: PTH208
-        raise RunError(f"--output: {output} holds {holds.title}, and stays as it is; give another folder")
+        raise RunError(f"{results.option}: {output} holds {holds.title}, and stays as it is; give another folder")
     if not check_owned(output, results):
         return
     if request.overwrite:
-        check_inputs(output, request.inputs)
+        check_inputs(output, request.inputs, results.option)
         return
     replace = "" if first_precious(output, request.inputs) else "add --overwrite, or "
-    raise RunError(f"--output: {output} holds {results.title} already; {replace}give another folder")
+    raise RunError(f"{results.option}: {output} holds {results.title} already; {replace}give another folder")

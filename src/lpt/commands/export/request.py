@@ -23,6 +23,8 @@ class ExportRequest:
         backbone: name of the backbone, or a pack that names it; None: the one that `pack` names.
         checkpoint: local weights of that backbone.
         overwrite: replace the export that is in `output`.
+        web: write a page that classifies with the pack in a browser.
+        runtime: unpacked npm package of ONNX Runtime Web, for the page; None: npm fetches it.
     """
 
     output: Path
@@ -30,6 +32,8 @@ class ExportRequest:
     backbone: str | None = None
     checkpoint: Path | None = None
     overwrite: bool = False
+    web: bool = False
+    runtime: Path | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -47,6 +51,10 @@ class ExportRequest:
                 "nothing to export: give a PACK to export it whole, or --backbone NAME_OR_PACK (Python: "
                 "backbone=NAME_OR_PACK) to export the backbone alone"
             )
+        if self.web and self.pack is None:
+            raise ConfigError("lpt export --web: give the PACK that the page classifies with")
+        if self.runtime is not None and not self.web:
+            raise ConfigError("--runtime: only a page needs it; give --web FOLDER too, or leave it out")
         missing = [name for name in _NEEDED if find_spec(name) is None]
         if missing:
             raise ConfigError(

@@ -1,0 +1,437 @@
+"""The page of `lpt export --web` in Debian's Chromium, from a plain static host."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from benchmarks.serving.web import measure
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expect, sync_playwright
+from rich.console import Console
+
+import lpt
+from lpt.commands.export.web import runtime
+from lpt.commands.export.web.page import SITE, page_facts, write_page
+from lpt.commands.export.web.runtime import read_runtime
+from lpt.data.decoding import read_image
+from lpt.data.transforms import Preprocessing
+from lpt.errors import ConfigError, RunError
+from lpt.packs.pack import load_pack
+from small_packs import new_model, write
+
+expect.set_options(timeout=30_000)  # machines of the tests are busy
+PHONE = {"viewport": {"width": 360, "height": 800}, "is_mobile": True, "has_touch": True, "color_scheme": "dark"}
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """A host that sets no header of use, and lets nothing be cached: what works offline, the page itself has kept."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Host:
+    """A static host of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _missing(reason: str) -> None:
+    pytest.fail(reason) if os.environ.get("LPT_REQUIRE_BROWSER") else pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        _missing("needs Chromium, which is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def runtime_ready() -> None:
+    """ONNX Runtime Web is kept for this user, or npm fetches it now."""
+    try:
+        read_runtime(None)
+    except ConfigError as error:
+        _missing(f"needs ONNX Runtime Web: {error}")
+
+
+@pytest.fixture(scope="module")
+def pack(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("packs") / "birds", new_model(tiny_backbone))
+
+
+@pytest.fixture(scope="module")
+def exported(pack: Path, tiny_backbone: Path, runtime_ready: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a tiny pack. Do not change it."""
+    folder = tmp_path_factory.mktemp("exported") / "site"
+    assert lpt.export(pack, folder, web=True, checkpoint=tiny_backbone) == folder / "index.html"
+    return folder
+
+
+@pytest.fixture
+def site(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the page, to be changed at will."""
+    return Path(shutil.copytree(exported, tmp_path / "site"))
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open a page in a new context; afterwards, no script failed and no other host was asked."""
+    faults: list[str] = []
+    hosts: set[str] = set()
+    contexts: list[BrowserContext] = []
+
+    def new_page(address: str, **options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        contexts[-1].on("request", lambda request: hosts.add(urlsplit(request.url).hostname or ""))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: "Policy" in message.text and faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield new_page
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert hosts - {""} <= {"127.0.0.1"}  # blob: and data: have no host
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[Path], Host]]:
+    hosts: list[Host] = []
+
+    def serve(folder: Path) -> Host:
+        hosts.append(Host(folder))
+        return hosts[-1]
+
+    yield serve
+    for host in hosts:
+        host.stop()
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(height: int, width: int, channels: int = 3) -> Image.Image:
+    pixels = np.random.default_rng(height + width).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return Image.fromarray(pixels.squeeze())
+
+
+def photos(count: int) -> list[bytes]:
+    return [encoded(noise(3 + number, 4).resize((90 + 7 * number, 70))) for number in range(count)]
+
+
+def payload(name: str, content: bytes, kind: str = "image/png") -> FilePayload:
+    return {"name": name, "mimeType": kind, "buffer": content}
+
+
+def choose(page: Page, contents: list[bytes]) -> list[dict[str, Any]]:
+    """Give pictures to a page, and return what it answers, in their order."""
+    files = [payload(f"{number}.png", content) for number, content in enumerate(contents)]
+    page.get_by_label("Choose pictures").set_input_files(files)
+    expect(page.locator(".card[data-state=done]")).to_have_count(len(files))
+    return page.locator(".card").evaluate_all(
+        """cards => cards.map(card => ({
+            classes: [...card.querySelectorAll(".classes .name")].map(name => name.textContent),
+            shares: [...card.querySelectorAll(".classes .fill")].map(fill => +fill.style.getPropertyValue("--share")),
+            facts: [...card.querySelectorAll(".classes .facts")].map(facts => facts.textContent),
+            groups: card.querySelector(".groups summary").textContent,
+            unsure: card.querySelector(".unsure") !== null,
+        }))"""
+    )
+
+
+def check_answers(page: Page, predictor: lpt.Predictor, contents: list[bytes]) -> list[dict[str, Any]]:
+    answers = choose(page, contents)
+    for answer, wanted in zip(answers, predictor.predict(contents), strict=True):
+        assert answer["classes"] == list(wanted.classes)
+        assert answer["shares"] == pytest.approx(wanted.probabilities, abs=1e-3)
+        assert [int(number) for number in answer["groups"].replace("and", "").split() if number.isdigit()] == list(
+            wanted.groups
+        )
+    return answers
+
+
+# --- in the browser ---------------------------------------------------------------------------------------------------
+
+
+def test_page_answers_as_the_predictor_and_then_without_a_network(
+    exported: Path, pack: Path, tiny_backbone: Path, open_page: Open
+) -> None:
+    predictor = lpt.load_predictor(pack, checkpoint=tiny_backbone, precision="fp32")
+    host = Host(exported)
+    try:
+        page = open_page(host.address)
+        expect(page.locator("#state")).to_contain_text("also works without a network")
+        assert page.evaluate("crossOriginIsolated")  # so that it may use threads, though the host sets no header
+        answers = check_answers(page, predictor, photos(4))
+    finally:
+        host.stop()
+    assert {"adder": "120", "björn": "40", "crane": "1"}[answers[0]["classes"][0]] == answers[0]["facts"][0].split()[0]
+    assert [answer["unsure"] for answer in answers] == [answer["shares"][0] < 3**-0.5 for answer in answers]
+    page.reload()
+    expect(page.locator("#state")).to_contain_text("also works without a network")
+    assert check_answers(page, predictor, photos(2)) == answers[:2]
+
+
+VALUES = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
+PICTURES = {
+    "smaller": noise(211, 300),
+    "larger": noise(9, 17),
+    "in strips of rows": Image.fromarray(np.tile(np.asarray(noise(31, 1450)), (47, 1, 1))),
+    "tall: by columns first": noise(900, 130),
+    "tall and in strips of columns": Image.fromarray(np.tile(np.asarray(noise(86, 500)), (50, 1, 1))),
+    "as it is": noise(40, 48),
+    "grey": noise(60, 50, 1),
+    "grey and transparent": noise(60, 50, 2),
+    "every alpha and value": Image.merge("RGBA", [VALUES, VALUES, VALUES, VALUES.transpose(Image.Transpose.ROTATE_90)]),
+    "palette": noise(64, 64).quantize(50),
+}
+
+
+def test_pixels_are_those_of_pillow_bit_for_bit(
+    site: Path, pack: Path, served: Callable[[Path], Host], open_page: Open
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    files = {name: encoded(image) for name, image in PICTURES.items()}
+    files["transparent palette"] = encoded(PICTURES["palette"], transparency=3)
+    files["turned PNG"] = encoded(noise(60, 90), exif=exif)
+    files["turned JPEG"] = encoded(noise(6, 9).resize((90, 60)), "JPEG", exif=exif, quality=95)
+    files["WebP"] = encoded(noise(70, 61), "WEBP", lossless=True)
+    for number, content in enumerate(files.values()):
+        (site / f"picture{number}").write_bytes(content)
+    page = open_page(served(site).address, service_workers="block")
+    for interpolation in ("bicubic", "bilinear"):
+        preprocessing = Preprocessing(
+            size=(40, 48), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation=interpolation, test_crop=1.0,
+            crop_area=(0.2, 1.0), crop_aspect=(0.75, 1.33), flip=True,
+        )  # fmt: skip
+        info = load_pack(pack).info.model_copy(update={"preprocessing": preprocessing})
+        how = page_facts("birds", info, preprocessing.size)["preprocessing"]
+        prepared = page.evaluate(
+            """async ([count, how]) => {
+                const { prepare } = await import("./pixels.js");
+                const read = async (_, number) => (await fetch(`picture${number}`)).blob();
+                const pictures = await Promise.all(Array.from({ length: count }, read));
+                return Promise.all(pictures.map(async (picture) => Array.from(await prepare(picture, how))));
+            }""",
+            [len(files), how],
+        )
+        for (name, content), pixels in zip(files.items(), prepared, strict=True):
+            wanted = preprocessing.test_array(read_image(content, name)).transpose(1, 2, 0)
+            np.testing.assert_array_equal(np.array(pixels, dtype=np.uint8).reshape(wanted.shape), wanted, err_msg=name)
+
+
+@pytest.mark.slow
+def test_real_backbone_answers_as_the_predictor(
+    shared_dir: Path, runtime_ready: None, served: Callable[[Path], Host], open_page: Open, tmp_path: Path
+) -> None:
+    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    (weights,) = (shared_dir / "hub").glob(f"models--timm--{name}/snapshots/*/model.safetensors")
+    pack = write(tmp_path / "real", new_model(weights, (224, 224), name=name))
+    predictor = lpt.load_predictor(pack, checkpoint=weights, precision="fp32")
+    lpt.export(pack, tmp_path / "site", web=True, checkpoint=weights)
+    page = open_page(served(tmp_path / "site").address)
+    check_answers(page, predictor, photos(2))
+
+
+def test_benchmark_takes_the_times_that_the_page_gives(
+    exported: Path, served: Callable[[Path], Host], browser: Browser
+) -> None:
+    page = browser.new_page()
+    measured = measure(page, served(exported).address, images=2)
+    page.close()
+    seconds = measured["seconds_per_image"]
+    assert 0 < seconds["network"] < seconds["median"] <= seconds["most"]
+    assert seconds["decode_and_resize"] > 0
+    assert measured["ready_seconds"] > 0
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["light", "dark phone"])
+def test_accessible_and_fits_the_screen(
+    options: dict[str, Any], exported: Path, served: Callable[[Path], Host], open_page: Open
+) -> None:
+    page = open_page(served(exported).address, **options)
+    expect(page.locator("#state")).to_contain_text("Ready")
+    page.get_by_text("About birds").click()
+    choose(page, photos(1))
+    page.get_by_label("Choose pictures").set_input_files([payload("broken.png", b"no picture")])
+    expect(page.locator(".card[data-state=failed]")).to_have_count(1)
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_text("Take a photo").is_visible() == ("has_touch" in options)
+
+
+def test_pictures_that_cannot_be_read_are_told_and_the_rest_goes_on(
+    exported: Path, served: Callable[[Path], Host], open_page: Open
+) -> None:
+    page = open_page(served(exported).address)
+    expect(page.locator("#state")).to_contain_text("Ready")
+    files = [payload("good.png", photos(1)[0]), payload("cut.png", photos(1)[0][:60]), payload("empty.png", b""),
+             payload("notes.txt", b"text", "text/plain")]  # fmt: skip
+    page.get_by_label("Choose pictures").set_input_files(files)
+    expect(page.locator(".card[data-state=done]")).to_have_count(1)
+    expect(page.locator(".card[data-state=failed]")).to_have_count(2)
+    shown = page.locator(".card[data-state=failed] .state").all_text_contents()
+    assert [text.split(".")[0] for text in shown] == ["This browser cannot read it as a picture", "The file is empty"]
+    expect(page.locator("#left-out")).to_contain_text("notes.txt")
+
+
+def test_pictures_that_come_before_the_classifier_are_not_lost(
+    exported: Path, served: Callable[[Path], Host], browser: Browser
+) -> None:
+    page = browser.new_page()
+    page.add_init_script(
+        """const register = navigator.serviceWorker.register.bind(navigator.serviceWorker);
+        navigator.serviceWorker.register = async (...given) => {
+            const registered = await register(...given);
+            await new Promise((go) => (self.go = go));
+            return registered;
+        };"""
+    )
+    page.goto(served(exported).address)
+    page.get_by_label("Choose pictures").set_input_files([payload("early.png", photos(1)[0])])
+    page.evaluate("self.go()")
+    expect(page.locator(".card[data-state=done]")).to_have_count(1)
+    page.close()
+
+
+def test_a_page_without_its_service_worker_needs_the_network_and_has_one_thread(
+    site: Path, pack: Path, tiny_backbone: Path, served: Callable[[Path], Host], open_page: Open
+) -> None:
+    (site / "README.txt").unlink()
+    (site / "onnxruntime-LICENSE.txt").unlink()  # the service worker keeps all files or refuses
+    page = open_page(served(site).address)
+    expect(page.locator("#state")).to_have_text("Ready. This page works as long as there is a network.")
+    check_answers(page, lpt.load_predictor(pack, checkpoint=tiny_backbone, precision="fp32"), photos(1))
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: b"?" + content[1:]])
+def test_a_network_that_is_not_of_this_release_is_refused(
+    change: Callable[[bytes], bytes], site: Path, served: Callable[[Path], Host], open_page: Open
+) -> None:
+    model = site / "ort-wasm-simd-threaded.wasm"
+    model.write_bytes(change(model.read_bytes()))
+    page = open_page(served(site).address)
+    expect(page.locator("#problem")).to_contain_text("wasm is incomplete, or of another version of this page")
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_folder_lists_its_files_and_runs_no_inline_script(exported: Path) -> None:
+    listed = json.loads((exported / "site.json").read_text(encoding="utf-8"))
+    assert set(SITE.names) == {path.name for path in exported.iterdir()}
+    for file in listed["files"]:
+        content = (exported / file["name"]).read_bytes()
+        assert (file["bytes"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert set(SITE.names) - {file["name"] for file in listed["files"]} == {
+        "README.txt", "release.js", "service-worker.js", "site.json"
+    }  # fmt: skip
+    policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
+    assert policy in (exported / "index.html").read_text(encoding="utf-8")
+    assert policy in (exported / "service-worker.js").read_text(encoding="utf-8").replace('" +\n    "', "")
+    assert (exported / "onnxruntime-LICENSE.txt").read_text().startswith("MIT License")
+
+
+def test_a_disk_that_is_too_small_leaves_the_earlier_page(exported: Path, site: Path) -> None:
+    (site / "facts.json").write_text("earlier", encoding="utf-8")
+    (site / "mine.txt").write_text("mine", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in site.iterdir()}
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10 * 2**20, limits[1]))  # ONNX Runtime Web is larger
+    try:
+        with pytest.raises(RunError, match="wasm: File too large"):
+            write_page(site, {path.name: path.read_bytes() for path in exported.iterdir()}, Console(quiet=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path.name: path.read_bytes() for path in site.iterdir()} == before
+
+
+def test_folder_that_holds_something_is_refused(site: Path, pack: Path) -> None:
+    with pytest.raises(RunError, match="holds a page already; add overwrite"):
+        lpt.export(pack, site, web=True)
+    (site / "site.json").unlink()
+    with pytest.raises(RunError, match="was not written by lpt"):
+        lpt.export(pack, site, web=True, overwrite=True)
+    with pytest.raises(ConfigError, match="runtime: only a page needs it"):
+        lpt.export(pack, site, runtime=site)
+
+
+# --- ONNX Runtime Web -------------------------------------------------------------------------------------------------
+
+
+def test_runtime_from_a_folder_is_compared_with_the_published_one(runtime_ready: None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no folder dist/ in it.*npm pack onnxruntime-web@"):
+        read_runtime(tmp_path)
+    shutil.copytree(runtime.cache_folder(), tmp_path / "package" / "dist")
+    assert read_runtime(tmp_path) == read_runtime(tmp_path / "package") == read_runtime(None)
+    script = tmp_path / "package" / "dist" / "ort.wasm.min.mjs"
+    script.write_bytes(script.read_bytes() + b"\n")
+    with pytest.raises(ConfigError, match=r"ort\.wasm\.min\.mjs is not that of onnxruntime-web@"):
+        read_runtime(tmp_path)
+
+
+def test_npm_that_is_missing_fails_or_gives_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(ConfigError, match=r"npm, which would fetch it, is not installed\. Next: .*runtime"):
+        read_runtime(None)
+    with tarfile.open(tmp_path / "other.tgz", "w:gz") as archive:
+        archive.add(__file__, "package/dist/ort.wasm.min.mjs")
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    for script, message in (
+        ("echo npm error code E404 >&2; exit 1", "npm cannot fetch .*: npm error code E404"),
+        (f"/bin/cp {tmp_path / 'other.tgz'} .", "npm fetched is not the published one"),
+    ):
+        npm.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        npm.chmod(0o755)
+        with pytest.raises(ConfigError, match=message):
+            read_runtime(None)
+    assert not (tmp_path / "cache").exists()
