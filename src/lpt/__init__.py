@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
+    from lpt.commands.report.report import write_report
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.predictor import Prediction, Predictor, load_predictor
@@ -48,6 +49,7 @@ __all__ = [
     "load_pack",
     "load_predictor",
     "resume",
+    "write_report",
 ]
 
 _HOME = {
@@ -65,6 +67,7 @@ _HOME = {
     "load_pack": "lpt.packs.pack",
     "load_predictor": "lpt.packs.predictor",
     "resume": "lpt.commands.fit.fit",
+    "write_report": "lpt.commands.report.report",
 }
 _MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "training")
 

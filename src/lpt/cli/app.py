@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from lpt import __version__
-from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict
+from lpt.cli import compare, config, demo, doctor, evaluate, fit, inspect, methods, predict, report
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
 from lpt.system.packages import missing_package
@@ -83,6 +83,7 @@ for command in (
     evaluate.evaluate,
     predict.predict,
     compare.compare,
+    report.report,
     inspect.inspect,
     methods.methods,
     config.config,
