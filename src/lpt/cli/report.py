@@ -23,7 +23,8 @@ def report(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Draw only what the folder keeps: the backbone is not loaded, and there is no map of queries."
+            "--quick",
+            help="Draw only what the folder keeps: the backbone is not loaded, and there is no map of queries.",
         ),
     ] = False,
     device: options.Device = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +28,14 @@ class Queries(NamedTuple):
 
 
 @torch.inference_mode()
-def query_images(model: LPT, images: LabelledImages, preprocessing: Preprocessing, *, batch_size: int = 64) -> Queries:
+def query_images(
+    model: LPT, splits: Sequence[LabelledImages], preprocessing: Preprocessing, *, batch_size: int = 64
+) -> Queries:
     """Return queries and picks of all images, in order, with the test transform; of several views the first counts.
 
     Args:
         model: a model that trained in phase 2.
-        images: the images.
+        splits: the images, one part after the other.
         preprocessing: as in training.
         batch_size: images in a forward pass.
 
@@ -40,7 +44,10 @@ def query_images(model: LPT, images: LabelledImages, preprocessing: Preprocessin
     """
     vectors, groups = [], []
     device, constants = model.head.weight.device, model.shared_constants()
-    for batch in evaluation_batches(images, batch_size=batch_size, preprocessing=preprocessing, workers=0):
+    batches = (
+        evaluation_batches(images, batch_size=batch_size, preprocessing=preprocessing, workers=0) for images in splits
+    )
+    for batch in chain.from_iterable(batches):
         pixels = batch.images if batch.images.ndim == 4 else batch.images[:, 0]
         encoded = model.encode(preprocessing.normalize(pixels.to(device)), constants=constants)
         vectors.append(encoded.query.float().cpu().numpy())

@@ -22,7 +22,7 @@ from lpt.commands.report.facts import (
     written_line,
 )
 from lpt.commands.report.kept import KeptRun, read_run
-from lpt.commands.report.parts import calibration_of, classes_of, curves_of, probe_of, sharing_of
+from lpt.commands.report.parts import calibration_of, classes_of, curves_of, probe_of
 from lpt.commands.report.request import Sight
 from lpt.data.manifest import FloatArray
 from lpt.errors import RunError
@@ -98,19 +98,21 @@ def comparison_content(sight: Sight, summary: Mapping[str, Any], runs: Runs) -> 
     titles = {row["method"]: str(row["title"]) for row in summary["methods"]}
     seeds = sorted(runs[method])
     facts = comparison_facts(summary.get("facts", {}))
+    finished = [row for row in summary["methods"] if row["method"] in runs]
+    rows = [_row(row, runs[row["method"]], summary, row["method"] == method) for row in finished]
     return Content(
-        title=data_title(run) if run.config.get("data", {}).get("source") else f"{len(run.counts)} classes",
+        title=data_title(run),
         subtitle=f"{plural(len(runs), 'method')} on the same images, {_seeds(summary)}",
         split=run.split,
         images=0 if run.predictions is None else len(run.predictions.labels),
         trained=trained_facts(run),
         classes=classes_of(run, _mean_accuracies(list(runs[method].values()))),
-        methods=[_row(row, runs[row["method"]], summary, method) for row in summary["methods"] if row["method"] in runs],
+        methods=rows,
         shown=titles.get(method, method),
-        of_shown=f" of seed {run.seed}" if len(seeds) > 1 else "",
+        of_shown=f" Shown: seed {run.seed}." if len(seeds) > 1 else "",
         probe=_probe(runs, method),
         pairs=sight.pairs(""),
-        sharing=sharing_of(run),
+        sharing=sight.sharing(),
         queries=sight.queries(),
         calibration=calibration_of(run),
         cost_columns=(*COST_COLUMNS, INFERENCE_COLUMN),
@@ -120,7 +122,7 @@ def comparison_content(sight: Sight, summary: Mapping[str, Any], runs: Runs) -> 
     )  # fmt: skip
 
 
-def _row(row: Mapping[str, Any], runs: Mapping[int, KeptRun], summary: Mapping[str, Any], shown: str) -> MethodRow:
+def _row(row: Mapping[str, Any], runs: Mapping[int, KeptRun], summary: Mapping[str, Any], shown: bool) -> MethodRow:
     """Return a method's row: intervals over its seeds, and what the method shown has more."""
     results = [result for run in runs.values() if (result := run.seed_result()) is not None]
     groups = next(iter(runs.values())).info.shot_groups
@@ -133,7 +135,7 @@ def _row(row: Mapping[str, Any], runs: Mapping[int, KeptRun], summary: Mapping[s
         accuracies=accuracy_intervals([_without_folders(result) for result in results], groups),
         less=_less(summary, row["method"]),
         cost=[*cost_texts(costs), per_image],
-        shown=row["method"] == shown,
+        shown=shown,
     )
 
 

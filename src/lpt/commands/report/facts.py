@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from lpt.commands.report.kept import KeptRun
@@ -24,9 +25,12 @@ _UNKNOWN = "–"
 
 
 def data_title(run: KeptRun) -> str:
-    """Return the name of the data: the last part of its source."""
+    """Return the name of the data: the last part of its source, with its folder if it is a table."""
     source = section(run.config, "data").get("source")
-    return last_part(str(source)) if source else "Images given in Python"
+    if not source:
+        return plural(len(run.counts), "class")
+    path = Path(str(source))
+    return f"{last_part(path.parent)}/{path.name}" if path.suffix else last_part(path)
 
 
 def trained_facts(run: KeptRun) -> Facts:

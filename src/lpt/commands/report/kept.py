@@ -21,6 +21,7 @@ from lpt.packs.pack import read_info
 from lpt.report.run_files import GROUPS_COLUMN
 from lpt.system.text import plain_cell
 from lpt.training.folder import RunFolder
+from lpt.training.records import read_facts
 
 SPLITS = ("test", "validation")
 """Splits that a run may have measured; predictions.csv is of the first one that it did."""
@@ -116,7 +117,7 @@ def read_run(path: Path) -> KeptRun:
         folder=folder,
         info=info,
         config=read_yaml(folder.config) if folder.config.is_file() else {},
-        facts=folder.start_facts(),
+        facts=read_facts(folder.facts),
         results=results,
         predictions=read_predictions(folder.predictions, info) if measured else None,
     )
@@ -134,7 +135,8 @@ def read_predictions(file: Path, info: PackInfo) -> KeptPredictions:
             reader = csv.DictReader(lines)
             rows = [(row["image"], row["class"], row["predicted"], row["probability"], row.get(GROUPS_COLUMN))
                     for row in reader]  # fmt: skip
-        labels, predicted = ([index[plain_cell(row[column])] for row in rows] for column in (1, 2))
+        labels = [index[plain_cell(row[1])] for row in rows]
+        predicted = [index[plain_cell(row[2])] for row in rows]
         probability = np.array([float(row[3]) for row in rows])
         groups = None if not rows or rows[0][4] is None else _groups([row[4] for row in rows], info.method.pool_size)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -83,9 +83,8 @@ def calibration_of(run: KeptRun) -> Calibration | Absent:
     if kept is None or metrics is None:
         return Absent(NOT_MEASURED)
     setting = run.info.probabilities
-    fitted = f"temperature {setting.temperature:.3g}, fitted on {setting.fitted_on}"
-    clause = fitted if setting.temperature != 1 else f"temperature fitted on {setting.fitted_on}"
-    return Calibration(reliability(kept.right, kept.probability), metrics.ece, clause)
+    fitted = f"The temperature is {setting.temperature:.3g}, fitted on {setting.fitted_on}."
+    return Calibration(reliability(kept.right, kept.probability), metrics.ece, fitted)
 
 
 def curves_of(run: KeptRun) -> Sequence[PhaseCurves] | Absent:

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     """Where an image is: a split, and its position there."""
 
     images: LabelledImages
-    index: int
+    row: int
 
 
 def open_data(config: Mapping[str, Any]) -> list[LabelledImages]:
@@ -132,7 +132,7 @@ def thumbnail(place: Place | None) -> str:
     if place is None:
         return ""
     try:
-        image = place.images.read(place.index)
+        image = place.images.read(place.row)
     except (LptError, OSError):
         return ""
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lpt.commands.report.comparison import comparison_content, read_runs, read_summary, shown_run
+from lpt.commands.report.comparison import SUMMARY, comparison_content, read_runs, read_summary, shown_run
 from lpt.commands.report.kept import read_run
 from lpt.commands.report.request import ReportRequest, Sight
 from lpt.commands.report.run import run_content
@@ -84,12 +84,13 @@ def gather_content(request: ReportRequest, splits: Sequence[LabelledImages] | No
         RunError: it is not finished, or a file of it is damaged.
     """
     folder = request.folder
-    if is_marked(folder / COMPARISON_MARKER, COMPARISON_KIND):
+    if is_marked(folder / COMPARISON_MARKER, COMPARISON_KIND) or (folder / SUMMARY).is_file():
         summary = read_summary(folder)
         runs = read_runs(folder, summary)
-        _, run = shown_run(summary, runs)
-        return comparison_content(Sight(run, request, splits), summary, runs)
-    if not RunFolder(folder).is_run:
+        _, shown = shown_run(summary, runs)
+        return comparison_content(Sight(shown, request, splits), summary, runs)
+    run = RunFolder(folder)
+    if not run.is_run and not run.finished:
         raise ConfigError(
             f"{folder} is neither the folder of a run nor of a comparison. Give what lpt fit or lpt compare wrote with "
             "--output."

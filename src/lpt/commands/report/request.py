@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lpt.commands.report.kept import KeptRun
-from lpt.commands.report.parts import sample_rows
+from lpt.commands.report.parts import sample_rows, sharing, sharing_of
 from lpt.commands.report.pictures import Place, find_images, open_data, pairs_with_pictures
 from lpt.config.values import section
 from lpt.data.cache import with_white
-from lpt.data.manifest import LabelledImages
+from lpt.data.manifest import Float32Array, IntArray, LabelledImages
 from lpt.errors import DataError, LptError
 from lpt.evaluation.arrangement import principal_plane
 from lpt.evaluation.confusion import confused_pairs
-from lpt.report.html.content import Absent, Pairs, PairShown, QueryMap
+from lpt.report.html.content import Absent, Pairs, PairShown, QueryMap, Sharing
+
+if TYPE_CHECKING:
+    from lpt.evaluation.queries import Queries
 
 MOST_QUERIES = 2000
 """Most images whose queries are computed for the map."""
+_FEWEST = 3
 NOT_COMPUTED = "This report shows only what the folder keeps. Next, for the map of queries: lpt report {folder}"
 
 
@@ -41,6 +46,20 @@ class ReportRequest:
     output: Path | None = None
     quick: bool = False
     device: str = "auto"
+
+
+class QuerySample(NamedTuple):
+    """Queries of some of the measured images.
+
+    Args:
+        vectors: the queries, [n, D].
+        groups: picked group prompts by descending cosine, [n, k].
+        labels: true classes, [n].
+    """
+
+    vectors: Float32Array
+    groups: IntArray
+    labels: IntArray
 
 
 @dataclass(frozen=True)
@@ -85,29 +104,47 @@ class Sight:
         try:
             return Pairs(pairs_with_pictures(pairs, kept, splits, run.info.class_names))
         except DataError as error:
-            return Pairs([PairShown(pair) for pair in pairs], f"The pictures are left out: {_first_line(error)}.")
+            return Pairs([PairShown(pair) for pair in pairs], f"The pictures are left out: {_first_line(error)}")
 
-    def queries(self) -> QueryMap | Absent:
-        """Return the map of queries of a sample of the measured images, or why there is none."""
+    @cached_property
+    def sample(self) -> QuerySample | Absent:
+        """The queries of a sample of the measured images, or why there are none."""
         run, kept, request = self.run, self.run.predictions, self.request
         if not run.info.uses_group_prompts or kept is None:
             return Absent("There are no queries: no group prompt is picked, or nothing was measured.")
         if request.quick:
-            return Absent(NOT_COMPUTED.format(folder=request.folder))
+            return Absent(NOT_COMPUTED.format(folder=shlex.quote(str(request.folder))))
         splits = self.splits
         if isinstance(splits, Absent):
             return Absent(splits.reason.replace("The pictures are", "The map is"))
-        places = find_images(splits, [kept.images[row] for row in sample_rows(kept, MOST_QUERIES)])
-        if len(places) < 3:
+        rows = {kept.images[row]: row for row in sample_rows(kept, MOST_QUERIES).tolist()}
+        places = find_images(splits, rows)
+        if len(places) < _FEWEST:
             return Absent("The map is left out: the images of the run are not there any more under their names.")
         try:
-            return _query_map(run, list(places.values()), len(kept.labels), request.device)
+            queries = compute_queries(run, list(places.values()), request.device)
         except LptError as error:
             return Absent(f"The map is left out, because the queries cannot be computed: {_first_line(error)}")
+        return QuerySample(queries.vectors, queries.groups, kept.labels[[rows[name] for name in places]])
+
+    def queries(self) -> QueryMap | Absent:
+        """Return the map of queries, or why there is none."""
+        sample, kept = self.sample, self.run.predictions
+        if isinstance(sample, Absent) or kept is None:
+            return sample if isinstance(sample, Absent) else Absent("")
+        plane = principal_plane(sample.vectors)
+        return QueryMap(plane.points, sample.groups[:, 0], plane.explained, len(kept.labels))
+
+    def sharing(self) -> Sharing | Absent:
+        """Return which classes share group prompts: from the picks that the run keeps, else from the sample."""
+        run, kept = self.run, self.run.predictions
+        if kept is None or kept.groups is not None or isinstance(self.sample, Absent):
+            return sharing_of(run)
+        return sharing(self.sample.labels, self.sample.groups, len(run.counts), run.info.method.pool_size)
 
 
-def _query_map(run: KeptRun, places: Sequence[Place], of: int, device: str) -> QueryMap:
-    """Compute the queries of images with the pack of a run.
+def compute_queries(run: KeptRun, places: Sequence[Place], device: str) -> Queries:
+    """Compute the queries of images with the pack of a run, in the order of the places.
 
     Raises:
         LptError: the pack, its backbone or an image cannot be read.
@@ -127,15 +164,12 @@ def _query_map(run: KeptRun, places: Sequence[Place], of: int, device: str) -> Q
     model, preprocessing = predictor.model().model, run.info.preprocessing
     assert isinstance(model, LPT)
     parts = [
-        part.subset(np.array([place.index for place in places if place.images is part], dtype=np.int64))
+        part.subset(np.array([place.row for place in places if place.images is part], dtype=np.int64))
         for part in {id(place.images): place.images for place in places}.values()
     ]
-    parts = with_white(parts, preprocessing.white)
-    queries = [query_images(model, part, preprocessing) for part in parts]
-    plane = principal_plane(np.concatenate([query.vectors for query in queries]))
-    groups = np.concatenate([query.groups[:, 0] for query in queries])
-    return QueryMap(plane.points, groups, plane.explained, of)
+    return query_images(model, with_white(parts, preprocessing.white), preprocessing)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
+    """Return the first line of an error as a sentence."""
+    return f"{str(error).partition(chr(10))[0].rstrip('.')}."

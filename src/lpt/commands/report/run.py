@@ -12,7 +12,6 @@ from lpt.commands.report.parts import (
     calibration_of,
     classes_of,
     curves_of,
-    sharing_of,
 )
 from lpt.commands.report.request import Sight
 from lpt.evaluation.intervals import accuracy_intervals
@@ -41,7 +40,7 @@ def run_content(sight: Sight) -> Content:
         of_shown="",
         probe=Absent(NO_PROBE_IN_RUN if run.predictions is not None else NOT_MEASURED),
         pairs=sight.pairs(NOT_MEASURED),
-        sharing=sharing_of(run),
+        sharing=sight.sharing(),
         queries=sight.queries(),
         calibration=calibration_of(run),
         cost_columns=COST_COLUMNS,

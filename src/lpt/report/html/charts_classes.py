@@ -65,11 +65,11 @@ def accuracy_chart(classes: Classes, means: dict[str, float]) -> Markup:
     """
     assert classes.accuracy is not None
     known = np.flatnonzero(np.isfinite(classes.accuracy) & (classes.counts > 0))
-    counts, accuracy = classes.counts[known], classes.accuracy[known]
+    counts = classes.counts[known]
     shot = classes.groups.of(counts)
     top, bottom = 16, 286
     drawing = Drawing(WIDTH, 336, "Accuracy of each class over the number of its training images.")
-    low, high = max(float(counts.min(initial=1)) * 0.85, 0.85), float(counts.max(initial=2)) * 1.15
+    low, high = float(min(counts, default=1)) * 0.85, float(max(counts, default=2)) * 1.15
     x, y = logarithmic(low, high, _LEFT, _RIGHT), linear(0, 1, bottom, top)
     y_axis(drawing, [(y(value / 100), f"{value} %") for value in range(0, 101, 20)], _LEFT, _RIGHT)
     x_axis(drawing, [(x(mark), f"{mark:,.0f}") for mark in log_ticks(low, high)], bottom,
@@ -111,7 +111,7 @@ def gains_chart(classes: Classes, probe: Probe, *, lost: bool) -> Markup:
         y = top + row * (place + 0.5)
         before, after = float(probe.accuracy[c]), float(classes.accuracy[c])
         _draw_gain(drawing, classes, c, x(before), x(before + float(probe.gain[c])), y)
-        drawing.text(474, y + 4, f"{100 * probe.gain[c]:+.0f}", anchor="end", class_="label strong",
+        drawing.text(474, y + 4, f"{100 * probe.gain[c]:+.0f}".replace("-", "−"), anchor="end", class_="label strong",
                      title=f"{100 * before:.1f} % to {100 * after:.1f} %")  # fmt: skip
     return drawing.markup()
 

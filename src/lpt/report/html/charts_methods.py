@@ -32,9 +32,9 @@ def bars_chart(accuracies: Mapping[str, Difference]) -> Markup:
     bottom = top + row * len(names)
     drawing = Drawing(WIDTH, bottom + 44, "Accuracy overall and of each shot group, with intervals.")
     x = linear(0, 1, left, 640)
-    for value in range(0, 101, 20):
-        drawing.line(x(value / 100), top, x(value / 100), bottom, class_="grid")
-        drawing.text(x(value / 100), bottom + 18, f"{value} %", anchor="middle", class_="tick")
+    for mark in range(0, 101, 20):
+        drawing.line(x(mark / 100), top, x(mark / 100), bottom, class_="grid")
+        drawing.text(x(mark / 100), bottom + 18, f"{mark} %", anchor="middle", class_="tick")
     for place, name in enumerate(names):
         y, value = top + row * (place + 0.5), accuracies[name]
         drawing.text(left - 12, y + 4, ACCURACY_NAMES[name], anchor="end", class_="label")
@@ -43,9 +43,7 @@ def bars_chart(accuracies: Mapping[str, Difference]) -> Markup:
             class_=_GROUP_CLASS.get(name, "neutral"),
         )  # fmt: skip
         _whisker(drawing, value, x, y, 6)
-        drawing.text(
-            x(max(value.mean, value.high or 0)) + 10, y + 4, f"{100 * value.mean:.1f}", class_="label strong"
-        )
+        drawing.text(x(max(value.mean, value.high or 0)) + 10, y + 4, f"{100 * value.mean:.1f}", class_="label strong")
     return drawing.markup()
 
 
@@ -70,7 +68,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
         start = left + index * (width + gap)
         x = linear(low, high, start, start + width)
         drawing.text(start, 16, ACCURACY_NAMES[name], class_="label strong")
-        for value in ticks(low, high, 3):
+        for value in ticks(low, high, 4):
             drawing.line(x(value), top - 8, x(value), bottom, class_="grid")
             drawing.text(x(value), bottom + 16, f"{100 * value:.0f}", anchor="middle", class_="tick")
         for place, row in enumerate(rows):

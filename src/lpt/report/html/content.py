@@ -167,7 +167,7 @@ class Calibration:
     Args:
         bins: the bins that have images.
         error: the expected calibration error.
-        temperature: what the temperature was fitted on, as a clause.
+        temperature: a sentence on the temperature, and what it was fitted on.
     """
 
     bins: Sequence[ReliabilityBin]
@@ -188,7 +188,7 @@ class Content:
         classes: all classes.
         methods: one row for a run, several for a comparison; empty where nothing was measured.
         shown: title of the method that the report is about.
-        of_shown: says of what seed the parts about single images are; empty for a run.
+        of_shown: a sentence, with a space before it, on the seed that single images are of; empty where there is one.
         probe: the linear probe.
         pairs: the most confused pairs.
         sharing: which classes share group prompts.

@@ -31,10 +31,10 @@ def render_page(content: Content) -> str:
     probe = content.probe if isinstance(content.probe, Probe) else None
     return _template().render(
         content=content,
-        generator=Markup(GENERATOR),  # noqa: S704 (ours)
+        generator=Markup(GENERATOR),
         policy=_policy(style, script),
-        style=Markup(style),  # noqa: S704 (ours)
-        script=Markup(script),  # noqa: S704 (ours)
+        style=Markup(style),
+        script=Markup(script),
         table=packed_table(content.classes, probe),
         class_size=CLASS_SIZE,
         accuracy_names=charts_methods.ACCURACY_NAMES,
@@ -67,9 +67,13 @@ def _source(text: str) -> str:
 @lru_cache(maxsize=1)
 def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         finalize=_printable,
-    )  # fmt: skip
+    )
     environment.tests["absent"] = lambda part: isinstance(part, Absent)
     environment.globals.update(charts=_Charts, words=wording)
     return environment.get_template("page.html.j2")

@@ -27,7 +27,7 @@
     group: (value) => value,
     count: (value) => whole.format(value),
     percent: (value) => value.toFixed(1) + " %",
-    points: (value) => (value > 0 ? "+" : "") + value.toFixed(1),
+    points: (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(1),
     class: (value) => names[value],
   };
 

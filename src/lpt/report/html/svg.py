@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -37,7 +38,7 @@ class Drawing:
         self._label, self._class = label, "chart narrow" if narrow else "chart"
         self._parts: list[str] = []
 
-    def add(self, tag: str, content: str = "", *, title: str = "", **attributes: object) -> None:
+    def add(self, tag: str, content: str = "", *, title: str = "", **attributes: Any) -> None:
         """Add an element.
 
         Args:
@@ -49,20 +50,20 @@ class Drawing:
         inner = Markup("<title>{}</title>").format(title) if title else Markup()
         self._parts.append(f"<{tag}{_attributes(attributes)}>{inner}{escape(content)}</{tag}>")
 
-    def text(self, x: float, y: float, content: str, *, anchor: str = "start", **attributes: object) -> None:
+    def text(self, x: float, y: float, content: str, *, anchor: str = "start", **attributes: Any) -> None:
         """Add a text; `anchor` is start, middle or end."""
         self.add("text", content, x=x, y=y, text_anchor=anchor if anchor != "start" else None, **attributes)
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, **attributes: object) -> None:
+    def line(self, x1: float, y1: float, x2: float, y2: float, **attributes: Any) -> None:
         """Add a line."""
         self.add("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
-    def dots(self, points: Sequence[tuple[float, float]], **attributes: object) -> None:
+    def dots(self, points: Sequence[tuple[float, float]], **attributes: Any) -> None:
         """Add many round points as a single path."""
         if points:
             self.add("path", d="".join(f"M{number(x)} {number(y)}h0" for x, y in points), **attributes)
 
-    def curve(self, points: Sequence[tuple[float, float]], **attributes: object) -> None:
+    def curve(self, points: Sequence[tuple[float, float]], **attributes: Any) -> None:
         """Add a line through points."""
         if points:
             self.add("path", d="M" + "L".join(f"{number(x)} {number(y)}" for x, y in points), **attributes)
@@ -73,7 +74,7 @@ class Drawing:
             f'<svg class="{self._class}" viewBox="0 0 {number(self.width)} {number(self.height)}" role="img" '
             f'aria-label="{escape(self._label)}">'
         )
-        return Markup(opening + "".join(self._parts) + "</svg>")  # noqa: S704 (all parts are escaped)
+        return Markup(opening + "".join(self._parts) + "</svg>")
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
@@ -116,7 +117,9 @@ def y_axis(drawing: Drawing, places: Sequence[tuple[float, str]], left: float, r
         drawing.text(left - 7, y + 4, label, anchor="end", class_="tick")
 
 
-def x_axis(drawing: Drawing, places: Sequence[tuple[float, str]], y: float, name: str, left: float, right: float) -> None:
+def x_axis(
+    drawing: Drawing, places: Sequence[tuple[float, str]], y: float, name: str, left: float, right: float
+) -> None:
     """Draw an axis with (place, label) below it and its name in the middle."""
     drawing.line(left, y, right, y, class_="axis")
     for x, label in places:

@@ -46,7 +46,7 @@ def _columns(classes: Classes, probe: Probe | None) -> list[dict[str, Any]]:
         others = [None if c < 0 else c for c in classes.confused_with.tolist()]
         columns += [
             _column("most confused with", "class", others),
-            _column("images", "count", [count or None for count in classes.confused_images.tolist()]),
+            _column("times", "count", [count or None for count in classes.confused_images.tolist()]),
         ]
     return columns
 

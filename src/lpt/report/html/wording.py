@@ -27,7 +27,7 @@ def range_text(value: Difference) -> str:
 def difference_text(value: Difference) -> str:
     """Return a difference in percentage points with its interval: `+1.2 (0.3 to 2.0)`."""
     interval = "" if value.low is None or value.high is None else f" ({100 * value.low:.1f} to {100 * value.high:.1f})"
-    return f"{100 * value.mean:+.1f}{interval}"
+    return f"{100 * value.mean:+.1f}{interval}".replace("-", "−")
 
 
 def shown_row(content: Content) -> MethodRow | None:
@@ -89,6 +89,6 @@ def calibration_sentence(calibration: Calibration) -> str:
     tilt = "as sure as it is right" if abs(mean - right) < 0.01 else "too sure" if mean > right else "not sure enough"
     error = "" if calibration.error is None else f" Expected calibration error: {100 * calibration.error:.1f} %."
     return (
-        f"The mean probability of the predicted class is {100 * mean:.1f} %, and {100 * right:.1f} % of the predictions "
-        f"are right: the model is {tilt}.{error}"
+        f"The mean probability of the predicted class is {100 * mean:.1f} %, and {100 * right:.1f} % of the "
+        f"predictions are right: the model is {tilt}.{error}"
     )
