@@ -44,8 +44,8 @@ def confused_pairs(
 ) -> list[ConfusedPair]:
     """Return the most confused pairs: those of few-shot classes first, then of medium-shot and many-shot ones.
 
-    Within a shot group they are sorted by the share of the class's images that are mistaken, then by their number. No
-    [C, C] table is built.
+    Within a shot group they are sorted by the share of the class's images that are mistaken, then by their number.
+    Pairs with a single mistake come after all others. No [C, C] table is built.
 
     Args:
         labels: true class of each test image, [n].
@@ -63,7 +63,7 @@ def confused_pairs(
     codes, images = np.unique(y[wrong].astype(np.int64) * len(counts) + predicted[wrong], return_counts=True)
     true, taken_for = np.divmod(codes, len(counts))
     shot: IntArray = groups.of(counts)[true]
-    order = np.lexsort((codes, -images, -images / tested[true], -shot))[:most]
+    order = np.lexsort((codes, -images, -images / tested[true], -shot, images == 1))[:most]
     return [
         ConfusedPair(int(true[i]), int(taken_for[i]), int(images[i]), int(tested[true[i]])) for i in order
     ]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 LOSSES = ("loss", "balanced", "instance")
 MOST_POINTS = 240
+_FEWEST_POINTS, _STEPS_OF_A_POINT = 40, 5
 
 
 class PhaseCurves(NamedTuple):
@@ -45,7 +46,8 @@ def loss_curves(records: Iterable[Mapping[str, Any]], most: int = MOST_POINTS) -
 
 
 def _curves(phase: int, steps: Sequence[Mapping[str, Any]], most: int) -> PhaseCurves:
-    parts = np.array_split(np.arange(len(steps)), min(len(steps), most))
+    points = min(len(steps), max(len(steps) // _STEPS_OF_A_POINT, _FEWEST_POINTS), most)
+    parts = np.array_split(np.arange(len(steps)), points)
     values = {}
     for name in LOSSES:
         column = np.array([np.nan if step.get(name) is None else step[name] for step in steps], dtype=np.float64)

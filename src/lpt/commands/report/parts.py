@@ -83,7 +83,7 @@ def calibration_of(run: KeptRun) -> Calibration | Absent:
     if kept is None or metrics is None:
         return Absent(NOT_MEASURED)
     setting = run.info.probabilities
-    fitted = f"The temperature is {setting.temperature:.3g}, fitted on {setting.fitted_on}."
+    fitted = f"The temperature is {setting.temperature:.2f}, fitted on {setting.fitted_on}."
     return Calibration(reliability(kept.right, kept.probability), metrics.ece, fitted)
 
 

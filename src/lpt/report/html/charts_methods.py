@@ -98,7 +98,14 @@ def calibration_chart(calibration: Calibration) -> Markup:
     drawing.curve([(x(bin_.confidence), y(bin_.accuracy)) for bin_ in calibration.bins], class_="curve s-accent")
     for bin_ in calibration.bins:
         title = f"{bin_.images:,} images of {100 * bin_.confidence:.0f} %: {100 * bin_.accuracy:.0f} % right"
-        drawing.add("circle", cx=x(bin_.confidence), cy=y(bin_.accuracy), r=4.5, class_="dot accent", title=title)
+        drawing.add(
+            "circle",
+            cx=x(bin_.confidence),
+            cy=y(bin_.accuracy),
+            r=2.0 + 3.5 * (bin_.images / most) ** 0.25,
+            class_="dot accent",
+            title=title,
+        )
     return drawing.markup()
 
 
