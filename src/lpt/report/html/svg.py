@@ -11,6 +11,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lpt.config.bounds import escaped
+
 Scale = Callable[[float], float]
 """From a value to a place in the drawing."""
 CHARACTER = 6.3
@@ -47,8 +49,8 @@ class Drawing:
             title: shown beside the pointer.
             attributes: `class_` is written `class`, other underscores become hyphens; numbers get one decimal.
         """
-        inner = Markup("<title>{}</title>").format(title) if title else Markup()
-        self._parts.append(f"<{tag}{_attributes(attributes)}>{inner}{escape(content)}</{tag}>")
+        inner = Markup("<title>{}</title>").format(escaped(title)) if title else Markup()
+        self._parts.append(f"<{tag}{_attributes(attributes)}>{inner}{escape(escaped(content))}</{tag}>")
 
     def text(self, x: float, y: float, content: str, *, anchor: str = "start", **attributes: Any) -> None:
         """Add a text; `anchor` is start, middle or end."""

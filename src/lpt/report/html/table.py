@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lpt.config.bounds import escaped
 from lpt.data.manifest import FloatArray
 from lpt.report.html.content import Classes, Probe
 
@@ -28,7 +29,7 @@ def _columns(classes: Classes, probe: Probe | None) -> list[dict[str, Any]]:
     names = [*classes.groups.names, "none"]
     groups = np.where(classes.counts > 0, classes.groups.of(classes.counts), 3)
     columns = [
-        _column("class", "text", list(classes.names)),
+        _column("class", "text", [escaped(name) for name in classes.names]),
         _column("training images", "count", classes.counts.tolist()),
         _column("group", "group", [names[group] for group in groups]),
     ]
