@@ -35,7 +35,7 @@ def run_content(sight: Sight) -> Content:
         images=0 if run.predictions is None else len(run.predictions.labels),
         trained=trained_facts(run),
         classes=classes_of(run),
-        methods=[_row(run, title)] if run.predictions is not None else [],
+        methods=[_row(run, title)],
         shown=title,
         of_shown="",
         probe=Absent(NO_PROBE_IN_RUN if run.predictions is not None else NOT_MEASURED),
@@ -52,6 +52,7 @@ def run_content(sight: Sight) -> Content:
 
 def _row(run: KeptRun, title: str) -> MethodRow:
     result = run.seed_result()
-    assert result is not None
-    accuracies: Mapping[str, Difference] = accuracy_intervals([result], run.info.shot_groups)
+    accuracies: Mapping[str, Difference] = (
+        {} if result is None else accuracy_intervals([result], run.info.shot_groups)
+    )
     return MethodRow(run.info.method.name, title, [run.seed], accuracies, {}, cost_of(run), shown=True)

@@ -161,7 +161,7 @@ def _name_groups(drawing: Drawing, shot: IntArray, classes: Classes, x: Scale, t
             drawing.line(start, top - 12, start, 216, class_="boundary")
         text = f"{len(members):,} {name}"
         room = len(text) * 3.5
-        middle = min(max((start + end) / 2, _LEFT + 110), _RIGHT - room)
+        middle = min(max((start + end) / 2, _LEFT + room), _RIGHT - room)
         drawing.text(middle, top - 6, text, anchor="middle", class_=f"label halo t-g{group}")
 
 

@@ -66,7 +66,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
         drawing.text(left - 14, y + 4, title, anchor="end", class_="label strong" if row.shown else "label")
     for index, name in enumerate(panels):
         start = left + index * (width + gap)
-        x = linear(low, high, start, start + width)
+        x = linear(low, high, start, start + width - 26)
         drawing.text(start, 16, ACCURACY_NAMES[name], class_="label strong")
         for value in ticks(low, high, 4):
             drawing.line(x(value), top - 8, x(value), bottom, class_="grid")
@@ -143,6 +143,8 @@ def _point(drawing: Drawing, row: MethodRow, name: str, x: Scale, y: float) -> N
     title = f"{row.title}, {ACCURACY_NAMES[name]}: {interval_text(value)}"
     radius, colour = (5.0, "accent") if row.shown else (4.0, "neutral")
     drawing.add("circle", cx=x(value.mean), cy=y, r=radius, class_=f"dot {colour}", title=title)
+    end = x(max(value.mean, value.high or 0)) + 8
+    drawing.text(end, y + 4, f"{100 * value.mean:.1f}", class_="tick strong" if row.shown else "tick")
 
 
 def _whisker(drawing: Drawing, value: Difference, x: Scale, y: float, cap: float) -> None:

@@ -186,7 +186,7 @@ class Content:
         images: number of its images.
         trained: what was trained on what.
         classes: all classes.
-        methods: one row for a run, several for a comparison; empty where nothing was measured.
+        methods: one row for a run, without accuracies where nothing was measured; several for a comparison.
         shown: title of the method that the report is about.
         of_shown: a sentence, with a space before it, on the seed that single images are of; empty where there is one.
         probe: the linear probe.

@@ -32,12 +32,17 @@ def difference_text(value: Difference) -> str:
 
 def shown_row(content: Content) -> MethodRow | None:
     """Return the row of the method that the report is about; None where nothing was measured."""
-    return next((row for row in content.methods if row.shown), None)
+    return next((row for row in content.methods if row.shown and row.accuracies), None)
 
 
 def group_means(row: MethodRow) -> dict[str, float]:
     """Return the mean accuracies of the shot groups that are defined, by name."""
     return {name: row.accuracies[name].mean for name in ("many", "medium", "few") if name in row.accuracies}
+
+
+def boundaries(classes: Classes) -> str:
+    """Return the boundaries of the shot groups, with spaces at which a line does not break."""
+    return classes.groups.describe().replace("> ", ">\u00a0").replace("< ", "<\u00a0")
 
 
 def distribution(classes: Classes) -> str:
@@ -49,7 +54,7 @@ def distribution(classes: Classes) -> str:
     groups = ", ".join(f"{number:,} {name}-shot" for name, number in zip(classes.groups.names, shot, strict=True))
     return (
         f"Half of the {total:,} training images belong to the {plural(half, 'largest class')}. There are {groups} "
-        f"classes ({classes.groups.describe()})."
+        f"classes ({boundaries(classes)})."
     ).replace("the 1 largest class.", "the largest class.")
 
 

@@ -104,7 +104,7 @@ def without_parts(reason: str) -> Content:
     full, absent = content(3), Absent(reason)
     return replace(
         full,
-        methods=[],
+        methods=[replace(full.methods[0], accuracies={})],
         classes=Classes(full.classes.names, full.classes.counts, GROUPS),
         probe=absent,
         pairs=absent,
