@@ -52,7 +52,5 @@ def run_content(sight: Sight) -> Content:
 
 def _row(run: KeptRun, title: str) -> MethodRow:
     result = run.seed_result()
-    accuracies: Mapping[str, Difference] = (
-        {} if result is None else accuracy_intervals([result], run.info.shot_groups)
-    )
+    accuracies: Mapping[str, Difference] = {} if result is None else accuracy_intervals([result], run.info.shot_groups)
     return MethodRow(run.info.method.name, title, [run.seed], accuracies, {}, cost_of(run), shown=True)
