@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from lpt.evaluation.paired import Difference
@@ -58,18 +56,24 @@ def distribution(classes: Classes) -> str:
     ).replace("the 1 largest class.", "the largest class.")
 
 
+def groups_present(classes: Classes) -> list[tuple[int, str]]:
+    """Return index and name of the shot groups that have a class."""
+    present = set(classes.groups.of(classes.counts).tolist())
+    return [(group, name) for group, name in enumerate(classes.groups.names) if group in present]
+
+
 def rare_against_frequent(row: MethodRow) -> str:
-    """Say how the rare classes compare with the frequent ones."""
-    means: Mapping[str, float] = group_means(row)
-    if "few" in means and "many" in means:
-        gap = 100 * (means["many"] - means["few"])
-        word = "below" if gap > 0 else "above"
-        return (
-            f"Few-shot classes reach {interval_text(row.accuracies['few'])}, {abs(gap):.1f} points {word} many-shot "
-            f"ones ({100 * means['many']:.1f} %)."
-        )
-    named = ", ".join(f"{ACCURACY_NAMES[name]} {100 * value:.1f} %" for name, value in means.items())
-    return f"Mean accuracy of the classes: {named}." if named else ""
+    """Say how the classes of the rarest shot group compare with those of the most frequent one."""
+    means = group_means(row)
+    if len(means) < 2:
+        return ""
+    frequent, *_, rare = means
+    gap = 100 * (means[frequent] - means[rare])
+    word = "below" if gap > 0 else "above"
+    return (
+        f"{ACCURACY_NAMES[rare].capitalize()} classes reach {interval_text(row.accuracies[rare])}, {abs(gap):.1f} "
+        f"points {word} {ACCURACY_NAMES[frequent]} ones ({100 * means[frequent]:.1f} %)."
+    )
 
 
 def probe_sentence(classes: Classes, probe: Probe, shown: str) -> str:
