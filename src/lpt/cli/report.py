@@ -27,6 +27,8 @@ def report(
             help="Draw only what the folder keeps: the backbone is not loaded, and there is no map of queries.",
         ),
     ] = False,
+    backbone: options.Backbone = None,
+    checkpoint: options.Checkpoint = None,
     device: options.Device = None,
 ) -> None:
     """Draw a finished run or comparison as one HTML file that is read in five minutes, and prints.
@@ -38,5 +40,12 @@ def report(
     from lpt.commands.report.report import report_requested
     from lpt.commands.report.request import ReportRequest
 
-    request = ReportRequest(folder=folder, output=output, quick=quick, device=device or "auto")
+    request = ReportRequest(
+        folder=folder,
+        output=output,
+        quick=quick,
+        backbone=backbone,
+        checkpoint=checkpoint,
+        device=device or "auto",
+    )
     report_requested(request, console=output_console(lasting=True))

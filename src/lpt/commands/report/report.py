@@ -27,6 +27,8 @@ def write_report(
     output: str | Path | None = None,
     *,
     quick: bool = False,
+    backbone: str | None = None,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> Path:
@@ -36,6 +38,8 @@ def write_report(
         run_or_comparison: folder of the run or of the comparison.
         output: the file; None: report.html in the folder.
         quick: draw only what the folder keeps: the backbone is not loaded, and there is no map of queries.
+        backbone: name of the backbone, for the queries; None: the one that the pack names, if a pack may name it.
+        checkpoint: its weights; None: those that the run was trained with.
         device: for the queries: auto, cpu, cuda or mps.
         console: where to report. None: silent.
 
@@ -43,7 +47,14 @@ def write_report(
         ConfigError: the folder is neither, or the file is there and is not a report.
         RunError: the run is not finished, a file of it is damaged, or the report cannot be written.
     """
-    request = ReportRequest(Path(run_or_comparison), None if output is None else Path(output), quick, device)
+    request = ReportRequest(
+        folder=Path(run_or_comparison),
+        output=None if output is None else Path(output),
+        quick=quick,
+        backbone=backbone,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        device=device,
+    )
     return report_requested(request, console=console)
 
 

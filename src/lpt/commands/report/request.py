@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,12 +39,16 @@ class ReportRequest:
         folder: the folder of the run or the comparison.
         output: the file; None: report.html in the folder.
         quick: draw only what the folder keeps: the backbone is not loaded, and no query computed.
+        backbone: name of the backbone, for the queries; None: the one that the pack names, if a pack may name it.
+        checkpoint: its weights; None: those that the run was trained with.
         device: for the queries: auto, cpu, cuda or mps.
     """
 
     folder: Path
     output: Path | None = None
     quick: bool = False
+    backbone: str | None = None
+    checkpoint: Path | None = None
     device: str = "auto"
 
 
@@ -122,7 +126,7 @@ class Sight:
         if len(places) < _FEWEST:
             return Absent("The map is left out: the images of the run are not there any more under their names.")
         try:
-            queries = compute_queries(run, list(places.values()), request.device)
+            queries = compute_queries(run, list(places.values()), request)
         except LptError as error:
             return Absent(f"The map is left out, because the queries cannot be computed: {_first_line(error)}")
         return QuerySample(queries.vectors, queries.groups, kept.labels[[rows[name] for name in places]])
@@ -143,7 +147,7 @@ class Sight:
         return sharing(self.sample.labels, self.sample.groups, len(run.counts), run.info.method.pool_size)
 
 
-def compute_queries(run: KeptRun, places: Sequence[Place], device: str) -> Queries:
+def compute_queries(run: KeptRun, places: Sequence[Place], request: ReportRequest) -> Queries:
     """Compute the queries of images with the pack of a run, in the order of the places.
 
     Raises:
@@ -153,12 +157,12 @@ def compute_queries(run: KeptRun, places: Sequence[Place], device: str) -> Queri
     from lpt.model.lpt import LPT
     from lpt.packs.predictor import load_predictor
 
-    backbone: dict[str, Any] = section(run.config, "backbone")
+    checkpoint = request.checkpoint or section(run.config, "backbone").get("checkpoint")
     predictor = load_predictor(
         run.folder.path,
-        backbone=backbone.get("name"),
-        checkpoint=backbone.get("checkpoint"),
-        device=device,
+        backbone=request.backbone,
+        checkpoint=checkpoint,
+        device=request.device,
         precision="fp32",
     )
     model, preprocessing = predictor.model().model, run.info.preprocessing
