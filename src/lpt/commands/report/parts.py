@@ -83,7 +83,8 @@ def calibration_of(run: KeptRun) -> Calibration | Absent:
     if kept is None or metrics is None:
         return Absent(NOT_MEASURED)
     setting = run.info.probabilities
-    fitted = f"The temperature is {setting.temperature:.2f}, fitted on {setting.fitted_on}."
+    value = "was" if setting.temperature == 1 else f"is {setting.temperature:.2f},"
+    fitted = f"The temperature {value} fitted on {setting.fitted_on}."
     return Calibration(reliability(kept.right, kept.probability), metrics.ece, fitted)
 
 
