@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lpt.commands.fit.request import RunRequest
     from lpt.commands.import_checkpoint.import_checkpoint import import_checkpoint
     from lpt.commands.push import push
+    from lpt.commands.report.report import write_report
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.prediction import Prediction
@@ -55,6 +56,7 @@ __all__ = [
     "load_predictor",
     "push",
     "resume",
+    "write_report",
 ]
 
 _HOME = {
@@ -75,6 +77,7 @@ _HOME = {
     "load_predictor": "lpt.packs.predictor",
     "push": "lpt.commands.push",
     "resume": "lpt.commands.fit.fit",
+    "write_report": "lpt.commands.report.report",
 }
 _MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "serving", "training")
 

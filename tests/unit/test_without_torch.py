@@ -12,7 +12,14 @@ import pytest
 
 HEAVY = ("torch", "torchvision", "timm", "accelerate", "matplotlib")
 LIGHT_COMMANDS = (["--help"], ["methods"], ["config"], ["config", "--preset", "laptop"])
-HEAVY_COMMANDS = (["fit", "x"], ["evaluate", "x", "y"], ["predict", "x", "y"], ["compare", "x"], ["demo"])
+HEAVY_COMMANDS = (
+    ["fit", "x"],
+    ["evaluate", "x", "y"],
+    ["predict", "x", "y"],
+    ["compare", "x"],
+    ["report", "x"],
+    ["demo"],
+)
 HEAVY_NAMES = ("fit", "resume", "load_backbone", "FitResult")
 LIGHT_ROOMS = ("lpt.system", "lpt.config", "lpt.data", "lpt.serving", "lpt.cli")
 HEAVY_MODULES = ("lpt.system.precision", "lpt.data.loading", "lpt.data.device_crops", "lpt.data.tensor_transforms")

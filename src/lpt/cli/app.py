@@ -23,6 +23,7 @@ from lpt.cli import (
     methods,
     predict,
     push,
+    report,
     serve,
 )
 from lpt.cli.screen import hush, print_error, speaks
@@ -97,6 +98,7 @@ for command in (
     evaluate.evaluate,
     predict.predict,
     compare.compare,
+    report.report,
     serve.serve,
     inspect.inspect,
     export.export,

@@ -53,12 +53,7 @@ class Measured:
         None where no group prompts were picked.
         """
         picked, labels = self.predictions.groups, self.predictions.labels
-        if picked is None:
-            return None
-        classes = len(self.train_counts)
-        pairs = (labels[:, None] * pool_size + picked).ravel()  # [n * k]
-        use = np.bincount(pairs, minlength=classes * pool_size).reshape(classes, pool_size).astype(np.float64)
-        return use / np.maximum(use.sum(axis=1, keepdims=True), 1)
+        return None if picked is None else picked_shares(labels, picked, len(self.train_counts), pool_size)
 
     def most_used_groups(self, pool_size: int) -> list[list[int]] | None:
         """Return the group prompts that images of each class pick most, the most picked first; ties by index.
@@ -74,6 +69,20 @@ class Measured:
         return [
             groups[shares >= USED_BY - 1e-9].tolist() for groups, shares in zip(order, by_images, strict=True)
         ]  # fmt: skip
+
+
+def picked_shares(labels: IntArray, picked: IntArray, classes: int, pool_size: int) -> FloatArray:
+    """Return the share of each group prompt in the picks of each class, [C, M]; zeros for a class without images.
+
+    Args:
+        labels: true class of each image, [n].
+        picked: its group prompts, [n, k].
+        classes: number of classes C.
+        pool_size: number of group prompts M.
+    """
+    pairs = (labels[:, None] * pool_size + picked).ravel()  # [n * k]
+    use = np.bincount(pairs, minlength=classes * pool_size).reshape(classes, pool_size).astype(np.float64)
+    return np.asarray(use / np.maximum(use.sum(axis=1, keepdims=True), 1))
 
 
 def measure_predictions(

@@ -233,7 +233,7 @@ def class_results(
     y, predicted, counts = np.asarray(labels), np.asarray(predictions), np.asarray(train_counts)
     accuracy = class_accuracies(y, predicted, len(counts))
     tested, group = np.bincount(y, minlength=len(counts)), groups.of(counts)
-    confused, images = _most_confused(y, predicted, len(counts))
+    confused, images = most_confused(y, predicted, len(counts))
     return [
         ClassResult(
             name=class_names[c],
@@ -277,7 +277,7 @@ def _surprise(probabilities: FloatArray) -> float:
     return float(-np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).mean())
 
 
-def _most_confused(labels: IntArray, predictions: IntArray, num_classes: int) -> tuple[IntArray, IntArray]:
+def most_confused(labels: IntArray, predictions: IntArray, num_classes: int) -> tuple[IntArray, IntArray]:
     """Return the most frequent wrong prediction of each class (the first of equals) and its images, both [C]."""
     wrong = labels != predictions
     pairs, images = np.unique(labels[wrong].astype(np.int64) * num_classes + predictions[wrong], return_counts=True)

@@ -17,6 +17,8 @@ from lpt.report.tables import write_per_class
 from lpt.system.files import write_json, write_text
 from lpt.system.text import csv_text
 
+GROUPS_COLUMN = "groups"
+"""Column of the picked group prompts in predictions.csv."""
 _IMAGES_AT_ONCE = 4096
 
 
@@ -40,17 +42,22 @@ def write_predictions(
 ) -> None:
     """Write a line for each image: its name, true class, predicted class, and the probability of the predicted one.
 
+    With group prompts also those that it picks, by descending cosine, with spaces between: `7 3`.
+
     Raises:
         RunError: the file cannot be written.
     """
     names, scores = images.class_names, predictions.scores
     predicted = scores.argmax(axis=1)
-    lines: list[Sequence[str]] = [("image", "class", "predicted", "probability")]
+    groups = predictions.groups
+    header = ("image", "class", "predicted", "probability")
+    lines: list[Sequence[str]] = [header if groups is None else (*header, GROUPS_COLUMN)]
     for start in range(0, len(scores), _IMAGES_AT_ONCE):
         confidences = probabilities(scores[start : start + _IMAGES_AT_ONCE], scale, temperature).max(axis=1)
         for index, confidence in enumerate(confidences.tolist(), start=start):
             true, guess = names[images.labels[index]], names[predicted[index]]
-            lines.append((images.name(index), true, guess, f"{confidence:.4f}"))
+            line = (images.name(index), true, guess, f"{confidence:.4f}")
+            lines.append(line if groups is None else (*line, " ".join(map(str, groups[index].tolist()))))
     _write_csv(path, lines)
 
 

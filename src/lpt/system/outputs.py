@@ -23,6 +23,8 @@ EVALUATION_KIND = "lpt-evaluation"
 PARTS_ENDING = ".parts"
 """Ending of the folder in which `lpt predict` keeps finished parts."""
 
+REPORT = "report.html"
+"""Name of the report in the folder of a run or a comparison."""
 PLOT_SOFTWARE = "lpt"
 """The software that a plot of LPT names in its PNG."""
 _PART = re.compile(r"\d{6,}\.part")

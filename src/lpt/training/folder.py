@@ -18,7 +18,7 @@ from lpt.errors import RunError
 from lpt.system.files import write_json, write_text
 from lpt.system.lock import KIND as LOCK_KIND
 from lpt.system.lock import LOCK, check_free_of_runs
-from lpt.system.outputs import RUN_KIND, RUN_MARKER, SHIFT_KIND, SHIFT_MARKER
+from lpt.system.outputs import REPORT, RUN_KIND, RUN_MARKER, SHIFT_KIND, SHIFT_MARKER
 from lpt.system.owned import (
     PACK_NAMES,
     Input,
@@ -45,7 +45,7 @@ SHIFT_NAMES = (SHIFT_MARKER, "shift.json", "shift.csv", "shift.png", "shift_skip
 RUN_NAMES: Names = {
     **exactly(FACTS, LOCK, "config.yaml", "log.jsonl", "metrics.json"),
     **exactly("per_class.csv", "predictions.csv", "skipped_images.csv"),
-    **exactly("accuracy_by_count.png", "group_use.png", "losses.png"),
+    **exactly("accuracy_by_count.png", "group_use.png", "losses.png", REPORT),
     "checkpoints": exactly(FILE_NAME),
     "prefix_cache": _PREFIX_CACHE,
     **exactly("pack", "pack.partial", "pack.former", inside=PACK_NAMES),
@@ -80,6 +80,7 @@ class RunFolder:
         self.predictions = path / "predictions.csv"
         self.skipped = path / "skipped_images.csv"
         self.pack = path / "pack"
+        self.report = path / REPORT
         self._prefix_caches = path / "prefix_cache"
 
     @property

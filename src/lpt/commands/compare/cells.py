@@ -6,10 +6,7 @@ import csv
 import json
 import os
 import re
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +23,7 @@ from lpt.errors import LptError
 from lpt.evaluation.comparison import Cell, Comparison, Cost
 from lpt.evaluation.metrics import Metrics
 from lpt.packs.pack import read_info
+from lpt.system.invocation import typed_command
 from lpt.system.text import plain_cell
 from lpt.training.folder import RunFolder
 
@@ -155,7 +153,7 @@ def _facts(
         return "; ".join(dict.fromkeys(show(facts) for facts in cells))
 
     return {
-        "command": _command(),
+        "command": typed_command(),
         "data": str(config.data.source or "given in Python"),
         **({"notes": " ".join(base.splits.notes)} if base.splits.notes else {}),
         "backbone": f"{record.name} at {height}x{width}",
@@ -170,11 +168,3 @@ def _facts(
         ),
         "date": distinct(lambda facts: facts["date"]),
     }
-
-
-def _command() -> str:
-    """Return what was typed, without the paths of this machine's Python."""
-    _, *arguments = sys.orig_argv
-    if arguments and Path(arguments[0]).name == "lpt":
-        return shlex.join(["lpt", *arguments[1:]])
-    return shlex.join(["python", *arguments])

@@ -33,6 +33,7 @@ from lpt.commands.fit.disk import check_prefix_cache, disk_needed
 from lpt.commands.fit.fit import FitResult, fit_prepared, resume_prepared
 from lpt.commands.fit.prepare import describe, warn_of_data, with_absolute_paths
 from lpt.commands.inputs import config_file, inputs_of
+from lpt.commands.report.report import report_at_the_end
 from lpt.config.lint import doubled_balance, unused_settings
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
@@ -118,10 +119,19 @@ def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: C
     summary = write_comparison(folder.path, comparison)
     print_comparison(comparison, console, summary=summary)
     console.print(f"Tables, plots and the run of every cell: {folder.path}", markup=False)
+    if comparison.cells:
+        _draw_report(runs, folder, console)
     if failures:
         lines = "\n".join(f"  {key.method}, seed {key.seed}: {reason}" for key, reason in failures.items())
         raise RunError(f"{plural(len(failures), 'cell')} failed, the others are in {folder.path}:\n{lines}")
     return comparison
+
+
+def _draw_report(runs: CellRuns, folder: ComparisonFolder, console: Console) -> None:
+    """Draw the report, with pictures of the images of the first seed."""
+    splits = runs.reference.splits
+    images = [split for split in (splits.test, splits.validation, splits.train) if split is not None]
+    report_at_the_end(folder.path, images, console)
 
 
 def _begin(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> tuple[CellRuns, StoredPlan]:

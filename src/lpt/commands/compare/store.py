@@ -16,6 +16,7 @@ from lpt.system.files import remove_leftovers, write_json, write_text
 from lpt.system.lock import LOCK, locked
 from lpt.system.outputs import COMPARISON_KIND as KIND
 from lpt.system.outputs import COMPARISON_MARKER as PLAN
+from lpt.system.outputs import REPORT
 from lpt.system.owned import (
     Contents,
     Names,
@@ -33,7 +34,7 @@ from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
 INFERENCE = "inference.json"
 _METHOD = "|".join(map(re.escape, METHODS))
 NAMES: Names = {
-    **exactly(PLAN, LOCK, INFERENCE, *WRITTEN),
+    **exactly(PLAN, LOCK, INFERENCE, REPORT, *WRITTEN),
     "errors": {rf"({_METHOD})_seed\d+\.txt": None},
     "runs": {f"({_METHOD})": {r"seed\d+": RUN_NAMES}},
 }

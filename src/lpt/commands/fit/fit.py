@@ -26,6 +26,7 @@ from lpt.commands.fit.request import Config, Data, RunRequest
 from lpt.commands.fit.start import check_unchanged, start_facts
 from lpt.commands.fit.tracking import TrackerCallback
 from lpt.commands.inputs import config_file, inputs_of
+from lpt.commands.report.report import report_at_the_end
 from lpt.config.machine import check_of_the_machine
 from lpt.config.values import Settings, by_path, leaves, nested, section
 from lpt.errors import DataError, RunError
@@ -105,7 +106,7 @@ def fit_requested(request: RunRequest, *, console: Console | None = None) -> Fit
     prepared, console = prepare_fit(request, console)
     folder, file = request.folder, config_file(request.config)
     result = fit_prepared(prepared, folder, overwrite=request.overwrite, console=console, config=file)
-    print_result(RunFolder(result.folder), result.pack, result.metrics, prepared.config.backbone, console)
+    _finish(prepared, result, console)
     return result
 
 
@@ -184,8 +185,16 @@ def resume(
     check_prefix_cache(prepared, console)
     changed = {path for path, _ in leaves(given)} | ({"data.source"} if isinstance(data, str | Path) else set())
     result = resume_prepared(prepared, run, console, changed=changed)
-    print_result(run, result.pack, result.metrics, prepared.config.backbone, console)
+    _finish(prepared, result, console)
     return result
+
+
+def _finish(prepared: Prepared, result: FitResult, console: Console) -> None:
+    """Print the result, and draw the report in the main process."""
+    print_result(RunFolder(result.folder), result.pack, result.metrics, prepared.config.backbone, console)
+    if prepared.processes.is_main:
+        splits = (prepared.splits.test, prepared.splits.validation, prepared.train)
+        report_at_the_end(result.folder, [images for images in splits if images is not None], console)
 
 
 def _prepare_again(request: RunRequest, run: RunFolder, console: Console) -> Prepared:

@@ -19,6 +19,7 @@ from lpt.data.manifest import LabelledImages
 from lpt.errors import RunError
 from lpt.packs.info import Versions
 from lpt.system.files import remove_leftovers
+from lpt.system.invocation import typed_command
 from lpt.system.text import shorten
 from lpt.training.folder import RunFolder
 
@@ -90,7 +91,7 @@ def data_fingerprint(images: LabelledImages) -> str:
 
 
 def start_facts(prepared: Prepared) -> dict[str, Any]:
-    """Return what run.json says of a run: fingerprints of data and backbone, versions, machine."""
+    """Return what run.json says of a run: fingerprints of data and backbone, versions, machine, command."""
     train = prepared.splits.train
     return {
         "data_sha256": data_fingerprint(train),
@@ -103,5 +104,6 @@ def start_facts(prepared: Prepared) -> dict[str, Any]:
         "backbone_sha256": prepared.backbone.record.weight_hash,
         "versions": Versions.here().model_dump(),
         "machine": prepared.machine.describe(),
+        "command": typed_command(),
         "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }

@@ -1,0 +1,147 @@
+"""Find images of a run by their names, and make thumbnails of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from lpt.commands.report.kept import KeptPredictions
+from lpt.config.schema import validate
+from lpt.data.manifest import LabelledImages
+from lpt.data.sources import open_splits
+from lpt.errors import DataError, LptError
+from lpt.evaluation.confusion import ConfusedPair
+from lpt.report.html.content import PairShown, Picture
+
+THUMBNAIL_SIDE = 84
+"""Longer side of a thumbnail, pixels."""
+_QUALITY = 55
+_WRONG_SHOWN = 2
+
+
+class Place(NamedTuple):
+    """Where an image is: a split, and its position there."""
+
+    images: LabelledImages
+    row: int
+
+
+def open_data(config: Mapping[str, Any]) -> list[LabelledImages]:
+    """Open the splits of a run again.
+
+    Args:
+        config: the values of its config.yaml.
+
+    Raises:
+        DataError: the data was given in Python, or is not there any more.
+        ConfigError: the values are not those of a run.
+    """
+    checked = validate({"data": config.get("data", {}), "runtime": {"seed": _seed(config)}}, origin="config.yaml")
+    if checked.data.source is None:
+        raise DataError("the images were given in Python, so LPT cannot open them again")
+    splits = open_splits(checked.data, seed=checked.runtime.seed)
+    parts = (splits.test, splits.validation, splits.train)
+    return [images for images in parts if images is not None]
+
+
+def find_images(splits: Iterable[LabelledImages], names: Collection[str]) -> dict[str, Place]:
+    """Return where images are, by name; those that are not there are left out."""
+    wanted, places = set(names), dict[str, Place]()
+    for images in splits:
+        if len(places) == len(wanted):
+            break
+        for index in range(len(images)):
+            name = images.name(index)
+            if name in wanted and name not in places:
+                places[name] = Place(images, index)
+    return places
+
+
+class PairImages(NamedTuple):
+    """The images that show a confused pair, as rows of the predictions; None: there is no such image.
+
+    Args:
+        wrong: images of the true class that were taken for the other one, the surest mistakes first.
+        right: an image of the true class that was recognised.
+        other: an image of the other class that was recognised.
+    """
+
+    wrong: Sequence[int]
+    right: int | None
+    other: int | None
+
+
+def choose_images(pairs: Sequence[ConfusedPair], kept: KeptPredictions) -> list[PairImages]:
+    """Choose the images of confused pairs: the mistakes and the right predictions of the highest probability."""
+    order = np.argsort(-kept.probability, kind="stable")
+    best, wrong = dict[int, int](), dict[tuple[int, int], list[int]]()
+    for row in order.tolist():
+        true, predicted = int(kept.labels[row]), int(kept.predicted[row])
+        if true == predicted:
+            best.setdefault(true, row)
+        elif len(rows := wrong.setdefault((true, predicted), [])) < _WRONG_SHOWN:
+            rows.append(row)
+    return [
+        PairImages(wrong.get((pair.true, pair.predicted), []), best.get(pair.true), best.get(pair.predicted))
+        for pair in pairs
+    ]
+
+
+def pairs_with_pictures(
+    pairs: Sequence[ConfusedPair], kept: KeptPredictions, splits: Iterable[LabelledImages], names: Sequence[str]
+) -> list[PairShown]:
+    """Return confused pairs with thumbnails of their images.
+
+    Args:
+        pairs: the pairs.
+        kept: the predictions.
+        splits: where the images are.
+        names: names of the classes.
+
+    Raises:
+        DataError: none of the images is there.
+    """
+    chosen = choose_images(pairs, kept)
+    rows = {row for images in chosen for row in (*images.wrong, images.right, images.other) if row is not None}
+    places = find_images(splits, [kept.images[row] for row in rows])
+    if rows and not places:
+        raise DataError("the images of the run are not there any more under their names")
+    thumbnails = {row: thumbnail(places.get(kept.images[row])) for row in sorted(rows)}
+
+    def picture(row: int) -> Picture:
+        true, predicted = names[kept.labels[row]], names[kept.predicted[row]]
+        right = bool(kept.labels[row] == kept.predicted[row])
+        said = f"{true}, recognised" if right else f"{true}, taken for {predicted}"
+        return Picture(thumbnails[row], f"{said} ({100 * kept.probability[row]:.0f} %)", right)
+
+    return [
+        PairShown(
+            pair, [picture(row) for row in (*images.wrong, images.right, images.other) if row is not None]
+        )
+        for pair, images in zip(pairs, chosen, strict=True)
+    ]  # fmt: skip
+
+
+def thumbnail(place: Place | None) -> str:
+    """Return a small WebP as base64; empty where the image is not there, or cannot be read."""
+    if place is None:
+        return ""
+    try:
+        image = place.images.read(place.row)
+    except (LptError, OSError):
+        return ""
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, format="WEBP", quality=_QUALITY, method=4)
+    return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def _seed(config: Mapping[str, Any]) -> int:
+    runtime = config.get("runtime")
+    seed = runtime.get("seed", 0) if isinstance(runtime, Mapping) else 0
+    return seed if isinstance(seed, int) else 0

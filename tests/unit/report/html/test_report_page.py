@@ -1,0 +1,147 @@
+"""The page: small enough, all user text escaped, nothing from elsewhere, the numbers of the results."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from report_contents import content, without_parts
+
+from lpt.config.bounds import escaped
+from lpt.report.html.charts_classes import accuracy_chart, distribution_chart
+from lpt.report.html.content import Pairs, PairShown
+from lpt.report.html.page import is_report, render_page
+from lpt.report.html.svg import linear, log_ticks, logarithmic, ticks
+
+NASTY = ['<script>alert("1")</script>', "</script><img src=x onerror=alert(2)>", "a\x1b[31m&amp;\u202e", "{{ 7 * 7 }}"]
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes, and the text that a person sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._hidden = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._hidden = tag if tag in ("script", "style") else self._hidden
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = "" if tag == self._hidden else self._hidden
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data
+
+
+def columns(page: str) -> dict[str, list[Any]]:
+    packed = re.search(r'id="data">([^<]*)<', page)
+    assert packed is not None
+    table = json.loads(zlib.decompress(base64.b64decode(packed[1])))
+    return {column["name"]: column["values"] for column in table["columns"]}
+
+
+@pytest.mark.parametrize(("classes", "most"), [(2, 300_000), (100, 1_500_000), (8142, 4_000_000)])
+def test_it_is_small_enough(classes: int, most: int) -> None:
+    page = render_page(content(classes))
+    assert len(page.encode()) <= most
+    table = columns(page)
+    assert len(table["class"]) == classes
+    for drawing in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        ElementTree.fromstring(drawing)  # well-formed
+
+
+def test_the_table_has_the_numbers_of_the_results() -> None:
+    shown = content(40)
+    table, classes = columns(render_page(shown)), shown.classes
+    assert table["training images"] == classes.counts.tolist()
+    assert table["accuracy"] == np.round(100 * np.asarray(classes.accuracy), 1).tolist()
+    assert table["gain"] == np.round(100 * shown.probe.gain, 1).tolist()  # type: ignore[union-attr]
+    assert table["group"].count("few") == int((classes.counts < 20).sum())
+    assert [None if c < 0 else c for c in np.asarray(classes.confused_with).tolist()] == table["most confused with"]
+
+
+def test_names_are_text_wherever_they_stand() -> None:
+    shown = content(4, names=NASTY, methods=2)
+    shown = replace(
+        shown, title=NASTY[0], shown=NASTY[1], trained=[(NASTY[0], NASTY[1])], record=[("Command", NASTY[1])],
+        methods=[replace(row, title=NASTY[1]) for row in shown.methods],
+    )  # fmt: skip
+    page = render_page(shown)
+    read = Reader(page)
+    assert [tag for tag, _ in read.tags].count("script") == 2
+    assert not [tag for tag, attributes in read.tags if any(name.startswith("on") for name in attributes)]
+    assert {attributes.get("src", "data:")[:5] for tag, attributes in read.tags if tag == "img"} == {"data:"}  # type: ignore[index]
+    assert NASTY[0] in read.text
+    assert NASTY[1] in read.text
+    assert "{{ 7 * 7 }}" in read.text
+    assert "\x1b" not in page
+    assert columns(page)["class"] == [escaped(name) for name in NASTY]
+
+
+def test_it_allows_nothing_but_its_own_style_and_script() -> None:
+    page = render_page(content(5))
+    read = Reader(page)
+    policy = next(a["content"] for t, a in read.tags if t == "meta" and a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for tag in ("style", "script"):
+        text = re.search(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        assert text is not None
+        assert f"sha256-{base64.b64encode(hashlib.sha256(text[1].encode()).digest()).decode()}" in policy
+    assert "http:" not in page.replace("http-equiv", "")
+    assert "https:" not in page
+    assert not [a for _, a in read.tags if "style" in a]
+
+
+def test_what_is_missing_is_said_in_a_sentence() -> None:
+    page = render_page(without_parts("It was not there."))
+    assert page.count("It was not there.") == 3  # group prompts, queries, curves; what needs a measurement has no place
+    assert "Nothing was measured" in page
+    shown = content(30)
+    plain = Pairs([PairShown(pair.pair) for pair in shown.pairs.shown], "The data is gone.")  # type: ignore[union-attr]
+    page = render_page(replace(shown, pairs=plain))
+    assert "The data is gone." in page
+    assert "<img" not in page
+
+
+def test_a_report_is_known_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(render_page(content(2)))
+    (tmp_path / "b.html").write_text("<!doctype html><title>mine</title>")
+    assert is_report(tmp_path / "a.html")
+    assert not is_report(tmp_path / "b.html")
+
+
+@pytest.mark.parametrize("counts", [[5, 5], [1, 1], [0, 3], [100_000, 1]])
+def test_charts_of_extreme_sizes_stay_inside(counts: list[int]) -> None:
+    classes = replace(content(2).classes, counts=np.array(counts), accuracy=np.array([np.nan, 1.0]))
+    for drawing in (distribution_chart(classes), accuracy_chart(classes, {"few": 0.5, "many": 1.0})):
+        root = ElementTree.fromstring(drawing)
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        for element in root.iter():
+            places = {name: float(element.attrib.get(name, 0)) for name in ("x", "y", "cx", "cy", "height")}
+            assert all(-1 <= value <= max(width, height) + 1 for value in places.values()), places
+
+
+def test_scales_and_ticks() -> None:
+    assert linear(0, 10, 100, 200)(5) == 150
+    assert logarithmic(1, 100, 0, 2)(10) == pytest.approx(1)
+    assert logarithmic(1, 100, 0, 2)(0) == 0
+    assert ticks(0, 1, 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(3, 3) == [3]
+    assert log_ticks(1, 1000) == pytest.approx([1, 10, 100, 1000])
+    assert log_ticks(14, 300) == pytest.approx([20, 50, 100, 200])
