@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.record import describe_command, describe_machine, today
 from benchmarks.serving.client import Client, Reply, load, read_answer, request
 from benchmarks.serving.hostile import JPEG, PREDICT, hostile_requests
-from benchmarks.serving.running import ServerProcess, add_options, picture, write_random_pack
+from benchmarks.serving.running import ServerProcess, add_options, picture, write_served_pack
 from lpt.packs.pack import CARD_NAME, TENSORS_NAME, load_pack, write_pack
 from lpt.system.files import write_json
 
@@ -65,8 +65,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run all parts against one server."""
     served = folder / "packs"
-    write_random_pack(served / STEADY, args)
-    versions = [write_random_pack(folder / "versions" / str(seed), args, seed) for seed in (1, 2)]
+    write_served_pack(served / STEADY, args)
+    versions = [write_served_pack(folder / "versions" / str(seed), args, seed) for seed in (1, 2)]
     put_version(versions[0], served / PACK)
     images = [picture(number, 200, 150) for number in range(PICTURES)]
     with ServerProcess(served, args, ["--watch"], folder / "log.jsonl") as server:

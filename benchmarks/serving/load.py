@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.record import describe_command, describe_machine, today
 from benchmarks.serving.client import Reply, load, request
 from benchmarks.serving.reference import Reference
-from benchmarks.serving.running import ServerProcess, add_options, picture, write_random_pack
+from benchmarks.serving.running import ServerProcess, add_options, picture, write_served_pack
 from lpt.system.files import write_json
 
 MODULE = "benchmarks.serving"
@@ -70,7 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Return a row for each number of clients."""
-    pack = write_random_pack(folder / "random", args)
+    pack = write_served_pack(folder / "random", args)
     images = [folder / f"{number}.jpg" for number in range(PICTURES)]
     for number, image in enumerate(images):
         image.write_bytes(picture(number))

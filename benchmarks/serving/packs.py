@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ MEMORY_PACKS, TUNED_MODELS = 200, 8
 AIMS = {"mixed_at_100": 0.95, "mixed_at_1000": 0.9, "share_of_counted_packs": 0.9, "load_milliseconds": 50}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this measurement."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser("python -m benchmarks.serving packs", description=__doc__)
     parser.add_argument("--packs", default="1,10,100,1000", help="numbers of packs")
     parser.add_argument("--output", type=Path, default=Path("docs/results/serving_packs.json"))
     parser.add_argument("--rounds", type=int, default=10, help="turns of each comparison")
@@ -31,10 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
     parser.add_argument("--folder", type=Path, help="where the packs are put for the time; 1,000 take about 0.8 GB")
     parser.add_argument("--tiny", action="store_true", help="a small random backbone, few packs, two rounds")
+    return parser.parse_args(argv)
 
 
-def main(args: argparse.Namespace) -> None:
+def main(argv: Sequence[str]) -> None:
     """Measure, and write the record."""
+    args = parse(argv)
     counts = sorted({int(number) for number in args.packs.split(",")})
     memory_packs = MEMORY_PACKS
     if args.tiny:

@@ -82,3 +82,12 @@ def write_random_pack(
         tensors=content,
     )
     return load_pack(write_pack(path, info, content, "# random tensors\n"))
+
+
+def write_default_pack(
+    path: Path, backbone: FrozenViT, *, classes: int = 100, seed: int = 0, preprocessing: dict[str, Any] | None = None
+) -> Pack:
+    """Write a pack of LPT's default sizes; speed does not depend on its tensors."""
+    return write_random_pack(
+        path, backbone, Architecture(), classes=classes, phases=[1, 2], seed=seed, preprocessing=preprocessing
+    )  # fmt: skip

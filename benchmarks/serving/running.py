@@ -18,7 +18,6 @@ import psutil
 from PIL import Image
 
 BACKBONE = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-CLASSES = 100
 _START_SECONDS = 120
 
 
@@ -30,50 +29,13 @@ def add_options(parser: argparse.ArgumentParser, *, size: int) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
-def write_random_pack(path: Path, args: argparse.Namespace, seed: int = 0) -> Path:
-    """Write a pack of the default sizes of LPT with random tensors; speed does not depend on them."""
-    import torch
-
+def write_served_pack(path: Path, args: argparse.Namespace, seed: int = 0) -> Path:
+    """Write a pack of the default sizes of LPT with random tensors, on the backbone of `add_options`."""
     import lpt
-    from lpt.config.architecture import Architecture
-    from lpt.data.longtail import ShotGroups
-    from lpt.data.transforms import Preprocessing
-    from lpt.model import LPT
-    from lpt.packs.info import PackInfo, Probabilities
-    from lpt.packs.pack import encode_tensors, write_pack
-    from lpt.packs.reference import make_reference
+    from benchmarks.serving.random_packs import write_default_pack
 
-    backbone = lpt.load_backbone(args.backbone, checkpoint=args.checkpoint, image_size=(args.size, args.size))
-    torch.manual_seed(seed)
-    model = LPT(backbone, CLASSES).requires_grad_(False)
-    content = encode_tensors(model.state_dict())
-    record, groups = backbone.record, model.groups.prompts.shape
-    sizes = Architecture(
-        prompt_length=groups[2], shared_blocks=backbone.depth - groups[1], pool_size=groups[0], top_k=2
-    )
-    info = PackInfo.of(
-        backbone=record,
-        preprocessing=Preprocessing(
-            size=backbone.image_size,
-            mean=record.mean,
-            std=record.std,
-            interpolation="bicubic",
-            test_crop=0.875,
-            crop_area=(0.2, 1.0),
-            crop_aspect=(0.75, 1.33),
-            flip=True,
-        ),
-        class_names=[f"class {number:03d}" for number in range(CLASSES)],
-        class_counts=[max(500 - 5 * number, 5) for number in range(CLASSES)],
-        shot_groups=ShotGroups(),
-        method="lpt",
-        architecture=sizes,
-        phases=[1, 2],
-        probabilities=Probabilities(scale=20, temperature=1.0, fitted_on="nothing: random numbers"),
-        reference=make_reference(model, group_prompts=True),
-        tensors=content,
-    )
-    return write_pack(path, info, content, "# Random numbers, for measurements\n")
+    backbone = lpt.load_backbone(args.backbone, checkpoint=args.checkpoint)
+    return write_default_pack(path, backbone, seed=seed, preprocessing={"size": (args.size, args.size)}).path
 
 
 def picture(seed: int, width: int = 500, height: int = 375) -> bytes:

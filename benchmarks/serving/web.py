@@ -1,6 +1,6 @@
 """Measure the page of `lpt export --web` in Chromium: start, and seconds for an image.
 
-    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.serving.web --output docs/results/web_cpu.json
+    HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1 python -m benchmarks.serving web
 
 A pack of LPT with random tensors is exported whole and served on 127.0.0.1. Then pictures are given to the page one by
 one, as a person does. For each the page says how long it took to decode and resize it, and to run the network. The
@@ -27,40 +27,36 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, sync_playwright
 
 import lpt
 from benchmarks.record import describe_machine, describe_run
-from lpt.config.architecture import Architecture
-from lpt.data.longtail import ShotGroups
-from lpt.data.transforms import Preprocessing
+from benchmarks.serving.random_packs import write_default_pack
 from lpt.errors import ConfigError
-from lpt.packs.info import PackInfo, Probabilities
-from lpt.packs.pack import encode_tensors, write_pack
-from lpt.packs.reference import make_reference
 from lpt.system.files import write_json
 
 AIM_SECONDS = 0.6
 UNTIMED = 3
 """Pictures before those that count."""
-MODULE = "benchmarks.serving.web"
+MODULE = "benchmarks.serving"
 _WAIT_MILLISECONDS = 300_000
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Measure, print and write the results."""
     args = _parser().parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="lpt-web-") as scratch:
-        pack = random_pack(Path(scratch) / "pack", args.backbone, args.checkpoint, args.size, args.classes)
+        backbone = lpt.load_backbone(args.backbone, checkpoint=args.checkpoint)
+        size = {"size": (args.size, args.size)}
+        pack = write_default_pack(Path(scratch) / "pack", backbone, classes=args.classes, preprocessing=size).path
         site = Path(scratch) / "site"
         lpt.export(pack, site, web=True, runtime=args.runtime, checkpoint=args.checkpoint)
         sizes = {path.name: path.stat().st_size for path in sorted(site.iterdir())}
         with _served(site) as address, _page() as (page, version):
             measured = measure(page, address, args.images)
     result = {
-        **describe_run("seconds for an image in the page of lpt export --web", MODULE, argv),
+        **describe_run("seconds for an image in the page of lpt export --web", MODULE, ["web", *argv]),
         **describe_machine("cpu"),
         "chromium": version,
         "backbone": args.backbone,
@@ -71,47 +67,21 @@ def main(argv: list[str] | None = None) -> None:
         **measured,
     }
     print(json.dumps(result, indent=2))
-    if args.output is not None:
-        write_json(args.output, result)
+    write_json(args.output, result)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(MODULE, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.serving web", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="vit_tiny_patch16_224.augreg_in21k_ft_in1k", help="as for lpt fit")
     parser.add_argument("--checkpoint", type=Path, help="local weights of the backbone")
     parser.add_argument("--runtime", type=Path, help="unpacked npm package onnxruntime-web; default: npm fetches it")
     parser.add_argument("--size", type=int, default=224, help="side of the input, pixels")
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--images", type=int, default=20, help="pictures that count")
-    parser.add_argument("--output", type=Path, help="where to write the results (JSON); default: only print them")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/serving_web.json"))
     return parser
-
-
-def random_pack(folder: Path, name: str, checkpoint: Path | None, size: int, classes: int) -> Path:
-    """Write a pack of LPT with random tensors, of the published sizes, and return its folder."""
-    backbone = lpt.load_backbone(name, checkpoint=checkpoint, image_size=(size, size))
-    shared_blocks = backbone.depth // 2
-    torch.manual_seed(0)
-    model = lpt.model.LPT(backbone, classes, prompt_length=10, shared_blocks=shared_blocks, pool_size=20, top_k=2)
-    model.requires_grad_(False)
-    record, content = backbone.record, encode_tensors(model.state_dict())
-    info = PackInfo.of(
-        backbone=record,
-        preprocessing=Preprocessing(
-            size=(size, size), mean=record.mean, std=record.std, interpolation=record.interpolation, test_crop=0.875,
-            crop_area=(0.2, 1.0), crop_aspect=(0.75, 1.33), flip=True,
-        ),
-        class_names=[f"class {number}" for number in range(classes)],
-        class_counts=[max(500 // (number + 1), 1) for number in range(classes)],
-        shot_groups=ShotGroups(),
-        method="lpt",
-        architecture=Architecture(prompt_length=10, shared_blocks=shared_blocks, pool_size=20, top_k=2),
-        phases=[1, 2],
-        probabilities=Probabilities(scale=20, temperature=1, fitted_on="nothing"),
-        reference=make_reference(model, group_prompts=True),
-        tensors=content,
-    )  # fmt: skip
-    return write_pack(folder, info, content, "# Random tensors\n")
 
 
 def measure(page: Page, address: str, images: int) -> dict[str, Any]:
@@ -190,7 +160,3 @@ def _page() -> Iterator[tuple[Page, str]]:
             yield browser.new_page(), browser.version
         finally:
             browser.close()
-
-
-if __name__ == "__main__":
-    main()
