@@ -303,7 +303,7 @@ def test_accessible_and_fits_the_screen(
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.get_by_text("Take a photo").is_visible() == ("has_touch" in options)
+    assert page.get_by_text("Take a photo", exact=True).is_visible() == ("has_touch" in options)
 
 
 def test_pictures_that_cannot_be_read_are_told_and_the_rest_goes_on(
