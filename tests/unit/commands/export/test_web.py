@@ -263,6 +263,15 @@ def test_pixels_are_those_of_pillow_bit_for_bit(
         for (name, content), pixels in zip(files.items(), prepared, strict=True):
             wanted = preprocessing.test_array(read_image(content, name)).transpose(1, 2, 0)
             np.testing.assert_array_equal(np.array(pixels, dtype=np.uint8).reshape(wanted.shape), wanted, err_msg=name)
+    (site / "deep").write_bytes(encoded(Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))))
+    refusal = page.evaluate(
+        """async (how) => {
+            const { prepare } = await import("./pixels.js");
+            return prepare(await (await fetch("deep")).blob(), how).catch((error) => error.message);
+        }""",
+        {**how, "deep": True},  # the pack says what white is, and browsers keep 8 bits only
+    )
+    assert "16 bits a channel" in refusal
 
 
 @pytest.mark.slow
