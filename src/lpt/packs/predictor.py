@@ -148,8 +148,8 @@ class Predictor:
         named = _named_packs(packs)
         if backbone is None and engine == "onnx":
             raise ConfigError(
-                "backbone: engine onnx needs the folder of an exported backbone. Next: write one with lpt export, where "
-                "PyTorch is installed"
+                "backbone: engine onnx needs the folder of an exported backbone. Next: write one with lpt export, "
+                "where PyTorch is installed"
             )
         self._lock = threading.Lock()
         with explain_missing_packages("lpt.Predictor"):

@@ -156,7 +156,6 @@ class _Composer:
         names = {"tokens": tokens, "prompt": f"{tag}/prompt", "group_prompt": group}
         names |= {f"block{traced}/tokens": f"{tag}/changed", f"block{traced}/inside": f"{tag}/inside"}
         if layer == self.depth - 1:
-            names[f"block{traced}/attention"] = "attention" if tag.startswith("second") else "first_attention"
             names[f"block{traced}/attention"] = f"{tag}/attention"
         prompt = helper.make_node("Gather", ["shared", self._int(layer)], [f"{tag}/prompt"], f"{tag}/prompt", axis=0)
         block = self.parts.paste(
