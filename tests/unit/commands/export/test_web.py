@@ -9,11 +9,7 @@ import os
 import resource
 import shutil
 import signal
-import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,67 +23,27 @@ from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expe
 from rich.console import Console
 
 import lpt
-from lpt.commands.export.web import runtime
 from lpt.commands.export.web.page import SITE, page_facts, write_page
-from lpt.commands.export.web.runtime import read_runtime
 from lpt.data.decoding import read_image
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, RunError
 from lpt.packs.pack import load_pack
 from small_packs import new_model, write
+from static_host import Host, require_runtime, skip_or_fail
 
 expect.set_options(timeout=30_000)  # machines of the tests are busy
 PHONE = {"viewport": {"width": 360, "height": 800}, "is_mobile": True, "has_touch": True, "color_scheme": "dark"}
-
-
-class _Handler(SimpleHTTPRequestHandler):
-    """A host that sets no header of use, and lets nothing be cached: what works offline, the page itself has kept."""
-
-    def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-store")
-        super().end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Host:
-    """A static host of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-def _missing(reason: str) -> None:
-    pytest.fail(reason) if os.environ.get("LPT_REQUIRE_BROWSER") else pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        _missing("needs Chromium, which is not installed (Debian: apt-get install chromium)")
+        skip_or_fail("needs Chromium, which is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield running
         running.close()
-
-
-@pytest.fixture(scope="module")
-def runtime_ready() -> None:
-    """ONNX Runtime Web is kept for this user, or npm fetches it now."""
-    try:
-        read_runtime(None)
-    except ConfigError as error:
-        _missing(f"needs ONNX Runtime Web: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +52,9 @@ def pack(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(pack: Path, tiny_backbone: Path, runtime_ready: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(pack: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a tiny pack. Do not change it."""
+    require_runtime()
     folder = tmp_path_factory.mktemp("exported") / "site"
     assert lpt.export(pack, folder, web=True, checkpoint=tiny_backbone) == folder / "index.html"
     return folder
@@ -263,12 +220,22 @@ def test_pixels_are_those_of_pillow_bit_for_bit(
         for (name, content), pixels in zip(files.items(), prepared, strict=True):
             wanted = preprocessing.test_array(read_image(content, name)).transpose(1, 2, 0)
             np.testing.assert_array_equal(np.array(pixels, dtype=np.uint8).reshape(wanted.shape), wanted, err_msg=name)
+    (site / "deep").write_bytes(encoded(Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))))
+    refusal = page.evaluate(
+        """async (how) => {
+            const { prepare } = await import("./pixels.js");
+            return prepare(await (await fetch("deep")).blob(), how).catch((error) => error.message);
+        }""",
+        {**how, "deep": True},  # the pack says what white is, and browsers keep 8 bits only
+    )
+    assert "16 bits a channel" in refusal
 
 
 @pytest.mark.slow
 def test_real_backbone_answers_as_the_predictor(
-    shared_dir: Path, runtime_ready: None, served: Callable[[Path], Host], open_page: Open, tmp_path: Path
+    shared_dir: Path, served: Callable[[Path], Host], open_page: Open, tmp_path: Path
 ) -> None:
+    require_runtime()
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     (weights,) = (shared_dir / "hub").glob(f"models--timm--{name}/snapshots/*/model.safetensors")
     pack = write(tmp_path / "real", new_model(weights, (224, 224), name=name))
@@ -303,7 +270,7 @@ def test_accessible_and_fits_the_screen(
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.get_by_text("Take a photo").is_visible() == ("has_touch" in options)
+    assert page.get_by_text("Take a photo", exact=True).is_visible() == ("has_touch" in options)
 
 
 def test_pictures_that_cannot_be_read_are_told_and_the_rest_goes_on(
@@ -401,37 +368,3 @@ def test_folder_that_holds_something_is_refused(site: Path, pack: Path) -> None:
         lpt.export(pack, site, web=True, overwrite=True)
     with pytest.raises(ConfigError, match="runtime: only a page needs it"):
         lpt.export(pack, site, runtime=site)
-
-
-# --- ONNX Runtime Web -------------------------------------------------------------------------------------------------
-
-
-def test_runtime_from_a_folder_is_compared_with_the_published_one(runtime_ready: None, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no folder dist/ in it.*npm pack onnxruntime-web@"):
-        read_runtime(tmp_path)
-    shutil.copytree(runtime.cache_folder(), tmp_path / "package" / "dist")
-    assert read_runtime(tmp_path) == read_runtime(tmp_path / "package") == read_runtime(None)
-    script = tmp_path / "package" / "dist" / "ort.wasm.min.mjs"
-    script.write_bytes(script.read_bytes() + b"\n")
-    with pytest.raises(ConfigError, match=r"ort\.wasm\.min\.mjs is not that of onnxruntime-web@"):
-        read_runtime(tmp_path)
-
-
-def test_npm_that_is_missing_fails_or_gives_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(ConfigError, match=r"npm, which would fetch it, is not installed\. Next: .*runtime"):
-        read_runtime(None)
-    with tarfile.open(tmp_path / "other.tgz", "w:gz") as archive:
-        archive.add(__file__, "package/dist/ort.wasm.min.mjs")
-    npm = tmp_path / "bin" / "npm"
-    npm.parent.mkdir()
-    for script, message in (
-        ("echo npm error code E404 >&2; exit 1", "npm cannot fetch .*: npm error code E404"),
-        (f"/bin/cp {tmp_path / 'other.tgz'} .", "npm fetched is not the published one"),
-    ):
-        npm.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        npm.chmod(0o755)
-        with pytest.raises(ConfigError, match=message):
-            read_runtime(None)
-    assert not (tmp_path / "cache").exists()
