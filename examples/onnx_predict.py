@@ -4,7 +4,10 @@ python onnx_predict.py exported/photos/model.onnx PICTURE...
 """
 
 import json
+import os
 import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reports to its makers unless this is set before the import
 
 import numpy as np
 import onnxruntime

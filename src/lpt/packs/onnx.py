@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime  # type: ignore[import-untyped]
 
 from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError, PackError
@@ -19,6 +18,7 @@ from lpt.packs.pack_arrays import Arrays, pack_arrays, unit_length
 from lpt.packs.positions import resample
 from lpt.packs.reference_image import ReferenceOutput, mixing_weights, reference_array
 from lpt.system.limits import usable_cores
+from lpt.system.onnx_runtime import onnxruntime
 
 MOST_IMAGES = 4
 """Most images of a run, each view counted: larger batches gain nothing on a CPU and take memory."""

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lpt.packs.facts import pack_facts
 from lpt.serving import schemas
-from lpt.serving.answers import pack_details, pack_line
+from lpt.serving.answers import pack_line
 from lpt.serving.faults import Fault
 from lpt.serving.forms import Ask
 from lpt.serving.metrics import CONTENT_TYPE
@@ -78,7 +79,8 @@ def pack_routes(service: Service) -> APIRouter:
         "/v1/packs/{name}", summary="Describe a pack", response_model=schemas.PackDetails, responses=schemas.READ
     )
     async def pack(name: PackName) -> Response:
-        return answer(pack_details(service.find(name)))
+        served = service.find(name)
+        return answer(pack_facts(served.name, served.pack.info))
 
     return router
 

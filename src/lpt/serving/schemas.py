@@ -32,8 +32,8 @@ class ClassShare(BaseModel):
 
     class_: str = Field(alias="class", examples=["arctic fox"])
     probability: float = Field(ge=0, le=1)
-    training_images: int = Field(ge=0)
-    shot_group: Literal["many", "medium", "few"]
+    training_images: int | None = Field(ge=0, description="null: the pack does not know.")
+    shot_group: Literal["many", "medium", "few"] | None
 
 
 class Attention(BaseModel):
@@ -97,8 +97,8 @@ class ClassInfo(BaseModel):
     """A class of a pack."""
 
     class_: str = Field(alias="class")
-    training_images: int
-    shot_group: Literal["many", "medium", "few"]
+    training_images: int | None
+    shot_group: Literal["many", "medium", "few"] | None
     groups: list[int] | None = Field(description="Group prompts that its images pick most, if the pack knows them.")
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lpt.errors import ConfigError
+from lpt.packs.facts import class_facts
 from lpt.packs.pack import FORMER_SUFFIX, JSON_NAME, PARTIAL_SUFFIX, Pack, find_pack
 from lpt.packs.predictor import Predictor, pack_name
 
@@ -16,12 +18,8 @@ RESERVED = ("logs",)
 """Names that no pack may have: /v1/packs/logs is the log of the packs."""
 
 
-@dataclass(frozen=True)
-class ClassFact:
-    """The training images of a class, and its shot group."""
-
-    training_images: int
-    shot_group: str
+ClassFacts = dict[str, dict[str, Any]]
+"""The facts of each class of a pack by its name, as in `lpt.packs.facts`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +37,14 @@ class Served:
     predictor: Predictor
 
     @cached_property
-    def facts(self) -> dict[str, ClassFact]:
+    def facts(self) -> ClassFacts:
         """The facts of each class, by its name."""
-        return class_facts(self.pack)
+        return facts_by_class(self.pack)
 
 
-def class_facts(pack: Pack) -> dict[str, ClassFact]:
-    """Return the training images and the shot group of each class of a pack, by its name."""
-    info = pack.info
-    groups = info.shot_groups
-    rows = zip(info.class_names, info.class_counts, groups.of(info.class_counts).tolist(), strict=True)
-    return {name: ClassFact(count, groups.names[group]) for name, count, group in rows}
+def facts_by_class(pack: Pack) -> ClassFacts:
+    """Return the facts of each class of a pack by its name."""
+    return {fact["class"]: fact for fact in class_facts(pack.info)}
 
 
 class Shelf:

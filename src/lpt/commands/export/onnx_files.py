@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
 from lpt import __version__
 from lpt.errors import ConfigError, RunError
+from lpt.system.onnx_runtime import onnxruntime
 from lpt.system.text import size_of
 
 OPSET = 20

@@ -66,7 +66,7 @@ function row(entry, most, grouped) {
   fill.style.setProperty("--share", String(entry.training_images / most));
   const bar = textOf("span", "bar", fill);
   bar.ariaHidden = "true";
-  const cells = [name, textOf("td", "count", entry.training_images.toLocaleString("en"), bar), textOf("td", "", shotLabel(entry.shot_group))];
+  const cells = [name, textOf("td", "count", entry.training_images?.toLocaleString("en") ?? "not known", bar), textOf("td", "", shotLabel(entry.shot_group))];
   if (grouped) cells.push(textOf("td", "", (entry.groups ?? []).join(", ") || "–"));
   return textOf("tr", "", ...cells);
 }

@@ -29,7 +29,7 @@ export function pictures(count) {
 
 /** Make the label of a shot group: how many pictures the class was learnt from. */
 export function shotLabel(group) {
-  return textOf("span", `shot ${group}`, group);
+  return group === null ? "" : textOf("span", `shot ${group}`, group);
 }
 
 /** Say whether packs agree on the most probable class. */
@@ -58,7 +58,7 @@ function classRow({ class: name, probability, training_images: count, shot_group
   return textOf(
     "li", "",
     named("span", "name", name), textOf("span", "percent", percent(probability)), bar,
-    textOf("span", "facts", `${pictures(count)} `, shotLabel(group)),
+    textOf("span", "facts", count === null ? "" : `${pictures(count)} `, shotLabel(group)),
   );
 }
 

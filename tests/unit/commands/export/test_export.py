@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -23,6 +22,7 @@ from lpt.commands.export.request import ExportRequest
 from lpt.errors import ConfigError, RunError
 from lpt.model import FrozenViT
 from lpt.packs.predictor import Predictor
+from lpt.system.onnx_runtime import onnxruntime
 from oracle import small_vit
 from pack_kinds import new_checkpoint, new_pack
 
