@@ -14,10 +14,11 @@ from lpt.errors import ConfigError
 
 def export(
     pack: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="[PACK]",
-            help="Prompt pack, or run folder that holds one: write it whole, backbone included, as model.onnx.",
+            help="Prompt pack, run folder that holds one, or hf://OWNER/NAME[@REVISION]: write it whole, backbone "
+            "included, as model.onnx.",
             show_default=False,
         ),
     ] = None,

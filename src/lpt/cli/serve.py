@@ -17,9 +17,11 @@ _SERVER = "Server"
 
 def serve(
     packs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="PACK", help="Prompt packs, run folders, or folders that hold them.", show_default=False
+            metavar="PACK",
+            help="Prompt packs, run folders, folders that hold them, or hf://OWNER/NAME[@REVISION].",
+            show_default=False,
         ),
     ],
     host: Annotated[

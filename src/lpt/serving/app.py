@@ -46,7 +46,7 @@ def create_app(
     """Load packs, and return an ASGI app that serves them.
 
     Args:
-        packs: packs, run folders, or folders that hold them.
+        packs: packs, run folders, folders that hold them, or addresses `hf://OWNER/NAME[@REVISION]` on the hub.
         backbone, checkpoint, engine, device, precision: as for `lpt.load_predictor`. A backbone that is not given is
             the one that a pack names; packs on different backbones may be served together.
         watch: take up packs that appear in these places, change, or go.
@@ -60,7 +60,7 @@ def create_app(
         PackError: a pack is damaged, or does not fit its backbone.
         ConfigError: there is no pack, two have the same name, or an argument is wrong.
     """
-    sources = [Path(packs)] if isinstance(packs, str | Path) else [Path(path) for path in packs]
+    sources = [packs] if isinstance(packs, str | Path) else list(packs)
     shelf = Shelf(
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),

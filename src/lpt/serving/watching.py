@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lpt.errors import LptError
+from lpt.errors import ConfigError, LptError
+from lpt.packs.hub import is_address, parse_address
 from lpt.packs.pack import JSON_NAME, TENSORS_NAME, load_pack
 from lpt.serving.shelf import Shelf, find_packs
 
@@ -57,13 +58,15 @@ class Watcher:
 
     Args:
         shelf: of the packs.
-        sources: packs, run folders, and folders of these.
+        sources: packs, run folders, and folders of these; addresses on the hub are loaded once.
         events: where to report what happened.
         seconds: from one look to the next.
     """
 
-    def __init__(self, shelf: Shelf, sources: Sequence[Path], events: PackEvents, seconds: float = 1.0) -> None:
-        self._shelf, self._sources, self._events, self._seconds = shelf, sources, events, seconds
+    def __init__(self, shelf: Shelf, sources: Sequence[str | Path], events: PackEvents, seconds: float = 1.0) -> None:
+        self._shelf, self._events, self._seconds = shelf, events, seconds
+        self._addresses = [str(source) for source in sources if is_address(source)]
+        self._sources = [Path(source) for source in sources if not is_address(source)]
         self._seen: dict[str, Mark | None] = {}
         self._taken: dict[str, Mark | None] = {}
         self._missing: dict[str, int] = {}
@@ -81,6 +84,13 @@ class Watcher:
         for name, path in find_packs(self._sources).items():
             self._seen[name] = self._taken[name] = _mark(path)
             self._shelf.put(name, load_pack(path))
+        for address in self._addresses:
+            name = parse_address(address).name
+            if name in self._shelf.served:
+                raise ConfigError(
+                    f"two packs are named {name!r}, one of them {address}. Rename the folder of the other."
+                )
+            self._shelf.put(name, load_pack(address))
 
     def start(self) -> None:
         """Look again and again, in a thread."""
@@ -96,6 +106,8 @@ class Watcher:
         """Look once, and take up what changed."""
         try:
             packs = find_packs(self._sources)
+            if taken := [address for address in self._addresses if parse_address(address).name in packs]:
+                raise ConfigError(f"a pack has the name of {taken[0]}, which is served: rename its folder.")
         except (LptError, OSError) as error:
             self._report(str(error))
             return

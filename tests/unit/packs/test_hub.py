@@ -23,6 +23,7 @@ from lpt.model import LPT
 from lpt.packs.hub import fetch, is_repository, parse_address, pinned
 from lpt.packs.pack import load_pack, read_info
 from lpt.report.card import model_card
+from lpt.serving import create_app
 from lpt.system.owned import PACK_FILES
 from small_packs import NAMES, edit, new_model, write
 from strangers import program
@@ -270,3 +271,6 @@ def test_the_commands_take_addresses(hub: FakeHub, folder: Path, tiny_backbone: 
     measured = tmp_path / "measured"
     lpt.evaluate(f"hf://{NAME}", tmp_path / "photos", split="train", checkpoint=tiny_backbone, output=measured)
     assert json.loads((measured / "metrics.json").read_text())["pack"] == commit
+
+    served = create_app([f"hf://{NAME}"], checkpoint=tiny_backbone, device="cpu").state.service.shelf.served
+    assert {name: pack.pack.origin for name, pack in served.items()} == {"birds": commit}

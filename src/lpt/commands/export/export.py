@@ -14,7 +14,8 @@ from lpt.commands.results import Results, check_inputs, check_owned, clear, firs
 from lpt.errors import RunError
 from lpt.model.consent import permitted_name
 from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
-from lpt.packs.pack import JSON_NAME, find_pack, read_info
+from lpt.packs.hub import is_address
+from lpt.packs.pack import JSON_NAME, find_pack, load_pack, read_info
 from lpt.system.files import write_bytes
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
@@ -41,8 +42,9 @@ def export(
     """Export a pack, or a backbone, for ONNX Runtime: what `lpt export` does, from Python.
 
     Args:
-        pack: the pack folder, or a run folder that holds one: it becomes one `model.onnx`, backbone included. None:
-            export the backbone alone, which runs any number of packs (`lpt.load_predictor(packs, backbone=FOLDER)`).
+        pack: the pack folder, a run folder that holds one, or its address on the hub: it becomes one `model.onnx`,
+            backbone included. None: export the backbone alone, which runs any number of packs
+            (`lpt.load_predictor(packs, backbone=FOLDER)`).
         output: folder for the files.
         backbone: name of the backbone, or a pack that names it; None: the one that `pack` names.
         checkpoint: local weights of that backbone.
@@ -60,7 +62,7 @@ def export(
     """
     request = ExportRequest(
         output=Path(output),
-        pack=None if pack is None else Path(pack),
+        pack=pack,
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         overwrite=overwrite,
@@ -112,7 +114,10 @@ def _backbone(request: ExportRequest) -> dict[str, bytes]:
 
     assert request.backbone is not None
     name = request.backbone
-    if (folder := find_pack(Path(name))).joinpath(JSON_NAME).is_file():
+    if is_address(name):
+        pack = load_pack(name)
+        name = permitted_name(pack.info.backbone, pack.origin, checkpoint=request.checkpoint)
+    elif (folder := find_pack(Path(name))).joinpath(JSON_NAME).is_file():
         name = permitted_name(read_info(folder).backbone, folder, checkpoint=request.checkpoint)
     return encode_backbone(load_backbone(name, checkpoint=request.checkpoint))
 

@@ -19,7 +19,7 @@ class ExportRequest:
 
     Args:
         output: folder for the files.
-        pack: the pack folder, or a run folder that holds one; None: export the backbone alone.
+        pack: the pack folder, a run folder that holds one, or its address on the hub; None: export the backbone alone.
         backbone: name of the backbone, or a pack that names it; None: the one that `pack` names.
         checkpoint: local weights of that backbone.
         overwrite: replace the export that is in `output`.
@@ -28,7 +28,7 @@ class ExportRequest:
     """
 
     output: Path
-    pack: Path | None = None
+    pack: str | Path | None = None
     backbone: str | None = None
     checkpoint: Path | None = None
     overwrite: bool = False
