@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.documents import compare_tables, performance_tables, trial_tables
+from benchmarks.documents import compare_tables, performance_tables, serving_tables, trial_tables
 from benchmarks.documents.performance_tables import (
     MEASURES,
     MISSING,
@@ -29,6 +29,7 @@ DOCUMENTS = (
     ROOT / "docs" / "trials.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "compare.md",
+    ROOT / "docs" / "deployment.md",
 )
 
 
@@ -77,6 +78,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **compare_tables.TABLES,
     **trial_tables.TABLES,
     **performance_tables.TABLES,
+    **serving_tables.TABLES,
 }
 
 
