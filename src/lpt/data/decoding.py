@@ -209,6 +209,8 @@ def _opened(stream: BinaryIO, reading: Reading) -> Image.Image:
     if limit is not None and reading.max_pixels > 2 * limit:  # Pillow refuses twice its limit, also when it crops
         Image.MAX_IMAGE_PIXELS = -(-reading.max_pixels // 2)
     image = Image.open(stream)
+    if image.format == "EPS":  # Pillow would let Ghostscript run it, for as long as it likes
+        raise _RefusedError("it is a PostScript program (EPS), which is never run: convert it to PNG or JPEG")
     if image.width * image.height > reading.max_pixels:
         raise _RefusedError(faulty.too_large(image.size, reading.max_pixels))
     if max(image.size) > _LONGEST_SIDE:

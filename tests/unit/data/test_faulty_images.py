@@ -160,6 +160,16 @@ def test_the_raw_file_of_a_camera_is_no_picture() -> None:
         read_image(bytes(as_dng), "it")
 
 
+def test_a_postscript_program_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands an EPS to Ghostscript where that is installed: a program of whoever sent the picture."""
+    ran: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments: ran.append(arguments))
+    for use in (read_image, image_size):
+        with pytest.raises(ImageError, match="PostScript program"):
+            use(encoded(Image.new("RGB", (8, 8)), "EPS"), "it")
+    assert ran == []
+
+
 def test_repaired_images_are_counted_in_a_set_and_ahead(tmp_path: Path) -> None:
     whole = encoded(Image.new("RGB", (32, 32), RED), "JPEG")
     for name, content in {"a/0.jpg": whole, "a/1.jpg": whole[:-2], "b/0.jpg": whole[:-2]}.items():
