@@ -130,13 +130,20 @@ def check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
         ConfigError: it does not.
     """
     unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
-    shares: list[object] = list(prior.values())
-    wrong = [share for share in shares if not isinstance(share, Real) or not 0 <= float(share) < math.inf]
-    if unknown or wrong or not any(shares):
+    if unknown or not _are_shares(list(prior.values())):
         raise ConfigError(
             "prior: give a finite share of at least 0, some positive, for classes of the pack; "
             f"unknown: {', '.join(unknown[:5]) or 'none'}"
         )
+
+
+def _are_shares(values: Sequence[object]) -> bool:
+    """Return whether values are numbers of at least 0, with a sum that is finite and above 0."""
+    try:
+        shares = [float(value) for value in values if isinstance(value, Real)]
+    except OverflowError:  # a whole number beyond all floats
+        return False
+    return len(shares) == len(values) and all(share >= 0 for share in shares) and 0 < sum(shares) < math.inf
 
 
 def by_pack(
