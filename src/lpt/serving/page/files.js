@@ -11,9 +11,10 @@ export function sortOut(files) {
 
 /** Return the files of a drop, also those in folders. */
 export async function droppedFiles(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean); // gone after an await
-  if (!entries.length) return [...transfer.files];
-  return (await Promise.all(entries.map(filesIn))).flat();
+  const loose = [...transfer.files]; // as the entries, gone after an await
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return loose;
+  return Promise.all(entries.map(filesIn)).then((files) => files.flat(), () => loose); // a folder may be locked
 }
 
 async function filesIn(entry) {

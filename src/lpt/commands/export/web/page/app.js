@@ -198,7 +198,7 @@ function wireDrop() {
     event.preventDefault();
     inside = 0;
     show();
-    addFiles(await droppedFiles(event.dataTransfer).catch(() => [...event.dataTransfer.files]));
+    addFiles(await droppedFiles(event.dataTransfer));
   });
   addEventListener("paste", (event) => event.clipboardData?.files.length && addFiles(pastedFiles(event.clipboardData)));
 }
