@@ -75,7 +75,7 @@ def serve(
 
     **Example:** lpt serve packs/ --watch --host 0.0.0.0 --token-file token.txt
     """
-    from lpt.serving.access import EVERY_HOST, is_loopback, read_token
+    from lpt.serving.access import EVERY_HOST, LOOPBACK_NAMES, is_loopback, read_token
     from lpt.serving.app import create_app
     from lpt.serving.limits import Limits
     from lpt.serving.logs import log_to
@@ -94,7 +94,7 @@ def serve(
             precision=precision,
             watch=watch,
             token=token,
-            hosts=None if local else (EVERY_HOST,),
+            hosts={*LOOPBACK_NAMES, listener.getsockname()[0]} if local and token is None else {EVERY_HOST},
             limits=limits,
         )
         if not local and token is None:

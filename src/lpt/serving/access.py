@@ -30,12 +30,21 @@ def read_token(file: Path) -> str:
         raise ConfigError(f"--token-file {file}: cannot be read: {error.strerror or error}.") from None
     lines = content[:_MOST_TOKEN_BYTES].decode("ascii", "replace").split("\n")
     token = lines[0].strip()
-    if len(token) < LEAST_TOKEN or not token.isprintable() or " " in token or "\ufffd" in token:
-        raise ConfigError(
-            f"--token-file {file}: its first line is no token. At least {LEAST_TOKEN} letters, digits and signs "
-            "without spaces are accepted; make one with: openssl rand -hex 32"
-        )
+    refuse_weak_token(token, f"--token-file {file}: its first line")
     return token
+
+
+def refuse_weak_token(token: str, what: str) -> None:
+    """Check that a text can be a token: long enough, and a header can hold it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{what} is no token. At least {LEAST_TOKEN} letters, digits and signs without spaces are accepted; make "
+            "one with: openssl rand -hex 32"
+        )
 
 
 def check_token(headers: Mapping[str, str], token: str | None) -> None:

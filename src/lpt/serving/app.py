@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from lpt.errors import ConfigError
 from lpt.serving import routes
-from lpt.serving.access import EVERY_HOST, LOOPBACK_NAMES
+from lpt.serving.access import EVERY_HOST, LOOPBACK_NAMES, refuse_weak_token
 from lpt.serving.faults import Fault
 from lpt.serving.gate import HEALTH, Gate
 from lpt.serving.limits import Limits
@@ -60,6 +60,8 @@ def create_app(
         PackError: a pack is damaged, or does not fit its backbone.
         ConfigError: there is no pack, two have the same name, or an argument is wrong.
     """
+    if token is not None:  # an empty one would let everybody in
+        refuse_weak_token(token, "token: what was given")
     sources = [packs] if isinstance(packs, str | Path) else list(packs)
     shelf = Shelf(
         backbone=backbone,
@@ -79,7 +81,7 @@ def create_app(
     service = Service(shelf, watcher if watch else None, events, limits or Limits())
     if hosts is None:
         hosts = LOOPBACK_NAMES if token is None else (EVERY_HOST,)
-    return _assembled(service, token=token, hosts=None if EVERY_HOST in hosts else frozenset(hosts))
+    return _assembled(service, token=token, hosts=None if EVERY_HOST in hosts else frozenset(map(str.lower, hosts)))
 
 
 def _assembled(service: Service, *, token: str | None, hosts: frozenset[str] | None) -> FastAPI:
@@ -99,6 +101,7 @@ def _assembled(service: Service, *, token: str | None, hosts: frozenset[str] | N
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy it would lead to the address behind it
         separate_input_output_schemas=False,
     )
     files = page_files()

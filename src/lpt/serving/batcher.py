@@ -187,6 +187,7 @@ class MicroBatcher:
     def _work(self) -> None:
         while batch := self._take():
             self._run(batch)
+            del batch  # nothing is held while the thread waits
 
     def _take(self) -> list[_Waiting]:
         """Wait for an image and take it with all that can go with it; nothing once the batcher is closed and empty."""
@@ -212,6 +213,7 @@ class MicroBatcher:
         first, start = batch[0], time.perf_counter()
         try:
             outputs = first.runner.run([waiting.item for waiting in batch], attention=first.attention)
+            given = list(zip(batch, outputs, strict=True))
         except Exception as error:
             if len(batch) == 1:
                 first.job.fail(error)
@@ -222,5 +224,5 @@ class MicroBatcher:
         seconds = time.perf_counter() - start
         self._image_seconds += _SMOOTHING * (seconds / len(batch) - self._image_seconds)
         self._on_batch(len(batch), seconds)
-        for waiting, output in zip(batch, outputs, strict=True):
+        for waiting, output in given:
             waiting.job.give(waiting.place, waiting.item, output)

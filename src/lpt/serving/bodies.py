@@ -16,6 +16,25 @@ from lpt.system.text import size_of
 _MOST_DIGITS = 15
 
 
+class _Body:
+    """The pieces of a body, as they arrive."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Take a piece."""
+        self.size += len(piece)
+        self._pieces.append(piece)
+
+    def whole(self) -> bytes:
+        """Return the body, and let go of its pieces: it is in memory once."""
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        return body
+
+
 class Bodies:
     """The bodies that are in memory.
 
@@ -41,27 +60,26 @@ class Bodies:
             and (len(length) > _MOST_DIGITS or int(length) > self._limits.max_body)
         ):
             raise self._too_large()
-        chunks: list[bytes] = []
+        body = _Body()
         try:
-            await self._collect(request, chunks)
-            yield b"".join(chunks)
+            await self._collect(request, body)
+            yield body.whole()
         finally:
-            self.held -= sum(map(len, chunks))
+            self.held -= body.size
 
-    async def _collect(self, request: Request, chunks: list[bytes]) -> None:
-        """Read a body into a list of its pieces, which count as held from here."""
-        size, more = 0, True
+    async def _collect(self, request: Request, body: _Body) -> None:
+        """Read the pieces of a body, which count as held from here."""
+        more = True
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 while more:
                     chunk, more = _content(await request.receive())
-                    size += len(chunk)
-                    if size > self._limits.max_body:
+                    if body.size + len(chunk) > self._limits.max_body:
                         raise self._too_large()
                     if self.held + len(chunk) > self._limits.max_bodies:
                         raise _no_room()
                     self.held += len(chunk)
-                    chunks.append(chunk)
+                    body.add(chunk)
         except TimeoutError:
             seconds = self._limits.body_seconds
             raise Fault(408, f"the body did not arrive within {seconds:g} seconds. Send it again.") from None

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
+from lpt.data.budget import ByteBudget, Turn
 from lpt.data.decoding import ImageError, Reading, read_image
 from lpt.data.faulty import TOO_LARGE
 from lpt.errors import ConfigError
@@ -21,7 +22,7 @@ Find = Callable[[str], Served]
 
 
 class Decoder:
-    """Threads that decode images; all together hold at most the bytes of `data.budget` while they do.
+    """Threads that decode and transform images; their pictures together take at most the bytes of `data.budget`.
 
     Args:
         max_pixels: most pixels of an image.
@@ -30,6 +31,7 @@ class Decoder:
 
     def __init__(self, max_pixels: int, find: Find) -> None:
         self._max_pixels, self._find = max_pixels, find
+        self.budget = ByteBudget()
         self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="lpt-decode")
 
     def close(self) -> None:
@@ -47,24 +49,35 @@ class Decoder:
             packs: names of the packs.
             attention: give the attention of the class token too.
         """
+        waiting = dict(enumerate(images))
+        job.future.add_done_callback(lambda _: waiting.clear())  # tasks of an ended job stay in the pool for a while
         for number in range(len(images)):
-            self._pool.submit(self._decode, job, images, number, packs, attention)
+            self._pool.submit(self._decode, job, waiting, number, len(images), packs, attention)
 
     def _decode(
-        self, job: Job, images: Sequence[tuple[str, bytes]], number: int, packs: Sequence[str], attention: bool
+        self,
+        job: Job,
+        waiting: dict[int, tuple[str, bytes]],
+        number: int,
+        count: int,
+        packs: Sequence[str],
+        attention: bool,
     ) -> None:
-        name, content = images[number]
+        image = waiting.pop(number, None)
+        if image is None:
+            return
         pictures: dict[float | None, Image.Image] = {}
         try:
-            for block, pack in enumerate(packs):
-                if job.ended:
-                    return
-                served = self._find(pack)
-                white = served.pack.info.preprocessing.white
-                if white not in pictures:
-                    pictures[white] = self._read(content, name, white)
-                served, item = self._prepared(served, pictures[white], number)
-                job.put(block * len(images) + number, served.predictor, item, attention=attention)
+            with self.budget.queue() as turn:
+                for block, pack in enumerate(packs):
+                    if job.ended:
+                        return
+                    served = self._find(pack)
+                    white = served.pack.info.preprocessing.white
+                    if white not in pictures:
+                        pictures[white] = self._read(image, white, turn)
+                    served, item = self._prepared(served, pictures[white], number)
+                    job.put(block * count + number, served.predictor, item, attention=attention)
         except Exception as error:
             job.fail(error)
 
@@ -76,9 +89,10 @@ class Decoder:
             served = self._find(served.name)
             return served, served.predictor.prepare(picture, pack=served.name, number=number)
 
-    def _read(self, content: bytes, name: str, white: float | None) -> Image.Image:
+    def _read(self, image: tuple[str, bytes], white: float | None, turn: Turn) -> Image.Image:
+        name, content = image
         try:
-            return read_image(content, name, Reading(max_pixels=self._max_pixels, white=white))
+            return read_image(content, name, Reading(max_pixels=self._max_pixels, white=white), turn)
         except ImageError as error:
             if error.reason.startswith(TOO_LARGE):
                 raise Fault(

@@ -27,6 +27,7 @@ _LONGEST_NAME = 255
 _MOST_FIELD_BYTES = 2**20
 _MOST_FIELDS = 1000
 _MOST_VALUES = 100_000
+_MOST_FAULTS = 100
 _YES, _NO = ("true", "1"), ("false", "0")
 
 
@@ -156,7 +157,7 @@ def _from_json(body: bytes, defaults: Ask, limits: Limits, *, compare: bool) -> 
     try:
         values = (CompareBody if compare else PredictBody).model_validate_json(body)
     except ValidationError as error:
-        raise Fault(_status_of(error), f"the JSON body is not accepted: {faults(error)}") from None
+        raise _refusal("the JSON body is not accepted", error) from None
     if len(values.images) > limits.images:
         raise too_many_images(len(values.images), limits.images)
     return Ask(
@@ -316,12 +317,15 @@ def _prior(content: bytes | bytearray) -> dict[str, float]:
     try:
         return _PRIOR.validate_json(bytes(content))
     except ValidationError as error:
-        raise Fault(_status_of(error), f"prior: {faults(error)}") from None
+        raise _refusal("prior", error) from None
 
 
-def _status_of(error: ValidationError) -> int:
-    """Return 400 for what is no JSON, 422 for JSON of another form."""
-    return 400 if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False)) else 422
+def _refusal(what: str, error: ValidationError) -> Fault:
+    """Return the fault of JSON that is not accepted: 400 for what is no JSON, 422 for JSON of another form."""
+    if error.error_count() > _MOST_FAULTS:  # to list them takes time
+        return Fault(422, f"{what}: {error.error_count():,} values in it are wrong or have no meaning.")
+    malformed = any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False))
+    return Fault(400 if malformed else 422, f"{what}: {faults(error)}")
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

@@ -78,9 +78,11 @@ class Gate:
                 self._state.in_flight -= 1
         except Fault as fault:
             await passage.refuse(fault)
-        except Exception:
+            _cut_off(fault)
+        except Exception as error:
             logger.exception("failed", extra={"fields": {"request_id": passage.request_id}})
             await passage.refuse(Fault(500, "the server failed at this request; its log says why under this id."))
+            _cut_off(error)
         finally:
             passage.log(self._metrics)
 
@@ -88,11 +90,16 @@ class Gate:
         if path in HEALTH:
             return
         access.check_host(headers, self._hosts)
-        access.check_origin(headers)
         if self._state.draining:
             raise Fault(503, "the server is stopping. Try again later.", headers={"Retry-After": "5"})
-        if path not in self._open_paths:
+        if path not in self._open_paths:  # other sites may link to the page
+            access.check_origin(headers)
             access.check_token(headers, self._token)
+
+
+def _cut_off(error: BaseException) -> None:
+    """Cut an error off the frames that it came through. They refer to it in a circle, and hold the images."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 class _Passage:

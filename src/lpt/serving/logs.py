@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from lpt.config.bounds import one_line
 
-LOGGERS = ("lpt.serving", "uvicorn.error")
+LOGGERS = ("lpt.serving", "uvicorn.error", "asyncio")
 _LONGEST_TEXT = 2000
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -94,14 +95,15 @@ class Service:
         compare = pack is None
         kind = kind_of_body(content_type, request.headers.get("content-encoding", ""), compare=compare)
         async with self.bodies.read(request) as body:
-            arguments = (kind, content_type, body, defaults, self.limits)
             if len(body) > _PARSED_AT_ONCE:
-                ask = await asyncio.to_thread(parse, *arguments, compare=compare)
+                ask = await asyncio.to_thread(parse, kind, content_type, body, defaults, self.limits, compare=compare)
             else:
-                ask = parse(*arguments, compare=compare)
+                ask = parse(kind, content_type, body, defaults, self.limits, compare=compare)
+            del body  # what is still needed of it are the images
             names = ask.packs if pack is None else (pack,)
-            request.state.noted.update(images=len(ask.images), packs=list(names))
+            request.state.noted["images"] = len(ask.images)
             self._check_prior(names, ask)
+            request.state.noted["packs"] = list(names)  # names of packs, which are never long
             classified = await self._classify(request, names, ask)
         return await self._answers(names, classified, ask)
 
@@ -110,10 +112,8 @@ class Service:
         for name in names:
             pack = self.find(name).pack
             if ask.prior is not None:
-                try:
+                with _prior_refused():
                     probabilities_of(pack, np.zeros((1, len(pack.info.class_names))), prior=ask.prior)
-                except ConfigError as error:
-                    raise Fault(422, str(error), code="prior") from None
 
     async def _classify(self, request: Request, names: Sequence[str], ask: Ask) -> list[Classified]:
         try:
@@ -156,13 +156,23 @@ class Service:
         for block, name in enumerate(names):
             rows = classified[block * count : (block + 1) * count]
             served = self.shelf.served.get(name)  # None: it went while the network ran
-            if count * len(rows[0][0].loaded.pack.info.class_names) > _TURNED_AT_ONCE:
-                answers[name] = await asyncio.to_thread(predictions_of, served, rows, ask)
-            else:
-                answers[name] = predictions_of(served, rows, ask)
+            with _prior_refused():  # by a pack that replaced the former one meanwhile
+                if count * len(rows[0][0].loaded.pack.info.class_names) > _TURNED_AT_ONCE:
+                    answers[name] = await asyncio.to_thread(predictions_of, served, rows, ask)
+                else:
+                    answers[name] = predictions_of(served, rows, ask)
             self.metrics.images(name, count)
         return answers
 
     def _most(self, runner: Runner) -> int:
         """Return the most images of a batch of a predictor."""
         return self.limits.batch_on(cast(Predictor, runner).engine.device)
+
+
+@contextmanager
+def _prior_refused() -> Iterator[None]:
+    """Answer with status 422 if a pack does not accept a prior."""
+    try:
+        yield
+    except ConfigError as error:
+        raise Fault(422, str(error), code="prior") from None

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lpt.config.bounds import one_line
 from lpt.errors import ConfigError
 from lpt.packs.facts import class_facts
 from lpt.packs.pack import FORMER_SUFFIX, JSON_NAME, PARTIAL_SUFFIX, Pack, find_pack
@@ -17,6 +18,8 @@ from lpt.packs.predictor import Predictor, pack_name
 RESERVED = ("logs",)
 """Names that no pack may have: /v1/packs/logs is the log of the packs."""
 
+_LOST = "lost+found"
+"""A folder that only root may read, in the root of many file systems."""
 
 ClassFacts = dict[str, dict[str, Any]]
 """The facts of each class of a pack by its name, as in `lpt.packs.facts`."""
@@ -125,7 +128,7 @@ def find_packs(sources: Sequence[Path]) -> dict[str, Path]:
     packs: dict[str, Path] = {}
     for source in sources:
         for path in _packs_in(source):
-            name = pack_name(path)
+            name = one_line(pack_name(path))  # answers, logs and metrics have to hold it
             if packs.setdefault(name, path) != path:
                 raise ConfigError(
                     f"two packs are named {name!r}: {packs[name]} and {path}. Rename the folder of one of them, or "
@@ -135,17 +138,22 @@ def find_packs(sources: Sequence[Path]) -> dict[str, Path]:
 
 
 def _packs_in(source: Path) -> list[Path]:
-    if not source.is_dir():
-        kind = "is not a folder" if source.exists() else "does not exist"
-        raise ConfigError(f"{source} {kind}. Give prompt packs, run folders, or folders that hold them.")
-    if _is_pack(source):
-        return [find_pack(source)]
-    return [find_pack(inner) for inner in sorted(source.iterdir()) if _is_candidate(inner)]
+    try:
+        if not source.is_dir():
+            kind = "is not a folder" if source.exists() else "does not exist"
+            raise ConfigError(f"{source} {kind}. Give prompt packs, run folders, or folders that hold them.")
+        if _is_pack(source):
+            return [find_pack(source)]
+        return [find_pack(inner) for inner in sorted(source.iterdir()) if _is_candidate(inner)]
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or source} cannot be read: {error.strerror or error}. Check its permissions."
+        ) from None
 
 
 def _is_candidate(path: Path) -> bool:
     passing = path.name.startswith(".") or path.name.endswith((PARTIAL_SUFFIX, FORMER_SUFFIX))
-    return not passing and _is_pack(path)
+    return not passing and path.name != _LOST and _is_pack(path)
 
 
 def _is_pack(path: Path) -> bool:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lpt.config.bounds import one_line
 from lpt.errors import ConfigError, LptError
 from lpt.packs.hub import is_address, parse_address
 from lpt.packs.pack import JSON_NAME, TENSORS_NAME, load_pack
@@ -42,6 +43,7 @@ class PackEvents:
             event: added, replaced, removed or refused.
             message: why it was refused.
         """
+        message = one_line(message)  # it may have the name of a folder in it
         time = datetime.now(UTC).isoformat(timespec="seconds")
         self._events.append({"time": time, "pack": pack, "event": event, "message": message})
         level = logging.WARNING if event == "refused" else logging.INFO

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import logging
 import math
 import shutil
+import sys
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +24,10 @@ import lpt
 from lpt.errors import ConfigError
 from lpt.packs.prediction import Prediction
 from lpt.serving import Limits, create_app
+from lpt.serving.batcher import Job, MicroBatcher
+from lpt.serving.decoding import Decoder
 from lpt.serving.static import POLICY, page_files
+from lpt.system.limits import usable_cores
 from small_server import HeldNetwork, encoded, until
 
 PREDICT = "/v1/packs/birds/predict"
@@ -86,6 +92,7 @@ def test_packs_are_listed_and_described(client: TestClient, packs: Path) -> None
     assert details["backbone"]["sha256"] == info.backbone.weight_hash
     assert "equally frequent" in details["probabilities"]["meaning"]
     assert client.get("/v1/packs/logs").json() == {"events": []}
+    assert client.get("/v1/packs/", follow_redirects=False).status_code == 404
 
 
 def refused(response: Any, status: int, code: str) -> str:
@@ -113,6 +120,8 @@ def test_refused_requests_have_their_status(new_app: NewApp) -> None:
         (PREDICT, {"content": b"", "headers": JPEG}, 422, "unreadable_image"),
         (PREDICT, {"content": b"/etc/passwd", "headers": JPEG}, 422, "unreadable_image"),
         (PREDICT, {"json": {"images": [text], "prior": {"dodo": 1}}}, 422, "prior"),
+        (PREDICT, {"json": {"images": [text], "prior": {"crane": 10**400}}}, 422, "prior"),
+        (PREDICT, {"json": {"images": [text], "prior": {"crane": 1e308, "adder": 1e308}}}, 422, "prior"),
         (PREDICT, {"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "malformed_request"),
         (f"{PREDICT}?top_k=none", {"content": image, "headers": JPEG}, 422, "not_accepted"),
         ("/v1/packs", {}, 405, "method_not_allowed"),
@@ -124,6 +133,64 @@ def test_refused_requests_have_their_status(new_app: NewApp) -> None:
         assert client.post(PREDICT, content=image, headers=JPEG).status_code == 200
         assert client.app.state.service.bodies.held == 0  # type: ignore[attr-defined]
         assert client.app.state.service.batcher.queued == 0  # type: ignore[attr-defined]
+
+
+def test_a_refused_request_leaves_nothing_behind(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an image that cannot be read nor a failing network keeps the images of its request in memory."""
+    service = app.state.service
+    engine, accept = service.shelf.served["birds"].predictor.engine, service.batcher.accept
+    jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+
+    def noted(count: int) -> Job:
+        job = accept(count)
+        jobs.add(job)
+        return job
+
+    monkeypatch.setattr(service.batcher, "accept", noted)
+    monkeypatch.setattr(logging.getLogger("lpt.serving"), "disabled", True)  # pytest keeps what is logged
+    with TestClient(app) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for image, status in ((b"no image", 422), (encoded(), 500)):
+                monkeypatch.setattr(engine, "run", lambda batch, *, attention: [])
+                assert client.post(PREDICT, content=image, headers=JPEG).status_code == status
+                until(lambda: not jobs)
+        finally:
+            gc.enable()
+
+
+def test_pictures_and_images_are_let_go(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture counts against the budget until it is small; a request that has ended holds no image."""
+    service = app.state.service
+    predictor, budget = service.shelf.served["birds"].predictor, service.decoder.budget
+    prepare, go_on = predictor.prepare, threading.Event()
+    held: list[int] = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        held.append(budget.held)
+        return prepare(*arguments, **options)
+
+    def wait(name: str) -> Any:
+        assert go_on.wait(30)
+        raise KeyError(name)
+
+    monkeypatch.setattr(predictor, "prepare", noted)
+    with TestClient(app) as client:
+        assert client.post(PREDICT, content=encoded(), headers=JPEG).status_code == 200
+        assert held == [40 * 30 * 8]
+        until(lambda: not budget.held)
+    decoder, queue = Decoder(1000, wait), MicroBatcher(100, lambda runner: 1)
+    busy, gone = queue.accept(usable_cores()), queue.accept(1)
+    decoder.submit(busy, [("x", b"")] * usable_cores(), ["birds"])
+    content = bytes(1000)
+    references = sys.getrefcount(content)
+    decoder.submit(gone, [("x", content)], ["birds"])
+    assert sys.getrefcount(content) > references
+    gone.cancel()
+    assert sys.getrefcount(content) == references
+    go_on.set()
+    decoder.close()
 
 
 def test_a_bomb_is_refused_by_its_header(client: TestClient) -> None:
@@ -160,6 +227,12 @@ def test_tokens_hosts_and_origins(new_app: NewApp) -> None:
         assert client.get("/v1/packs", headers={"Host": "rebound.example:8000"}).status_code == 421
     with TestClient(new_app(hosts=None, token=token), base_url="http://any.example") as client:
         assert client.get("/v1/packs", headers=authorised).status_code == 200
+
+
+def test_a_token_that_is_none_is_refused(new_app: NewApp) -> None:
+    for token in ("", "short", "with a space in the middle", "ümlauts-do-not-fit-into-headers"):
+        with pytest.raises(ConfigError, match="token: what was given is no token"):
+            new_app(token=token)
 
 
 def test_request_ids_are_taken_if_they_are_harmless(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -279,6 +352,8 @@ def test_the_page_and_its_files(new_app: NewApp, tmp_path: Path, monkeypatch: py
         assert (page.status_code, page.text[:9]) == (200, "<!doctype")  # no token: a browser sends none
         assert page.headers["Content-Security-Policy"] == POLICY
         assert "http" not in POLICY
+        linked = client.get("/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+        assert linked.status_code == 200  # other sites may link to it
         script = client.get("/app.js")
         assert script.headers["Content-Type"] == "text/javascript; charset=utf-8"
         again = client.get("/app.js", headers={"If-None-Match": script.headers["ETag"]})

@@ -130,6 +130,16 @@ def test_only_the_request_of_the_culprit_fails(batcher: MicroBatcher, network: N
     assert numbers_of(put(batcher, network, [6])) == [6]
 
 
+def test_a_runner_that_loses_an_image_fails_its_request_only(batcher: MicroBatcher, network: Network) -> None:
+    class Losing(Network):
+        def run(self, batch: Sequence[Prepared], *, attention: bool = False) -> list[Output]:
+            return super().run(batch, attention=attention)[1:]
+
+    with pytest.raises(ValueError, match="zip"):
+        put(batcher, Losing(), [1, 2]).future.result(timeout=30)
+    assert numbers_of(put(batcher, network, [3])) == [3]
+
+
 def test_predictors_and_attention_do_not_share_a_batch(batcher: MicroBatcher, network: Network) -> None:
     other = Network()
     hold(batcher, network)

@@ -118,6 +118,7 @@ def test_refused_multipart_bodies(body: bytes, status: int, message: str) -> Non
         ({"images": ["aGk="], "url": "http://x"}, 422, "url"),
         (b'{"images": [' + b"0," * 10**7 + b"0]}", 413, "values are accepted"),
         (b'{"images": [' + b"0," * 10**5 + b"0]}", 422, "images.0"),
+        ({str(number): 0 for number in range(50_000)}, 422, "50,001 values"),
     ],
 )
 def test_refused_json_bodies(values: Any, status: int, message: str) -> None:

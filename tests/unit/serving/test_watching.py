@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from lpt.errors import ConfigError, PackError
 from lpt.packs.pack import JSON_NAME, TENSORS_NAME
+from lpt.serving import shelf as shelves
 from lpt.serving.shelf import Shelf, find_packs
 from lpt.serving.watching import PackEvents, Watcher
 from small_packs import edit
@@ -108,6 +111,9 @@ def test_where_packs_are_looked_for(packs: Path, tmp_path: Path) -> None:
     assert find_packs([packs]) == {"birds": birds, "cranes": cranes}
     assert find_packs([run, birds]) == {"photos": run / "pack", "birds": birds}
     assert find_packs([run.parent]) == {"photos": run / "pack"}
+    odd = tmp_path / "odd" / os.fsdecode(b"caf\xe9\n")  # no UTF-8, which JSON could not hold
+    shutil.copytree(birds, odd)
+    assert find_packs([odd.parent]) == {r"caf\udce9\n": odd}
     shutil.copytree(birds, tmp_path / "other" / "birds")
     for sources, message in (
         ([packs, tmp_path / "other"], "two packs are named 'birds'"),
@@ -116,6 +122,23 @@ def test_where_packs_are_looked_for(packs: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             find_packs(sources)
+
+
+def test_a_folder_that_may_not_be_read(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every disk has is passed over; any other could be a pack, so it is named."""
+    find = shelves.find_pack
+
+    def refused(path: Path) -> Path:  # tests may run as root, who may read everything
+        if path.name in ("lost+found", "locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return find(path)
+
+    monkeypatch.setattr(shelves, "find_pack", refused)
+    (packs / "lost+found").mkdir()
+    assert list(find_packs([packs])) == ["birds", "cranes"]
+    (packs / "locked").mkdir()
+    with pytest.raises(ConfigError, match="locked cannot be read: Permission denied"):
+        find_packs([packs])
 
 
 def test_the_first_packs_must_be_whole(shelf: Shelf, packs: Path, events: PackEvents) -> None:
