@@ -95,17 +95,31 @@ def load(result: Result) -> list[str]:
 def faults(result: Result) -> list[str]:
     """Return what happened under hostile requests, replaced packs, slow clients and clients that leave."""
     hostile, replaced, slow, left = (result[name] for name in ("hostile", "replaced", "slow", "leavers"))
-    cells = [[name, ", ".join(f"{key} {value}" for key, value in sorted(part.items()))] for name, part in (
-        ("replaced under load", replaced), ("slow clients", slow), ("clients that leave", left))]  # fmt: skip
-    memory = hostile["resident_mb_after_each_tenth"]
-    return [
-        f"{hostile['requests']:,} requests, of {hostile['kinds_of_hostile_requests']} kinds of hostile ones: "
-        f"{sum(hostile['wrong_statuses'].values())} wrong statuses, {result['tracebacks_in_log']} tracebacks in the "
-        f"log, memory from {memory[0]:.0f} to {memory[-1]:.0f} MB, descriptors {hostile['descriptors_before']} before "
-        f"and {hostile['descriptors_after']} after.",
-        "",
-        *rows_of(["part", "what was counted"], cells),
+    memory, wrong = hostile["resident_mb_after_each_tenth"], sum(hostile["wrong_statuses"].values())
+    head, body = slow["slow_head"], slow["slow_body"]
+    others = ", ".join(f"{count} answered with {status}" for status, count in slow["other_requests"].items())
+    cells = [
+        [
+            f"{hostile['requests']:,} requests, 5 % of them of {hostile['kinds_of_hostile_requests']} hostile kinds",
+            f"{wrong} wrong statuses, {result['tracebacks_in_log']} tracebacks; memory {memory[0]:.0f} to "
+            f"{memory[-1]:.0f} MB; descriptors {hostile['descriptors_before']} to {hostile['descriptors_after']}",
+        ],
+        [
+            f"a pack replaced {replaced['replacements']} times under load",
+            f"{replaced['failed']} of {replaced['requests']:,} requests failed; longest {replaced['longest_s']:.2f} s",
+        ],
+        [
+            "clients that send a byte now and then",
+            f"head: {head['status']} after {head['after_s']:.0f} s; body: {body['status']} after "
+            f"{body['after_s']:.0f} s; others meanwhile: {others}, longest {slow['longest_other_s']:.2f} s",
+        ],
+        [
+            f"{left['clients']} clients that leave",
+            f"{left['queued_after']:.0f} of their images wait on; the next request: {left['status_of_next_request']}",
+        ],
+        ["SIGTERM at the end", f"exit code {result['exit_code']}"],
     ]
+    return rows_of(["what", "what happened"], cells)
 
 
 def web(result: Result) -> list[str]:

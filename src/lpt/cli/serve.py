@@ -105,6 +105,7 @@ def serve(
             )
         log_to(sys.stderr)
         names = list(app.state.service.shelf.served)
+        listener.listen()  # whoever connects from here on waits until the server answers
         output_console(lasting=True).print(
             f"{address_of(listener)} serves {plural(len(names), 'pack')}{': ' if names else ''}{shorten(names)}"
         )

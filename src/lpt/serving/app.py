@@ -22,6 +22,7 @@ from lpt.serving.service import Service
 from lpt.serving.shelf import Shelf
 from lpt.serving.static import page_files
 from lpt.serving.watching import PackEvents, Watcher
+from lpt.system.threads import in_passing_thread
 
 _DESCRIPTION = (
     "Classifies images with prompt packs on a frozen Vision Transformer. Errors have a status, a code for programs and "
@@ -72,7 +73,7 @@ def create_app(
     )
     events = PackEvents()
     watcher = Watcher(shelf, sources, events, watch_seconds)
-    watcher.load()
+    in_passing_thread(watcher.load)
     if not shelf.served and not watch:
         raise ConfigError(
             f"there is no pack in {', '.join(map(str, sources)) or 'an empty list'}. Give prompt packs, run folders, "

@@ -22,6 +22,7 @@ from lpt.errors import ConfigError, LptError
 from lpt.packs.hub import is_address, parse_address
 from lpt.packs.pack import JSON_NAME, TENSORS_NAME, load_pack
 from lpt.serving.shelf import Shelf, find_packs
+from lpt.system.threads import in_passing_thread
 
 KEPT_EVENTS = 200
 _LOOKS_UNTIL_GONE = 2
@@ -135,7 +136,7 @@ class Watcher:
 
     def _take_up(self, name: str, path: Path) -> None:
         try:
-            replaced = self._shelf.put(name, load_pack(path))
+            replaced = in_passing_thread(lambda: self._shelf.put(name, load_pack(path)))
         except (LptError, OSError, MemoryError) as error:
             reason = str(error).replace(f"{path.parent}{os.sep}", "")
             kept = " The former pack is still served." if name in self._shelf.served else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from lpt.cli.app import app as program
 from lpt.serving import Limits
+from lpt.serving.server import listen
 from small_server import HeldNetwork, RunningServer, encoded, until
 
 PREDICT = "/v1/packs/birds/predict"
@@ -219,3 +221,23 @@ def test_an_open_address_without_a_token_is_warned_about(
     for host, status in (("127.0.0.2:80", 200), ("localhost", 200), ("rebound.example", 421)):
         answer = TestClient(apps[-1]).get("/v1/packs", headers={"Host": host})
         assert answer.status_code == status
+
+
+def test_answers_leave_at_once() -> None:
+    """With Nagle's algorithm the body of an answer would wait 40 ms for the client to acknowledge the head."""
+    set_options: list[int] = []
+
+    async def look() -> None:
+        def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            set_options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listen("127.0.0.1", 0) as listener:
+            async with await asyncio.start_server(note, sock=listener):
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                await reader.read()
+                writer.close()
+
+    asyncio.run(look())
+    assert set_options == [1]
