@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lpt.commands.inputs import inputs_of
 from lpt.errors import RunError
+from lpt.system.files import atomic_path
 from lpt.system.owned import Input, first_inside, is_marked
 
 
@@ -75,6 +77,19 @@ def drop_links(output: Path, results: Results) -> None:
         RunError: a file cannot be removed.
     """
     _unlink([path for name in results.names if (path := output / name).is_symlink()])
+
+
+def write_together(output: Path, results: Results, files: Mapping[str, bytes]) -> None:
+    """Write results by their names, all of them or none; what links under these names point to is not replaced.
+
+    Raises:
+        RunError: a file cannot be written; earlier results are untouched.
+    """
+    drop_links(output, results)
+    marker_last = sorted(files, key=lambda name: name == results.names[0])
+    with ExitStack() as renamed:  # all files are on the disk before one takes its name: the last first, the marker
+        for name in marker_last:
+            renamed.enter_context(atomic_path(output / name)).write_bytes(files[name])
 
 
 def _unlink(paths: Sequence[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
@@ -77,6 +78,8 @@ def read_export(folder: Path) -> tuple[BackboneExport, bytes, Float32Array]:
         positions = load(_verified(folder / POSITIONS, description.positions_sha256))["positions"]
     except (SafetensorError, KeyError) as error:
         raise ConfigError(f"{folder / POSITIONS} is damaged: {error}. Export the backbone again") from None
+    if positions.dtype != np.float32 or positions.ndim != 4 or positions.shape[:2] != (1, description.width):
+        raise ConfigError(f"{folder / POSITIONS} does not fit {DESCRIPTION}. Export the backbone again")
     return description, graph, positions
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lpt.data.manifest import Float32Array
-from lpt.errors import ConfigError, PackError
+from lpt.errors import ConfigError, PackError, RunError
 from lpt.packs.engine import LoadedPack, Output, UInt8Array
 from lpt.packs.exported import read_export
 from lpt.packs.pack import Pack
@@ -61,8 +61,7 @@ class OnnxEngine:
         try:
             self._session = onnxruntime.InferenceSession(graph, _options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds of errors
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"ONNX Runtime {onnxruntime.__version__} cannot load {self.folder}: {reason}") from None
+            raise ConfigError(self._failed("load", error)) from None
 
     @property
     def backbone_hash(self) -> str:
@@ -86,6 +85,7 @@ class OnnxEngine:
             )
         try:
             pack.check_shapes(description.depth, description.width, {})
+            _check_blocks(pack, description.depth)
         except ConfigError as error:
             raise PackError(f"the pack {pack.path} does not fit its description: {error}") from None
         arrays = pack_arrays(
@@ -141,7 +141,15 @@ class OnnxEngine:
         if positions is None:
             positions = self._resampled[loaded.grid] = _value(resample(self._positions, loaded.grid))
         values = {**loaded.values, **(changed or {}), "images": _value(images), "positions": positions}
-        return [result.numpy() for result in self._session.run_with_ort_values(list(names), values)]
+        try:
+            results = self._session.run_with_ort_values(list(names), values)
+        except Exception as error:  # as above: no memory, or a graph that lpt did not write
+            raise RunError(self._failed("run", error)) from None
+        return [result.numpy() for result in results]
+
+    def _failed(self, verb: str, error: Exception) -> str:
+        reason = " ".join(str(error).split())[:300]
+        return f"ONNX Runtime {onnxruntime.__version__} cannot {verb} {self.folder}: {reason}"
 
     def _reference(self, loaded: OnnxPack, arrays: Arrays) -> ReferenceOutput:
         """Return the output for the reference image of a pack; see `lpt.packs.reference.reference_output`."""
@@ -174,6 +182,18 @@ class OnnxEngine:
                 f"its patch, {patch[0]}x{patch[1]}, up to {MOST_ENLARGED} times {native[0]}x{native[1]}"
             )
         return size[0] // patch[0], size[1] // patch[1]
+
+
+def _check_blocks(pack: Pack, depth: int) -> None:
+    """Check that group prompts have a block, and a query of the prefix too, as PyTorch's engine does.
+
+    Raises:
+        ConfigError: they have none.
+    """
+    method = pack.info.method
+    shared = depth // 2 if method.shared_blocks is None else method.shared_blocks
+    if method.grouped and not (method.query == "prefix") <= shared < depth:
+        raise ConfigError(f"shared_blocks {shared} does not fit {depth} blocks with query {method.query}")
 
 
 def _options() -> Any:

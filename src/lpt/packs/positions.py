@@ -12,7 +12,7 @@ def resample(positions: Float32Array, grid: tuple[int, int]) -> Float32Array:
     if positions.shape[2:] == grid:
         return positions
     rows, columns = (_filter(old, new) for old, new in zip(positions.shape[2:], grid, strict=True))
-    return np.einsum("rh,bdhw,cw->bdrc", rows, positions.astype(np.float64), columns).astype(np.float32)
+    return np.einsum("rh,bdhw,cw->bdrc", rows, positions.astype(np.float64), columns, optimize=True).astype(np.float32)
 
 
 def _filter(old: int, new: int) -> Float32Array:

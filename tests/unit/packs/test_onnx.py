@@ -8,17 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from onnx import TensorProto, helper
+from safetensors.numpy import load_file, save
 
 import lpt
 from lpt.errors import ConfigError, LptError, PackError
-from lpt.packs.onnx import OnnxEngine
+from lpt.packs.files import sha256
+from lpt.packs.onnx import OnnxEngine, _check_blocks
 from lpt.packs.pack import TENSORS_NAME, load_pack
 from lpt.packs.predictor import Predictor
 from pack_kinds import new_checkpoint, new_pack
@@ -191,9 +194,32 @@ def damaged(name: str) -> Callable[[Path], object]:
     return change
 
 
+def other(name: str, recorded: str, content: bytes) -> Callable[[Path], object]:
+    """Put something else in place of a file, with the sha256 that belongs to it."""
+
+    def change(folder: Path) -> object:
+        (folder / name).write_bytes(content)
+        description = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
+        return (folder / "backbone.json").write_text(json.dumps(description | {recorded: sha256(content)}))
+
+    return change
+
+
+def other_graph() -> bytes:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("images", "scores")]
+    graph = helper.make_graph([helper.make_node("Identity", ["images"], ["scores"])], "g", values[:1], values[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (other("backbone.onnx", "graph_sha256", other_graph()), "cannot run .*copy"),
+        (other("backbone.onnx", "graph_sha256", b"no graph"), "cannot load .*copy"),
+        (
+            other("positions.safetensors", "positions_sha256", save({"positions": np.zeros((1, 7, 4, 4))})),
+            "positions.safetensors does not fit backbone.json",
+        ),
         (damaged("backbone.onnx"), "backbone.onnx is damaged"),
         (damaged("positions.safetensors"), "positions.safetensors is damaged"),
         (lambda folder: (folder / "backbone.onnx").unlink(), "cannot read .*backbone.onnx"),
@@ -228,6 +254,15 @@ def test_what_does_not_belong_on_the_engine_is_refused(
             lpt.load_predictor(packs["full"], engine="onnx", backbone=exported, **arguments)
     with pytest.raises(ConfigError, match="needs the folder of an exported backbone"):
         lpt.load_predictor(packs["full"], engine="onnx")
+
+
+@pytest.mark.parametrize("changes", [{"shared_blocks": 3}, {"shared_blocks": 0, "query": "prefix"}])
+def test_group_prompts_without_a_block_are_refused(packs: dict[str, Path], changes: dict[str, Any]) -> None:
+    pack = load_pack(packs["full"])
+    _check_blocks(pack, 3)
+    info = pack.info.model_copy(update={"method": pack.info.method.model_copy(update=changes)})
+    with pytest.raises(ConfigError, match="does not fit 3 blocks"):
+        _check_blocks(replace(pack, info=info), 3)
 
 
 def test_the_pack_itself_stays_as_it_was_read(packs: dict[str, Path], onnx: Predictor) -> None:

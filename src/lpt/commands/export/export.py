@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lpt.commands.export.request import ExportRequest
-from lpt.commands.results import Results, check_inputs, check_owned, clear, first_precious
+from lpt.commands.results import Results, check_inputs, check_owned, first_precious, write_together
 from lpt.errors import RunError
 from lpt.model.consent import permitted_name
 from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
 from lpt.packs.hub import is_address
 from lpt.packs.pack import JSON_NAME, find_pack, load_pack, read_info
-from lpt.system.files import write_bytes
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
@@ -80,9 +79,7 @@ def export_files(request: ExportRequest, *, console: Console) -> Path:
     results, encoded = (BACKBONE, _backbone) if request.pack is None else (MODEL, _pack)
     check_output(request, results)
     files = encoded(request)
-    clear(request.output, results)
-    for name, content in files.items():  # the marker of the others: first
-        write_bytes(request.output / name, content)
+    write_together(request.output, results, files)
     graph = request.output / results.names[-1]
     console.print(f"{graph} ({size_of(len(files[graph.name]))})", markup=False)
     return graph
@@ -94,9 +91,10 @@ def _whole(request: ExportRequest) -> tuple[Predictor, bytes, dict[str, Any]]:
     from lpt.packs.predictor import load_predictor
 
     assert request.pack is not None
+    name = None if request.backbone is None else _backbone_name(request.backbone, request.checkpoint)
     predictor = load_predictor(
-        request.pack, backbone=request.backbone, checkpoint=request.checkpoint, device="cpu", precision="fp32"
-    )
+        request.pack, backbone=name, checkpoint=request.checkpoint, device="cpu", precision="fp32"
+    )  # fmt: skip
     return predictor, *encode_pack(predictor)
 
 
@@ -113,13 +111,18 @@ def _backbone(request: ExportRequest) -> dict[str, bytes]:
     from lpt.model.pretrained import load_backbone
 
     assert request.backbone is not None
-    name = request.backbone
-    if is_address(name):
-        pack = load_pack(name)
-        name = permitted_name(pack.info.backbone, pack.origin, checkpoint=request.checkpoint)
-    elif (folder := find_pack(Path(name))).joinpath(JSON_NAME).is_file():
-        name = permitted_name(read_info(folder).backbone, folder, checkpoint=request.checkpoint)
+    name = _backbone_name(request.backbone, request.checkpoint)
     return encode_backbone(load_backbone(name, checkpoint=request.checkpoint))
+
+
+def _backbone_name(given: str, checkpoint: Path | None) -> str:
+    """Return the name of a backbone that is given by its name, or by a pack that names it."""
+    if is_address(given):
+        pack = load_pack(given)
+        return permitted_name(pack.info.backbone, pack.origin, checkpoint=checkpoint)
+    if (folder := find_pack(Path(given))).joinpath(JSON_NAME).is_file():
+        return permitted_name(read_info(folder).backbone, folder, checkpoint=checkpoint)
+    return given
 
 
 def _export_page(request: ExportRequest, console: Console) -> Path:

@@ -10,6 +10,7 @@ import torch
 from lpt import __version__
 from lpt.commands.export.model_graph import ModelGraph, resized_size
 from lpt.commands.export.onnx_files import OPSET, check_equal, check_size, encode, run_once, trace
+from lpt.packs.facts import class_facts
 from lpt.packs.info import PackInfo
 from lpt.packs.predictor import Predictor
 
@@ -45,20 +46,17 @@ def model_facts(info: PackInfo) -> dict[str, Any]:
     """Return what `model.onnx` says about itself, by key of its metadata."""
     height, width = resized_size(info)
     preprocessing, setting = info.preprocessing, info.probabilities
-    groups = [info.shot_groups.names[index] for index in info.shot_groups.of(info.class_counts)]
+    told = ("class", "training_images", "shot_group")
     return {
-        "classes": [
-            {"class": name, "training_images": count, "shot_group": group}
-            for name, count, group in zip(info.class_names, info.class_counts, groups, strict=True)
-        ],
+        "classes": [{name: facts[name] for name in told} for facts in class_facts(info)],
         "preprocessing": {
             "height": height,
             "width": width,
             "interpolation": preprocessing.interpolation,
             "white": preprocessing.white,
-            "steps": f"Turn the picture upright (EXIF), make it RGB, resize it to {width} x {height} pixels whatever "
-            f"its aspect ({preprocessing.interpolation}, antialiased), and give the bytes as uint8 [batch, {height}, "
-            f"{width}, 3]. Crop and normalisation are in the graph.",
+            "steps": f"Turn the picture upright (EXIF), lay it on white if it is transparent, make it RGB, resize it "
+            f"to {width} x {height} pixels whatever its aspect ({preprocessing.interpolation}, antialiased), and give "
+            f"the bytes as uint8 [batch, {height}, {width}, 3]. Crop and normalisation are in the graph.",
         },
         "probabilities": {
             **setting.model_dump(mode="json"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +20,11 @@ from typer.testing import CliRunner
 import lpt
 from lpt.cli.app import app
 from lpt.commands.export import export as command
+from lpt.commands.export.model import model_facts
 from lpt.commands.export.request import ExportRequest
 from lpt.errors import ConfigError, RunError
 from lpt.model import FrozenViT
+from lpt.packs.pack import load_pack
 from lpt.packs.predictor import Predictor
 from lpt.system.onnx_runtime import onnxruntime
 from oracle import small_vit
@@ -86,6 +90,12 @@ def test_one_file_holds_the_whole_path(exported: Path, predictor: Predictor, pic
         assert [tuple(row) for row in groups.tolist()] == [output.groups for output in outputs]
 
 
+def test_counts_that_nobody_knows_are_not_made_up(pack: Path) -> None:
+    info = load_pack(pack).info.model_copy(update={"counts_known": False})
+    first = model_facts(info)["classes"][0]
+    assert first == {"class": "class 0", "training_images": None, "shot_group": None}
+
+
 def test_the_file_says_nothing_of_the_machine(exported: Path) -> None:
     content = exported.read_bytes()
     assert str(Path.home()).encode() not in content
@@ -105,13 +115,16 @@ def test_the_example_needs_nothing_of_lpt(
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
     pictures[1].save(tmp_path / "b.jpg", exif=exif)
-    paths = [str(tmp_path / name) for name in ("a.png", "b.jpg")]
+    clear = pictures[2].convert("RGBA")
+    clear.putalpha(pictures[3].convert("L"))
+    clear.save(tmp_path / "c.png")
+    paths = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.png")]
     code = (
         "import runpy, sys; sys.modules.update(dict.fromkeys(('lpt', 'torch', 'torchvision', 'onnx')));"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     arguments = [sys.executable, "-c", code, str(EXAMPLE), str(exported), *paths]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     expected = [
@@ -121,6 +134,10 @@ def test_the_example_needs_nothing_of_lpt(
     ]
     assert [(path, name) for path, name, _ in rows] == [(path, name) for path, name, _ in expected]
     np.testing.assert_allclose([float(row[2]) for row in rows], [row[2] for row in expected], atol=1e-5)
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)).save(tmp_path / "deep.png")
+    done = subprocess.run([*arguments[:5], str(tmp_path / "deep.png")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "more than 8 bits" in done.stderr
     assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 40
 
 
@@ -170,6 +187,23 @@ def test_only_an_earlier_export_is_replaced_and_only_when_told(tmp_path: Path) -
     file.touch()
     with pytest.raises(RunError, match="is a file; give a folder"):
         lpt.export("a pack", file)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_is_too_small_leaves_the_earlier_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lpt.export("a pack", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    large = {"model.json": b"{}", "model.onnx": bytes(2**21)}
+    monkeypatch.setattr(command, "_pack", lambda request: large)
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"model.onnx: File too large"):
+            lpt.export("a pack", tmp_path, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.usefixtures("quick")

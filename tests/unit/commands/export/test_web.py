@@ -328,6 +328,16 @@ def test_a_network_that_is_not_of_this_release_is_refused(
     expect(page.locator("#problem")).to_contain_text("wasm is incomplete, or of another version of this page")
 
 
+def test_classes_of_another_version_name_no_answers(
+    site: Path, served: Callable[[Path], Host], open_page: Open
+) -> None:
+    """As where a browser keeps facts.json of one version, and the host has the network of another."""
+    facts = json.loads((site / "facts.json").read_text(encoding="utf-8"))
+    (site / "facts.json").write_text(json.dumps(facts | {"model_sha256": "0" * 64}), encoding="utf-8")
+    page = open_page(served(site).address)
+    expect(page.locator("#problem")).to_contain_text("facts.json is incomplete, or of another version of this page")
+
+
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 

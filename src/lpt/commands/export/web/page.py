@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import PIL
 from rich.console import Console
 
 from lpt import __version__
-from lpt.commands.results import Results, drop_links
+from lpt.commands.results import Results, write_together
 from lpt.packs.facts import pack_facts, unsure_below
 from lpt.packs.info import PackInfo
-from lpt.system.files import atomic_path
 from lpt.system.owned import marker
 from lpt.system.text import plural, size_of
 
@@ -59,7 +57,8 @@ def build_page(
     files |= {file: (SHARED / file).read_bytes() for file in SHARED_FILES}
     files |= runtime
     files["model.onnx"] = model
-    files["facts.json"] = _json(page_facts(name, info, size))
+    of_model = {"model_sha256": hashlib.sha256(model).hexdigest()}  # the page takes no classes of another model
+    files["facts.json"] = _json(page_facts(name, info, size) | of_model)
     release = _release(files)
     files["release.js"] = b"self.RELEASE = " + _json(release).rstrip() + b";\n"
     files["README.txt"] = _readme(name, info, len(model)).encode("utf-8", "backslashreplace")
@@ -89,11 +88,7 @@ def write_page(folder: Path, page: Mapping[str, bytes], console: Console) -> Pat
     Raises:
         RunError: they cannot be written; an earlier page is untouched.
     """
-    drop_links(folder, SITE)
-    marker_last = sorted(page, key=lambda name: name == SITE.names[0])
-    with ExitStack() as renamed:  # all files are on the disk before one takes its name: the last first, the marker
-        for name in marker_last:
-            renamed.enter_context(atomic_path(folder / name)).write_bytes(page[name])
+    write_together(folder, SITE, page)
     size = size_of(sum(map(len, page.values())))
     console.print(
         f"{folder / 'index.html'} ({plural(len(page), 'file')}, {size}; README.txt: how to serve it)", markup=False

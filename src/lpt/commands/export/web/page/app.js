@@ -23,7 +23,7 @@ const ready = new Promise((resolve) => (isReady = resolve)); // pictures that co
 
 async function begin() {
   try {
-    const answer = await fetch("./facts.json");
+    const answer = await fetch("./facts.json", { cache: "no-cache" });
     if (!answer.ok) throw new Problem(`facts.json cannot be fetched: the host answers ${answer.status}.`);
     pack = await answer.json();
     $("summary").textContent = summaryOf(pack);

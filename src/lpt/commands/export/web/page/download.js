@@ -20,8 +20,8 @@ export async function download(release, file, show) {
     show(file.bytes);
     return { content, kept: true };
   }
-  const content = await fetchWhole(url, file, show);
-  await check(content, file);
+  const content = await fetchWhole(url, release, file, show);
+  await check(content, release, file);
   return { content, kept: await keep(cache, url, content) };
 }
 
@@ -34,10 +34,10 @@ async function openCache(version) {
   }
 }
 
-async function fetchWhole(url, file, show) {
+async function fetchWhole(url, release, file, show) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, { cache: "no-cache" }); // a host may have another version now
   } catch {
     throw new DownloadError(`${file.name} cannot be fetched: there is no network. Try again when there is one.`);
   }
@@ -50,23 +50,30 @@ async function fetchWhole(url, file, show) {
       throw new DownloadError(`${file.name} cannot be fetched: the connection broke off. Reload the page.`);
     });
     if (part.done) break;
-    if (size + part.value.length > file.bytes) throw changed(file);
+    if (size + part.value.length > file.bytes) throw await changed(release, file);
     content.set(part.value, size);
     size += part.value.length;
     show(size);
   }
-  if (size < file.bytes) throw changed(file);
+  if (size < file.bytes) throw await changed(release, file);
   return content;
 }
 
-async function check(content, file) {
+async function check(content, release, file) {
   if (!globalThis.crypto?.subtle) return; // only on a page without https, where its size was compared
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (hex !== file.sha256) throw changed(file);
+  if (hex !== file.sha256) throw await changed(release, file);
 }
 
-function changed(file) {
+/**
+ * Return the error for a file that is not of this release. Before that the browser drops what it kept of the small files
+ * without a service worker: a reload would not ask the host for them.
+ */
+export async function changed(release, file) {
+  const names = ["release.js", ...release.files.filter((other) => !other.large).map((other) => other.name)];
+  const fresh = (name) => fetch(new URL(name, import.meta.url), { cache: "reload" });
+  await Promise.allSettled(names.map(fresh));
   return new DownloadError(`${file.name} is incomplete, or of another version of this page. Reload the page.`);
 }
 

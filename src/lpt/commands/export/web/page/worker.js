@@ -2,7 +2,7 @@
 
 import * as ort from "./ort.wasm.min.js";
 import "./release.js";
-import { download, DownloadError } from "./download.js";
+import { changed, download, DownloadError } from "./download.js";
 import { PictureError, prepare } from "./pixels.js";
 
 let model; // {preprocessing, session}
@@ -20,6 +20,8 @@ self.onmessage = async ({ data }) => {
 /** Fetch the runtime and the network, and make them ready. */
 async function load({ facts, threads }) {
   const files = Object.fromEntries(self.RELEASE.files.map((file) => [file.name, file]));
+  // classes of one version must not name the answers of another
+  if (facts.model_sha256 !== files["model.onnx"].sha256) throw await changed(self.RELEASE, files["facts.json"]);
   const wanted = [files["ort-wasm-simd-threaded.wasm"], files["model.onnx"]];
   const total = wanted.reduce((sum, file) => sum + file.bytes, 0);
   const done = wanted.map(() => 0);
