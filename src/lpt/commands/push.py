@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lpt.errors import PackError
 from lpt.model.consent import options_for, refused_by_form
-from lpt.packs.hub import SCHEME, Address, push_files
+from lpt.packs.hub import SCHEME, Address, parse_address, push_files
 from lpt.packs.pack import CARD_NAME, JSON_NAME, TENSORS_NAME, Pack, load_pack
 from lpt.report.card import card_at
 from lpt.system.files import read_regular
@@ -68,7 +68,8 @@ def _card(pack: Pack, address: str) -> bytes:
         card = _content(pack.path / CARD_NAME).decode("utf-8")
     except UnicodeDecodeError:
         raise PackError(f"{pack.path / CARD_NAME} is damaged: it is not UTF-8. Copy the pack again.") from None
-    return card_at(card, address).encode("utf-8")
+    before = None if pack.address is None else str(parse_address(pack.address)._replace(revision=None))
+    return card_at(card, address, before=before).encode("utf-8")
 
 
 def _content(file: Path) -> bytes:

@@ -189,10 +189,11 @@ def _repository(api: HfApi, repository: str) -> ModelInfo | None:
 
 def _check_repository(there: ModelInfo, repository: str, *, private: bool) -> None:
     """Raise `RunError` unless a repository holds nothing but a pack, and nobody sees it who should not."""
-    others = sorted({file.rfilename for file in there.siblings or ()} - {*PACK_FILES, *_HUBS_OWN})
+    names = {file.rfilename for file in there.siblings or ()} - {*_HUBS_OWN}
+    others = sorted(names - ({*PACK_FILES} if PACK_FILES[0] in names else set()))  # a README.md alone is somebody's
     if others:
         raise RunError(
-            f"{repository} holds {plural(len(others), 'file')} that no pack has: {shorten(others)}. A repository of a "
+            f"{repository} holds {plural(len(others), 'file')} of no pack: {shorten(others)}. A repository of a "
             "pack holds nothing else. Give a new name, or remove these files on the hub yourself."
         )
     if private and not there.private:

@@ -78,8 +78,16 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
     return "\n".join(lines) + "\n"
 
 
-def card_at(card: str, address: str) -> str:
-    """Return a card that says how to use the pack from its address on the hub."""
+def card_at(card: str, address: str, *, before: str | None = None) -> str:
+    """Return a card that says how to use the pack from its address on the hub.
+
+    Args:
+        card: the card.
+        address: the address.
+        before: the address that the pack was read from, without a commit; None: it was a folder.
+    """
+    if before is not None:
+        card = re.sub(rf"{re.escape(before)}(?![\w.@/-])", lambda _: address, card)
     return card.replace(PLACE, address)
 
 

@@ -102,6 +102,8 @@ def test_the_card_on_the_hub_says_how_to_use_it_from_there(hub: FakeHub, folder:
     there = hub.files(NAME)["README.md"].decode()
     assert there == local.replace("THIS_FOLDER", "hf://me/birds")
     assert "lpt predict hf://me/birds photo.jpg --checkpoint tiny.safetensors" in there
+    lpt.push(f"hf://{NAME}", "me/birds-2")  # from the hub to another name
+    assert hub.files("me/birds-2")["README.md"].decode() == local.replace("THIS_FOLDER", "hf://me/birds-2")
 
 
 def test_offline_and_without_a_network_the_cache_is_used(
@@ -177,9 +179,12 @@ def test_a_pack_of_the_hub_chooses_nothing(hub: FakeHub, folder: Path, tmp_path:
 def test_a_push_replaces_nothing_but_a_pack(hub: FakeHub, folder: Path) -> None:
     hub.add(NAME, {"config.json": b"{}", "model.safetensors": b"x"})
     hub.add("me/public", files_of(folder))
+    hub.add("me/notes", {"README.md": b"# My notes"})
     before = {name: repository.refs["main"] for name, repository in hub.repositories.items()}
-    with pytest.raises(RunError, match=r"holds 2 files that no pack has: config\.json, model\.safetensors"):
+    with pytest.raises(RunError, match=r"holds 2 files of no pack: config\.json, model\.safetensors"):
         lpt.push(folder, NAME)
+    with pytest.raises(RunError, match=r"holds 1 file of no pack: README\.md"):
+        lpt.push(folder, "me/notes")
     with pytest.raises(RunError, match="is there and is public"):
         lpt.push(folder, "me/public", private=True)
     with pytest.raises(ConfigError, match="'birds' is no name of a repository"):

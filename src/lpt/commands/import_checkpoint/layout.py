@@ -187,7 +187,7 @@ def check_backbone(checkpoint: Checkpoint, backbone: FrozenViT) -> None:
     faults = [f"{len(names)} {fault} ({_first(names)})" for fault, names in groups.items() if names]
     if faults:
         worst = groups["with other numbers"]
-        most = max((float((inside[n].double() - ours[n].double()).abs().max()) for n in worst), default=0.0)
+        most = max((float((inside[n].double() - ours[n].cpu().double()).abs().max()) for n in worst), default=0.0)
         apart = f", up to {most:.3g} apart" if worst else ""
         raise ConfigError(
             f"the backbone in {checkpoint.file} is not {backbone.name}: of {len(ours)} tensors, {'; '.join(faults)}"

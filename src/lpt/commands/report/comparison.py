@@ -59,7 +59,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def read_runs(folder: Path, summary: Mapping[str, Any]) -> Runs:
-    """Read the finished runs of the methods in a summary.
+    """Read the finished runs that a summary is of; a later command may have added others since.
 
     Raises:
         RunError, PackError, ConfigError: a run cannot be read.
@@ -67,8 +67,8 @@ def read_runs(folder: Path, summary: Mapping[str, Any]) -> Runs:
     runs = dict[str, dict[int, KeptRun]]()
     for row in summary["methods"]:
         method = str(row["method"])
-        paths = sorted(path for path in (folder / "runs" / method).glob("seed*") if re.fullmatch(r"seed\d+", path.name))
-        kept = {int(path.name[4:]): read_run(path) for path in paths if RunFolder(path).finished}
+        paths = {int(seed): folder / "runs" / method / f"seed{int(seed)}" for seed in row["seeds"]}
+        kept = {seed: read_run(path) for seed, path in paths.items() if RunFolder(path).finished}
         if kept := {seed: run for seed, run in kept.items() if run.predictions is not None}:
             runs[method] = kept
     if not runs:
@@ -99,7 +99,7 @@ def comparison_content(sight: Sight, summary: Mapping[str, Any], runs: Runs) -> 
     seeds = sorted(runs[method])
     facts = comparison_facts(summary.get("facts", {}))
     finished = [row for row in summary["methods"] if row["method"] in runs]
-    rows = [_row(row, runs[row["method"]], summary, row["method"] == method) for row in finished]
+    rows = [_row(row, runs[row["method"]], summary, method) for row in finished]
     return Content(
         title=data_title(run),
         subtitle=f"{plural(len(runs), 'method')} on the same images, {_seeds(summary)}",
@@ -122,7 +122,7 @@ def comparison_content(sight: Sight, summary: Mapping[str, Any], runs: Runs) -> 
     )  # fmt: skip
 
 
-def _row(row: Mapping[str, Any], runs: Mapping[int, KeptRun], summary: Mapping[str, Any], shown: bool) -> MethodRow:
+def _row(row: Mapping[str, Any], runs: Mapping[int, KeptRun], summary: Mapping[str, Any], shown: str) -> MethodRow:
     """Return a method's row: intervals over its seeds, and what the method shown has more."""
     results = [result for run in runs.values() if (result := run.seed_result()) is not None]
     groups = next(iter(runs.values())).info.shot_groups
@@ -133,9 +133,9 @@ def _row(row: Mapping[str, Any], runs: Mapping[int, KeptRun], summary: Mapping[s
         title=str(row["title"]),
         seeds=sorted(runs),
         accuracies=accuracy_intervals([_without_folders(result) for result in results], groups),
-        less=_less(summary, row["method"]),
+        less=_less(summary, row["method"], shown),
         cost=[*cost_texts(costs), per_image],
-        shown=shown,
+        shown=row["method"] == shown,
     )
 
 
@@ -144,10 +144,10 @@ def _without_folders(result: SeedResult) -> SeedResult:
     return result._replace(images=[re.split(r"[/\\]", name)[-1] for name in result.images])
 
 
-def _less(summary: Mapping[str, Any], method: str) -> dict[str, Difference]:
-    """Return the differences of the reference and a method, as comparison.json has them."""
+def _less(summary: Mapping[str, Any], method: str, shown: str) -> dict[str, Difference]:
+    """Return what the method shown has more than another one, as comparison.json has it for the reference."""
     for row in summary["differences"]:
-        if row["method"] == method:
+        if row["method"] == method and row["reference"] == shown:
             measures: Mapping[str, Mapping[str, Any]] = row["measures"]
             return {
                 name: Difference(v["mean"], v["low"], v["high"], v["seed_std"], tuple(v["by_seed"]))

@@ -139,7 +139,7 @@ def read_predictions(file: Path, info: PackInfo) -> KeptPredictions:
         predicted = [index[plain_cell(row[2])] for row in rows]
         probability = np.array([float(row[3]) for row in rows])
         groups = None if not rows or rows[0][4] is None else _groups([row[4] for row in rows], info.method.pool_size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error) as error:
         raise _damaged(file, error) from None
     if not rows or not np.isfinite(probability).all():
         raise _damaged(file, "no image, or a probability that is no number")

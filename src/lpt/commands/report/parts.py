@@ -21,6 +21,9 @@ NO_PROBE_IN_RUN = (
     "then lpt report on its folder."
 )
 
+_ROUNDING = 1e-9
+"""Smallest difference of accuracies that is none of floating-point arithmetic: 1 - 2/3 is not 2/3 - 1/3."""
+
 
 def classes_of(run: KeptRun, accuracy: FloatArray | None = None) -> Classes:
     """Return the table of classes of a run.
@@ -52,6 +55,7 @@ def probe_of(method: Sequence[FloatArray], probe: Sequence[FloatArray]) -> Probe
         probe: accuracies of the probe for the same seeds, [C].
     """
     gain = np.mean([first - second for first, second in zip(method, probe, strict=True)], axis=0)
+    gain[np.abs(gain) < _ROUNDING] = 0
     changed = np.flatnonzero(np.nan_to_num(gain))
     order = changed[np.argsort(-gain[changed], kind="stable")]
     return Probe(np.mean(probe, axis=0), gain, len(probe), order)

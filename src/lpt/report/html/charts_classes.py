@@ -15,7 +15,7 @@ from lpt.report.html.svg import (
     logarithmic,
     number,
     shortened,
-    ticks,
+    whole_ticks,
     x_axis,
     y_axis,
 )
@@ -49,7 +49,7 @@ def distribution_chart(classes: Classes) -> Markup:
             )  # fmt: skip
     else:
         _draw_outline(drawing, sizes, shot, x, y, bottom)
-    _name_groups(drawing, shot, classes, x, top)
+    _name_groups(drawing, np.where(sizes > 0, shot, -1), classes, x, top)
     drawing.line(_LEFT, bottom, _RIGHT, bottom, class_="axis")
     drawing.text(_LEFT, 14, "training images", class_="name")
     drawing.text((_LEFT + _RIGHT) / 2, bottom + 24, "classes, largest first", anchor="middle", class_="name")
@@ -109,8 +109,9 @@ def gains_chart(classes: Classes, probe: Probe, *, lost: bool) -> Markup:
         drawing.text(x(value / 100), top - 12, f"{value} %", anchor="middle", class_="tick")
     for place, c in enumerate(shown):
         y = top + row * (place + 0.5)
-        before, after = float(probe.accuracy[c]), float(classes.accuracy[c])
-        _draw_gain(drawing, classes, c, x(before), x(before + float(probe.gain[c])), y)
+        before = float(probe.accuracy[c])
+        after = before + float(probe.gain[c])
+        _draw_gain(drawing, classes, c, x(before), x(after), y)
         drawing.text(474, y + 4, f"{100 * probe.gain[c]:+.0f}".replace("-", "−"), anchor="end", class_="label strong",
                      title=f"{100 * before:.1f} % to {100 * after:.1f} %")  # fmt: skip
     return drawing.markup()
@@ -133,7 +134,7 @@ def _size_scale(sizes: IntArray, bottom: float, top: float) -> tuple[Scale, list
     """Return the scale of class sizes, logarithmic where they differ much, with its marks."""
     high, low = float(sizes.max()), float(max(sizes.min(), 1))
     if high / low < 8:
-        return linear(0, high * 1.05, bottom, top), ticks(0, high, 4)
+        return linear(0, high * 1.05, bottom, top), whole_ticks(0, high, 4)
     least = low * 0.7
     return logarithmic(least, high * 1.1, bottom, top), log_ticks(least, high * 1.1)
 
@@ -151,7 +152,7 @@ def _draw_outline(drawing: Drawing, sizes: IntArray, shot: IntArray, x: Scale, y
 
 
 def _name_groups(drawing: Drawing, shot: IntArray, classes: Classes, x: Scale, top: float) -> None:
-    """Write the size of each shot group over it, and draw the boundaries."""
+    """Write the size of each shot group over it, and draw the boundaries; -1: a class without images, in no group."""
     for group, name in enumerate(classes.groups.names):
         members = np.flatnonzero(shot == group)
         if not len(members):

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from lpt.evaluation.curves import PhaseCurves
 from lpt.evaluation.paired import Difference
 from lpt.report.html.content import Calibration, MethodRow
-from lpt.report.html.svg import Drawing, Scale, linear, shortened, ticks, x_axis, y_axis
+from lpt.report.html.svg import Drawing, Scale, linear, shortened, ticks, whole_ticks, x_axis, y_axis
 
 WIDTH = 720
 ACCURACY_NAMES = {
@@ -70,7 +70,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
         drawing.text(start, 16, ACCURACY_NAMES[name], class_="label strong")
         for value in ticks(low, high, 4):
             drawing.line(x(value), top - 8, x(value), bottom, class_="grid")
-            drawing.text(x(value), bottom + 16, f"{100 * value:.0f}", anchor="middle", class_="tick")
+            drawing.text(x(value), bottom + 16, f"{100 * value:.3g}", anchor="middle", class_="tick")
         for place, row in enumerate(rows):
             if name in row.accuracies:
                 _point(drawing, row, name, x, top + height * (place + 0.5))
@@ -118,7 +118,7 @@ def curves_chart(phases: Sequence[PhaseCurves]) -> Markup:
     steps = sum(phase.steps for phase in phases)
     x, y = linear(0, steps, left, right), linear(low, high * 1.04, bottom, top)
     y_axis(drawing, [(y(mark), f"{mark:g}") for mark in ticks(low, high, 5)], left, right)
-    x_axis(drawing, [(x(mark), f"{mark:,.0f}") for mark in ticks(0, steps, 6)], bottom, "steps", left, right)
+    x_axis(drawing, [(x(mark), f"{mark:,.0f}") for mark in whole_ticks(0, steps, 6)], bottom, "steps", left, right)
     start = 0
     for phase in phases:
         if start:

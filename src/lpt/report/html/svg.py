@@ -102,14 +102,19 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def whole_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return about `count` round whole numbers in low..high, for a scale of things that are counted."""
+    return [mark for mark in ticks(low, high, count) if abs(mark - round(mark)) < 1e-6]
+
+
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return powers of ten in low..high; with their halves and fifths where those are few."""
+    """Return powers of ten in low..high; with their halves and fifths where those are few; else round numbers."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
         inside = [f * 10.0**power for power in powers for f in factors if low <= f * 10.0**power <= high]
         if len(inside) >= 4:
             break
-    return inside
+    return inside if len(inside) >= 2 else whole_ticks(low, high)
 
 
 def y_axis(drawing: Drawing, places: Sequence[tuple[float, str]], left: float, right: float) -> None:

@@ -50,15 +50,17 @@ def distribution(classes: Classes) -> str:
     half = int(np.searchsorted(np.cumsum(counts), total / 2)) + 1
     shot = np.bincount(classes.groups.of(classes.counts[classes.counts > 0]), minlength=3)
     groups = ", ".join(f"{number:,} {name}-shot" for name, number in zip(classes.groups.names, shot, strict=True))
+    empty = int((classes.counts == 0).sum())
+    none = f" {plural(empty, 'class')} had no training image." if empty else ""
     return (
         f"Half of the {total:,} training images belong to the {plural(half, 'largest class')}. There are {groups} "
-        f"classes ({boundaries(classes)})."
+        f"classes ({boundaries(classes)}).{none}"
     ).replace("the 1 largest class.", "the largest class.")
 
 
 def groups_present(classes: Classes) -> list[tuple[int, str]]:
     """Return index and name of the shot groups that have a class."""
-    present = set(classes.groups.of(classes.counts).tolist())
+    present = set(classes.groups.of(classes.counts[classes.counts > 0]).tolist())
     return [(group, name) for group, name in enumerate(classes.groups.names) if group in present]
 
 

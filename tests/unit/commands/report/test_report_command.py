@@ -22,6 +22,7 @@ from lpt.cli.app import app
 from lpt.commands.compare.cells import read_cell
 from lpt.commands.compare.plan import CellKey
 from lpt.commands.report import report as command
+from lpt.commands.report.parts import probe_of
 from lpt.commands.report.pictures import find_images, open_data
 from lpt.commands.report.report import gather_content
 from lpt.commands.report.request import ReportRequest
@@ -158,10 +159,23 @@ def test_a_comparison_has_the_gains_over_the_linear_probe(comparison: Path) -> N
     assert isinstance(shown.pairs, Absent)
     assert "no mistake" in shown.pairs.reason
     assert dict(shown.record)["Command"] == "lpt compare photos"
+    later = comparison / "runs" / "linear-probe" / "seed1"  # of a command that was killed before it wrote its tables
+    shutil.copytree(later.with_name("seed0"), later)
+    assert contents(comparison, quick=True).methods[0].seeds == [0]
     shutil.rmtree(comparison / "runs" / "linear-probe")
     assert isinstance(contents(comparison, quick=True).probe, Absent)
+    shutil.copytree(comparison / "runs" / "lpt", comparison / "runs" / "linear-probe")
+    shutil.rmtree(comparison / "runs" / "lpt")
+    (row,) = contents(comparison, quick=True).methods  # the differences in the file are of LPT, not of the method shown
+    assert (row.name, row.shown, row.less) == ("linear-probe", True, {})
     file = lpt.write_report(comparison, quick=True)
     assert file == comparison / "report.html"
+
+
+def test_a_class_that_gains_as_much_as_it_loses_stayed_the_same() -> None:
+    shown = probe_of([np.array([1.0, 1.0]), np.array([1 / 3, 0.0])], [np.array([2 / 3, 0.0]), np.array([2 / 3, 0.0])])
+    assert shown.gain.tolist() == [0, 0.5]
+    assert shown.order.tolist() == [1]
 
 
 def test_what_is_not_there_any_more_is_said(fitted_run: Path, tmp_path: Path) -> None:
@@ -208,6 +222,8 @@ def damage(run: Path, file: str, text: str) -> None:
         (lambda run: damage(run, "predictions.csv", "image,class\na,b\n"), RunError, "predictions.csv is damaged"),
         (lambda run: rewrite(run, lambda row: row.update(groups="99 1")), RunError, "group prompts are not in 0..3"),
         (lambda run: rewrite(run, lambda row: row.update({"class": "owl"})), RunError, "owl"),
+        (lambda run: rewrite(run, lambda row: row.update(groups="9" * 30)), RunError, "predictions.csv is damaged"),
+        (lambda run: rewrite(run, lambda row: row.update(image="a" * 200_000)), RunError, "predictions.csv is damaged"),
         (lambda run: (run / "predictions.csv").unlink(), RunError, "predictions.csv is damaged"),
         (lambda run: damage(run, "pack/pack.json", "{}"), PackError, "pack"),
         (lambda run: shutil.rmtree(run / "pack") or (run / "run.json").unlink(), ConfigError, "neither the folder"),

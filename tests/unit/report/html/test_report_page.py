@@ -18,10 +18,13 @@ import pytest
 from report_contents import content, without_parts
 
 from lpt.config.bounds import escaped
+from lpt.evaluation.paired import Difference
 from lpt.report.html.charts_classes import accuracy_chart, distribution_chart
+from lpt.report.html.charts_methods import methods_chart
 from lpt.report.html.content import Pairs, PairShown
 from lpt.report.html.page import is_report, render_page
-from lpt.report.html.svg import linear, log_ticks, logarithmic, ticks
+from lpt.report.html.svg import linear, log_ticks, logarithmic, ticks, whole_ticks
+from lpt.report.html.wording import distribution, groups_present
 
 NASTY = ['<script>alert("1")</script>', "</script><img src=x onerror=alert(2)>", "a\x1b[31m&amp;\u202e", "{{ 7 * 7 }}"]
 
@@ -145,3 +148,26 @@ def test_scales_and_ticks() -> None:
     assert ticks(3, 3) == [3]
     assert log_ticks(1, 1000) == pytest.approx([1, 10, 100, 1000])
     assert log_ticks(14, 300) == pytest.approx([20, 50, 100, 200])
+    assert log_ticks(34, 46) == pytest.approx([35, 40, 45])  # all classes of 40 images: still an axis to read
+    assert whole_ticks(0, 10, 4) == pytest.approx([0, 5, 10])  # 2.5 would be written 2
+
+
+def test_classes_without_images_are_in_no_shot_group() -> None:
+    classes = replace(content(4).classes, counts=np.array([300, 50, 0, 0]))
+    assert "1 many-shot, 1 medium-shot, 0 few-shot" in distribution(classes)
+    assert "2 classes had no training image." in distribution(classes)
+    assert [name for _, name in groups_present(classes)] == ["many", "medium"]
+    texts = [element.text for element in ElementTree.fromstring(distribution_chart(classes)).iter("text")]
+    assert "1 medium" in texts
+    assert not [text for text in texts if text and text.endswith(" few")]
+
+
+def test_a_scale_says_where_its_lines_are() -> None:
+    rows = content(5, methods=2).methods
+    accuracy = Difference(0.75, 0.73, 0.77, None, (0.75,))
+    drawing = methods_chart([replace(row, accuracies={"overall": accuracy}, less={}) for row in rows])
+    marks = [
+        float(e.text or "") for e in ElementTree.fromstring(drawing).iter("text") if e.get("text-anchor") == "middle"
+    ]
+    assert len(marks) >= 3
+    assert np.diff(marks) == pytest.approx(np.diff(marks)[0])
