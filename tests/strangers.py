@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typer.testing import CliRunner
+
+from lpt.cli.app import app
 
 LPT = [sys.executable, "-m", "lpt"]
 TINY_NAME, TINY_WIDTH = "vit_tiny_patch16_224", 192
@@ -27,6 +31,11 @@ class Evil:
 
 
 def program(*arguments: object, folder: Path, **environment: str) -> tuple[int, str]:
+    """Run `lpt` in a folder; in a process of its own if the environment differs, which libraries read on import."""
+    if not environment:
+        with contextlib.chdir(folder):
+            result = CliRunner().invoke(app, list(map(str, arguments)))
+        return result.exit_code, result.output
     done = subprocess.run(
         [*LPT, *map(str, arguments)],
         capture_output=True,

@@ -78,7 +78,7 @@ def test_weights_run_no_code(
 ) -> None:
     """A pickle in a file that the user names, in any way, is refused in one message; no file is left."""
     options = make(tmp_path, Evil(marker), tiny_backbone)
-    hub = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    hub = {"HF_HUB_CACHE": str(tmp_path / "hub")} if make is evil_repository else {}
     arguments = ["fit", photo_folder, "--output", tmp_path / "out", "--preset", "laptop", "--device", "cpu"]
     check_refused(marker, *program(*arguments, *options, folder=tmp_path, **hub), "backbone.", "evil")
     assert not (tmp_path / "out").exists()
