@@ -23,8 +23,8 @@ import lpt
 from benchmarks.serving.random_packs import write_random_pack
 from benchmarks.speed.speed import ratio
 from lpt.config.architecture import Architecture
+from lpt.data.array_transforms import UInt8Array
 from lpt.model import FrozenViT
-from lpt.packs.engine import UInt8Array
 from lpt.packs.prediction import Prediction
 from lpt.packs.predictor import Predictor, load_predictor
 from lpt.packs.torch_engine import TorchEngine, TorchPack

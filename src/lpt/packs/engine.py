@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from lpt.data.array_transforms import UInt8Array
 from lpt.data.manifest import Float32Array
 from lpt.packs.pack import Pack
 
-UInt8Array = npt.NDArray[np.uint8]
 ENGINES = ("auto", "torch", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16")
 

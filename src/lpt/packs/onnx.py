@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lpt.data.array_transforms import UInt8Array
 from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError, PackError, RunError
-from lpt.packs.engine import LoadedPack, Output, UInt8Array
+from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.exported import read_export
 from lpt.packs.pack import Pack
 from lpt.packs.pack_arrays import Arrays, pack_arrays, unit_length

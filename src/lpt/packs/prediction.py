@@ -11,11 +11,12 @@ from numbers import Real
 import numpy as np
 import numpy.typing as npt
 
+from lpt.data.array_transforms import UInt8Array
 from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
-from lpt.packs.engine import LoadedPack, Output, UInt8Array
+from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.pack import Pack
 
 

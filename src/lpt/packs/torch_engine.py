@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lpt.data.array_transforms import UInt8Array
 from lpt.errors import ConfigError
 from lpt.model.backbone import FrozenViT
 from lpt.model.build import backbone_shapes, share_bfloat16
@@ -19,7 +20,7 @@ from lpt.model.mixed import MixedOutput, classify
 from lpt.model.pretrained import load_backbone
 from lpt.model.tuned import TunedViT
 from lpt.model.tuning import Tuning
-from lpt.packs.engine import LoadedPack, Output, UInt8Array
+from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.pack import Pack
 from lpt.packs.reference import tuned_output
 from lpt.system.hardware import inspect_machine

@@ -4,7 +4,7 @@ import { aboutPack, summaryOf } from "./about.js";
 import { textOf } from "./answer.js";
 import { Problem, classify, describePack, hasToken, listPacks, setToken } from "./api.js";
 import { Card } from "./card.js";
-import { droppedFiles, pastedFiles, sortOut } from "./files.js";
+import { sortOut, takeFiles } from "./files.js";
 import { Queue, pause } from "./queue.js";
 
 const MOST_CARDS = 500;
@@ -274,30 +274,7 @@ function speak(card) {
 
 // --- wiring ----------------------------------------------------------------------------------------------------------
 
-function wireDrop() {
-  let inside = 0; // dragenter comes for every element below
-  const show = () => $("drop").classList.toggle("over", inside > 0);
-  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-  addEventListener("dragenter", (event) => hasFiles(event) && ((inside += 1), show()));
-  addEventListener("dragleave", (event) => hasFiles(event) && ((inside -= 1), show()));
-  addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
-  addEventListener("drop", async (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    inside = 0;
-    show();
-    addFiles(await droppedFiles(event.dataTransfer));
-  });
-  addEventListener("paste", (event) => event.clipboardData?.files.length && addFiles(pastedFiles(event.clipboardData)));
-}
-
 function wire() {
-  for (const id of ["choose", "camera"]) {
-    $(id).addEventListener("change", () => {
-      addFiles([...$(id).files]);
-      $(id).value = ""; // the same file may be chosen again
-    });
-  }
   for (const id of ["pack-a", "pack-b"]) $(id).addEventListener("change", choosePacks);
   $("packs-retry").addEventListener("click", loadPacks);
   $("token-form").addEventListener("submit", tokenGiven);
@@ -309,7 +286,7 @@ function wire() {
     showLook();
   });
   $("strength").addEventListener("input", () => $("cards").style.setProperty("--strength", $("strength").value / 100));
-  wireDrop();
+  takeFiles(addFiles);
 }
 
 wire();

@@ -10,7 +10,7 @@ export function sortOut(files) {
 }
 
 /** Return the files of a drop, also those in folders. */
-export async function droppedFiles(transfer) {
+async function droppedFiles(transfer) {
   const loose = [...transfer.files]; // as the entries, gone after an await
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return loose;
@@ -33,10 +33,36 @@ async function filesIn(entry) {
 let pasted = 0;
 
 /** Return pasted files; pictures from the clipboard are all called image.png, so they are numbered. */
-export function pastedFiles(transfer) {
+function pastedFiles(transfer) {
   return [...transfer.files].map((file) => {
     if (file.name !== "image.png") return file;
     pasted += 1;
     return new File([file], `Pasted picture ${pasted}.png`, { type: file.type });
   });
+}
+
+/** Give files to `add` that are dropped, pasted, chosen or photographed. */
+export function takeFiles(add) {
+  for (const id of ["choose", "camera"]) {
+    const input = document.getElementById(id);
+    input.addEventListener("change", () => {
+      add([...input.files]);
+      input.value = ""; // the same file may be chosen again
+    });
+  }
+  const place = document.getElementById("drop");
+  let inside = 0; // dragenter comes for every element below
+  const show = () => place.classList.toggle("over", inside > 0);
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragenter", (event) => hasFiles(event) && ((inside += 1), show()));
+  addEventListener("dragleave", (event) => hasFiles(event) && ((inside -= 1), show()));
+  addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+  addEventListener("drop", async (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    inside = 0;
+    show();
+    add(await droppedFiles(event.dataTransfer));
+  });
+  addEventListener("paste", (event) => event.clipboardData?.files.length && add(pastedFiles(event.clipboardData)));
 }

@@ -3,7 +3,7 @@
 import { aboutPack, summaryOf } from "./about.js";
 import { Card } from "./card.js";
 import { Engine, Problem } from "./engine.js";
-import { droppedFiles, pastedFiles, sortOut } from "./files.js";
+import { sortOut, takeFiles } from "./files.js";
 import { prepareOffline, threadCount, worksOffline } from "./offline.js";
 import { Queue } from "./queue.js";
 
@@ -186,35 +186,12 @@ function say(text) {
 
 // --- wiring ----------------------------------------------------------------------------------------------------------
 
-function wireDrop() {
-  let inside = 0; // dragenter comes for every element below
-  const show = () => $("drop").classList.toggle("over", inside > 0);
-  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-  addEventListener("dragenter", (event) => hasFiles(event) && ((inside += 1), show()));
-  addEventListener("dragleave", (event) => hasFiles(event) && ((inside -= 1), show()));
-  addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
-  addEventListener("drop", async (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    inside = 0;
-    show();
-    addFiles(await droppedFiles(event.dataTransfer));
-  });
-  addEventListener("paste", (event) => event.clipboardData?.files.length && addFiles(pastedFiles(event.clipboardData)));
-}
-
 function wire() {
-  for (const id of ["choose", "camera"]) {
-    $(id).addEventListener("change", () => {
-      addFiles([...$(id).files]);
-      $(id).value = ""; // the same file may be chosen again
-    });
-  }
   $("reload").addEventListener("click", () => location.reload());
   $("cancel").addEventListener("click", cancel);
   $("again").addEventListener("click", () => start(cards.filter((card) => card.state === "stopped")));
   $("clear").addEventListener("click", removeAll);
-  wireDrop();
+  takeFiles(addFiles);
 }
 
 wire();
