@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
-import ray  # type: ignore[import-untyped]
+import ray
 
 from lpt.errors import RunError
 
