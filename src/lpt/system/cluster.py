@@ -9,14 +9,28 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray
 
 from lpt.errors import RunError
+from lpt.system.text import plural
 
-__all__ = ["connected", "ray"]
+__all__ = ["Node", "connected", "nodes", "ray"]
+
+
+class Node(NamedTuple):
+    """A machine of the cluster: its name, and the CPU cores and cards that it has for Ray."""
+
+    host: str
+    cores: int
+    cards: int
+
+    def __str__(self) -> str:
+        cards = f" and {plural(self.cards, 'card')}" if self.cards else ""
+        return f"{self.host} with {plural(self.cores, 'core')}{cards}"
 
 
 @contextlib.contextmanager
@@ -43,3 +57,14 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """Return the machines of the cluster that are there now."""
+    there = []
+    for facts in ray.nodes():
+        if facts["Alive"]:
+            resources = facts["Resources"]
+            cores, cards = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+            there.append(Node(facts["NodeManagerHostname"], cores, cards))
+    return there

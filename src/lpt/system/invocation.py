@@ -13,8 +13,19 @@ _SECRET_NAME = re.compile(r"(?i)(?:^|[-_.])(?:token|password|passwd|secret|crede
 _SECRET_PART = re.compile(r"(?<=://)[^/@\s]+(?=@)|\bhf_[A-Za-z0-9]{20,}")
 
 
+_started_by = ""
+
+
+def started_by(command: str) -> None:
+    """Let `typed_command` return the command of the process for which this one works."""
+    global _started_by
+    _started_by = command
+
+
 def typed_command() -> str:
     """Return what was typed, without the paths of this machine's Python, and without passwords and tokens."""
+    if _started_by:
+        return _started_by
     arguments = list(_without_secrets(sys.orig_argv[1:]))  # empty where Python is a part of another program
     if arguments and Path(arguments[0]).name == "lpt":
         return shlex.join(["lpt", *arguments[1:]])

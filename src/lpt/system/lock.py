@@ -39,6 +39,10 @@ _HELD: dict[int, Path] = {}
 """The locks of this process by descriptor. A child that inherits one closes it, or it would outlive the run."""
 
 
+class FolderInUseError(RunError):
+    """Another process holds the lock of a folder."""
+
+
 class Holder(NamedTuple):
     """The process that holds a lock, or held it."""
 
@@ -81,7 +85,8 @@ def locked(folder: Path, tell: Callable[[str], None] = lambda message: None) -> 
         tell: called with a sentence if a lock is being watched, or was left by a run that is gone.
 
     Raises:
-        RunError: another run holds it, or the lock cannot be written.
+        FolderInUseError: another run holds it.
+        RunError: the lock cannot be written.
     """
     file, done = folder / LOCK, threading.Event()
     with _write_errors(file):
@@ -102,7 +107,7 @@ def locked(folder: Path, tell: Callable[[str], None] = lambda message: None) -> 
 
 
 def check_free_of_runs(folder: Path) -> None:
-    """Raise `RunError` if another process of this machine surely holds the lock of a folder; nothing is changed."""
+    """Raise `FolderInUseError` if another process of this machine surely holds the lock of a folder; nothing is changed."""
     holder = Holder.of(folder / LOCK)
     if holder is not None and holder.host == socket.gethostname() and holder.lives:
         raise _in_use(folder / LOCK, holder)
@@ -159,9 +164,9 @@ def _write_errors(file: Path) -> Iterator[None]:
         ) from None
 
 
-def _in_use(file: Path, holder: Holder | None) -> RunError:
+def _in_use(file: Path, holder: Holder | None) -> FolderInUseError:
     who = "another process" if holder is None else str(holder)
-    return RunError(
+    return FolderInUseError(
         f"{file.parent} is in use: {who} is running in it. Two runs in one folder would destroy each other's files. "
         "Wait until it has ended or stop it, or choose another folder with --output. If it is surely gone, remove "
         f"{file}."

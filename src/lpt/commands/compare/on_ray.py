@@ -1,0 +1,235 @@
+"""Train jobs as tasks of a Ray cluster, whose machines share the disk of the run folders.
+
+Ray only finds a free machine and says when a task has ended. A run that is lost with its machine goes on elsewhere from
+its last checkpoint, since its folder holds everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from lpt.commands.compare.executors import Ended, Failure, Job, attempted
+from lpt.commands.compare.whereabouts import Whereabouts
+from lpt.errors import ConfigError, RunError
+from lpt.system.cluster import Node, nodes, ray
+from lpt.system.interrupt import Interrupted, stop_on_signal
+from lpt.system.invocation import started_by, typed_command
+from lpt.system.lock import LOCK, FolderInUseError, locked
+from lpt.system.text import plural
+from lpt.training.checkpoint import FILE_NAME
+from lpt.training.folder import RunFolder
+
+MOST_LOSSES = 3
+"""How often a run may be lost in a row without a new checkpoint; then it is not sent again."""
+PATIENCE_SECONDS = 90.0
+"""How long a task waits for the lock of a run whose former process has lost its machine but still goes on."""
+_LOOK_SECONDS = 1.0
+
+
+@dataclass
+class _Sent:
+    """A job that was handed to Ray.
+
+    Args:
+        job: the job.
+        checkpoint: of its run, when it was sent.
+        losses: how often it was lost since that checkpoint.
+    """
+
+    job: Job
+    checkpoint: tuple[int, int] | None
+    losses: int = 0
+
+
+class _Answer(NamedTuple):
+    """What a task returns: the result or the failure of its work, what it printed, and whether it was told to stop."""
+
+    result: Any
+    failure: Failure | None
+    text: str
+    stopped: bool
+
+
+@dataclass
+class OnRay:
+    """An executor of jobs on the cluster that this process is connected to.
+
+    Args:
+        card: whether a job takes a card.
+        cores: the CPU cores that a job takes. None: all of the smallest machine, or as many as there are for a card.
+
+    Raises:
+        ConfigError: no machine of the cluster has that much.
+    """
+
+    card: bool
+    cores: int | None = None
+    cores_of_a_job: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        usable = [node for node in nodes() if node.cores >= 1 and (node.cards or not self.card)]
+        shares = [node.cores // (node.cards if self.card else 1) for node in usable]
+        self.cores_of_a_job = self.cores or max(1, min(shares, default=1))
+        if not any(self._room(node) for node in usable):
+            wanted = f"{plural(self.cores_of_a_job, 'core')}{' and a card' if self.card else ''}"
+            there = "; ".join(str(node) for node in nodes()) or "none"
+            raise ConfigError(
+                f"no machine of the Ray cluster has {wanted} for a run. It has: {there}. Next: set fewer with --set "
+                "runtime.threads=N, choose --device cpu, or start Ray on larger machines"
+            )
+
+    @property
+    def slots(self) -> int:
+        """How many jobs the cluster holds now, at least 1."""
+        return max(1, sum(self._room(node) for node in nodes()))
+
+    def describe(self) -> str:
+        """Return one line about the cluster, for the console."""
+        there = nodes()
+        share = f"{plural(self.cores_of_a_job, 'core')}{' and a card' if self.card else ''}"
+        return f"{plural(len(there), 'machine')}; a run takes {share}, {plural(self.slots, 'run')} at a time"
+
+    def run(self, jobs: Iterable[Job], console: Console) -> Iterator[Ended]:
+        """Run jobs as `Executor.run` says. The first Ctrl-C stops all after their step, a second one at once."""
+        waiting, sent = iter(jobs), dict[Any, _Sent]()
+        where = Whereabouts(console)
+        with stop_on_signal() as stop, where, _stopped_at_the_end(sent):
+            while True:
+                while len(sent) < self.slots and (job := next(waiting, None)) is not None:
+                    self._send(_Sent(job, _checkpoint(job)), sent)
+                if not sent:
+                    return
+                done, _ = ray.wait(list(sent), timeout=_LOOK_SECONDS)
+                where.show([each.job for each in sent.values()])
+                if stop.requested:
+                    titles = "; ".join(each.job.title for each in sent.values())
+                    console.print("Stopping: each run finishes its step and saves.", style="yellow")
+                    _stop(sent)
+                    raise Interrupted(f"stopped in {titles}")
+                for reference in done:
+                    each = sent.pop(reference)
+                    ended = self._ended(reference, each, console)
+                    if ended is None:
+                        self._send(each, sent)
+                    else:
+                        where.forget(each.job)
+                        yield ended
+
+    def _room(self, node: Node) -> int:
+        """Return how many jobs a machine holds."""
+        by_cores = node.cores // self.cores_of_a_job
+        return min(by_cores, node.cards) if self.card else by_cores
+
+    def _send(self, each: _Sent, sent: dict[Any, _Sent]) -> None:
+        task = ray.remote(
+            num_cpus=self.cores_of_a_job,
+            num_gpus=1 if self.card else 0,
+            max_retries=0,  # a lost run is sent again here, where it is told and counted
+            max_calls=1,  # a process for each run: its memory is measured, and freed
+        )(_run_there)
+        sent[task.remote(each.job, typed_command())] = each
+
+    def _ended(self, reference: Any, each: _Sent, console: Console) -> Ended | None:
+        """Return how a job ended; None: it was lost and is to be sent again."""
+        try:
+            answer: _Answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:  # the task could not even begin
+            return Ended(each.job, None, _not_begun(error))
+        except ray.exceptions.RayError as error:
+            return _lost(each, f"{type(error).__name__}", console)
+        if answer.text:
+            console.print(answer.text.rstrip("\n"), markup=False)
+        if answer.stopped:  # by the machine, which is being taken away
+            return _lost(each, "its machine told it to stop", console)
+        return Ended(each.job, answer.result, answer.failure)
+
+
+def _lost(each: _Sent, reason: str, console: Console) -> Ended | None:
+    """Count a loss; return the end of a job that was lost too often, else None: it goes on elsewhere."""
+    checkpoint = _checkpoint(each.job)
+    each.losses = 1 if checkpoint != each.checkpoint else each.losses + 1
+    each.checkpoint = checkpoint
+    if each.losses >= MOST_LOSSES:
+        message = (
+            f"its process was lost {each.losses} times in a row without a new checkpoint ({reason}). Most often memory "
+            "runs out: give a run more of a machine with --set runtime.threads=N, or set a smaller train.micro_batch"
+        )
+        return Ended(each.job, None, Failure.of(RunError(message)))
+    console.print(
+        f"{each.job.title}: lost ({reason}); it goes on from its last checkpoint", style="yellow", markup=False
+    )
+    return None
+
+
+def _not_begun(error: Exception) -> Failure:
+    """Return the failure of a task that Ray could not start."""
+    first = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+    return Failure.of(
+        RunError(f"a machine of the cluster cannot run it: {first}. LPT must be installed on all, in the same version")
+    )
+
+
+def _checkpoint(job: Job) -> tuple[int, int] | None:
+    """Return what changes with each checkpoint of a run; None: it has none."""
+    with contextlib.suppress(OSError):
+        status = (RunFolder(job.run).checkpoints / FILE_NAME).stat()
+        return status.st_mtime_ns, status.st_size
+    return None
+
+
+@contextlib.contextmanager
+def _stopped_at_the_end(sent: dict[Any, _Sent]) -> Iterator[None]:
+    """Let no task run on when the block ends, whatever ends it."""
+    try:
+        yield
+    finally:
+        _stop(sent)
+
+
+def _stop(sent: dict[Any, _Sent]) -> None:
+    """Ask all tasks to save and end, and wait until they have: a task takes it as Ctrl-C."""
+    for reference in sent:
+        ray.cancel(reference)
+    if sent:
+        ray.wait(list(sent), num_returns=len(sent), timeout=None)
+    sent.clear()
+
+
+def _run_there(job: Job, command: str) -> _Answer:
+    """Run a job in a process of the cluster."""
+    started_by(command)
+    text = io.StringIO()
+    console = Console(file=text, width=110, highlight=False)
+    try:
+        ended = attempted(replace(job, work=partial(_unlocked, job)), console)
+    except Interrupted:
+        return _Answer(None, None, text.getvalue(), stopped=True)
+    return _Answer(ended.result, ended.failure, text.getvalue(), stopped=False)
+
+
+def _unlocked(job: Job, console: Console) -> Any:
+    """Do the work of a job once nobody else holds its run."""
+    _wait_for_lock(job.run)
+    return job.work(console)
+
+
+def _wait_for_lock(run: Path) -> None:
+    """Wait for a former process of a run that lost its machine: it may take a while to notice, and still holds it."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (run / LOCK).exists():
+        try:
+            with locked(run):
+                return
+        except FolderInUseError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK_SECONDS)
