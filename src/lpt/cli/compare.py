@@ -62,6 +62,14 @@ def compare(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Train on the machines of the Ray cluster at RAY_ADDRESS; without it, on one started here.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
     ] = False,
@@ -74,6 +82,8 @@ def compare(
     **Example:** lpt compare photos/ --output runs/compared --seeds 0,1,2
 
     **Example:** lpt compare photos/ --methods linear-probe-la,lift,lpt --budget 30
+
+    **Example:** RAY_ADDRESS=head:6379 lpt compare /shared/photos --output /shared/compared --ray
     """
     from lpt.commands.compare.compare import run_comparison
     from lpt.commands.compare.plan import DEFAULT_METHODS, ComparisonRequest
@@ -103,6 +113,7 @@ def compare(
         config=config,
         settings=options.settings(given, set_),
         overwrite=overwrite,
+        ray=ray,
     )
     run_comparison(request, output_console(quiet=quiet, lasting=True))
 

@@ -107,7 +107,11 @@ def locked(folder: Path, tell: Callable[[str], None] = lambda message: None) -> 
 
 
 def check_free_of_runs(folder: Path) -> None:
-    """Raise `FolderInUseError` if another process of this machine surely holds the lock of a folder; nothing is changed."""
+    """Check that no other process of this machine surely holds the lock of a folder; nothing is changed.
+
+    Raises:
+        FolderInUseError: one does.
+    """
     holder = Holder.of(folder / LOCK)
     if holder is not None and holder.host == socket.gethostname() and holder.lives:
         raise _in_use(folder / LOCK, holder)

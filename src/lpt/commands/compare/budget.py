@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
@@ -16,7 +16,13 @@ from lpt.system.text import duration
 
 
 def share_of_steps(
-    cells: Iterable[tuple[str, Prepared]], *, seeds: int, epoch_steps: int, seconds: float, console: Console
+    cells: Iterable[tuple[str, Prepared]],
+    *,
+    seeds: int,
+    epoch_steps: int,
+    seconds: float,
+    slots: int,
+    console: Console,
 ) -> float | None:
     """Time a few real steps of each method, and return the part of the preset's steps that fits, at most 1.
 
@@ -25,6 +31,7 @@ def share_of_steps(
         seeds: how often each is trained.
         epoch_steps: steps of an epoch in the preset.
         seconds: time for everything that is still to be done, this timing included.
+        slots: how many runs are trained at a time, on machines like this one.
         console: where to report.
 
     Returns:
@@ -34,25 +41,30 @@ def share_of_steps(
         ConfigError: not even one step per epoch fits.
     """
     begun = time.monotonic()
-    steps = fixed = once = 0.0
+    steps, fixed, once = list[float](), list[float](), 0.0
     for title, cell in cells:
         with console.status(f"trying a few steps: {title}"):
             estimate = estimate_run(cell)
-        for part in estimate.parts:
-            if part.name.startswith("phase"):
-                steps += part.seconds
-            else:
-                fixed += part.seconds
+        in_steps = [part.name.startswith("phase") for part in estimate.parts]
+        steps.append(sum(part.seconds for part, is_step in zip(estimate.parts, in_steps, strict=True) if is_step))
+        fixed.append(sum(part.seconds for part, is_step in zip(estimate.parts, in_steps, strict=True) if not is_step))
         once += inference_seconds(estimate.image_seconds)
-    left = (seconds - once - (time.monotonic() - begun)) / seeds - fixed
-    share = min(1.0, left / steps) if steps else 1.0
+    stepping, rest = _side_by_side(steps, seeds, slots), _side_by_side(fixed, seeds, slots)
+    left = seconds - once - (time.monotonic() - begun) - rest
+    share = min(1.0, left / stepping) if stepping else 1.0
     least = 1 / epoch_steps
     if left <= 0 or share < least:
-        needed = math.ceil((seeds * (fixed + least * steps) + once + time.monotonic() - begun) / 60)
+        needed = math.ceil((rest + least * stepping + once + time.monotonic() - begun) / 60)
         raise ConfigError(
             f"--budget: too few minutes; opening the data, a step an epoch and measuring take about {needed} on "
             "this machine. Give more, or fewer methods or seeds."
         )
-    total = duration(seeds * (fixed + share * steps) + once)
+    total = duration(rest + share * stepping + once)
     console.print(f"[bold]Budget[/bold]: {100 * share:.0f} % of the preset's steps for every method, about {total}")
-    return share if steps else None
+    return share if stepping else None
+
+
+def _side_by_side(seconds: Sequence[float], times: int, slots: int) -> float:
+    """Return how long runs take at most, each `times` times, if one begins as soon as another ends (Graham's bound)."""
+    slots = min(slots, times * len(seconds))
+    return times * sum(seconds) / slots + (1 - 1 / slots) * max(seconds)

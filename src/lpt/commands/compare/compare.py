@@ -6,17 +6,19 @@ A cell is one method on one seed, an ordinary run folder. Finished cells are kep
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from lpt.commands.compare.budget import share_of_steps
 from lpt.commands.compare.cells import collect_cells
 from lpt.commands.compare.checks import check_same_request, check_same_settings, check_same_weights
+from lpt.commands.compare.executors import Executor, InThisProcess
 from lpt.commands.compare.plan import (
     DEFAULT_METHODS,
     HOLDOUT,
@@ -29,9 +31,9 @@ from lpt.commands.compare.plan import (
 )
 from lpt.commands.compare.runs import CellRuns, SharedImages
 from lpt.commands.compare.store import ComparisonFolder
+from lpt.commands.compare.training import CellWork, Order, train_cell, train_cells, train_elsewhere
 from lpt.commands.fit.disk import check_prefix_cache, disk_needed
-from lpt.commands.fit.fit import FitResult, fit_prepared, resume_prepared
-from lpt.commands.fit.prepare import describe, warn_of_data, with_absolute_paths
+from lpt.commands.fit.prepare import describe, warn_of_data
 from lpt.commands.inputs import config_file, inputs_of
 from lpt.commands.report.report import report_at_the_end
 from lpt.config.lint import doubled_balance, unused_settings
@@ -42,11 +44,9 @@ from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.evaluation.comparison import Comparison
 from lpt.report.comparison import print_comparison, write_comparison
-from lpt.system.interrupt import Interrupted
 from lpt.system.processes import several_started
 from lpt.system.readers import refuse_second_start
 from lpt.system.text import plural
-from lpt.training.loop import lacks_memory
 
 
 def compare(
@@ -61,6 +61,7 @@ def compare(
     config: str | Path | Mapping[str, Any] | None = None,
     settings: Settings = (),
     overwrite: bool = False,
+    ray: bool = False,
     console: Console | None = None,
 ) -> Comparison:
     """Train and measure several methods on the same data, with as many image draws each, and compare them with LPT.
@@ -76,6 +77,7 @@ def compare(
         preset, config: as for `lpt.fit`. They describe LPT, and what the other methods share with it.
         settings: `section.field=value` likewise, or `METHOD:section.field=value` for one method alone; or a mapping.
         overwrite: remove the comparison that is in `output`, with all its runs; other files stay.
+        ray: train the cells on the machines of the Ray cluster that RAY_ADDRESS names, else on one on this machine.
         console: where to report; None: silent.
 
     Raises:
@@ -93,6 +95,7 @@ def compare(
         config=config,
         settings=settings,
         overwrite=overwrite,
+        ray=ray,
     )
     return run_comparison(request, console or Console(quiet=True))
 
@@ -107,14 +110,28 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
     refuse_second_start("lpt.compare")
     folder = ComparisonFolder(request.output)
-    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)):
+    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)), _cluster(request, console):
         return _run_locked(request, folder, console)
+
+
+@contextmanager
+def _cluster(request: ComparisonRequest, console: Console) -> Iterator[None]:
+    """Be connected to the Ray cluster in the block, if the request asks for it."""
+    if not request.ray:
+        yield
+        return
+    from lpt.system.cluster import connected
+
+    with ExitStack() as stack:
+        with console.status("connecting to Ray; to start it on this machine takes about ten seconds"):
+            stack.enter_context(connected())
+        yield
 
 
 def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> Comparison:
     """Train what is missing, write and print the comparison."""
-    runs, stored = _begin(request, folder, console)
-    failures = train_cells(runs, folder, console, config=config_file(request.config))
+    runs, stored, executor = _begin(request, folder, console)
+    failures = train_cells(runs.plan, folder, executor, _work(request, runs, folder, executor), console)
     comparison = collect_cells(folder, runs.plan.cells, failures, runs.reference, stored.method_values, console)
     summary = write_comparison(folder.path, comparison)
     print_comparison(comparison, console, summary=summary)
@@ -127,6 +144,26 @@ def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: C
     return comparison
 
 
+def _executor(request: ComparisonRequest, runs: CellRuns, console: Console) -> Executor:
+    """Return what trains the cells."""
+    if not request.ray:
+        return InThisProcess()
+    from lpt.commands.compare.on_ray import OnRay
+
+    threads, device = runs.plan.values.get("runtime", {}).get("threads"), runs.reference.config.runtime.device
+    on_ray = OnRay(card=device == "cuda", cores=threads if isinstance(threads, int) else None)
+    console.print(f"Ray: {on_ray.describe()}", highlight=False, markup=False)
+    return on_ray
+
+
+def _work(request: ComparisonRequest, runs: CellRuns, folder: ComparisonFolder, executor: Executor) -> CellWork:
+    """Return what an executor does for a cell."""
+    config = config_file(request.config)
+    if not request.ray:
+        return partial(train_cell, runs, folder, config)
+    return partial(train_elsewhere, Order.of(runs, request.opener, folder, config, executor.cores))
+
+
 def _draw_report(runs: CellRuns, folder: ComparisonFolder, console: Console) -> None:
     """Draw the report, with pictures of the images of the first seed."""
     splits = runs.reference.splits
@@ -134,7 +171,9 @@ def _draw_report(runs: CellRuns, folder: ComparisonFolder, console: Console) -> 
     report_at_the_end(folder.path, images, console)
 
 
-def _begin(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> tuple[CellRuns, StoredPlan]:
+def _begin(
+    request: ComparisonRequest, folder: ComparisonFolder, console: Console
+) -> tuple[CellRuns, StoredPlan, Executor]:
     """Check everything, and write the plan that later commands go on with."""
     started = time.monotonic()
     plan, config = plan_of(request), config_file(request.config)
@@ -155,15 +194,16 @@ def _begin(request: ComparisonRequest, folder: ComparisonFolder, console: Consol
     warn_of_data(runs.reference, console)
     _check_methods(runs, console)
     _check_kept(runs)
+    executor = _executor(request, runs, console)
     if request.budget is not None:
         seconds = 60 * request.budget - (time.monotonic() - started)
-        runs = replace(runs, share=_share_within(runs, seconds, console))
+        runs = replace(runs, share=_share_within(runs, seconds, executor.slots, console))
     if request.overwrite:
         _clear(folder, request, plan.values, splits, console)
     machine = {"device": str(runtime.device), "precision": str(runtime.precision)}
     stored = replace(stored, machine=machine, share=runs.share)
     folder.write_plan(stored)
-    return runs, stored
+    return runs, stored, executor
 
 
 def _check_methods(runs: CellRuns, console: Console) -> None:
@@ -209,7 +249,7 @@ def _check_kept(runs: CellRuns) -> None:
         runs.images.splits(seed)  # checks the images of its runs
 
 
-def _share_within(runs: CellRuns, seconds: float, console: Console) -> float | None:
+def _share_within(runs: CellRuns, seconds: float, slots: int, console: Console) -> float | None:
     """Return the part of the preset's steps that fits; that of an earlier command, if there is one."""
     if runs.share is not None:
         console.print(
@@ -223,6 +263,7 @@ def _share_within(runs: CellRuns, seconds: float, console: Console) -> float | N
         seeds=len(runs.plan.seeds),
         epoch_steps=int(runs.reference.config.train.epoch_steps),
         seconds=seconds,
+        slots=slots,
         console=console,
     )
 
@@ -238,65 +279,3 @@ def _clear(
     folder.check_removable(lambda: inputs_of(values, config_file(request.config), splits))
     if message := folder.clear():
         console.print(message, style="yellow", markup=False)
-
-
-def train_cells(
-    runs: CellRuns, folder: ComparisonFolder, console: Console, *, config: Path | None = None
-) -> dict[CellKey, str]:
-    """Train every cell that is not finished, and return those that failed with their reasons.
-
-    Args:
-        runs: prepares the cells.
-        folder: where they are written.
-        console: where to report.
-        config: the file of the configuration, if there is one.
-
-    Raises:
-        Interrupted: a signal came; everything is saved.
-    """
-    failures: dict[CellKey, str] = {}
-    cells = runs.plan.cells
-    for number, key in enumerate(cells, start=1):
-        title = f"{number} of {len(cells)}: {METHODS[key.method].title}, seed {key.seed}"
-        if folder.run(key).finished:
-            console.print(f"[dim]{escape(title)}: done before[/dim]")
-            continue
-        console.print(f"[bold]{escape(title)}[/bold]")
-        try:
-            result = _train_cell(runs, folder, key, console, config)
-        except Interrupted:
-            raise Interrupted(
-                f"stopped in {title}; everything is saved in {folder.path}\nGo on with the same command."
-            ) from None
-        except Exception as error:  # whatever it is, the other cells are worth their time
-            failures[key] = _reason(error, folder, key)
-            console.print(f"  failed: {failures[key]}", style="red", markup=False)
-            continue
-        metrics = result.metrics["test"]
-        few = "–" if metrics.few is None else f"{100 * metrics.few:.1f}"
-        console.print(f"  overall {100 * metrics.overall:.1f}, few-shot {few}", highlight=False)
-    return failures
-
-
-def _train_cell(
-    runs: CellRuns, folder: ComparisonFolder, key: CellKey, console: Console, config: Path | None
-) -> FitResult:
-    """Train a cell, or go on with it."""
-    prepared, run = runs.prepare(key), folder.run(key)
-    if run.begun:
-        run.write_config(with_absolute_paths(prepared.config, prepared.splits))  # the machine may have changed
-        result = resume_prepared(prepared, run, console)
-    else:
-        result = fit_prepared(prepared, run.path, overwrite=True, console=console, config=config)
-    folder.remove_error(key)
-    return result
-
-
-def _reason(error: Exception, folder: ComparisonFolder, key: CellKey) -> str:
-    """Say why a cell failed; the traceback of an unexpected error is written into the folder."""
-    if isinstance(error, LptError):
-        return str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lacks_memory(error)):
-        return "the memory does not hold it"
-    path = folder.write_error(key, error)
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (the whole of it: {path})"

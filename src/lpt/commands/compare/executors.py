@@ -1,4 +1,4 @@
-"""Where runs are trained: an executor takes jobs and says how each ended. What they trained stands in their run folders.
+"""Where runs are trained: an executor takes jobs and says how each ended. What they trained is in their run folders.
 
 This module knows no engine. A job is a run folder that can be gone on with: one that is lost on its way is sent again.
 """
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lpt.errors import LptError
 from lpt.system.interrupt import Interrupted
+from lpt.system.limits import usable_cores
 from lpt.training.loop import lacks_memory
 
 
@@ -86,6 +87,11 @@ class Executor(Protocol):
         """How many jobs run at a time now, at least 1."""
         ...
 
+    @property
+    def cores(self) -> int:
+        """How many CPU cores a job has."""
+        ...
+
     def run(self, jobs: Iterable[Job], console: Console) -> Iterator[Ended]:
         """Run jobs, and yield each when it has ended, in any order.
 
@@ -101,6 +107,11 @@ class InThisProcess:
     """An executor that trains each job in this process, in turn."""
 
     slots = 1
+
+    @property
+    def cores(self) -> int:
+        """How many CPU cores a job has: all that this process may use."""
+        return usable_cores()
 
     def run(self, jobs: Iterable[Job], console: Console) -> Iterator[Ended]:
         """Run jobs as `Executor.run` says."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from lpt.errors import ConfigError, RunError
 from lpt.system.cluster import Node, nodes, ray
 from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.invocation import started_by, typed_command
+from lpt.system.limits import usable_cores
 from lpt.system.lock import LOCK, FolderInUseError, locked
 from lpt.system.text import plural
 from lpt.training.checkpoint import FILE_NAME
@@ -59,7 +61,6 @@ class _Answer(NamedTuple):
     stopped: bool
 
 
-@dataclass
 class OnRay:
     """An executor of jobs on the cluster that this process is connected to.
 
@@ -71,16 +72,13 @@ class OnRay:
         ConfigError: no machine of the cluster has that much.
     """
 
-    card: bool
-    cores: int | None = None
-    cores_of_a_job: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        usable = [node for node in nodes() if node.cores >= 1 and (node.cards or not self.card)]
-        shares = [node.cores // (node.cards if self.card else 1) for node in usable]
-        self.cores_of_a_job = self.cores or max(1, min(shares, default=1))
+    def __init__(self, *, card: bool, cores: int | None = None) -> None:
+        self.card = card
+        usable = [node for node in nodes() if node.cores >= 1 and (node.cards or not card)]
+        shares = [node.cores // (node.cards if card else 1) for node in usable]
+        self.cores = cores or max(1, min(shares, default=1))
         if not any(self._room(node) for node in usable):
-            wanted = f"{plural(self.cores_of_a_job, 'core')}{' and a card' if self.card else ''}"
+            wanted = f"{plural(self.cores, 'core')}{' and a card' if self.card else ''}"
             there = "; ".join(str(node) for node in nodes()) or "none"
             raise ConfigError(
                 f"no machine of the Ray cluster has {wanted} for a run. It has: {there}. Next: set fewer with --set "
@@ -95,7 +93,7 @@ class OnRay:
     def describe(self) -> str:
         """Return one line about the cluster, for the console."""
         there = nodes()
-        share = f"{plural(self.cores_of_a_job, 'core')}{' and a card' if self.card else ''}"
+        share = f"{plural(self.cores, 'core')}{' and a card' if self.card else ''}"
         return f"{plural(len(there), 'machine')}; a run takes {share}, {plural(self.slots, 'run')} at a time"
 
     def run(self, jobs: Iterable[Job], console: Console) -> Iterator[Ended]:
@@ -126,17 +124,17 @@ class OnRay:
 
     def _room(self, node: Node) -> int:
         """Return how many jobs a machine holds."""
-        by_cores = node.cores // self.cores_of_a_job
+        by_cores = node.cores // self.cores
         return min(by_cores, node.cards) if self.card else by_cores
 
     def _send(self, each: _Sent, sent: dict[Any, _Sent]) -> None:
         task = ray.remote(
-            num_cpus=self.cores_of_a_job,
+            num_cpus=self.cores,
             num_gpus=1 if self.card else 0,
             max_retries=0,  # a lost run is sent again here, where it is told and counted
             max_calls=1,  # a process for each run: its memory is measured, and freed
         )(_run_there)
-        sent[task.remote(each.job, typed_command())] = each
+        sent[task.remote(each.job, self.cores, typed_command())] = each
 
     def _ended(self, reference: Any, each: _Sent, console: Console) -> Ended | None:
         """Return how a job ended; None: it was lost and is to be sent again."""
@@ -204,9 +202,10 @@ def _stop(sent: dict[Any, _Sent]) -> None:
     sent.clear()
 
 
-def _run_there(job: Job, command: str) -> _Answer:
+def _run_there(job: Job, cores: int, command: str) -> _Answer:
     """Run a job in a process of the cluster."""
     started_by(command)
+    os.environ["LOCAL_WORLD_SIZE"] = str(max(1, usable_cores() // cores))  # others share the memory of the machine
     text = io.StringIO()
     console = Console(file=text, width=110, highlight=False)
     try:

@@ -55,6 +55,7 @@ class ComparisonRequest:
         settings: `section.field=value`, over the configuration; or `METHOD:section.field=value` for one method alone;
             or a mapping.
         overwrite: remove the comparison that is in `output`.
+        ray: train the cells on the machines of a Ray cluster.
     """
 
     data: str | Path | Opener | None = None
@@ -67,6 +68,7 @@ class ComparisonRequest:
     config: str | Path | Mapping[str, Any] | None = None
     settings: Settings = ()
     overwrite: bool = False
+    ray: bool = False
 
     @property
     def opener(self) -> Opener | None:

@@ -27,17 +27,27 @@ from lpt.training.folder import RunFolder
 class SharedImages:
     """LPT's run of each seed, whose images all methods of that seed share.
 
-    The seed asked for last stays open. Every image is decoded once, when the first seed is opened.
+    The seed asked for last stays open.
 
     Args:
         plan: the comparison.
         opener: opens the splits of a seed; None: they are opened as the plan's values say.
         kept: runs of earlier commands; their images must be those of now.
         console: shows what is being loaded.
+        read_images: decode every image once, when the first seed is opened, so that a bad one stops all here.
     """
 
-    def __init__(self, plan: Plan, opener: Opener | None, kept: Mapping[CellKey, RunFolder], console: Console) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        opener: Opener | None,
+        kept: Mapping[CellKey, RunFolder],
+        console: Console,
+        *,
+        read_images: bool = True,
+    ) -> None:
         self._plan, self._opener, self._kept, self._console = plan, opener, kept, console
+        self._read_images = read_images
         self._opened: tuple[int, Prepared] | None = None
 
     def splits(self, seed: int) -> Splits:
@@ -63,9 +73,9 @@ class SharedImages:
             ConfigError, DataError: as `prepare`.
         """
         if self._opened is None or self._opened[0] != seed:
-            splits, first_time = self.splits(seed), self._opened is None
+            splits, read_now = self.splits(seed), self._read_images and self._opened is None
             request = RunRequest(splits, config=self._values(seed))
-            opened = prepare(request, read_images=first_time, console=self._console)
+            opened = prepare(request, read_images=read_now, console=self._console)
             self._opened = (seed, opened)
         return self._opened[1]
 

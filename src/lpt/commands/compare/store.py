@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,11 +97,11 @@ class ComparisonFolder:
         names = [re.fullmatch(rf"({_METHOD})_seed(\d+)\.txt", path.name) for path in self.path.glob("errors/*")]
         return sorted(CellKey(name[1], int(name[2])) for name in names if name)
 
-    def write_error(self, key: CellKey, error: Exception) -> Path:
+    def write_error(self, key: CellKey, traceback: str) -> Path:
         """Write the traceback of a failed cell, and return its file."""
         path = self.error_file(key)
         path.parent.mkdir(exist_ok=True)
-        write_text(path, "".join(traceback.format_exception(error)))
+        write_text(path, traceback)
         return path
 
     def remove_error(self, key: CellKey) -> None:

@@ -56,7 +56,7 @@ def test_what_is_begun_finished_and_failed(folder: ComparisonFolder) -> None:
     assert folder.begun() == [FINISHED, BEGUN]
     assert folder.finished() == [FINISHED]
     assert folder.failed() == []
-    path = folder.write_error(BEGUN, ValueError("a cable came loose"))
+    path = folder.write_error(BEGUN, "ValueError: a cable came loose")
     assert "a cable came loose" in path.read_text(encoding="utf-8")
     (path.parent / "notes.txt").write_text("mine", encoding="utf-8")
     assert folder.failed() == [BEGUN]
