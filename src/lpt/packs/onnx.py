@@ -18,7 +18,7 @@ from lpt.packs.pack import Pack
 from lpt.packs.pack_arrays import Arrays, pack_arrays, unit_length
 from lpt.packs.positions import resample
 from lpt.packs.reference_image import ReferenceOutput, mixing_weights, reference_array
-from lpt.system.limits import usable_cores
+from lpt.system.hardware import cores_here
 from lpt.system.onnx_runtime import onnxruntime
 
 MOST_IMAGES = 4
@@ -199,7 +199,7 @@ def _check_blocks(pack: Pack, depth: int) -> None:
 
 def _options() -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+    options.intra_op_num_threads = cores_here()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or it takes cores from decoding
     options.log_severity_level = 3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -19,7 +21,7 @@ class ServerMetrics:
         packs: returns the number of packs.
     """
 
-    def __init__(self, queued: Callable[[], float], packs: Callable[[], float]) -> None:
+    def __init__(self, queued: Callable[[], float] = lambda: 0, packs: Callable[[], float] = lambda: 0) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "lpt_requests", "Requests by route and status.", ["route", "status"], registry=self._registry
@@ -54,3 +56,12 @@ class ServerMetrics:
     def text(self) -> bytes:
         """Return all metrics as Prometheus reads them."""
         return generate_latest(self._registry)
+
+    def families(self, *, only: Collection[str] = ()) -> list[Metric]:
+        """Return all metrics with their values, or only some by their names; they may go to another process."""
+        return [metric for metric in self._registry.collect() if not only or metric.name in only]
+
+
+def labelled(metric: Metric, replica: str) -> list[Sample]:
+    """Return the values of a metric with the name of a replica as a label."""
+    return [sample._replace(labels={**sample.labels, "replica": replica}) for sample in metric.samples]

@@ -9,8 +9,11 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from lpt.errors import ConfigError
+from lpt.serving.gate import GateState
+from lpt.serving.limits import Limits
 from lpt.serving.protocol import bounded_protocol
 from lpt.serving.service import Service
 
@@ -25,26 +28,26 @@ class GracefulServer(uvicorn.Server):
 
     Args:
         config: of uvicorn.
-        service: of the app.
+        gate: of the app.
+        timeout: longest time to an answer, seconds.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, gate: GateState, timeout: float) -> None:
         super().__init__(config)
-        self._service = service
+        self._gate, self._timeout = gate, timeout
         self._last: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""
         del sig, frame
-        gate = self._service.gate
-        if gate.draining:
+        if self._gate.draining:
             self.should_exit = self.force_exit = True
-        gate.draining = True
-        self._last = time.monotonic() + self._service.limits.timeout + _LAST_SECONDS
+        self._gate.draining = True
+        self._last = time.monotonic() + self._timeout + _LAST_SECONDS
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether it is time to end."""
-        if self._last is not None and (not self._service.gate.in_flight or time.monotonic() > self._last):
+        if self._last is not None and (not self._gate.in_flight or time.monotonic() > self._last):
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -81,9 +84,21 @@ def address_of(listener: socket.socket) -> str:
 def new_server(app: FastAPI) -> GracefulServer:
     """Return the server of an app from `create_app`; `server.run(sockets=[listener])` answers until a signal comes."""
     service: Service = app.state.service
+    return server_of(app, service.gate, service.limits)
+
+
+def server_of(app: ASGIApp, gate: GateState, limits: Limits) -> GracefulServer:
+    """Return the server of any app behind a gate.
+
+    Args:
+        app: the app.
+        gate: its state, by which the server learns when it may end.
+        limits: of the server.
+    """
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(service.limits),
+        loop="asyncio",  # whatever else is installed: uvloop, which comes with Ray, is not what was tested
+        http=bounded_protocol(limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -94,4 +109,4 @@ def new_server(app: FastAPI) -> GracefulServer:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    return GracefulServer(config, service)
+    return GracefulServer(config, gate, limits.timeout)

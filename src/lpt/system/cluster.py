@@ -7,10 +7,11 @@ unless the user asks for `--ray`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 if "RAY_AUTH_MODE" not in os.environ and (Path.home() / ".ray" / "auth_token").exists():
@@ -22,7 +23,7 @@ import ray
 from lpt.errors import RunError
 from lpt.system.text import plural
 
-__all__ = ["Node", "connected", "nodes", "ray"]
+__all__ = ["Node", "connected", "nodes", "ray", "serve"]
 
 
 class Node(NamedTuple):
@@ -50,6 +51,8 @@ def connected() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
@@ -73,3 +76,10 @@ def nodes() -> list[Node]:
             cores, cards = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
             there.append(Node(facts["NodeManagerHostname"], cores, cards))
     return there
+
+
+def serve() -> Any:
+    """Return Ray Serve, which is slow to import and not needed for tasks."""
+    from ray import serve
+
+    return serve

@@ -1,0 +1,151 @@
+"""Cells on a Ray cluster: a node is killed under one, and the command is stopped; no bit of the results differs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from lpt.commands.compare import on_ray
+from lpt.commands.compare.compare import compare
+from lpt.commands.compare.executors import Job
+from lpt.commands.compare.plan import CellKey
+from lpt.commands.compare.store import ComparisonFolder
+from lpt.errors import ConfigError, DataError
+from lpt.system.lock import LOCK, Holder
+from lpt.training.folder import RunFolder
+from ray_cluster import RayCluster
+from samples import as_assignments, tiny_settings
+
+PATIENCE_SECONDS = 240
+
+
+def until(reached: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
+    """Wait for something, while a process goes on."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def steps(run: RunFolder) -> list[tuple[int, int]]:
+    return [(record["phase"], record["step"]) for record in run.records()]
+
+
+def is_on(run: RunFolder, ancestor: psutil.Process) -> bool:
+    """Whether a run goes on in a process that another one started."""
+    holder = Holder.of(run.path / LOCK)
+    return holder is not None and any(child.pid == holder.pid for child in ancestor.children(recursive=True))
+
+
+def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
+    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    settings = as_assignments(tiny_settings(tiny_backbone, epoch_steps=120) | {"runtime.checkpoint_seconds": 0.1})
+    settings.remove("runtime.threads=1")  # a cell has the one core of its node
+    options = [part for each in settings for part in ("--set", each)]
+    output = tmp_path / "compared"
+    command = ["compare", str(photo_folder), "--output", str(output), "--preset", "laptop", "--methods", "lpt"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "lpt", *command, "--seeds", "0,1", "--ray", *options],
+        env=ray_cluster.environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = ComparisonFolder(output)
+    runs = {seed: folder.run(CellKey("lpt", seed)) for seed in (0, 1)}
+    started = ray_cluster.second.started
+    until(lambda: any(is_on(run, started) and run.checkpoints.is_dir() for run in runs.values()), driver)
+    lost = next(seed for seed, run in runs.items() if is_on(run, started))
+    until(lambda: any(runs[lost].checkpoints.iterdir()), driver)
+    ray_cluster.second.kill()
+    before = len(steps(runs[lost]))
+    assert before < 360, "the cell was finished before its node was killed"
+    until(lambda: len(steps(runs[lost])) > before + 5, driver)
+    driver.send_signal(signal.SIGINT)
+    printed, _ = driver.communicate(timeout=PATIENCE_SECONDS)
+    assert driver.returncode == 130, printed
+    assert "lost" in printed
+    assert "everything is saved" in printed
+    assert not runs[lost].finished
+    assert not (runs[lost].path / LOCK).exists()
+
+    reference = compare(
+        photo_folder, tmp_path / "alone", methods=["lpt"], seeds=[lost], preset="laptop",
+        settings=[*settings, "runtime.threads=1"],
+    )  # fmt: skip
+    again = compare(photo_folder, output, methods=["lpt"], seeds=[0, 1], preset="laptop", settings=settings)
+    assert steps(runs[lost]) == [(1, step) for step in range(240)] + [(2, step) for step in range(120)]
+    alone = ComparisonFolder(tmp_path / "alone").run(CellKey("lpt", lost))
+    for name in ("pack/pack.safetensors", "predictions.csv"):
+        assert (runs[lost].path / name).read_bytes() == (alone.path / name).read_bytes(), name
+    cells = {cell.seed: cell.metrics for cell in again.cells}
+    assert cells[lost] == reference.cells[0].metrics
+    facts = runs[1 - lost].start_facts()
+    assert facts["command"].startswith("lpt compare "), "a cell names the command that was typed, not that of Ray"
+
+
+def fine(number: int, console: Console) -> int:
+    console.print(f"this is {number}")
+    return number * number
+
+
+def at_fault(console: Console) -> None:
+    raise DataError("broken.jpg cannot be read")
+
+
+def unforeseen(console: Console) -> None:
+    raise KeyError("a bug")
+
+
+def killed(console: Console) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def connected(ray_cluster: RayCluster) -> Iterator[None]:
+    from lpt.system.cluster import connected
+
+    with connected():
+        yield
+
+
+def test_no_job_stops_another(connected: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that fails nor one whose process dies; jobs are asked for only when there is room."""
+    monkeypatch.setattr(on_ray, "MOST_LOSSES", 2)
+    with pytest.raises(ConfigError, match=r"no machine of the Ray cluster has 5 cores .* with 1 core"):
+        on_ray.OnRay(card=False, cores=5)
+    executor = on_ray.OnRay(card=False)
+    assert (executor.slots, executor.cores) == (2, 1)
+    works = {"killed": killed, "at fault": at_fault, "unforeseen": unforeseen, "fine": partial(fine, 7)}
+    asked = list[str]()
+
+    def jobs() -> Iterator[Job]:
+        for name, work in works.items():
+            asked.append(name)
+            yield Job(name, tmp_path / name, work)
+
+    results = executor.run(jobs(), console := Console(record=True, quiet=False, file=(tmp_path / "log").open("w")))
+    first = next(results)
+    assert len(asked) == 2
+    ended = {each.job.title: each for each in [first, *results]}
+    assert ended["fine"].result == 49
+    assert "this is 7" in console.export_text()
+    failures = {name: each.failure for name, each in ended.items() if each.failure is not None}
+    assert set(failures) == {"killed", "at fault", "unforeseen"}
+    assert "lost 2 times in a row" in str(failures["killed"])
+    assert (failures["at fault"].explained, str(failures["at fault"])) == (True, "broken.jpg cannot be read")
+    assert "in unforeseen" in failures["unforeseen"].traceback
+    assert str(failures["unforeseen"]) == "KeyError: 'a bug'"
