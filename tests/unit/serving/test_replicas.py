@@ -1,0 +1,144 @@
+"""`lpt serve --ray` on two nodes: a replica is killed under load, packs come, and the command ends cleanly."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from lpt.cli.app import app as program
+from lpt.errors import ConfigError
+from lpt.system.cluster import Node
+from ray_cluster import RayCluster
+from small_server import encoded
+
+PREDICT = "/v1/packs/birds/predict"
+PATIENCE_SECONDS = 240
+
+
+def until(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.2)
+
+
+def replicas(cluster: RayCluster) -> list[psutil.Process]:
+    """The processes of the replicas, on all nodes."""
+    there = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        title = " ".join(process.info["cmdline"] or ())
+        if title.startswith("ray::ServeReplica") and ":Replica" in title:
+            there.append(process)
+    return [process for process in there if is_of(cluster, process)]
+
+
+def is_of(cluster: RayCluster, process: psutil.Process) -> bool:
+    return any(node.started.pid in [parent.pid for parent in process.parents()] for node in cluster._nodes)
+
+
+class Load:
+    """Requests, one after the other in several threads, until it is ended."""
+
+    def __init__(self, url: str, threads: int = 3) -> None:
+        self.statuses = list[int]()
+        self._url, self._done = url, threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
+
+    def _ask(self) -> None:
+        content = encoded()
+        with httpx.Client(timeout=120) as client:
+            while not self._done.is_set():
+                answer = client.post(self._url, content=content, headers={"Content-Type": "image/png"})
+                self.statuses.append(answer.status_code)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def served(ray_cluster: RayCluster, packs: Path, tiny_backbone: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`lpt serve --ray` with two replicas, and its address."""
+    shutil.move(packs / "cranes", packs.parent / "later")
+    arguments = [packs, "--checkpoint", tiny_backbone, "--device", "cpu", "--port", "0", "--watch"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lpt", "serve", *map(str, arguments), "--ray", "--replicas", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ray_cluster.environment,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ serves \S+ with 2 replicas of 1 core\n", line), process.communicate()
+    yield process, line.split()[0]
+    process.kill()
+    process.communicate()
+
+
+def test_no_request_fails_when_a_replica_is_killed(
+    served: tuple[subprocess.Popen[str], str], ray_cluster: RayCluster, packs: Path
+) -> None:
+    process, url = served
+    first = replicas(ray_cluster)
+    assert len(first) == 2
+    with Load(url + PREDICT) as load:
+        until(lambda: len(load.statuses) > 20)
+        first[0].kill()
+        before = len(load.statuses)
+        until(lambda: len(load.statuses) > before + 40)
+    assert set(load.statuses) == {200}
+    assert httpx.get(url + "/readyz").json() == {"status": "ready"}
+    assert httpx.get(url + "/").status_code == 200
+
+    until(lambda: len(replicas(ray_cluster)) == 2)  # Serve starts another one
+    shutil.copytree(packs.parent / "later", packs / "cranes")
+    until(lambda: httpx.get(url + "/metrics").text.count("lpt_packs{") == 2)
+    until(lambda: re.findall(r"lpt_packs\{.*\} (\S+)", httpx.get(url + "/metrics").text) == ["2.0", "2.0"])
+    text = httpx.get(url + "/metrics").text
+    counted = re.search(r'lpt_requests_total\{route="/v1/packs/\{name\}/predict",status="200"\} (\S+)', text)
+    assert counted is not None
+    assert float(counted[1]) == len(load.statuses)
+
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert not replicas(ray_cluster)
+
+
+def test_what_a_user_can_get_wrong(packs: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    from lpt.serving.replicas import share_of_machine
+
+    there = [Node("a", 8, 0), Node("b", 3, 1)]
+    assert [share_of_machine(count, card=False, there=there) for count in (1, 2, 3, 5, 11)] == [8, 4, 3, 2, 1]
+    assert share_of_machine(1, card=True, there=there) == 3
+    with pytest.raises(ConfigError, match=r"replicas 12.*a with 8 cores; b with 3 cores and 1 card"):
+        share_of_machine(12, card=False, there=there)
+    with pytest.raises(ConfigError, match="a card and a core"):
+        share_of_machine(2, card=True, there=there)
+    for arguments, message in (
+        ([str(packs), "--replicas", "2"], "add --ray"),
+        ([str(tmp_path / "nowhere"), "--ray", "--port", "0"], "does not exist"),
+    ):
+        result: Any = CliRunner().invoke(program, ["serve", *arguments])
+        assert (result.exit_code, message in result.output) == (2, True), result.output
