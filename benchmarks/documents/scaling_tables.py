@@ -1,0 +1,80 @@
+"""Make the tables of docs/scaling.md from the committed result files, for `benchmarks.documents.tables`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from benchmarks.documents.performance_tables import MISSING, RESULTS, Result, from_file, rows_of
+
+MILLION = 1_000_000
+
+
+def million() -> str:
+    """Return the machine hours of a million images, estimated from measured rates."""
+    rates = []
+    for name, title in (("speed_vit_tiny_224", "ViT-Ti/16"), ("speed_vit_base_224", "ViT-B/16")):
+        result = _read(name)
+        if result is None:
+            return MISSING
+        rates += [
+            (f"{title} at 224, {row['precision']}", "the network alone", row["images_per_second"], name)
+            for row in result["rows"]
+            if (row["form"], row["case"]) == ("lpt", "inference")
+        ]
+    load = _read("serving_load")
+    if load is not None:
+        rate = load["clients"][-1]["predictor_images_per_s"]
+        rates.insert(1, ("ViT-Ti/16 at 224, float32", "with decoding of JPEGs of 500x375", rate, "serving_load"))
+    cells = [
+        [title, what, f"{rate:.1f}", _hours(MILLION / rate / 3600), f"[results/{name}.json](results/{name}.json)"]
+        for title, what, rate, name in rates
+    ]
+    heading = ["backbone", "what", "images/s on this machine", "machine hours for a million", "raw"]
+    return "\n".join(rows_of(heading, cells))
+
+
+def served(result: Result) -> list[str]:
+    """Return rates and times of replicas and of the server alone, then the answers while a replica was killed."""
+    cells = [
+        [row["server"], row["clients"], f"{row['images_per_s']:.1f}", f"{row['p50_s']:.3f} s", f"{row['p99_s']:.3f} s"]
+        for row in result["turns"]
+    ]
+    killed, starts = result["killed"], result["start_seconds"]
+    statuses = ", ".join(f"{count:,} of status {status}" for status, count in killed["answers_by_status"].items())
+    return [
+        *rows_of(["server", "clients", "images/s", "median", "p99"], cells),
+        "",
+        f"A replica killed under load: {statuses}; the longest answer took {killed['longest_s']:.1f} s. Start until the "
+        f"first answer: {starts['alone']:.0f} s alone, {starts['replicated']:.0f} s on Ray.",
+    ]
+
+
+def compared(result: Result) -> list[str]:
+    """Return the seconds of a comparison in one process, on one node and on two."""
+    cells = [[form, f"{seconds:.0f} s"] for form, seconds in result["seconds"].items()]
+    same = "every pack is the same to the byte" if result["same_packs"] else "packs differ"
+    return [
+        *rows_of(["where", f"{result['cells']} cells"], cells),
+        "",
+        f"Two nodes are {result['two_nodes_against_one']:.2f} times as fast as one; {same}.",
+    ]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"
+
+
+def _read(name: str) -> Result | None:
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return None
+    result: Result = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "million": million,
+    "cluster_serve": from_file("cluster_serve", served),
+    "cluster_compare": from_file("cluster_compare", compared),
+}
