@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,11 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for number in range(size):
                 file = folder / "photos" / split / name / f"{number}.jpg"
                 file.write_bytes(picture(1000 * label + number + 500 * (split == "test"), 160, 120))
-    seconds, packs = {}, {}
+    seconds, packs = dict[str, float](), dict[str, dict[str, str]]()
+    where: AbstractContextManager[dict[str, str]]
     for form, nodes in (("one process", 0), ("one node", 1), ("two nodes", 2)):
-        with loopback_nodes(nodes) if nodes else nullcontext({}) as environment:
+        where = loopback_nodes(nodes) if nodes else nullcontext({})
+        with where as environment:
             start = time.perf_counter()
             _compare(folder / "photos", folder / form.replace(" ", "_"), args, environment)
             seconds[form] = round(time.perf_counter() - start, 1)

@@ -45,8 +45,8 @@ def served(result: Result) -> list[str]:
     return [
         *rows_of(["server", "clients", "images/s", "median", "p99"], cells),
         "",
-        f"A replica killed under load: {statuses}; the longest answer took {killed['longest_s']:.1f} s. Start until the "
-        f"first answer: {starts['alone']:.0f} s alone, {starts['replicated']:.0f} s on Ray.",
+        f"A replica killed under load: {statuses}; the longest answer took {killed['longest_s']:.1f} s. The server was "
+        f"up after {starts['alone']:.0f} s alone, after {starts['replicated']:.0f} s on Ray.",
     ]
 
 

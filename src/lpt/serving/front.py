@@ -96,7 +96,7 @@ class Front:
             return _json(200 if state == "ready" else 503, path, {"status": state})
         if path == "/metrics":
             families = [*self._metrics.families(only=_OF_THE_FRONT), *merged(await self._replicas.metrics())]
-            text = generate_latest(SimpleNamespace(collect=lambda: families))  # type: ignore[arg-type]
+            text = generate_latest(SimpleNamespace(collect=lambda: families))
             return Answer(200, [(b"content-type", CONTENT_TYPE.encode())], text, path)
         return None
 

@@ -70,7 +70,7 @@ def connected() -> Iterator[None]:
 def nodes() -> list[Node]:
     """Return the machines of the cluster that are there now."""
     there = []
-    for facts in ray.nodes():
+    for facts in ray.nodes():  # type: ignore[no-untyped-call]
         if facts["Alive"]:
             resources = facts["Resources"]
             cores, cards = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))

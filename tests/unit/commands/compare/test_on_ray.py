@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -129,7 +130,12 @@ def test_no_job_stops_another(connected: None, tmp_path: Path, monkeypatch: pyte
         on_ray.OnRay(card=False, cores=5)
     executor = on_ray.OnRay(card=False)
     assert (executor.slots, executor.cores) == (2, 1)
-    works = {"killed": killed, "at fault": at_fault, "unforeseen": unforeseen, "fine": partial(fine, 7)}
+    works: dict[str, Callable[[Console], Any]] = {
+        "killed": killed,
+        "at fault": at_fault,
+        "unforeseen": unforeseen,
+        "fine": partial(fine, 7),
+    }
     asked = list[str]()
 
     def jobs() -> Iterator[Job]:
