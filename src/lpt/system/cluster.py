@@ -51,10 +51,13 @@ def connected() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    for name in ("ray", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        ray.init(
+            address=address,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise RunError(
             f"the Ray cluster {address or 'of this machine'} does not answer: {error}. Next: start it with `ray start "
@@ -79,7 +82,12 @@ def nodes() -> list[Node]:
 
 
 def serve() -> Any:
-    """Return Ray Serve, which is slow to import and not needed for tasks."""
+    """Return Ray Serve, which is slow to import and not needed for tasks; of its messages only errors are shown."""
     from ray import serve
 
+    logging.getLogger("ray.serve").addFilter(_is_error)  # it sets the level anew when it starts
     return serve
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

@@ -134,7 +134,8 @@ class OnRay:
             max_retries=0,  # a lost run is sent again here, where it is told and counted
             max_calls=1,  # a process for each run: its memory is measured, and freed
         )(_run_there)
-        sent[task.remote(each.job, self.cores, typed_command())] = each
+        job = replace(each.job, run=each.job.run.absolute())
+        sent[task.remote(job, self.cores, typed_command())] = each
 
     def _ended(self, reference: Any, each: _Sent, console: Console) -> Ended | None:
         """Return how a job ended; None: it was lost and is to be sent again."""
@@ -195,11 +196,12 @@ def _stopped_at_the_end(sent: dict[Any, _Sent]) -> Iterator[None]:
 
 def _stop(sent: dict[Any, _Sent]) -> None:
     """Ask all tasks to save and end, and wait until they have: a task takes it as Ctrl-C."""
-    for reference in sent:
+    references = list(sent)
+    sent.clear()  # a second Ctrl-C, while this waits, is not to wait again
+    for reference in references:
         ray.cancel(reference)
-    if sent:
-        ray.wait(list(sent), num_returns=len(sent), timeout=None)
-    sent.clear()
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=None)
 
 
 def _run_there(job: Job, cores: int, command: str) -> _Answer:
