@@ -25,6 +25,8 @@ TESTS = Path(__file__).resolve().parent
 if str(TESTS) not in sys.path:  # so that `from oracle import ...` works under every import mode of pytest
     sys.path.insert(0, str(TESTS))
 
+from ray_cluster import _ray_cluster, ray_cluster  # noqa: E402, F401  (fixtures of all tests)
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

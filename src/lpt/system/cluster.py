@@ -9,8 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+if "RAY_AUTH_MODE" not in os.environ and (Path.home() / ".ray" / "auth_token").exists():
+    # `ray start --head` asks for a token by default; a driver that is given an address would not show its own.
+    os.environ["RAY_AUTH_MODE"] = "token"
 
 import ray
 
@@ -37,7 +41,8 @@ def connected() -> Iterator[None]:
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise RunError(
             f"the Ray cluster {address or 'of this machine'} does not answer: {error}. Next: start it with `ray start "
-            "--head`, and set RAY_ADDRESS to the address that this prints"
+            "--head`, and set RAY_ADDRESS to the address that this prints; on another machine copy its "
+            "~/.ray/auth_token too, or set RAY_AUTH_MODE as it was there"
         ) from None
     try:
         yield
