@@ -129,7 +129,7 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
     names = [f"{name}/{number}.jpg" for name, count in (("dark", 8), ("grey", 4), ("light", 2))
              for number in range(count)]  # fmt: skip
     notes = list[str]()
-    assert find_images([photos], notes) == [photos / name for name in names]
+    assert list(find_images([photos], notes)) == [photos / name for name in names]
     assert "1 link to what is read already (grey/all)" in "".join(notes)
     assert "1 link that leads nowhere" in "".join(notes)
     scandir = os.scandir  # root may list everything
@@ -141,9 +141,9 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"new/light: .*Permission denied\. Change"):
-        find_images([photos], [])
+        list(find_images([photos], []))
     notes.clear()
-    assert len(find_images([photos], notes, skip_bad=True)) == 12
+    assert len(list(find_images([photos], notes, skip_bad=True))) == 12
     assert "1 unreadable folder" in "".join(notes)
 
 
