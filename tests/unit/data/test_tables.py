@@ -327,9 +327,11 @@ def test_predict_takes_tables_lists_and_patterns(root: Path) -> None:
     folder, notes = root / "img", list[str]()
     (root / "t.csv").write_text("photo,which\n/cat/0.JPG,train\n/owl/3.JPG,\n")
     (root / "t.txt").write_text("cat/1.jpg 4\n")
-    result = list(find_images(
-        [root / "t.csv", root / "t.txt", folder / "owl" / "*.jp[g]", folder / "?at"], notes, image_root=folder
-    ))
+    result = list(
+        find_images(
+            [root / "t.csv", root / "t.txt", folder / "owl" / "*.jp[g]", folder / "?at"], notes, image_root=folder
+        )
+    )
     names = ["cat/0.jpg", "owl/3.jpg", "cat/1.jpg", "owl/3.jpg", "owl/4.jpg", "cat/0.jpg", "cat/1.jpg", "cat/2.jpg"]
     assert [path.relative_to(folder).as_posix() for path in result] == names
     assert any("images are taken from column 'photo'" in note for note in notes)

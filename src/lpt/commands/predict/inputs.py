@@ -60,8 +60,8 @@ def find_images(
     """
     count, refusals = 0, list[str]()
     for path in _matched(given):
-        images = _images_of(path, notes, refusals, skip_bad, image_root, image_column)
-        for count, image in enumerate(images, start=count + 1):  # noqa: B007  (it goes on over all that is given)
+        for image in _images_of(path, notes, refusals, skip_bad, image_root, image_column):
+            count += 1
             yield image
     if refusals and not count:
         raise DataError(refusals[0])

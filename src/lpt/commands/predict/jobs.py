@@ -29,6 +29,10 @@ from lpt.system.text import plural
 MOST_SHOWN = 20
 
 
+class NothingReadableError(DataError):
+    """No image of a job can be read; what was done is of no use."""
+
+
 @dataclass(frozen=True)
 class Output:
     """What a job writes, as every worker of it must have it.
@@ -111,17 +115,16 @@ def predict_shards(
 def finish(shards: Sequence[Shard], parts: PartFolder, output: Output, progress: Console) -> int:
     """Join the parts into the output, report, and return the number of rows.
 
+    The parts stay: a worker that has not seen yet that the job is done would do missing ones again.
+
     Raises:
         DataError: no image could be read.
-        RunError: a part is missing, or the output cannot be written; the parts are kept.
+        RunError: a part is missing, or the output cannot be written.
     """
     headers = parts.headers(shards)
     rows, bad = sum(header.rows for header in headers), [line for header in headers for line in header.bad]
-    if bad and not rows:
-        parts.remove()
     report_bad(rows, bad, progress)
     join(shards, parts, output)
-    parts.remove()
     progress.print(f"{plural(rows, 'prediction')}: {parts.output}", markup=False)
     if output.address is not None:
         progress.print(f"Pack: {output.address}", markup=False)
@@ -146,9 +149,13 @@ def join(shards: Sequence[Shard], parts: PartFolder, output: Output) -> None:
 
 
 def explain_stop(error: LptError, shards: Sequence[Shard], parts: PartFolder, progress: Console) -> LptError:
-    """Return the error of a job that was stopped; print what is kept, or for an interruption put it into the message."""
+    """Return the error of a job that was stopped; say what is kept: on the console, or in that of an interruption."""
+    if isinstance(error, NothingReadableError):
+        parts.remove()
+        return error
     done = parts.count(shards)
-    kept = f"{done:,} of {count_images(shards):,} images are done, in {parts.folder}: the same command goes on from there"
+    of_all = f"{done:,} of {count_images(shards):,} images"
+    kept = f"{of_all} are done, in {parts.folder}: the same command goes on from there"
     if isinstance(error, Interrupted):
         return Interrupted(f"interrupted; {kept if done else 'no file is left, the same command starts over'}")
     if done:
@@ -163,7 +170,7 @@ def report_bad(rows: int, bad: Sequence[str], progress: Console) -> None:
         DataError: no image could be read.
     """
     if bad and not rows:
-        raise DataError(f"none of {plural(len(bad), 'image')} can be read; the first: {bad[0]}")
+        raise NothingReadableError(f"none of {plural(len(bad), 'image')} can be read; the first: {bad[0]}")
     if bad:
         progress.print(f"Left out: {len(bad)} of {rows + len(bad)} images that cannot be read", style="yellow")
         for line in bad[:MOST_SHOWN]:

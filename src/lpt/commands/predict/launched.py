@@ -103,6 +103,7 @@ class _Process:
             raise explain_stop(error, self._shards, self._parts, progress) from None
         self._outcome.finish(rows)
         self._wait_for_others()
+        self._parts.remove()
         if not self._processes.is_main:
             tidy(self._parts.folder)
             self._parts.tidy()

@@ -97,7 +97,8 @@ def read_shards(folder: Path) -> list[Shard]:
         rows = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _lost(folder / _INDEX, getattr(error, "strerror", None) or str(error)) from None
-    return [Shard(number, *row, folder / IMAGE_LIST) for number, row in enumerate(rows)]
+    file = folder / IMAGE_LIST
+    return [Shard(number, count, names, offset, size, file) for number, (count, names, offset, size) in enumerate(rows)]
 
 
 def count_images(shards: Iterable[Shard]) -> int:

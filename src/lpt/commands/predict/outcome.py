@@ -11,8 +11,9 @@ from lpt.system.interrupt import Interrupted
 
 OUTCOME = "outcome.json"
 _KINDS: dict[str, type[LptError]] = {
-    kind.__name__: kind for kind in (ConfigError, DataError, PackError, RunError, Interrupted)
+    kind.__name__: kind for kind in (Interrupted, ConfigError, DataError, PackError, RunError)
 }
+"""Kinds of errors by name, the narrow ones first."""
 
 
 class Outcome:
@@ -27,7 +28,7 @@ class Outcome:
 
     def fail(self, error: LptError) -> None:
         """Stop all workers with this error."""
-        kind = next((name for name, kind in _KINDS.items() if type(error) is kind), RunError.__name__)
+        kind = next((name for name, kind in _KINDS.items() if isinstance(error, kind)), RunError.__name__)
         self._write({"error": kind, "message": error.message})
 
     def finish(self, rows: int) -> None:

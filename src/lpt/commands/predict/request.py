@@ -16,8 +16,8 @@ class PredictRequest:
     Args:
         pack: the pack folder, a run folder that holds one, or an address on the hub.
         images: files, folders, tables and lists of images, and patterns of them.
-        output: a .csv, .jsonl or .parquet file. It appears when it is complete, in place of one that an earlier call wrote.
-            None: CSV on standard output.
+        output: a .csv, .jsonl or .parquet file. It appears when it is complete, in place of one that an earlier call
+            wrote. None: CSV on standard output.
         top_k: how many classes to give for an image.
         prior: CSV file of class and share; None: the classes as the pack's probabilities take them.
         skip_bad: leave out images that cannot be read, instead of stopping.

@@ -16,8 +16,8 @@ from lpt.system.claims import Claims
 from lpt.system.interrupt import Interrupted, StopRequest
 
 PredictShards = Callable[[Iterator[Shard], Callable[[int], None]], Iterator[tuple[Shard, ShardRows]]]
-"""(shards, show_done) -> each shard with its rows. A shard is claimed when it is taken from the iterator, so it is taken
-as late as reading ahead allows. `show_done` is called with the number of images done of the shard at hand."""
+"""(shards, show_done) -> each shard with its rows. A shard is claimed when it is taken from the iterator, so as late as
+reading ahead allows. `show_done` is called with the number of images done of the shard at hand."""
 
 _LOOK_SECONDS = 0.5
 """How often a worker looks whether another has stopped the job."""
@@ -49,6 +49,7 @@ class Worker:
         self._shards, self._parts, self._claims, self._outcome = shards, parts, claims, outcome
         self._stop, self._show = stop, show_done
         self._done, self._looked, self._counted = 0, time.monotonic(), time.monotonic()
+        self._over = False
 
     def work(self, predict_shards: PredictShards) -> None:
         """Predict shards until all of the job are done, by whichever worker.
@@ -57,7 +58,7 @@ class Worker:
             Interrupted: stop was requested, of any worker.
             LptError: the error of any worker.
         """
-        while waiting := self._parts.missing(self._shards):
+        while not self._over and (waiting := self._parts.missing(self._shards)):
             self._done, idle = count_images(self._shards) - count_images(waiting), True
             for shard, rows in predict_shards(self._claimed(waiting), self._tick):
                 self._parts.write(shard, rows)
@@ -74,6 +75,8 @@ class Worker:
         self._tick(0)
         for shard in waiting:
             part, piece = self._parts.path(shard), piece_of(shard)
+            if self._over:
+                return
             if part.is_file() or not self._claims.take(piece):
                 continue
             if part.is_file():  # its owner finished between the two
@@ -88,7 +91,7 @@ class Worker:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
-            self._outcome.check()
+            self._over = self._outcome.check() is not None
             self._claims.touch()
         if now - self._counted > _COUNT_SECONDS:
             self._counted = now

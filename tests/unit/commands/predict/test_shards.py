@@ -20,9 +20,9 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.commands.predict.inputs import find_images
-from lpt.commands.predict.predict import predict_files
 from lpt.commands.predict.listing import Shard, cut_shards, read_shards
 from lpt.commands.predict.outcome import Outcome
+from lpt.commands.predict.predict import predict_files
 from lpt.commands.predict.request import PredictRequest
 from lpt.commands.predict.shards import PartFolder, ShardRows
 from lpt.commands.predict.table import Labeller
