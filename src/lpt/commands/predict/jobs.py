@@ -21,7 +21,7 @@ from lpt.commands.predict.shards import Job, PartFolder, ShardRows, check_writab
 from lpt.commands.predict.table import Labeller, decode_ahead
 from lpt.errors import DataError, LptError, RunError
 from lpt.system.claims import remove_claims
-from lpt.system.files import atomic_path
+from lpt.system.files import atomic_path, remove_leftovers
 from lpt.system.interrupt import Interrupted
 from lpt.system.lock import locked
 from lpt.system.text import plural
@@ -81,6 +81,7 @@ def open_job(output: Path, paths: Iterable[Path], shard_size: int, progress: Con
 def tidy(folder: Path) -> None:
     """Remove the list of images, the outcome, and what workers left; no worker may be at work."""
     remove_claims(folder)
+    remove_leftovers(folder)
     for name in (*LISTING_FILES, OUTCOME):
         (folder / name).unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ from lpt.errors import LptError
 from lpt.report.progress import image_bar
 from lpt.system.claims import Claims
 from lpt.system.interrupt import Interrupted, StopRequest, stop_on_signal
-from lpt.system.lock import WATCH_SECONDS
+from lpt.system.lock import LOCK, WATCH_SECONDS
 from lpt.system.processes import Processes
 
 _LOOK_SECONDS = 0.2
@@ -106,6 +106,7 @@ class _Process:
         self._parts.remove()
         if not self._processes.is_main:
             tidy(self._parts.folder)
+            (self._parts.folder / LOCK).unlink(missing_ok=True)  # of the first process, which is gone
             self._parts.tidy()
         return rows
 
