@@ -25,7 +25,10 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to write: .csv or .jsonl. Default: CSV on standard output."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write: .csv, .jsonl or .parquet. Default: CSV on standard output.",
         ),
     ] = None,
     top_k: Annotated[int, typer.Option(metavar="K", min=1, help="How many classes to give for an image.")] = 5,
@@ -52,16 +55,27 @@ def predict(
     device: options.Device = None,
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = 32,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Divide the work among the nodes of a Ray cluster, that of RAY_ADDRESS or this machine. Pack, images "
+            "and output must lie on a disk that all nodes share.",
+        ),
+    ] = False,
 ) -> None:
     """Classify images: one row an image, the most probable classes first. JSON lines also name the group prompts.
 
     Columns of the CSV: image, class_1, probability_1, class_2, ... An output file appears when it is complete, in
     place of one that lpt predict wrote before; until then finished parts are kept beside it. When it was interrupted,
-    the same command goes on from there.
+    the same command goes on from there. Lists are read as a stream, however long they are: CSV, JSON lines, Parquet, or
+    a path a line.
 
     **Example:** lpt predict runs/photos new_photos/ --output predictions.csv --top-k 3
 
     **Example:** torchrun --nproc_per_node 8 -m lpt predict runs/photos archive/ --output archive.jsonl
+
+    **Example:** RAY_ADDRESS=head:6379 lpt predict runs/photos archive.parquet --output /shared/archive.parquet --ray
     """
     from lpt.commands.predict.predict import predict_files
     from lpt.commands.predict.request import PredictRequest
@@ -82,5 +96,6 @@ def predict(
         device=device or "auto",
         precision=precision,
         batch_size=batch_size,
+        ray=ray,
     )
     predict_files(request, progress=error_console())

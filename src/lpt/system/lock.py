@@ -147,10 +147,10 @@ def _check_stale(file: Path, tell: Callable[[str], None]) -> None:
         return
     if holder.host != socket.gethostname():
         tell(f"{file.parent} has the lock of {holder}: waiting {WATCH_SECONDS:.0f} s to see whether it goes on.")
-        before, end = _touched(file), time.monotonic() + WATCH_SECONDS
+        before, end = touched(file), time.monotonic() + WATCH_SECONDS
         while time.monotonic() < end:
             time.sleep(min(BEAT_SECONDS, WATCH_SECONDS) / 3)
-            if _touched(file) != before:
+            if touched(file) != before:
                 raise _in_use(file, holder)
     elif holder.lives and (holder.pid != os.getpid() or file in _HELD.values()):
         raise _in_use(file, holder)
@@ -184,7 +184,7 @@ def _write(descriptor: int) -> None:
     os.write(descriptor, (json.dumps(content) + "\n").encode())
 
 
-def _touched(file: Path) -> int:
+def touched(file: Path) -> int:
     """Return when a lock was touched, by the clock of its disk; opening it makes network disks look again."""
     try:
         with file.open("rb") as opened:

@@ -27,7 +27,7 @@ REPORT = "report.html"
 """Name of the report in the folder of a run or a comparison."""
 PLOT_SOFTWARE = "lpt"
 """The software that a plot of LPT names in its PNG."""
-_PART = re.compile(r"\d{6,}\.part")
+_PART = re.compile(r"\d{6,}\.(part|claim)|join\.claim|[\w-]+\.beat|images\.(list|json)|outcome\.json|run\.lock|\..*")
 _UNMARKED_RUN = {"data_sha256", "backbone_sha256"}
 _WHOLE = {RUN_MARKER: (RUN_KIND, "a run"), COMPARISON_MARKER: (COMPARISON_KIND, "a comparison")}
 _AMONG_OTHERS = {

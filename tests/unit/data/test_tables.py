@@ -12,7 +12,7 @@ from lpt.commands.predict.inputs import find_images
 from lpt.config.schema import DataConfig
 from lpt.data.manifest import Splits
 from lpt.data.sources import open_images, open_splits
-from lpt.data.sources.opening import read_listing
+from lpt.data.sources.opening import stream_listing
 from lpt.data.sources.raw import whole_numbers
 from lpt.errors import DataError
 
@@ -318,7 +318,7 @@ def test_addresses_of_files_with_blanks(root: Path) -> None:
 )
 def test_images_that_a_table_lists(root: Path, name: str, text: str) -> None:
     (root / name).write_text(text)
-    paths = read_listing(root / name, root / "img", None, [])
+    paths = list(stream_listing(root / name, root / "img", None, []))
     assert [path.name for path in paths] == ["0.jpg", "3.jpg"]
     assert all(path.is_file() for path in paths)
 
@@ -327,16 +327,18 @@ def test_predict_takes_tables_lists_and_patterns(root: Path) -> None:
     folder, notes = root / "img", list[str]()
     (root / "t.csv").write_text("photo,which\n/cat/0.JPG,train\n/owl/3.JPG,\n")
     (root / "t.txt").write_text("cat/1.jpg 4\n")
-    result = find_images(
-        [root / "t.csv", root / "t.txt", folder / "owl" / "*.jp[g]", folder / "?at"], notes, image_root=folder
+    result = list(
+        find_images(
+            [root / "t.csv", root / "t.txt", folder / "owl" / "*.jp[g]", folder / "?at"], notes, image_root=folder
+        )
     )
     names = ["cat/0.jpg", "owl/3.jpg", "cat/1.jpg", "owl/3.jpg", "owl/4.jpg", "cat/0.jpg", "cat/1.jpg", "cat/2.jpg"]
     assert [path.relative_to(folder).as_posix() for path in result] == names
     assert any("images are taken from column 'photo'" in note for note in notes)
-    assert len(find_images([folder / "**" / "*"], [])) == len(find_images([folder], [])) == len(NAMES)
+    assert len(list(find_images([folder / "**" / "*"], []))) == len(list(find_images([folder], []))) == len(NAMES)
     Image.new("RGB", (4, 4)).save(folder / "a[1].jpg")
-    assert find_images([folder / "a[1].jpg"], []) == [folder / "a[1].jpg"]  # a name, not a pattern
+    assert list(find_images([folder / "a[1].jpg"], [])) == [folder / "a[1].jpg"]  # a name, not a pattern
     with pytest.raises(DataError, match=r"no file or folder matches the pattern .*\*\.png"):
-        find_images([folder / "*.png"], [])
+        list(find_images([folder / "*.png"], []))
     with pytest.raises(DataError, match="no column 'file'"):
-        find_images([root / "t.csv"], [], image_root=folder, image_column="file")
+        list(find_images([root / "t.csv"], [], image_root=folder, image_column="file"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 
 from lpt.config.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES
-from lpt.data.sources.opening import is_listing, read_listing
+from lpt.data.sources.opening import is_listing, stream_listing
 from lpt.data.sources.tree import Walk
 from lpt.errors import ConfigError, DataError
 from lpt.system.files import open_regular, read_regular
@@ -40,11 +41,12 @@ def find_images(
     skip_bad: bool = False,
     image_root: Path | None = None,
     image_column: str | None = None,
-) -> list[Path]:
-    """Return files as given, all images in folders at any depth, sorted, and those that tables and lists name.
+) -> Iterator[Path]:
+    """Yield files as given, all images in folders at any depth, sorted, and those that tables and lists name.
 
     Links are followed, and each file of a folder counts once. An image in a folder is known by its ending or by its
-    first bytes. A path that is not there and has `*`, `?` or `[` in it is a pattern: `**` is any depth.
+    first bytes. A path that is not there and has `*`, `?` or `[` in it is a pattern: `**` is any depth. Tables and
+    lists are read as a stream; only the names in a folder are in memory together, because they are sorted.
 
     Args:
         given: files, folders, tables and lists, and patterns of them.
@@ -56,29 +58,39 @@ def find_images(
     Raises:
         DataError: something does not exist, a folder holds no image or cannot be listed, or a table cannot be used.
     """
-    files, refusals = list[Path](), list[str]()
+    count, refusals = 0, list[str]()
     for path in _matched(given):
-        if path.is_dir():
-            walk = Walk(path, _is_image)
-            inside = sorted(path / image for image in walk.images())
-            _check_faults(walk, notes, skip_bad)
-            reasons = walk.left.reasons("that are no images by ending or content")
-            if reasons:
-                notes.append(f"Left out of {path}: {'; '.join(reasons)}.")
-            if not inside:
-                refusals.append(_no_image(path, walk, reasons))
-                if not walk.left.outputs:
-                    raise DataError(refusals[-1])
-            files += inside
-        elif path.exists() and is_listing(path):
-            files += read_listing(path, image_root, image_column, notes)
-        elif path.exists():
-            files.append(path)
-        else:
-            raise DataError(f"there is no file or folder {path}")
-    if refusals and not files:
+        for image in _images_of(path, notes, refusals, skip_bad, image_root, image_column):
+            count += 1
+            yield image
+    if refusals and not count:
         raise DataError(refusals[0])
-    return files
+
+
+def _images_of(
+    path: Path,
+    notes: list[str],
+    refusals: list[str],
+    skip_bad: bool,
+    image_root: Path | None,
+    image_column: str | None,
+) -> Iterable[Path]:
+    """Return the images of a file, folder, table or list; add to `refusals` a folder that is output of LPT."""
+    if not path.exists():
+        raise DataError(f"there is no file or folder {path}")
+    if not path.is_dir():
+        return stream_listing(path, image_root, image_column, notes) if is_listing(path) else [path]
+    walk = Walk(path, _is_image)
+    inside = sorted(walk.images(), key=lambda image: image.replace(os.sep, "\0").replace("/", "\0"))  # folder by folder
+    _check_faults(walk, notes, skip_bad)
+    reasons = walk.left.reasons("that are no images by ending or content")
+    if reasons:
+        notes.append(f"Left out of {path}: {'; '.join(reasons)}.")
+    if not inside:
+        refusals.append(_no_image(path, walk, reasons))
+        if not walk.left.outputs:
+            raise DataError(refusals[-1])
+    return (path / image for image in inside)
 
 
 def _matched(given: Iterable[Path]) -> Iterator[Path]:

@@ -16,8 +16,8 @@ class PredictRequest:
     Args:
         pack: the pack folder, a run folder that holds one, or an address on the hub.
         images: files, folders, tables and lists of images, and patterns of them.
-        output: a .csv or .jsonl file. It appears when it is complete, in place of one that an earlier call wrote.
-            None: CSV on standard output.
+        output: a .csv, .jsonl or .parquet file. It appears when it is complete, in place of one that an earlier call
+            wrote. None: CSV on standard output.
         top_k: how many classes to give for an image.
         prior: CSV file of class and share; None: the classes as the pack's probabilities take them.
         skip_bad: leave out images that cannot be read, instead of stopping.
@@ -28,6 +28,7 @@ class PredictRequest:
         shard_size: images of a shard.
         image_root: folder that relative paths of tables and lists start from.
         image_column: column of images in a table; None: found by name.
+        ray: divide the shards among the nodes of a Ray cluster: that of `RAY_ADDRESS`, or this machine.
     """
 
     pack: str | Path
@@ -46,3 +47,4 @@ class PredictRequest:
     shard_size: int = SHARD_SIZE
     image_root: Path | None = None
     image_column: str | None = None
+    ray: bool = False

@@ -1,6 +1,6 @@
-"""Cut a long prediction into shards, so that it can be interrupted, and divided over processes.
+"""The parts of a long prediction: files of finished shards, so that it can be interrupted and divided over workers.
 
-Shards depend on the list of images alone, never on the number of processes, and batches do not cross them. So the rows
+Shards depend on the list of images alone, never on the number of workers, and batches do not cross them. So the rows
 depend neither on that number nor on interruptions. A finished shard is one file, its part, in a folder beside the
 output. The first line of a part says which job and images it is of. A part is written whole or not at all, so nothing
 else has to be kept.
@@ -9,42 +9,26 @@ else has to be kept.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from lpt.errors import LptError, RunError
+from lpt.commands.predict.listing import Shard, count_images
+from lpt.errors import RunError
 from lpt.system.files import atomic_path, remove_leftovers, write_bytes
-from lpt.system.interrupt import Interrupted, StopRequest
 from lpt.system.outputs import PARTS_ENDING
-from lpt.system.processes import Processes
 
 SHARD_SIZE = 1024
-"""Images of a shard: the most that an interruption loses for each process. A multiple of usual batch sizes."""
+"""Images of a shard: the most that an interruption loses for each worker. A multiple of usual batch sizes."""
 
 Job = Mapping[str, str | int | None]
 """What the rows depend on beside the images, each under a name that a user understands."""
 _PART = re.compile(r"\d{6,}\.part")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A run of successive images of a job.
-
-    Args:
-        number: place of the shard among all shards, 0-based.
-        paths: the images.
-        fingerprint: hash of the paths, sizes and times of change of the images.
-    """
-
-    number: int
-    paths: tuple[Path, ...]
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -53,17 +37,21 @@ class PartHeader:
 
     Args:
         job: what the rows depend on beside the images.
-        images: fingerprint of the images of the shard.
+        names: hash of the paths of the images.
+        images: fingerprint of the images when they were read.
         rows: number of predictions in the part.
         size: bytes of the predictions.
         bad: images that cannot be read, with the reason.
+        repaired: images that lack their last bytes and were taken as far as they go.
     """
 
     job: Job
+    names: str
     images: str
     rows: int
     size: int
     bad: tuple[str, ...]
+    repaired: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,36 +59,18 @@ class ShardRows:
     """The predictions of a shard.
 
     Args:
-        content: the rows as they stand in the output.
+        content: the rows, as they stand in a CSV or as JSON lines.
         count: number of rows.
+        images: fingerprint of the images when they were read.
         bad: images that cannot be read, with the reason.
+        repaired: images that lack their last bytes and were taken as far as they go.
     """
 
     content: bytes
     count: int
-    bad: Sequence[str]
-
-
-PredictShard = Callable[[Shard, Callable[[int], None]], ShardRows]
-"""(shard, show_done) -> its rows. It calls `show_done` with the number of images of the shard that are done."""
-
-
-def cut_shards(paths: Sequence[Path], size: int) -> list[Shard]:
-    """Cut images into shards of `size` in order, the last one perhaps shorter."""
-    pieces = [tuple(paths[first : first + size]) for first in range(0, len(paths), size)]
-    return [Shard(number, piece, _fingerprint(piece)) for number, piece in enumerate(pieces)]
-
-
-def _fingerprint(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = path.stat()
-            facts = f"{status.st_size}|{status.st_mtime_ns}"
-        except OSError:  # it went since it was listed: reading it will say so
-            facts = "gone"
-        digest.update(f"{path}|{facts}\0".encode("utf-8", "backslashreplace"))
-    return digest.hexdigest()
+    images: str
+    bad: Sequence[str] = ()
+    repaired: Sequence[str] = ()
 
 
 class PartFolder:
@@ -114,15 +84,16 @@ class PartFolder:
     def __init__(self, output: Path, job: Job) -> None:
         self.output = output
         self.job = dict(job)
-        self.folder = output.with_name(output.name + PARTS_ENDING)
+        self.folder = parts_folder(output)
 
     def path(self, shard: Shard) -> Path:
         """Return the part of a shard."""
-        return self.folder / f"{shard.number:06d}.part"
+        return self.folder / f"{piece_of(shard)}.part"
 
     def count(self, shards: Iterable[Shard]) -> int:
         """Return the number of images in shards that are finished."""
-        return count_images(shard for shard in shards if self.path(shard).is_file())
+        names = self._names()
+        return count_images(shard for shard in shards if self.path(shard).name in names)
 
     def sort_out(self, shards: Sequence[Shard], *, accept_bad: bool) -> str:
         """Remove parts of another job or of other images, and return a message for the user; empty if there is no part.
@@ -164,16 +135,20 @@ class PartFolder:
 
     def missing(self, shards: Iterable[Shard]) -> list[Shard]:
         """Return the shards that have no part."""
-        return [shard for shard in shards if not self.path(shard).is_file()]
+        names = self._names()
+        return [shard for shard in shards if self.path(shard).name not in names]
 
     def write(self, shard: Shard, rows: ShardRows) -> None:
-        """Write the part of a finished shard.
+        """Write the part of a finished shard, in the folder that is there.
 
         Raises:
             RunError: it cannot be written.
         """
-        header = PartHeader(self.job, shard.fingerprint, rows.count, len(rows.content), tuple(rows.bad))
-        write_bytes(self.path(shard), json.dumps(asdict(header)).encode() + b"\n" + rows.content)
+        header = PartHeader(
+            self.job, shard.names, rows.images, rows.count, len(rows.content), tuple(rows.bad), tuple(rows.repaired)
+        )
+        content = json.dumps(asdict(header)).encode() + b"\n" + rows.content
+        write_bytes(self.path(shard), content, make_parents=False)
 
     def headers(self, shards: Iterable[Shard]) -> list[PartHeader]:
         """Read the headers of all parts, in the order of the shards.
@@ -184,7 +159,7 @@ class PartFolder:
         headers = []
         for shard in shards:
             header = _read_header(self.path(shard))
-            if header is None or header.images != shard.fingerprint or header.job != self.job:
+            if header is None or header.names != shard.names or header.job != self.job:
                 raise RunError(
                     f"{self.path(shard)} is missing or is not what was written. Did another lpt predict write to the "
                     "same --output, or is it not on a disk that all processes share? Then give each its own --output, "
@@ -193,18 +168,12 @@ class PartFolder:
             headers.append(header)
         return headers
 
-    def join(self, shards: Iterable[Shard], header: bytes) -> None:
-        """Write the output: a header line, and the rows of all shards.
-
-        Raises:
-            RunError: it cannot be written; the parts are kept.
-        """
-        with atomic_path(self.output) as temp, temp.open("wb") as file:
-            file.write(header)
-            for shard in shards:
-                with self.path(shard).open("rb") as part:
-                    part.readline()
-                    shutil.copyfileobj(part, file)
+    def contents(self, shards: Iterable[Shard]) -> Iterator[BufferedReader]:
+        """Open the parts in the order of the shards, each at its first row."""
+        for shard in shards:
+            with self.path(shard).open("rb") as part:
+                part.readline()
+                yield part
 
     def remove(self) -> None:
         """Remove the parts and their folder; files that LPT did not write stay."""
@@ -219,6 +188,23 @@ class PartFolder:
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.part") if _PART.fullmatch(path.name))
+
+    def _names(self) -> set[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return {entry.name for entry in entries}
+        except OSError:
+            return set()
+
+
+def parts_folder(output: Path) -> Path:
+    """Return the folder of the parts of an output."""
+    return output.with_name(output.name + PARTS_ENDING)
+
+
+def piece_of(shard: Shard) -> str:
+    """Return the name of a shard in files: that of its part and of the claim on it."""
+    return f"{shard.number:06d}"
 
 
 def check_writable(output: Path) -> None:
@@ -235,70 +221,6 @@ def check_writable(output: Path) -> None:
         raise Writable
 
 
-def count_images(shards: Iterable[Shard]) -> int:
-    """Return the number of images in shards."""
-    return sum(len(shard.paths) for shard in shards)
-
-
-def shards_of(processes: Processes, waiting: Sequence[Shard]) -> Sequence[Shard]:
-    """Return the shards that this process predicts: one in each round, in this order."""
-    return waiting[processes.rank :: processes.world_size]
-
-
-def work_through(
-    waiting: Sequence[Shard],
-    predict_shard: PredictShard,
-    parts: PartFolder,
-    processes: Processes,
-    *,
-    stop: StopRequest,
-    show_done: Callable[[int], None],
-) -> None:
-    """Predict shards in rounds, one for each process in a round, and write their parts.
-
-    After each round the processes exchange how it went. An error in one process, or Ctrl-C, stops all of them with the
-    same message, and a process that died is noticed. Shards take equally long, so the processes hardly wait.
-
-    Args:
-        waiting: the shards to predict, the same for all processes, which all call this.
-        predict_shard: predicts a shard; called with those of `shards_of`.
-        parts: where the parts go.
-        processes: the processes.
-        stop: the request to stop; shards in progress are then lost.
-        show_done: called with the number of images done.
-
-    Raises:
-        Interrupted: stop was requested, in any process.
-        LptError: the first error of any process.
-    """
-    finished = 0
-
-    def show_within(images: int) -> None:
-        if stop.requested:
-            raise Interrupted
-        show_done(finished + images)
-
-    local_shards = iter(shards_of(processes, waiting))
-    for first in range(0, len(waiting), processes.world_size):
-        error: LptError | None = None
-        try:
-            show_within(0)
-            if (shard := next(local_shards, None)) is not None:
-                parts.write(shard, predict_shard(shard, show_within))
-        except LptError as fault:
-            error = fault
-        raise_first(processes.gather([error]))
-        finished += count_images(waiting[first : first + processes.world_size])
-        show_done(finished)
-
-
-def raise_first(errors: Iterable[LptError | None]) -> None:
-    """Raise the first error that is no interruption, or else the first interruption; none if there is no error."""
-    faults = sorted((error for error in errors if error is not None), key=lambda error: isinstance(error, Interrupted))
-    if faults:
-        raise faults[0]
-
-
 def _read_header(path: Path) -> PartHeader | None:
     """Read the header of a part; None if the part is damaged or missing."""
     try:
@@ -306,7 +228,7 @@ def _read_header(path: Path) -> PartHeader | None:
             line = file.readline()
             size = path.stat().st_size - len(line)
         values: dict[str, Any] = json.loads(line)
-        header = PartHeader(**{**values, "bad": tuple(values["bad"])})
+        header = PartHeader(**{**values, **{name: tuple(values[name]) for name in ("bad", "repaired")}})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return header if header.size == size else None

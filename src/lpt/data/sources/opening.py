@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +18,11 @@ from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.scan import check_images, find_repaired, missing_files
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
-from lpt.data.sources.pathlist import is_really_table, read_listed_paths, read_path_list
+from lpt.data.sources.parquet import PARQUET
+from lpt.data.sources.pathlist import is_really_table, read_path_list, stream_listed_paths
 from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
 from lpt.data.sources.spelling import find_respelled, unify_classes
-from lpt.data.sources.table import Columns, read_paths, read_table
+from lpt.data.sources.table import Columns, read_table, stream_paths
 from lpt.errors import DataError
 from lpt.system.text import plural, shorten
 
@@ -172,18 +173,20 @@ def _read(spec: str, config: DataConfig, *, needs_split: bool) -> RawData:
 
 def is_listing(path: Path) -> bool:
     """Return whether a path is that of a table or list of images, by its ending."""
-    return path.suffix.lower() in _TABLES + _LISTS
+    return path.suffix.lower() in (*_TABLES, *_LISTS, PARQUET)
 
 
-def read_listing(path: Path, image_root: Path | None, image_column: str | None, notes: list[str]) -> list[Path]:
-    """Return the image files that a table or list names, in its order; labels and splits do not count.
+def stream_listing(path: Path, image_root: Path | None, image_column: str | None, notes: list[str]) -> Iterator[Path]:
+    """Yield the image files that a table or list names, in its order; labels and splits do not count.
+
+    It is read as a stream, several times, and never in memory whole.
 
     Raises:
         DataError: it cannot be read, or names no images.
     """
     if path.suffix.lower() in _LISTS and not is_really_table(path):
-        return read_listed_paths(path, image_root, notes)
-    return read_paths(path, image_root, image_column, notes)
+        return stream_listed_paths(path, image_root, notes)
+    return stream_paths(path, image_root, image_column, notes)
 
 
 def listing_root(config: DataConfig, splits: Splits) -> Path | None:

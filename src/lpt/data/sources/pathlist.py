@@ -5,15 +5,16 @@ The label is the last field of a line and an integer, so paths may contain space
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from lpt.data.images import IMAGE_SUFFIXES
-from lpt.data.sources.paths import listed_images
+from lpt.data.sources.paths import listed_images, stream_files
 from lpt.data.sources.raw import RawData, RawSplit, encode_labels
-from lpt.data.sources.rows import DELIMITERS, first_line
-from lpt.data.sources.text import Faults, read_text
+from lpt.data.sources.rows import DELIMITERS, first_line, read_start
+from lpt.data.sources.text import Faults, open_text, read_text
 
 
 def read_path_list(path: Path, image_root: Path | None) -> RawData:
@@ -51,26 +52,34 @@ def is_really_table(path: Path) -> bool:
     Raises:
         DataError: the file cannot be read.
     """
-    first = first_line(read_text(path)).strip()
+    first = first_line(read_start(path)).strip()
     return any(mark in first for mark in DELIMITERS) and not _is_index(first.rsplit(None, 1)[-1])
 
 
-def read_listed_paths(path: Path, image_root: Path | None, notes: list[str]) -> list[Path]:
-    """Return the image files of a list of paths, with labels after them or without.
+def stream_listed_paths(path: Path, image_root: Path | None, notes: list[str]) -> Iterator[Path]:
+    """Yield the image files of a list of paths, with labels after them or without. It is never in memory whole.
 
     Raises:
         DataError: the file cannot be read.
     """
-    lines = [text.strip() for text in read_text(path).split("\n") if text.strip()]
-    labelled = all(
-        len(fields := line.rsplit(None, 1)) == 2
-        and _is_index(fields[1])
-        and Path(line).suffix.lower() not in IMAGE_SUFFIXES
-        for line in lines
-    )
-    paths = [line.rsplit(None, 1)[0].strip() for line in lines] if labelled else lines
-    source = listed_images(path, paths, image_root, notes)
-    return [source.encoded(row) for row in range(len(source))]
+    labelled = all(_has_label(line) for line in _lines(path))
+
+    def paths() -> Iterator[str]:
+        return (line.rsplit(None, 1)[0].strip() if labelled else line for line in _lines(path))
+
+    return stream_files(path, paths, image_root, notes)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with open_text(path) as file:
+        for line in file:
+            if text := line.strip():
+                yield text
+
+
+def _has_label(line: str) -> bool:
+    fields = line.rsplit(None, 1)
+    return len(fields) == 2 and _is_index(fields[1]) and Path(line).suffix.lower() not in IMAGE_SUFFIXES
 
 
 def _is_index(text: str) -> bool:

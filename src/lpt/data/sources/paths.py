@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,20 +31,64 @@ class _Reading(NamedTuple):
 
 
 def listed_images(listing: Path, paths: list[str], image_root: Path | None, notes: list[str]) -> FileImages:
-    """Return the images that a list or table names.
-
-    Relative paths start from `image_root`. Without it they start from the folder of the list or, if more of them exist
-    there, from the working directory. Where files are missing on a sample, other readings are tried: Windows paths,
-    `file:` addresses, `~`, a leading slash that means the root, names in another case or without ending.
+    """Return the images that a list or table names, read as `find_reading` says.
 
     Raises:
         DataError: `image_root` is no folder, or the paths are web addresses or pictures themselves.
     """
-    _refuse_addresses(listing, paths)
+    refuse_addresses(listing, paths)
+    reading = find_reading(listing, paths[:: max(1, len(paths) // _SAMPLED_PATHS)], image_root, notes)
+    files = [reading.file(path) for path in paths]
+    reading.note_changes(notes)
+    return FileImages(reading.root, files)
+
+
+def stream_files(
+    listing: Path, paths: Callable[[], Iterator[str]], image_root: Path | None, notes: list[str]
+) -> Iterator[Path]:
+    """Yield the files that a list or table names, as `listed_images` finds them, without holding the paths.
+
+    Args:
+        listing: the list.
+        paths: starts to read its paths; called twice.
+        image_root: folder that relative paths start from.
+        notes: gets sentences on how paths were read, some of them at the end.
+
+    Raises:
+        DataError: as `listed_images`.
+    """
+    reading = find_reading(listing, _sample(listing, paths()), image_root, notes)
+    for path in paths():
+        yield Path(os.path.join(reading.root, reading.file(path)))  # noqa: PTH118
+    reading.note_changes(notes)
+
+
+def _sample(listing: Path, paths: Iterable[str]) -> list[str]:
+    """Return 50 to 100 paths at even distances, or all of fewer; check all of them on the way."""
+    sample, stride = list[str](), 1
+    for number, path in enumerate(paths):
+        refuse_addresses(listing, [path])
+        if number % stride == 0:
+            sample.append(path)
+            if len(sample) == 2 * _SAMPLED_PATHS:
+                del sample[1::2]
+                stride *= 2
+    return sample
+
+
+def find_reading(listing: Path, sample: Sequence[str], image_root: Path | None, notes: list[str]) -> PathReading:
+    """Find how the paths of a list or table are meant, by a sample of them.
+
+    Relative paths start from `image_root`. Without it they start from the folder of the list or, if more of them exist
+    there, from the working directory. Where files are missing on the sample, other readings are tried: Windows paths,
+    `file:` addresses, `~`, a leading slash that means the root, names in another case or without ending.
+
+    Raises:
+        DataError: `image_root` is no folder.
+    """
     if image_root is not None and not image_root.is_dir():
         raise DataError(f"the image root {image_root} is not a folder; relative paths in {listing} start from it")
     roots = [image_root] if image_root is not None else [listing.parent, Path.cwd()]
-    sample = paths[:: max(1, len(paths) // _SAMPLED_PATHS)]
     readings = _readings(roots, sample)
     hits = [_count(reading, sample, _is_file) for reading in readings]
     best = readings[hits.index(max(hits))] if any(hits) else next(filter(_is_certain, readings), readings[0])
@@ -54,17 +98,49 @@ def listed_images(listing: Path, paths: list[str], image_root: Path | None, note
         near = [_count(reading, sample, folders.has) for reading in readings]
         if max(near) > max(hits):
             best, find = readings[near.index(max(near))], folders.find
-    chosen = paths if best.rewrite is None else [best.rewrite(path) for path in paths]
     if best.note:
         notes.append(f"{listing}: {best.note}.")
     if best.root != roots[0]:
         notes.append(f"Relative paths in {listing} start from the working directory, {best.root}.")
-    if find is not None:
-        chosen = _found(listing, best.root, chosen, find, notes)
-    return FileImages(best.root, chosen)
+    return PathReading(listing, best, find)
 
 
-def _refuse_addresses(listing: Path, paths: Sequence[str]) -> None:
+class PathReading:
+    """How the paths of a list are read.
+
+    Args:
+        listing: the list.
+        reading: what they start from, and how they are rewritten.
+        find: finds the file that a path nearly names; None: paths are exact.
+    """
+
+    def __init__(self, listing: Path, reading: _Reading, find: Callable[[Path, str], str | None] | None) -> None:
+        self.root = reading.root
+        self._listing, self._rewrite, self._find = listing, reading.rewrite, find
+        self._count, self._changed = 0, 0
+        self._first = ("", "")
+
+    def file(self, path: str) -> str:
+        """Return the file that is meant, relative to the root or absolute; a path that names none stays as it is."""
+        path = path if self._rewrite is None else self._rewrite(path)
+        self._count += 1
+        if self._find is None or (file := self._find(self.root, path)) is None or file == path:
+            return path
+        self._first = self._first if self._changed else (path, file)
+        self._changed += 1
+        return file
+
+    def note_changes(self, notes: list[str]) -> None:
+        """Note how many paths named their file otherwise."""
+        if self._changed:  # else a folder lists a name that is no file to open, such as a pipe
+            notes.append(
+                f"{self._listing}: {self._changed:,} of {self._count:,} paths are read as files of the same name in "
+                f"another case or form or with an ending: {self._first[0]} as {self._first[1]}."
+            )
+
+
+def refuse_addresses(listing: Path, paths: Iterable[str]) -> None:
+    """Raise `DataError` if a path is a web address or a picture itself."""
     for path in paths:
         if path[:5].lower() == "data:":
             raise DataError(
@@ -130,22 +206,6 @@ def _count(reading: _Reading, sample: Sequence[str], exists: Callable[[Path, str
 
 def _is_file(root: Path, path: str) -> bool:
     return os.path.isfile(root / path)  # noqa: PTH113
-
-
-def _found(
-    listing: Path, root: Path, paths: Sequence[str], find: Callable[[Path, str], str | None], notes: list[str]
-) -> list[str]:
-    """Return the paths of the files that are meant, and note how many are named otherwise; others stay as they are."""
-    files = [path if (file := find(root, path)) is None else file for path in paths]
-    changed = [(path, file) for path, file in zip(paths, files, strict=True) if path != file]
-    if not changed:  # a folder lists a name that is no file to open, such as a pipe
-        return files
-    given, file = changed[0]
-    notes.append(
-        f"{listing}: {len(changed):,} of {len(paths):,} paths are read as files of the same name in another case or "
-        f"form or with an ending: {given} as {file}."
-    )
-    return files
 
 
 class _Folders:

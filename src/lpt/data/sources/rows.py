@@ -7,14 +7,17 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lpt.data.images import IMAGE_SUFFIXES
+from lpt.data.sources.parquet import PARQUET, ParquetTable
 from lpt.data.sources.raw import split_name
-from lpt.data.sources.text import read_text
+from lpt.data.sources.text import open_text, read_text
 from lpt.errors import DataError
 
 Row = tuple[int, list[Any]]
@@ -22,6 +25,7 @@ Row = tuple[int, list[Any]]
 
 JSON_LINES = (".jsonl", ".ndjson")
 DELIMITERS = ",;\t|"
+_START = 2**16
 _SEPARATOR = re.compile(r'[\r\n]*"?sep=([^\r\n])"?[,;\t ]*(\r\n|\r|\n)', re.IGNORECASE)
 _DETECTION = ("annotations", "categories")
 
@@ -49,10 +53,57 @@ def read_rows(path: Path) -> Rows:
     """
     text, ending = read_text(path), path.suffix.lower()
     if ending in JSON_LINES:
-        return _of_records(list(_json_lines(path, text)), "line")
+        records = list(_json_lines(path, text.split("\n")))
+        return _of_records(lambda: records, "line")
     if ending == ".json":
-        return _of_records(list(enumerate(_json_entries(path, text), start=1)), "entry")
-    return _csv(path, text, "\t" if ending == ".tsv" else None)
+        entries = list(enumerate(_json_entries(path, text), start=1))
+        return _of_records(lambda: entries, "entry")
+    return _csv(path, text, lambda: nullcontext(io.StringIO(text, newline="")), "\t" if ending == ".tsv" else None)
+
+
+def stream_rows(path: Path) -> Rows:
+    """Read a table as `read_rows` does, but a row at a time: it is never in memory whole, unless it is one JSON value.
+
+    Raises:
+        DataError: the file cannot be read or is no table, also while its rows are read.
+    """
+    ending = path.suffix.lower()
+    if ending == ".json":
+        return read_rows(path)
+    if ending == PARQUET:
+        return parquet_rows(path)
+    start = read_start(path)
+    if ending in JSON_LINES:
+        return _of_records(lambda: _stream_json_lines(path), "line")
+    return _csv(path, start, lambda: open_text(path), "\t" if ending == ".tsv" else None)
+
+
+def read_start(path: Path) -> str:
+    """Read the start of a text file, with its first line that is not empty.
+
+    Raises:
+        DataError: it cannot be read, or is empty.
+    """
+    with open_text(path) as file:
+        start = file.read(_START)
+        while not start.strip():
+            more = file.read(_START)
+            if not more:
+                raise DataError(f"{path} is empty: it must list one image per line")
+            start += more
+    return start
+
+
+def parquet_rows(path: Path, column: str | None = None) -> Rows:
+    """Read a Parquet table, or one column of it, some rows at a time.
+
+    Raises:
+        ConfigError: PyArrow is not installed.
+        DataError: the file cannot be read or is no Parquet.
+    """
+    table = ParquetTable(path)
+    columns = table.columns if column is None else [column]
+    return Rows(columns, lambda: enumerate(table.rows(columns), start=1), "row")
 
 
 def first_line(text: str) -> str:
@@ -60,10 +111,19 @@ def first_line(text: str) -> str:
     return re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
 
 
-def _csv(path: Path, text: str, delimiter: str | None) -> Rows:
+def _csv(path: Path, text: str, opened: Callable[[], AbstractContextManager[TextIO]], delimiter: str | None) -> Rows:
+    """Return the rows of a CSV.
+
+    Args:
+        path: the file, for messages.
+        text: its text, or the start of it.
+        opened: opens all of it.
+        delimiter: what stands between fields; None: what its first line has most of.
+    """
     declared = _SEPARATOR.match(text)
+    passed = 0 if declared is None else declared.end()
     if declared is not None:
-        delimiter, text = declared[1], "\n" + text[declared.end() :]  # the line counts
+        delimiter, text = declared[1], text[passed:]
     if not text.strip():
         raise DataError(f"{path} is empty after its first line: it must list one image per line")
     first = first_line(text)
@@ -71,12 +131,11 @@ def _csv(path: Path, text: str, delimiter: str | None) -> Rows:
         delimiter = max(DELIMITERS, key=first.count)
 
     def read(skip: int) -> Iterator[Row]:
-        # strict: otherwise a quote that is never closed would take the rows after it into its field
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-        rows = _numbered(path, reader)
-        for _ in range(skip):
-            next(rows, None)
-        return rows
+        with opened() as file:
+            lines = chain(["\n"], file) if file.read(passed) else file  # the line counts
+            # strict: otherwise a quote that is never closed would take the rows after it into its field
+            reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+            yield from islice(_numbered(path, reader), skip, None)
 
     header = [str(name).strip() for name in next(read(0))[1]]
     headless = _headless_columns(path, header)
@@ -118,15 +177,20 @@ def _headless_columns(path: Path, first: list[str]) -> list[str] | None:
     )
 
 
-def _of_records(records: list[tuple[int, Mapping[str, Any]]], unit: str) -> Rows:
-    columns = list(dict.fromkeys(column for _, record in records for column in record))
+def _of_records(records: Callable[[], Iterable[tuple[int, Mapping[str, Any]]]], unit: str) -> Rows:
+    columns = list(dict.fromkeys(column for _, record in records() for column in record))
     return Rows(
-        columns, lambda: ((number, [record.get(column) for column in columns]) for number, record in records), unit
+        columns, lambda: ((number, [record.get(column) for column in columns]) for number, record in records()), unit
     )
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, content in enumerate(text.split("\n"), start=1):
+def _stream_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open_text(path) as file:
+        yield from _json_lines(path, file)
+
+
+def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(lines, start=1):
         if not content.strip():
             continue
         record = _parse(content, f"{path} line {line}", "Each line must be one object.")
@@ -143,7 +207,7 @@ def _json_entries(path: Path, text: str) -> Iterable[dict[str, Any]]:
         content = _parse(text, str(path), "")
     except DataError:
         if isinstance(_parse(first_line(text), str(path), "It must be one list of objects."), dict):
-            return [record for _, record in _json_lines(path, text)]
+            return [record for _, record in _json_lines(path, text.split("\n"))]
         raise
     if isinstance(content, list):
         return [_object(record, f"{path} entry {number}") for number, record in enumerate(content, start=1)]

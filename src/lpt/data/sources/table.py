@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,10 @@ import numpy as np
 from lpt.data.images import IMAGE_SUFFIXES
 from lpt.data.sources.columns import ID_NAMES, IMAGE_NAMES, LABEL_NAMES, find_column, plain_name, usual_columns
 from lpt.data.sources.onehot import ADVICE, marked_class, one_hot_columns
-from lpt.data.sources.paths import listed_images
+from lpt.data.sources.parquet import PARQUET
+from lpt.data.sources.paths import listed_images, stream_files
 from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, encode_labels, label_text, whole_numbers
-from lpt.data.sources.rows import Row, Rows, read_rows
+from lpt.data.sources.rows import Row, Rows, parquet_rows, read_rows, stream_rows
 from lpt.data.sources.splitting import SplitReading, Values, find_split
 from lpt.data.sources.text import Faults
 from lpt.errors import DataError
@@ -80,24 +81,26 @@ def read_table(path: Path, image_root: Path | None, chosen: Columns) -> RawData:
     return data
 
 
-def read_paths(path: Path, image_root: Path | None, image_column: str | None, notes: list[str]) -> list[Path]:
-    """Return the image files that a table lists, whatever its labels and splits say.
+def stream_paths(path: Path, image_root: Path | None, image_column: str | None, notes: list[str]) -> Iterator[Path]:
+    """Yield the image files that a table lists, whatever its labels and splits say. It is never in memory whole.
 
     Raises:
         DataError: there is no column of images, or a row names none.
     """
-    rows = read_rows(path)
-    image = rows.columns.index(_image_column(path, rows, image_column, notes))
-    paths, faults = [], Faults(path, rows.unit)
+    rows = stream_rows(path)
+    column = _image_column(path, rows, image_column, notes)
+    if path.suffix.lower() == PARQUET:
+        rows = parquet_rows(path, column)
+    image = rows.columns.index(column)
+    faults, count = Faults(path, rows.unit), 0
     for line, values in rows.read():
+        count += 1
         file = _path_text(values[image]) if image < len(values) else ""
         if not file or "\n" in file:
             faults.add(line, f"no usable image path ({values[image : image + 1]!r})")
-        paths.append(file)
     faults.raise_any("Every row needs an image path.")
-    _check_rows(path, paths)
-    source = listed_images(path, paths, image_root, notes)
-    return [source.encoded(row) for row in range(len(source))]
+    _check_rows(path, count)
+    yield from stream_files(path, lambda: (_path_text(values[image]) for _, values in rows.read()), image_root, notes)
 
 
 def _find_columns(path: Path, rows: Rows, chosen: Columns, notes: list[str]) -> _Reading:
@@ -190,7 +193,7 @@ def _collect(
         labels.append(name)
         assigned.append(SPLITS.index(part))
     faults.raise_any(ADVICE if reading.one_hot else advice)
-    _check_rows(path, paths)
+    _check_rows(path, len(paths))
     return paths, labels, np.array(assigned, dtype=np.int8)
 
 
@@ -221,6 +224,6 @@ def _path_text(value: Any) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-def _check_rows(path: Path, paths: Sequence[str]) -> None:
-    if not paths:
+def _check_rows(path: Path, count: int) -> None:
+    if not count:
         raise DataError(f"{path} has a header but no rows: it must list one image per line")

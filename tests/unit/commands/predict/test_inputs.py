@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_file_is_accounted_for(folder: Path) -> None:
     notes = list[str]()
-    result = [str(path.relative_to(folder)) for path in find_images([folder], notes)]
+    result = [str(path.relative_to(folder)) for path in list(find_images([folder], notes))]
     assert result == ["1.jpg", "a.HEIC", "b.heic", "photo.mpo", "sub/s.TIFF", "upload_8f3a", "w.bin", "x.jpeg2"]
     text = "\n".join(notes)
     for reason in (
@@ -54,13 +54,13 @@ def test_every_file_is_accounted_for(folder: Path) -> None:
 
 
 def test_output_of_lpt_is_not_classified(folder: Path, fitted_run: Path) -> None:
-    before = find_images([folder], [])
+    before = list(find_images([folder], []))
     shutil.copytree(fitted_run, folder / "runs" / "x")
     notes = list[str]()
-    assert find_images([folder], notes) == before
+    assert list(find_images([folder], notes)) == before
     assert "1 folder or plot that lpt wrote (runs/x)" in "\n".join(notes)
-    assert find_images([folder, folder / "runs"], []) == before  # as the shell writes out `*`
+    assert list(find_images([folder, folder / "runs"], [])) == before  # as the shell writes out `*`
     with pytest.raises(DataError, match="is output of lpt"):
-        find_images([fitted_run], [])
+        list(find_images([fitted_run], []))
     with pytest.raises(DataError, match=r"no image in the folder .*that lpt wrote"):
-        find_images([folder / "runs"], [])
+        list(find_images([folder / "runs"], []))

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from PIL import Image
 from rich.console import Console
 
 from lpt.commands.predict.inputs import find_images
+from lpt.commands.predict.listing import Shard, cut_shards, read_shards
+from lpt.commands.predict.outcome import Outcome
 from lpt.commands.predict.predict import predict_files
 from lpt.commands.predict.request import PredictRequest
-from lpt.commands.predict.shards import PartFolder, Shard, ShardRows, cut_shards, shards_of, work_through
+from lpt.commands.predict.shards import PartFolder, ShardRows
 from lpt.commands.predict.table import Labeller
+from lpt.commands.predict.worker import Worker
 from lpt.errors import ConfigError, DataError, RunError
+from lpt.system.claims import Claims
 from lpt.system.interrupt import Interrupted, StopRequest
-from lpt.system.processes import ALONE, Processes
 
 OPTIONS: dict[str, Any] = {"top_k": 2, "device": "cpu", "batch_size": 2, "shard_size": 4}
 
@@ -99,22 +102,16 @@ def job(fitted_run: Path, photos: Path, tiny_backbone: Path, tmp_path: Path) -> 
 # --- shards -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
-@given(images=st.integers(0, 300), size=st.integers(1, 70), processes=st.integers(1, 9), data=st.data())
-def test_every_image_is_in_one_shard_of_one_process(
-    images: int, size: int, processes: int, data: st.DataObject
-) -> None:
-    """In order, whatever was done before; and the cut does not know the processes."""
-    paths = [Path(f"{number}.jpg") for number in range(images)]
-    shards = cut_shards(paths, size)
+@settings(max_examples=25, deadline=None)
+@given(images=st.integers(0, 300), size=st.integers(1, 70))
+def test_every_image_is_in_one_shard(images: int, size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In order; another process reads the same shards from the folder."""
+    folder = tmp_path_factory.getbasetemp()
+    paths = [Path(f"{number}\n\udcff.jpg") for number in range(images)]
+    shards = cut_shards(iter(paths), size, folder)
     assert [path for shard in shards for path in shard.paths] == paths
-    assert all(len(shard.paths) == size for shard in shards[:-1])
-    waiting = [shard for shard in shards if data.draw(st.booleans())]
-    shares = [shards_of(Processes(index, processes), waiting) for index in range(processes)]
-    assert sorted(shard.number for share in shares for shard in share) == [shard.number for shard in waiting]
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    rounds = -(-len(waiting) // processes)
-    assert max(map(len, shares)) == rounds
+    assert all(shard.count == size for shard in shards[:-1])
+    assert read_shards(folder) == shards
 
 
 def test_linked_folders_are_looked_into_and_unreadable_ones_told(
@@ -129,7 +126,7 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
     names = [f"{name}/{number}.jpg" for name, count in (("dark", 8), ("grey", 4), ("light", 2))
              for number in range(count)]  # fmt: skip
     notes = list[str]()
-    assert find_images([photos], notes) == [photos / name for name in names]
+    assert list(find_images([photos], notes)) == [photos / name for name in names]
     assert "1 link to what is read already (grey/all)" in "".join(notes)
     assert "1 link that leads nowhere" in "".join(notes)
     scandir = os.scandir  # root may list everything
@@ -141,9 +138,9 @@ def test_linked_folders_are_looked_into_and_unreadable_ones_told(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"new/light: .*Permission denied\. Change"):
-        find_images([photos], [])
+        list(find_images([photos], []))
     notes.clear()
-    assert len(find_images([photos], notes, skip_bad=True)) == 12
+    assert len(list(find_images([photos], notes, skip_bad=True))) == 12
     assert "1 unreadable folder" in "".join(notes)
 
 
@@ -152,14 +149,14 @@ def test_a_fingerprint_is_of_names_sizes_and_times(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"12")
     os.utime(path, ns=(0, 10))
-    prints = [cut_shards([path], 4)[0].fingerprint]
+    prints = [cut_shards([path], 4, tmp_path)[0].fingerprint]
     os.utime(path, ns=(0, 11))
-    prints.append(cut_shards([path], 4)[0].fingerprint)
+    prints.append(cut_shards([path], 4, tmp_path)[0].fingerprint)
     path.write_bytes(b"123")
     os.utime(path, ns=(0, 11))
-    prints.append(cut_shards([path], 4)[0].fingerprint)
+    prints.append(cut_shards([path], 4, tmp_path)[0].fingerprint)
     moved = path.rename(tmp_path / "b.jpg")
-    prints += [cut_shards([moved], 4)[0].fingerprint, cut_shards([path], 4)[0].fingerprint]
+    prints += [cut_shards([image], 4, tmp_path)[0].fingerprint for image in (moved, path)]
     assert len(set(prints)) == len(prints)
 
 
@@ -187,14 +184,14 @@ def test_finished_shards_are_not_done_again(job: Job, finished: int, monkeypatch
     (job.parts / ".000000.part.x.lpt-tmp").parent.mkdir(exist_ok=True)
     (job.parts / ".000000.part.x.lpt-tmp").write_bytes(b"half of one, from a killed writer")
     kept: dict[Path, int] = {}
-    join = PartFolder.join
+    headers = PartFolder.headers
 
-    def look(parts: PartFolder, *arguments: Any) -> None:
+    def look(parts: PartFolder, shards: list[Shard]) -> Any:
         kept.update(job.times())
-        join(parts, *arguments)
+        return headers(parts, shards)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartFolder, "join", look)
+        patch.setattr(PartFolder, "headers", look)
         message, again = job.rerun(monkeypatch)
     assert again == [0, 1, 2, 3][finished:]
     assert (f"Going on: {4 * finished} of 14 images are done" in message) == (finished > 0)
@@ -387,14 +384,18 @@ def test_an_unwritable_output_is_told_before_the_work(job: Job) -> None:
 
 def test_progress_counts_what_was_done(tmp_path: Path) -> None:
     """Images within a shard and of finished ones; the last number is all of them."""
-    shards = cut_shards([tmp_path / str(number) for number in range(5)], 2)
+    parts = PartFolder(tmp_path / "a.csv", {})
+    parts.folder.mkdir()
+    shards = cut_shards([tmp_path / str(number) for number in range(5)], 2, parts.folder)
     lines: list[int] = []
 
-    def work(shard: Shard, done: Callable[[int], None]) -> ShardRows:
-        for number, _ in enumerate(shard.paths, start=1):
-            done(number)
-        return ShardRows(b"", len(shard.paths), [])
+    def work(shards: Iterator[Shard], done: Callable[[int], None]) -> Iterator[tuple[Shard, ShardRows]]:
+        for shard in shards:
+            for number, _ in enumerate(shard.paths, start=1):
+                done(number)
+            yield shard, ShardRows(b"", shard.count, "")
 
-    work_through(shards, work, PartFolder(tmp_path / "a.csv", {}), ALONE, stop=StopRequest(), show_done=lines.append)
+    with Claims(parts.folder, "alone") as claims:
+        Worker(shards, parts, claims, Outcome(parts.folder), StopRequest(), lines.append).work(work)
     assert lines == sorted(lines)
-    assert lines[-1] == 5
+    assert set(lines) == set(range(6))

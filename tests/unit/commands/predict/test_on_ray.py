@@ -1,0 +1,99 @@
+"""`lpt predict --ray` on two nodes: the bytes of one process, also if a node dies; one message about what is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lpt.commands.predict.predict import predict_files
+from lpt.commands.predict.request import PredictRequest
+from ray_cluster import RayCluster
+
+IMAGES, SIZE = 240, 8
+PROGRAM = f"""
+import functools
+import lpt.commands.predict.request as module
+module.PredictRequest = functools.partial(module.PredictRequest, shard_size={SIZE})
+from lpt.cli import main
+main()
+"""
+
+
+class Work:
+    """A job of 240 images in 30 shards."""
+
+    def __init__(self, run: Path, photos: Path, backbone: Path, folder: Path, cluster: RayCluster) -> None:
+        self.output, self.parts, self.images = folder / "found.csv", folder / "found.csv.parts", folder / "new"
+        self.images.mkdir()
+        for number in range(IMAGES):
+            name = ("dark/0.jpg", "grey/1.jpg", "light/1.jpg")[number % 3]
+            shutil.copy(photos / "test" / name, self.images / f"{number:03d}.jpg")
+        (folder / "program.py").write_text(PROGRAM)
+        self.cluster, self.pack, self.backbone = cluster, run / "pack", backbone
+        options = ["--checkpoint", str(backbone), "--device", "cpu", "--batch-size", "4", "--top-k", "3", "--ray"]
+        self.command = [sys.executable, str(folder / "program.py"), "predict", str(run), str(self.images)]
+        self.command += ["--output", str(self.output), *options]
+
+    def start(self) -> subprocess.Popen[str]:
+        environment = {**self.cluster.environment, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(self.command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def wait_for(self, process: subprocess.Popen[str], shards: int) -> None:
+        end = time.monotonic() + 240
+        while len(list(self.parts.glob("*.part"))) < shards and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+
+    def whole(self) -> bytes:
+        """What one process writes."""
+        output = self.output.with_name("whole.csv")
+        values = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE, "checkpoint": self.backbone}
+        predict_files(PredictRequest(self.pack, (self.images,), output, **values), progress=Console(quiet=True))
+        return output.read_bytes()
+
+
+@pytest.fixture
+def work(fitted_run: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, ray_cluster: RayCluster) -> Work:
+    return Work(fitted_run, photo_folder, tiny_backbone, tmp_path, ray_cluster)
+
+
+@pytest.mark.slow
+def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
+    """Ctrl-C keeps what is done; a bad image stops both nodes with one message; a killed node stops nobody."""
+    first = work.start()
+    work.wait_for(first, 2)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=240)
+    assert first.returncode == 130, said
+    kept = {path: path.stat().st_mtime_ns for path in work.parts.iterdir()}
+    assert f"{SIZE * len(kept)} of {IMAGES} images are done" in said
+
+    good = (work.images / "200.jpg").read_bytes()
+    times = (work.images / "200.jpg").stat().st_mtime_ns
+    (work.images / "200.jpg").write_bytes(b"broken")
+    second = work.start()
+    _, said = second.communicate(timeout=240)
+    assert second.returncode == 2
+    assert said.count("Error: ") == said.count("200.jpg: cannot be read") == 1
+    (work.images / "200.jpg").write_bytes(good)
+    os.utime(work.images / "200.jpg", ns=(times, times))
+    for part in sorted(work.parts.glob("*.part"))[3:]:
+        part.unlink()  # enough is left to do while the node dies
+
+    third = work.start()
+    work.wait_for(third, 6)
+    work.cluster.second.kill()
+    _, said = third.communicate(timeout=240)
+    assert third.returncode == 0, said
+    assert f"{IMAGES} predictions" in said
+    assert "Traceback" not in said
+    assert not work.parts.exists()
+    assert work.output.read_bytes() == work.whole()
