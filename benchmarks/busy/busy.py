@@ -37,7 +37,7 @@ PARTS = ("fit", "predict", "serve")
 AIMS = {"quiet": 0.95, "beside": 0.45}
 LEAST_ROUNDS = 3
 SLOW = 8
-"""A policy that takes so many times as long as the quiet turn is asked no more than `LEAST_ROUNDS` times beside others."""
+"""A policy that takes so many times as long beside a companion as alone is asked there `LEAST_ROUNDS` times only."""
 
 
 @dataclass

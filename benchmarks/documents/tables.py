@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.documents import compare_tables, performance_tables, serving_tables, trial_tables
+from benchmarks.documents import compare_tables, machine_tables, performance_tables, serving_tables, trial_tables
 from benchmarks.documents.performance_tables import (
     MEASURES,
     MISSING,
@@ -79,6 +79,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **trial_tables.TABLES,
     **performance_tables.TABLES,
     **serving_tables.TABLES,
+    **machine_tables.TABLES,
 }
 
 

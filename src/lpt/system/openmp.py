@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 SPIN_COUNT = 1_000
-"""How often a thread of `lpt` looks whether the others are done, before it sleeps; docs/performance.md has the trials."""
+"""How often a thread of the program looks whether the others are done before it sleeps (docs/performance.md)."""
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Environment variables by which a user says how threads wait."""
 
