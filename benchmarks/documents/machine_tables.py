@@ -117,7 +117,8 @@ def accuracy() -> str:
         if stage is None:
             cells.append([method, *[OPEN] * 6])
             continue
-        shown = [f"{100 * stage['test'][name]:.1f}" for name in ACCURACIES]
+        values = [stage["test"][name] for name in ACCURACIES]
+        shown = ["" if value is None else f"{100 * value:.1f}" for value in values]
         cells.append(
             [method, *shown, f"{stage['train_seconds']:.0f} s", f"{stage['peak_memory_bytes'] / 2**20:,.0f} MiB"]
         )

@@ -177,7 +177,7 @@ def compare(numbers: dict[str, Tensor], picks: Tensor, reference: Reference, dty
 
 def _difference(value: Tensor, expected: Tensor, *, absolute: bool) -> float:
     """Return the largest difference of cosines, or the norm of the difference over that of the expected tensor."""
-    value, expected = value.double().cpu().reshape(expected.shape), expected.detach().double()
+    value, expected = value.detach().double().cpu().reshape(expected.shape), expected.detach().double()
     if absolute:
         return float((value - expected).abs().max())
     return float((value - expected).norm() / expected.norm())

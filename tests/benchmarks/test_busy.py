@@ -102,11 +102,12 @@ def test_the_record_makes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "| 0.25 | 0.25 to 0.25 |" in lines[2]
 
 
-def test_a_process_predicts_when_it_is_asked_and_its_end_is_noticed(fitted_run: Path, photo_folder: Path) -> None:
-    checkpoint = json.loads((fitted_run / "pack" / "pack.json").read_text())["training"]["backbone"]["checkpoint"]
+def test_a_process_predicts_when_it_is_asked_and_its_end_is_noticed(
+    fitted_run: Path, photo_folder: Path, tiny_backbone: Path
+) -> None:
     given = {
         "part": "predict", "folder": str(photo_folder), "pack": str(fitted_run), "backbone": None,
-        "checkpoint": checkpoint, "batch": 4, "images": 5,
+        "checkpoint": str(tiny_backbone), "batch": 4, "images": 5,
     }  # fmt: skip
     with Worker(given, environment("passive") | {"OMP_NUM_THREADS": "1"}) as worker:
         assert worker.turn() > 0
