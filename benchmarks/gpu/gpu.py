@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.gpu.stages import Given, command_of, stage_names
 from benchmarks.record import describe_machine, describe_run
+from lpt.errors import ConfigError
 from lpt.system.files import write_json
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,7 +70,9 @@ def run_apart(name: str, given: Given, seconds: float) -> Record:
     with tempfile.TemporaryDirectory(prefix="lpt-gpu-") as folder:
         result, log = Path(folder) / "result.json", Path(folder) / "log"
         with log.open("w", encoding="utf-8") as output:
-            process = subprocess.Popen(command_of(name, given, result), stdout=output, stderr=output, cwd=ROOT)
+            # Ctrl-C in the terminal reaches this process alone: a second one would end a run before it is saved.
+            command = command_of(name, given, result)
+            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, start_new_session=True)
             try:
                 code = process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -133,7 +136,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = args.output or (args.runs / "gpu.json" if args.tiny else Path("docs/results/gpu.json"))
     batch, repeats = (2, 1) if args.tiny else (args.batch, args.repeats)
     given = Given(args.device, args.tiny, str(args.shared), str(args.runs.resolve()), batch, repeats)
-    record = open_record(output, given, arguments)
+    try:
+        record = open_record(output, given, arguments)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None  # there is no card
     run_stages(record, given, output, deadline, lambda line: print(line, flush=True))
     print(f"results: {output}")
 
