@@ -12,7 +12,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.documents import compare_tables, performance_tables, scaling_tables, serving_tables, trial_tables
+from benchmarks.documents import (
+    compare_tables,
+    machine_tables,
+    performance_tables,
+    scaling_tables,
+    serving_tables,
+    trial_tables,
+)
 from benchmarks.documents.performance_tables import (
     MEASURES,
     MISSING,
@@ -81,6 +88,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **performance_tables.TABLES,
     **serving_tables.TABLES,
     **scaling_tables.TABLES,
+    **machine_tables.TABLES,
 }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,20 +57,29 @@ class ServerProcess:
         args: of the command line, with the options of `add_options`.
         options: further options of `lpt serve`.
         log: file for its log.
+        environment: its environment variables; None: those of this process.
     """
 
-    def __init__(self, packs: Path, args: argparse.Namespace, options: list[str], log: Path) -> None:
+    def __init__(
+        self,
+        packs: Path,
+        args: argparse.Namespace,
+        options: list[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         backbone = ["--backbone", args.backbone] if args.checkpoint is None else ["--checkpoint", str(args.checkpoint)]
         self._command = [sys.executable, "-m", "lpt", "serve", str(packs), "--port", "0", "--device", args.device]
         self._command += [*backbone, *options]
         self._log = log
+        self._environment = environment
         self.port = 0
         self.start_seconds = 0.0
 
     def __enter__(self) -> Self:
         start = time.perf_counter()
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, env=os.environ)
+            self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, env=self._environment)
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         if not line.startswith("http://"):

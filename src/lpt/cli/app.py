@@ -28,6 +28,7 @@ from lpt.cli import (
 )
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
+from lpt.system.openmp import limit_spinning
 from lpt.system.packages import missing_package
 
 INTERRUPTED = 130
@@ -128,6 +129,7 @@ def _program(
 
 def main() -> None:
     """Run `lpt`. Of several processes that a launcher started, only the first prints."""
+    limit_spinning()  # nothing has imported PyTorch yet
     hush()
     if speaks():
         app()

@@ -77,7 +77,10 @@ def choose_preset(preset: str, device: str) -> tuple[str, list[str]]:
     if preset != "auto":
         raise ConfigError(f"preset: no preset {preset!r}. Accepted: auto, {', '.join(PRESETS)}")
     if device == "cuda":
-        return "paper", ["preset paper: there is a CUDA card, on which the published setting is affordable"]
+        return "paper", [
+            "preset paper: there is a CUDA card. This is the published setting; with this software it is not measured "
+            "yet. What docs/results.md measures is --preset laptop, which also runs on a card"
+        ]
     return "laptop", [f"preset laptop: on {device} the published setting would take days"]
 
 

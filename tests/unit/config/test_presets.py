@@ -196,6 +196,8 @@ def test_auto_takes_the_preset_the_machine_can_afford() -> None:
         assert name in reasons[0]
         assert with_preset({}, machine.device, origin="test").config.preset == name
     assert choose_preset("laptop", CARD.device) == ("laptop", [])
+    [reason] = choose_preset("auto", CARD.device)[1]
+    assert all(part in reason for part in ("published", "not measured", "--preset laptop"))
     with pytest.raises(ConfigError, match=r"'desktop'.*laptop, paper"):
         choose_preset("desktop", CPU.device)
 

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.busy`."""
+
+from benchmarks.busy.busy import main
+
+main()
