@@ -55,9 +55,9 @@ class Budget:
             least = math.ceil((used + kept + 2 * split_seconds) / 60)
             runs = "the final run" if self.finals == 1 else f"the {self.finals} final runs"
             raise ConfigError(
-                f"--budget {self.seconds / 60:g}: too few minutes for two trials, the preset and another. A trial takes "
-                f"about {duration(split_seconds)} on this machine and {runs} about {duration(kept)}: give at least "
-                f"{least} minutes, fewer steps (--set train.epoch_steps=...), or a smaller input (--size)."
+                f"--budget {self.seconds / 60:g}: too few minutes for two trials, the preset and another. A trial "
+                f"takes about {duration(split_seconds)} on this machine and {runs} about {duration(kept)}: give at "
+                f"least {least} minutes, fewer steps (--set train.epoch_steps=...), or a smaller input (--size)."
             )
         return min(wanted, max(int(left / (TRIALS_WANTED * split_seconds)), 1))
 

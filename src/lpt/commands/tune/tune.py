@@ -6,7 +6,6 @@ search goes on with the same command, the trial that was running too.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from lpt.commands.fit.request import Config, Data
 from lpt.commands.fit.start import data_fingerprint
 from lpt.commands.inputs import config_file, inputs_of
 from lpt.commands.report.report import report_at_the_end
+from lpt.commands.report.tune import read_tuning
 from lpt.commands.tune.budget import Budget, epochs_of
 from lpt.commands.tune.clock import Clock
 from lpt.commands.tune.finish import finish
@@ -106,7 +106,8 @@ def _run_locked(request: TuneRequest, folder: TuneFolder, console: Console) -> T
     before = None if request.overwrite else folder.stored_plan()
     if before is not None:
         _check_same(before, request, values, folder)
-        if (finished := read_result(folder)) is not None:
+        if before.chosen is not None and folder.summary.is_file() and folder.run.finished:
+            finished = read_tuning(folder.path)
             print_tuning(finished, console)
             return finished
     setup, budget = _begin(request, values, before, folder, console)
@@ -122,14 +123,6 @@ def _run_locked(request: TuneRequest, folder: TuneFolder, console: Console) -> T
     parts = (setup.base.splits.test, setup.base.splits.validation, setup.base.train)
     report_at_the_end(folder.path, [images for images in parts if images is not None], console)
     return result
-
-
-def read_result(folder: TuneFolder) -> TuneResult | None:
-    """Return the result of a finished search; None where it is not finished, or the file is damaged."""
-    try:
-        return TuneResult.from_dict(json.loads(folder.summary.read_text(encoding="utf-8")), folder.path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _begin(
