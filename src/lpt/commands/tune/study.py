@@ -26,8 +26,6 @@ STARTUP_TRIALS = 5
 """Trials, the preset's among them, before the sampler learns from them."""
 BEFORE_PRUNING = 3
 """Complete trials that a trial is compared with, at least."""
-WARMUP_TENTHS = 4
-"""Tenths of a training before it can be stopped."""
 FEWEST_FOR_IMPORTANCE = 6
 """Complete trials from which on importance says anything."""
 _STATES = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: STOPPED, TrialState.FAIL: FAILED}
@@ -50,10 +48,14 @@ class Candidate:
         with _quiet():
             self.values = {item.path: _suggest(trial, item) for item in ranges}
 
-    def report(self, step: int, accuracy: float) -> bool:
-        """Report an accuracy, and return whether the trial is worse than half of the others at this step."""
+    def report(self, step: int, accuracy: float) -> None:
+        """Report an accuracy at a step that all trials have in common."""
         with _quiet():
             self._trial.report(accuracy, step)
+
+    def lags(self) -> bool:
+        """Return whether the trial, at its best, is worse than half of the complete ones were at this step."""
+        with _quiet():
             return self._trial.should_prune()
 
     @property
@@ -96,7 +98,7 @@ class Study:
                     study_name=NAME,
                     direction="maximize",
                     load_if_exists=True,
-                    pruner=optuna.pruners.MedianPruner(BEFORE_PRUNING, WARMUP_TENTHS),
+                    pruner=optuna.pruners.MedianPruner(BEFORE_PRUNING),
                 )
                 if not self._study.get_trials(deepcopy=False):
                     self._study.enqueue_trial({item.path: item.preset for item in ranges})

@@ -30,6 +30,8 @@ from lpt.training.phases import Trainer
 
 TENTHS = 10
 """Accuracies are reported by tenths of the training of a split: trials of different length are then comparable."""
+WARMUP_TENTHS = 4
+"""Tenths of the training of a split before it can be stopped."""
 MOST_AT_EPOCH = 512
 """Most held-out images that are measured at the end of an epoch; all are at the end of a split."""
 _SILENT = Console(quiet=True)
@@ -62,6 +64,8 @@ class _EpochCallback(Callback):
     def __init__(self, setup: Setup, candidate: Candidate, limits: Limits, prepared: Prepared, split: int) -> None:
         self._setup, self._candidate, self._limits = setup, candidate, limits
         self._prepared, self._split = prepared, split
+        former = setup.answers(candidate.number, split) if split else None
+        self._former = 0.0 if former is None else setup.accuracy(former).mean
         self._epochs = [phase_plan(prepared.config, phase).settings.epochs for phase in (1, 2)]
         self._begun, self._before = setup.clock.seconds, candidate.seconds
         self.model: Classifier | None = None
@@ -84,9 +88,10 @@ class _EpochCallback(Callback):
             return
         if self._candidate.number != PRESET and self._setup.clock.seconds > self._limits.deadline:
             raise OutOfTimeError
-        accuracy = self._accuracy(phase)
-        step = TENTHS * self._split + TENTHS * done // sum(self._epochs)
-        if self._candidate.report(step, accuracy) and self._candidate.number != PRESET:
+        accuracy = (self._split * self._former + self._accuracy(phase)) / (self._split + 1)  # of all splits so far
+        tenth = TENTHS * done // sum(self._epochs)
+        self._candidate.report(TENTHS * self._split + tenth, accuracy)
+        if tenth >= WARMUP_TENTHS and self._candidate.number != PRESET and self._candidate.lags():
             raise StoppedError(
                 f"after epoch {done} of {sum(self._epochs)} it was worse than half of the trials were ("
                 f"{100 * accuracy:.1f})"
