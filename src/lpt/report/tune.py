@@ -90,8 +90,8 @@ def verdict(result: TuneResult) -> list[str]:
         lines.append(_meaning(result))
     if result.unmeasured:
         lines.append(
-            f"{plural(len(result.unmeasured), 'class')} with a single training image could not be measured while "
-            f"choosing: {shorten(result.unmeasured)}."
+            f"{plural(len(result.unmeasured), 'class')} without a held-out image could not be measured while choosing: "
+            f"{shorten(result.unmeasured)}."
         )
     return lines
 

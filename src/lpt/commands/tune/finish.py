@@ -46,6 +46,11 @@ def finish(setup: Setup, study: Study, budget_minutes: float) -> TuneResult:
     """
     trials = study.results()
     complete = {trial.number: float(trial.accuracy or 0.0) for trial in trials if trial.state == COMPLETE}
+    if PRESET not in complete:
+        raise RunError(
+            f"{setup.folder.journal} holds no complete trial of the preset: it was changed or removed. Begin anew with "
+            "--overwrite."
+        )
     best = best_of(complete)
     lead = None if best == PRESET else _lead(setup, best)
     setup, chosen = _chosen(setup, complete, lead)

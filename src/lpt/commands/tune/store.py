@@ -128,10 +128,9 @@ class TuneFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"--output: {self.path} is a file; give a folder")
-        stored = StoredPlan.from_dict(marker_fields(self.plan)) if is_marked(self.plan, KIND) else None
-        if stored is not None:
+        if is_marked(self.plan, KIND):
             remove_leftovers(self.path)
-            return stored
+            return StoredPlan.from_dict(marker_fields(self.plan))  # None: a kill came while it was being removed
         inside = contents(self.path, exactly(PLAN, LOCK, CLOCK)) if self.path.is_dir() else Contents()
         files = [file for file in inside.files if file.name not in (LOCK, CLOCK) and not is_temporary(file)]
         if inside.others or inside.blocking or inside.folders or files:
@@ -199,7 +198,8 @@ class TuneFolder:
 
     def check_removable(self, inputs: Inputs = no_inputs) -> None:
         """Raise `RunError` if the folder holds anything but a search that may be removed."""
-        if self.stored_plan() is None:
+        self.stored_plan()
+        if not is_marked(self.plan, KIND):
             return
         inside = contents(self.path, NAMES)
         reason = ""
@@ -217,9 +217,14 @@ class TuneFolder:
     def clear(self) -> str:
         """Remove trials, runs and results; return what to tell the user of things that stay.
 
+        The marker stays, without a plan: what a kill leaves is known, and is no search that could go on.
+
         Raises:
             RunError: a file cannot be removed.
         """
+        if not is_marked(self.plan, KIND):
+            return ""
+        write_json(self.plan, marker(KIND))
         inside = contents(self.path, NAMES)
         held = [run.facts for run in (self.run, self.preset) if run.path.is_dir() and run.others]
         try:

@@ -30,7 +30,7 @@ from lpt.commands.tune.space import search_space
 from lpt.commands.tune.splits import unmeasured, wanted_splits
 from lpt.commands.tune.store import StoredPlan, TuneFolder
 from lpt.commands.tune.study import Study
-from lpt.config.machine import MACHINE_FIELDS, settings_sha256
+from lpt.config.machine import of_the_machine, settings_sha256
 from lpt.config.values import Settings, leaves, merge, nested
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.evaluation.tuning import TuneResult
@@ -109,6 +109,7 @@ def _run_locked(request: TuneRequest, folder: TuneFolder, console: Console) -> T
         if before.chosen is not None and folder.summary.is_file() and folder.run.finished:
             finished = read_tuning(folder.path)
             print_tuning(finished, console)
+            console.print("This search was finished before. For a longer one choose another folder with --output.")
             return finished
     setup, budget = _begin(request, values, before, folder, console)
     study = Study(folder.journal, setup.plan.ranges, setup.seed)
@@ -139,7 +140,7 @@ def _begin(
     check_prefix_cache(base, console)
     plan = before or _new_plan(request, values, base)
     if before is not None:
-        plan = replace(plan, config=merge(plan.config, _machine_values(values)))
+        plan = replace(plan, config=merge(plan.config, _machine_values(values, base)))
         if plan.data_sha256 != data_fingerprint(base.splits.train):
             raise RunError(
                 f"the training images are not those that the search in {folder.path} was begun on. Put them back as "
@@ -151,7 +152,7 @@ def _begin(
     budget = Budget(60 * request.budget, finals, request.trials, ratio)
     if before is None:
         setup = _with_splits(setup, budget, request.splits)
-        if request.overwrite and (message := _cleared(folder, request, values, base)):
+        if message := _cleared(folder, request, values, base):
             console.print(message, style="yellow", markup=False)
         folder.write_plan(setup.plan)
         clock.keep()
@@ -196,7 +197,7 @@ def _with_splits(setup: Setup, budget: Budget, given: int | None) -> Setup:
 
 
 def _cleared(folder: TuneFolder, request: TuneRequest, values: dict[str, Any], base: Prepared) -> str:
-    """Remove the search that is in the folder, unless the images that were opened lie in it.
+    """Remove the search that is in the folder, or what is left of one, unless the images that were opened lie in it.
 
     Raises:
         RunError: it may not be removed, or cannot.
@@ -221,9 +222,15 @@ def _check_same(before: StoredPlan, request: TuneRequest, values: dict[str, Any]
         )
 
 
-def _machine_values(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a command that belong to the machine: they also hold for a search that was begun before."""
-    return nested({path: value for path, value in leaves(values) if path in MACHINE_FIELDS and path[:5] != "data."})
+def _machine_values(values: dict[str, Any], base: Prepared) -> dict[str, Any]:
+    """Return what a command says of the machine, and where the data is now, for a search that was begun before."""
+    given = {path for path, _ in leaves(values)}
+    now = with_absolute_paths(base.config, base.splits).model_dump(mode="json")
+    return nested({
+        path: value
+        for path, value in leaves(now)
+        if of_the_machine(path, value) and (path in given or path.startswith("data."))
+    })  # fmt: skip
 
 
 def _describe_search(setup: Setup, budget: Budget) -> None:
