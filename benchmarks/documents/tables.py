@@ -19,6 +19,7 @@ from benchmarks.documents import (
     scaling_tables,
     serving_tables,
     trial_tables,
+    tune_tables,
 )
 from benchmarks.documents.performance_tables import (
     MEASURES,
@@ -38,6 +39,7 @@ DOCUMENTS = (
     ROOT / "docs" / "compare.md",
     ROOT / "docs" / "deployment.md",
     ROOT / "docs" / "scaling.md",
+    ROOT / "docs" / "tune.md",
 )
 
 
@@ -89,6 +91,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **serving_tables.TABLES,
     **scaling_tables.TABLES,
     **machine_tables.TABLES,
+    **tune_tables.TABLES,
 }
 
 

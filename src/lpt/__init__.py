@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lpt.commands.import_checkpoint.import_checkpoint import import_checkpoint
     from lpt.commands.push import push
     from lpt.commands.report.report import write_report
+    from lpt.commands.tune.tune import tune
+    from lpt.evaluation.tuning import TuneResult
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.prediction import Prediction
@@ -44,6 +46,7 @@ __all__ = [
     "Predictor",
     "RunError",
     "RunRequest",
+    "TuneResult",
     "compare",
     "doctor",
     "dry_run",
@@ -56,6 +59,7 @@ __all__ = [
     "load_predictor",
     "push",
     "resume",
+    "tune",
     "write_report",
 ]
 
@@ -65,6 +69,7 @@ _HOME = {
     "Prediction": "lpt.packs.prediction",
     "Predictor": "lpt.packs.predictor",
     "RunRequest": "lpt.commands.fit.request",
+    "TuneResult": "lpt.evaluation.tuning",
     "compare": "lpt.commands.compare.compare",
     "doctor": "lpt.commands.doctor",
     "dry_run": "lpt.commands.fit.estimate",
@@ -77,6 +82,7 @@ _HOME = {
     "load_predictor": "lpt.packs.predictor",
     "push": "lpt.commands.push",
     "resume": "lpt.commands.fit.fit",
+    "tune": "lpt.commands.tune.tune",
     "write_report": "lpt.commands.report.report",
 }
 _MODULES = ("config", "data", "evaluation", "losses", "model", "packs", "report", "serving", "training")

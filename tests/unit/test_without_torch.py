@@ -17,6 +17,7 @@ HEAVY_COMMANDS = (
     ["evaluate", "x", "y"],
     ["predict", "x", "y"],
     ["compare", "x"],
+    ["tune", "x"],
     ["report", "x"],
     ["demo"],
 )

@@ -25,6 +25,7 @@ from lpt.cli import (
     push,
     report,
     serve,
+    tune,
 )
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
@@ -99,6 +100,7 @@ for command in (
     evaluate.evaluate,
     predict.predict,
     compare.compare,
+    tune.tune,
     report.report,
     serve.serve,
     inspect.inspect,

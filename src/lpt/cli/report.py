@@ -1,4 +1,4 @@
-"""`lpt report`: draw a finished run or comparison as one HTML file."""
+"""`lpt report`: draw a finished run, comparison or search as one HTML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lpt.cli.screen import output_console
 def report(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Folder of a run or of a comparison.", show_default=False),
+        typer.Argument(metavar="FOLDER", help="Folder of a run, a comparison or a search.", show_default=False),
     ],
     output: Annotated[
         Path | None,
@@ -31,7 +31,7 @@ def report(
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
 ) -> None:
-    """Draw a finished run or comparison as one HTML file that is read in five minutes, and prints.
+    """Draw a finished run, comparison or search as one HTML file that is read in five minutes, and prints.
 
     It needs nothing else: no network, no other file. Pictures of confused classes are shown where the data still is.
 

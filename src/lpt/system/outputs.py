@@ -1,4 +1,4 @@
-"""Tell what LPT wrote from a user's data: runs, comparisons, packs, evaluations, parts of predictions, and plots.
+"""Tell what LPT wrote from a user's data: runs, comparisons, searches, packs, evaluations, parts of predictions, plots.
 
 LPT's own output is never data. A folder is known by its marker, a plot by the software that it names.
 """
@@ -16,6 +16,8 @@ RUN_MARKER = "run.json"
 RUN_KIND = "lpt-run"
 COMPARISON_MARKER = "plan.json"
 COMPARISON_KIND = "lpt-comparison"
+TUNE_MARKER = "tune.json"
+TUNE_KIND = "lpt-tune"
 SHIFT_MARKER = "shift_cells.json"
 SHIFT_KIND = "lpt-shift"
 EVALUATION_MARKER = "metrics.json"
@@ -24,12 +26,16 @@ PARTS_ENDING = ".parts"
 """Ending of the folder in which `lpt predict` keeps finished parts."""
 
 REPORT = "report.html"
-"""Name of the report in the folder of a run or a comparison."""
+"""Name of the report in the folder of a run, a comparison or a search."""
 PLOT_SOFTWARE = "lpt"
 """The software that a plot of LPT names in its PNG."""
 _PART = re.compile(r"\d{6,}\.(part|claim)|join\.claim|[\w-]+\.beat|images\.(list|json)|outcome\.json|run\.lock|\..*")
 _UNMARKED_RUN = {"data_sha256", "backbone_sha256"}
-_WHOLE = {RUN_MARKER: (RUN_KIND, "a run"), COMPARISON_MARKER: (COMPARISON_KIND, "a comparison")}
+_WHOLE = {
+    RUN_MARKER: (RUN_KIND, "a run"),
+    COMPARISON_MARKER: (COMPARISON_KIND, "a comparison"),
+    TUNE_MARKER: (TUNE_KIND, "a search for settings"),
+}
 _AMONG_OTHERS = {
     EVALUATION_MARKER: (EVALUATION_KIND, "an evaluation"),
     SHIFT_MARKER: (SHIFT_KIND, "measurements under domain shift"),

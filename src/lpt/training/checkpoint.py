@@ -21,6 +21,8 @@ from lpt.system.files import write_bytes
 
 FILE_NAME = "latest.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
+_GROUPS = "groups."
+"""Beginning of the names of the tensors that only phase 2 trains."""
 
 
 class Position(NamedTuple):
@@ -86,6 +88,36 @@ def saved_position(folder: Path) -> Position | None:
             return Position(**json.loads(file.metadata()["position"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from None
+
+
+def begin_phase2(folder: Path, phase1: Path, model: nn.Module, steps: int) -> Path:
+    """Write the checkpoint of a new run that starts with phase 2, from the end of another run's phase 1.
+
+    The group prompts are the model's own: phase 1 does not train them. A run from here equals one that trained phase 1
+    itself, if both have the same seed and the same settings of phase 1.
+
+    Args:
+        folder: of the checkpoints of the new run.
+        phase1: of those of the other run.
+        model: untrained.
+        steps: steps of phase 1.
+
+    Raises:
+        RunError: the other run is not at the end of phase 1, or a file is damaged or cannot be written.
+    """
+    saved = load_checkpoint(phase1)
+    if saved is None or saved[0][:2] != (1, steps):
+        raise RunError(
+            f"the checkpoint in {phase1} is not the end of a phase 1 of {steps} steps. Remove that folder, then give "
+            "the same command again."
+        )
+    position, tensors, _ = saved
+    untrained = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_GROUPS)}
+    try:
+        model.load_state_dict({**tensors, **untrained})
+    except RuntimeError as error:
+        raise RunError(f"the checkpoint in {phase1} does not fit the settings of this run: {error}") from None
+    return save_checkpoint(folder, model, {}, position)
 
 
 def _damaged(path: Path, error: Exception) -> RunError:

@@ -25,7 +25,7 @@ from lpt.commands.fit.request import RunRequest
 from lpt.data.images import FileImages
 from samples import as_assignments, tiny_settings
 
-COMMANDS = ("doctor", "fit", "evaluate", "predict", "serve", "inspect", "config", "demo")
+COMMANDS = ("doctor", "fit", "tune", "evaluate", "predict", "serve", "inspect", "config", "demo")
 SETTINGS = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")
 PROGRAM = [sys.executable, "-c", "from lpt.cli import main; main()"]
 

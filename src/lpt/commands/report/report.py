@@ -1,4 +1,4 @@
-"""`lpt report`: draw one HTML file of a finished run or comparison."""
+"""`lpt report`: draw one HTML file of a finished run, comparison or search for settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from lpt.commands.report.comparison import SUMMARY, comparison_content, read_run
 from lpt.commands.report.kept import read_run
 from lpt.commands.report.request import ReportRequest, Sight
 from lpt.commands.report.run import run_content
+from lpt.commands.report.tune import tuning_page
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.report.html.content import Content
 from lpt.report.html.page import is_report, render_page
 from lpt.system.files import write_text
-from lpt.system.outputs import COMPARISON_KIND, COMPARISON_MARKER, REPORT
+from lpt.system.outputs import COMPARISON_KIND, COMPARISON_MARKER, REPORT, TUNE_KIND, TUNE_MARKER
 from lpt.system.owned import is_marked
 from lpt.system.text import size_of
 from lpt.training.folder import RunFolder
@@ -32,10 +33,10 @@ def write_report(
     device: str = "auto",
     console: Console | None = None,
 ) -> Path:
-    """Draw a finished run or comparison as one HTML file, which needs nothing else to be read, and return its path.
+    """Draw a finished run, comparison or search as one HTML file, which needs nothing else, and return its path.
 
     Args:
-        run_or_comparison: folder of the run or of the comparison.
+        run_or_comparison: folder of the run, of the comparison or of the search.
         output: the file; None: report.html in the folder.
         quick: draw only what the folder keeps: the backbone is not loaded, and there is no map of queries.
         backbone: name of the backbone, for the queries; None: the one that the pack names, if a pack may name it.
@@ -44,7 +45,7 @@ def write_report(
         console: where to report. None: silent.
 
     Raises:
-        ConfigError: the folder is neither, or the file is there and is not a report.
+        ConfigError: the folder is none of these, or the file is there and is not a report.
         RunError: the run is not finished, a file of it is damaged, or the report cannot be written.
     """
     request = ReportRequest(
@@ -72,7 +73,8 @@ def report_requested(
     file = request.output or request.folder / REPORT
     check_replaceable(file)
     with console.status("drawing the report"):
-        text = render_page(gather_content(request, splits))
+        searched = is_marked(request.folder / TUNE_MARKER, TUNE_KIND)
+        text = tuning_page(request.folder) if searched else render_page(gather_content(request, splits))
     write_text(file, text)
     console.print(f"Report: {file} ({size_of(len(text.encode('utf-8', 'backslashreplace')))})", markup=False)
     return file
@@ -103,8 +105,8 @@ def gather_content(request: ReportRequest, splits: Sequence[LabelledImages] | No
     run = RunFolder(folder)
     if not run.is_run and not run.finished:
         raise ConfigError(
-            f"{folder} is neither the folder of a run nor of a comparison. Give what lpt fit or lpt compare wrote with "
-            "--output."
+            f"{folder} is neither the folder of a run nor of a comparison or search. Give what lpt fit, lpt compare or "
+            "lpt tune wrote with --output."
         )
     return run_content(Sight(read_run(folder), request, splits))
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lpt.config.bounds import escaped
 from lpt.data.longtail import CLASS_SIZE
-from lpt.report.html import charts_classes, charts_methods, charts_prompts, wording
+from lpt.report.html import charts_classes, charts_methods, charts_prompts, charts_tune, wording
 from lpt.report.html.content import Absent, Content, Probe
 from lpt.report.html.table import packed_table
 
@@ -27,12 +27,12 @@ PICTURED_FIRST = 12
 
 def render_page(content: Content) -> str:
     """Return the HTML of a report."""
-    style, script = _part("report.css"), _part("report.js")
+    style, script = read_part("report.css"), read_part("report.js")
     probe = content.probe if isinstance(content.probe, Probe) else None
-    return _template().render(
+    return template("page.html.j2").render(
         content=content,
         generator=Markup(GENERATOR),
-        policy=_policy(style, script),
+        policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
         table=packed_table(content.classes, probe),
@@ -52,10 +52,16 @@ def is_report(file: Path) -> bool:
         return GENERATOR.encode() in opened.read(_START)
 
 
-def _policy(style: str, script: str) -> str:
-    """Return the content security policy: nothing but this style, this script, and pictures inside the file."""
+def policy(style: str, script: str) -> str:
+    """Return the content security policy: nothing but this style, this script, and pictures inside the file.
+
+    Args:
+        style: the style.
+        script: the script; empty: there is none.
+    """
+    scripts = _source(script) if script else "'none'"
     return (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {scripts}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -64,8 +70,9 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache(maxsize=2)
+def template(name: str) -> Template:
+    """Return a template of this folder. Every text in it is escaped; charts and words are there by name."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -76,7 +83,7 @@ def _template() -> Template:
     )
     environment.tests["absent"] = lambda part: isinstance(part, Absent)
     environment.globals.update(charts=_Charts, words=wording)
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 class _Charts:
@@ -94,6 +101,10 @@ class _Charts:
     map = staticmethod(charts_prompts.map_chart)
     coloured = staticmethod(charts_prompts.coloured_prompts)
     prompts = staticmethod(charts_prompts.prompt_rows)
+    trials = staticmethod(charts_tune.trials_chart)
+    importance = staticmethod(charts_tune.importance_chart)
+    settings = staticmethod(charts_tune.settings_chart)
+    gains_of_tuning = staticmethod(charts_tune.gains_chart)
 
 
 def _printable(value: Any) -> Any:
@@ -102,5 +113,6 @@ def _printable(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _part(name: str) -> str:
+def read_part(name: str) -> str:
+    """Return the text of a file of this folder."""
     return (_HERE / name).read_text(encoding="utf-8")

@@ -1,0 +1,59 @@
+"""The time that a search has used, over all commands that went on with it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from lpt.system.files import write_json
+
+KEEP_SECONDS = 5.0
+"""How often the time is written. A kill loses no more than this."""
+
+
+class Clock:
+    """A clock that goes on where an earlier command left it.
+
+    Args:
+        file: where the time is kept.
+        goes_on: whether the time in the file counts.
+    """
+
+    def __init__(self, file: Path, *, goes_on: bool) -> None:
+        self._file = file
+        self._before = _read(file) if goes_on else 0.0
+        self._started = time.monotonic()
+        self._kept = self._started
+
+    @property
+    def seconds(self) -> float:
+        """Seconds used so far."""
+        return self._before + time.monotonic() - self._started
+
+    def tick(self) -> None:
+        """Write the time if it is due.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        if time.monotonic() - self._kept >= KEEP_SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the time.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        write_json(self._file, {"seconds": round(self.seconds, 1)})
+        self._kept = time.monotonic()
+
+
+def _read(file: Path) -> float:
+    """Return the seconds in a file; 0 where there is none, or a damaged one."""
+    try:
+        seconds = json.loads(file.read_text(encoding="utf-8"))["seconds"]
+        return float(seconds) if seconds >= 0 else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
