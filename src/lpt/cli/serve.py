@@ -41,6 +41,13 @@ def serve(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take up packs that appear, change, or go.", rich_help_panel=_SERVER)
     ] = False,
+    reject: Annotated[
+        bool,
+        typer.Option(
+            "--reject",
+            help="Say which images show none of the classes; every pack needs a threshold. A request may differ.",
+        ),
+    ] = False,
     queue: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="Most images that wait; more get status 429.", rich_help_panel=_SERVER),
@@ -96,6 +103,7 @@ def serve(
             token=token,
             hosts={*LOOPBACK_NAMES, listener.getsockname()[0]} if local and token is None else {EVERY_HOST},
             limits=limits,
+            reject=reject,
         )
         if not local and token is None:
             error_console().print(

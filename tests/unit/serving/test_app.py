@@ -53,7 +53,16 @@ def as_answer(prediction: Prediction, name: str) -> dict[str, Any]:
         for label, share in zip(prediction.classes, prediction.probabilities, strict=True)
     ]
     unsure = prediction.probability < 3**-0.5
-    return {"image": name, "classes": classes, "groups": list(prediction.groups), "unsure": unsure, "attention": None}
+    return {
+        "image": name,
+        "classes": classes,
+        "groups": list(prediction.groups),
+        "unsure": unsure,
+        "attention": None,
+    } | {
+        "rejected": None,
+        "known_score": None,
+    }
 
 
 def test_every_kind_of_body_gets_the_answer_of_the_predictor(

@@ -28,6 +28,7 @@ class PredictRequest:
         shard_size: images of a shard.
         image_root: folder that relative paths of tables and lists start from.
         image_column: column of images in a table; None: found by name.
+        reject: say for each image whether it shows none of the classes, by the threshold of the pack.
     """
 
     pack: str | Path
@@ -46,3 +47,4 @@ class PredictRequest:
     shard_size: int = SHARD_SIZE
     image_root: Path | None = None
     image_column: str | None = None
+    reject: bool = False
