@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 import lpt
+from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import Float32Array, FloatArray, IntArray, LabelledImages
-from lpt.evaluation.queries import query_images
 from lpt.evaluation.strangers import known_scores
 from lpt.model.lpt import LPT
 
@@ -35,91 +37,86 @@ class Scored(NamedTuple):
         return Scored(self.scores[rows], self.keys[rows], self.labels[rows])
 
 
-class Facts(NamedTuple):
-    """What a candidate may use beside the scores: factor of the scores in the probabilities, and class sizes [C]."""
-
-    scale: float
-    counts: IntArray
-
-
-def score_parts(pack: Path, parts: Mapping[str, LabelledImages], strangers: set[str], kept: Path) -> dict[str, Scored]:
-    """Return the scores of a pack for several parts of images; they are computed once, and kept in a file.
+def score_images(pack: Path, images: LabelledImages, kept: Path, *, strangers: bool = False) -> Scored:
+    """Return the scores of a pack for images; they are computed once, and kept in a file.
 
     Args:
         pack: the pack.
-        parts: images by name.
-        strangers: names of the parts whose labels mean nothing to the pack.
+        images: the images.
         kept: the file.
+        strangers: the labels mean nothing to the pack.
     """
     if not kept.exists():
-        predictor = lpt.load_predictor(pack, device="cpu", precision="fp32")
-        model, info = predictor.model().model, predictor.pack().info
-        assert isinstance(model, LPT)
-        keys = model.groups.keys.detach().numpy().astype(np.float64)
-        keys /= np.linalg.norm(keys, axis=1, keepdims=True)
-        arrays = {}
-        for name, images in parts.items():
-            predictions = predictor.split(images, batch_size=64)
-            queries = query_images(model, [images], info.preprocessing).vectors.astype(np.float64)
-            queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-            labels = np.full(len(images), NO_LABEL) if name in strangers else predictions.labels
-            arrays[f"{name}/scores"] = predictions.scores
-            arrays[f"{name}/keys"] = (queries @ keys.T).max(axis=1)
-            arrays[f"{name}/labels"] = labels
+        scored = _score(pack, images)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **arrays)  # type: ignore[arg-type]
+        np.savez(kept, **scored._asdict())
     with np.load(kept) as stored:
-        return {name: Scored(*(stored[f"{name}/{field}"] for field in Scored._fields)) for name in parts}
+        scored = Scored(stored["scores"], stored["keys"], stored["labels"])
+    return scored._replace(labels=np.full(len(images), NO_LABEL)) if strangers else scored
 
 
-def _ranked(images: Scored, facts: Facts) -> FloatArray:
-    del facts
-    return np.asarray(-np.partition(-images.scores, 1, axis=1)[:, :2], dtype=np.float64)
+@torch.inference_mode()
+def _score(pack: Path, images: LabelledImages) -> Scored:
+    predictor = lpt.load_predictor(pack, device="cpu", precision="fp32")
+    model, info = predictor.model().model, predictor.pack().info
+    assert isinstance(model, LPT)
+    keys, constants = F.normalize(model.groups.keys, dim=1), model.shared_constants()
+    scores, nearest, labels = [], [], []
+    for batch in evaluation_batches(images, batch_size=64, preprocessing=info.preprocessing, workers=0):
+        encoded = model.encode(info.preprocessing.normalize(batch.images), constants=constants)
+        scores.append(model.classify(encoded, constants=constants).cosines.numpy())
+        nearest.append((F.normalize(encoded.query, dim=1) @ keys.T).amax(dim=1).numpy())
+        labels.append(batch.labels.numpy())
+    return Scored(np.concatenate(scores), np.concatenate(nearest).astype(np.float64), np.concatenate(labels))
 
 
-def cosine(images: Scored, facts: Facts) -> FloatArray:
+def cosine(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine."""
-    return _ranked(images, facts)[:, 0]
+    del scale
+    return known_scores(images.scores)
 
 
-def margin(images: Scored, facts: Facts) -> FloatArray:
+def margin(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine less the second."""
-    ranked = _ranked(images, facts)
-    return np.asarray(ranked[:, 0] - ranked[:, 1])
+    del scale
+    first, second = np.partition(-images.scores, 1, axis=1)[:, :2].T.astype(np.float64)
+    return np.asarray(second - first)
 
 
-def energy(images: Scored, facts: Facts) -> FloatArray:
-    """Return the log-sum-exp of the scaled cosines."""
-    return known_scores(images.scores, facts.scale)
+def energy(images: Scored, scale: float) -> FloatArray:
+    """Return log(sum_c exp(scale * z_c)) / scale, the negative energy of Liu et al. (NeurIPS 2020, eq. 4)."""
+    z = images.scores.astype(np.float64)
+    top = z.max(axis=1)
+    return np.asarray(top + np.log(np.exp(scale * (z - top[:, None])).sum(axis=1)) / scale)
 
 
-def probability(images: Scored, facts: Facts) -> FloatArray:
+def probability(images: Scored, scale: float) -> FloatArray:
     """Return the log of the largest probability, at temperature 1."""
-    return np.asarray(facts.scale * (cosine(images, facts) - energy(images, facts)))
+    return np.asarray(scale * (cosine(images, scale) - energy(images, scale)))
 
 
-def keys(images: Scored, facts: Facts) -> FloatArray:
+def keys(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine of the query with a key."""
-    del facts
+    del scale
     return images.keys
 
 
-def lifted(images: Scored, facts: Facts) -> FloatArray:
+def lifted(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine less the mean one."""
-    return np.asarray(cosine(images, facts) - images.scores.mean(axis=1))
+    return np.asarray(cosine(images, scale) - images.scores.mean(axis=1))
 
 
-def cosine_and_margin(images: Scored, facts: Facts) -> FloatArray:
+def cosine_and_margin(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine plus its lead over the second."""
-    return np.asarray(cosine(images, facts) + margin(images, facts))
+    return np.asarray(cosine(images, scale) + margin(images, scale))
 
 
-def cosine_and_keys(images: Scored, facts: Facts) -> FloatArray:
+def cosine_and_keys(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine plus the largest cosine with a key."""
-    return np.asarray(cosine(images, facts) + images.keys)
+    return np.asarray(cosine(images, scale) + images.keys)
 
 
-CANDIDATES: dict[str, Callable[[Scored, Facts], FloatArray]] = {
+CANDIDATES: dict[str, Callable[[Scored, float], FloatArray]] = {
     "largest cosine": cosine,
     "largest probability": probability,
     "margin": margin,

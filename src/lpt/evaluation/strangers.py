@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +11,6 @@ import numpy.typing as npt
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import DataError
-
-GROUPS = 3
-SHRINKAGE = 25
-"""Validation images that the common threshold counts for beside those of a shot group."""
 
 
 class KeptShares(NamedTuple):
@@ -30,34 +27,26 @@ class KeptShares(NamedTuple):
     groups: tuple[float | None, float | None, float | None]
 
 
-def known_scores(scores: npt.ArrayLike, scale: float) -> FloatArray:
-    """Return how much images look like one of the classes, log(sum_c exp(scale * z_c)) / scale, [n, C] -> [n].
+def known_scores(scores: npt.ArrayLike) -> FloatArray:
+    """Return how much images look like one of the classes: the largest score of each, [n, C] -> [n].
 
-    It is the negative free energy of Liu et al. (NeurIPS 2020, eq. 4) at the temperature 1 / scale.
+    Why this one and no other: docs/reject.md. Neither temperature nor prior changes it.
 
     Args:
         scores: cosine of each image with each class, or logit of a linear head, [n, C].
-        scale: factor of the scores in the probabilities.
     """
-    z = np.asarray(scores, dtype=np.float64)
-    top = z.max(axis=1)
-    return np.asarray(top + np.log(np.exp(scale * (z - top[:, None])).sum(axis=1)) / scale)
+    return np.asarray(np.asarray(scores).max(axis=1), dtype=np.float64)
 
 
-def keeping_threshold(values: npt.ArrayLike, keep: float, weights: npt.ArrayLike | None = None) -> float:
-    """Return the highest threshold that at least a share `keep` of the weight reaches.
+def keeping_threshold(values: npt.ArrayLike, keep: float) -> float:
+    """Return the highest threshold that at least a share `keep` of the images reaches.
 
     Args:
         values: scores of known images, [n], n at least 1.
         keep: share, 0 < keep < 1.
-        weights: of the images, [n]; None: all equal.
     """
-    scores = np.asarray(values, dtype=np.float64)
-    weight = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-    order = np.argsort(scores, kind="stable")
-    below = np.cumsum(weight[order]) - weight[order]  # weight that falls below each score
-    allowed = below <= (1 - keep) * weight.sum() * (1 + 1e-12)
-    return float(scores[order][np.flatnonzero(allowed)[-1]])
+    scores = np.sort(np.asarray(values, dtype=np.float64))
+    return float(scores[math.floor((1 - keep) * len(scores) + 1e-9)])
 
 
 def auroc(known: npt.ArrayLike, strangers: npt.ArrayLike) -> float:
@@ -93,29 +82,6 @@ def kept_shares(kept: npt.ArrayLike, labels: IntArray, train_counts: npt.ArrayLi
     tested = images > 0
     by_class = np.bincount(labels, weights=flags, minlength=len(counts)) / np.maximum(images, 1)
     group = groups.of(counts)
-    of_group = [by_class[tested & (group == index)] for index in range(GROUPS)]
+    of_group = [by_class[tested & (group == index)] for index in range(3)]
     many, medium, few = (float(shares.mean()) if len(shares) else None for shares in of_group)
     return KeptShares(float(flags.mean()), float(by_class[tested].mean()), (many, medium, few))
-
-
-def fit_thresholds(values: npt.ArrayLike, predicted: IntArray, keep: float) -> tuple[float, float, float]:
-    """Return the threshold for each shot group of the predicted class: that of its images, drawn to the common one.
-
-    A group of n images has the weight n, the common threshold the weight `SHRINKAGE`: few images say little about their
-    lowest scores.
-
-    Args:
-        values: scores of known images, [n], n at least 1.
-        predicted: shot group of the predicted class of each, [n].
-        keep: share to keep.
-    """
-    scores = np.asarray(values, dtype=np.float64)
-    common = keeping_threshold(scores, keep)
-
-    def of_group(group: int) -> float:
-        own = scores[predicted == group]
-        if not len(own):
-            return common
-        return (len(own) * keeping_threshold(own, keep) + SHRINKAGE * common) / (len(own) + SHRINKAGE)
-
-    return of_group(0), of_group(1), of_group(2)

@@ -12,10 +12,9 @@ from lpt.config.bounds import Finite, Size, Text
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import ConfigError
-from lpt.evaluation.strangers import fit_thresholds, kept_shares, known_scores
+from lpt.evaluation.strangers import keeping_threshold, kept_shares, known_scores
 
 if TYPE_CHECKING:
-    from lpt.packs.info import PackInfo
     from lpt.packs.pack import Pack
 
 KEEP = 0.95
@@ -28,14 +27,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Thresholds(_Section):
-    """Lowest scores that are kept, by shot group of the predicted class."""
-
-    many: Finite
-    medium: Finite
-    few: Finite
 
 
 class Kept(_Section):
@@ -56,14 +47,14 @@ class Rejection(_Section):
 
     Args:
         keep: share of known images that it was fitted to keep.
-        thresholds: by shot group of the predicted class.
+        threshold: lowest score that is kept: the largest cosine of an image with a class, or its largest logit.
         images: number of known images that it was fitted on.
         fitted_on: these images in words.
         kept: shares of them that it keeps.
     """
 
     keep: Annotated[float, Field(gt=0, lt=1)]
-    thresholds: Thresholds
+    threshold: Finite
     images: Size
     fitted_on: Text
     kept: Kept
@@ -73,7 +64,6 @@ def fit_rejection(
     scores: npt.NDArray[np.floating],
     labels: IntArray,
     *,
-    scale: float,
     train_counts: npt.ArrayLike,
     groups: ShotGroups,
     fitted_on: str,
@@ -84,7 +74,6 @@ def fit_rejection(
     Args:
         scores: cosine of each image with each class, or logit, [n, C].
         labels: true classes, [n].
-        scale: factor of the scores in the probabilities.
         train_counts: training images of each class, [C].
         groups: boundaries of the shot groups.
         fitted_on: the images in words.
@@ -92,14 +81,13 @@ def fit_rejection(
     """
     if len(labels) < LEAST_IMAGES:
         return None
-    of_class = groups.of(train_counts)
-    values, predicted = known_scores(scores, scale), of_class[scores.argmax(axis=1)]
-    thresholds = fit_thresholds(values, predicted, keep)
-    shares = kept_shares(values >= np.asarray(thresholds)[predicted], labels, train_counts, groups)
+    values = known_scores(scores)
+    threshold = keeping_threshold(values, keep)
+    shares = kept_shares(values >= threshold, labels, train_counts, groups)
     many, medium, few = shares.groups
     return Rejection(
         keep=keep,
-        thresholds=Thresholds(many=thresholds[0], medium=thresholds[1], few=thresholds[2]),
+        threshold=threshold,
         images=len(labels),
         fitted_on=fitted_on,
         kept=Kept(
@@ -108,24 +96,13 @@ def fit_rejection(
     )  # fmt: skip
 
 
-def margins(info: PackInfo, rejection: Rejection, scores: npt.NDArray[np.floating]) -> FloatArray:
-    """Return how far images lie above a threshold, [n, C] -> [n]; those below 0 are rejected.
-
-    Temperature and prior change nothing of it.
-    """
-    limits = rejection.thresholds
-    by_group = np.array([limits.many, limits.medium, limits.few])
-    predicted = info.shot_groups.of(info.class_counts)[scores.argmax(axis=1)]
-    return known_scores(scores, info.probabilities.scale) - by_group[predicted]
-
-
 def known_scores_of(pack: Pack, scores: npt.NDArray[np.floating]) -> FloatArray:
-    """Return how far images lie above the threshold of a pack; see `margins`.
+    """Return how far images lie above the threshold of a pack, [n, C] -> [n]; those below 0 are rejected.
 
     Raises:
         ConfigError: the pack has no threshold.
     """
-    return margins(pack.info, check_threshold(pack), scores)
+    return known_scores(scores) - check_threshold(pack).threshold
 
 
 def check_threshold(pack: Pack) -> Rejection:

@@ -222,13 +222,12 @@ def rejection_line(info: PackInfo) -> str:
     rejection = info.rejection
     if rejection is None:
         return "no threshold (lpt calibrate fits one)"
-    limits, kept = rejection.thresholds, rejection.kept
+    kept = rejection.kept
     groups = [(name, getattr(kept, name)) for name in info.shot_groups.names]
     shares = ", ".join(f"{name} {100 * share:.1f}" for name, share in groups if share is not None)
     return (
-        f"threshold {limits.many:.4g} for predicted many-shot classes, {limits.medium:.4g} for medium, "
-        f"{limits.few:.4g} for few, fitted on {rejection.fitted_on} to keep {100 * rejection.keep:g} %; of these it "
-        f"keeps {100 * kept.overall:.1f} % (mean over classes: {shares})"
+        f"largest {score_name(info.method)} below {rejection.threshold:.4g}, fitted on {rejection.fitted_on} to keep "
+        f"{100 * rejection.keep:g} %; of these it keeps {100 * kept.overall:.1f} % (mean over classes: {shares})"
     )
 
 

@@ -159,7 +159,6 @@ def _calibrated(info: PackInfo, predictions: Predictions, keep: float) -> PackIn
     rejection = fit_rejection(
         scores,
         labels,
-        scale=former.scale,
         train_counts=info.class_counts,
         groups=info.shot_groups,
         fitted_on=plural(len(labels), KIND),

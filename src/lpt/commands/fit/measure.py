@@ -74,7 +74,6 @@ def measure_run(prepared: Prepared, model: Classifier, console: Console) -> RunM
         rejection = fit_rejection(
             held_out.scores,
             held_out.labels,
-            scale=setting.scale,
             train_counts=prepared.splits.counts_before_cut,
             groups=prepared.groups,
             fitted_on=plural(len(held_out.labels), "validation image"),
