@@ -18,16 +18,8 @@ from lpt.errors import ConfigError, PackError, RunError, command_line
 from lpt.model import LPT
 from lpt.packs.pack import load_pack
 from lpt.packs.rejection import LEAST_IMAGES, fit_rejection
-from small_packs import NAMES, edit
+from small_packs import NAMES, edit, give_threshold
 from small_server import encoded
-
-KEPT = {"overall": 0.95, "mean_per_class": 0.9, "many": 0.9, "medium": None, "few": 0.9}
-
-
-def give_threshold(folder: Path, threshold: float) -> None:
-    """Give a pack a threshold, as one that was trained with validation images has it."""
-    rejection = {"keep": 0.95, "threshold": threshold, "images": 60, "fitted_on": "60 validation images", "kept": KEPT}
-    edit(folder, lambda values: values.update(rejection=rejection))
 
 
 @pytest.fixture
