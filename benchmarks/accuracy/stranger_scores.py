@@ -70,6 +70,10 @@ def _score(pack: Path, images: LabelledImages) -> Scored:
     return Scored(np.concatenate(scores), np.concatenate(nearest).astype(np.float64), np.concatenate(labels))
 
 
+Score = Callable[[Scored, float], FloatArray]
+"""(images, factor of the cosines in the probabilities) -> how known each looks, [n]."""
+
+
 def cosine(images: Scored, scale: float) -> FloatArray:
     """Return the largest cosine."""
     del scale
@@ -116,7 +120,7 @@ def cosine_and_keys(images: Scored, scale: float) -> FloatArray:
     return np.asarray(cosine(images, scale) + images.keys)
 
 
-CANDIDATES: dict[str, Callable[[Scored, float], FloatArray]] = {
+CANDIDATES: dict[str, Score] = {
     "largest cosine": cosine,
     "largest probability": probability,
     "margin": margin,

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy.new_classes import NEW, OLD, fit_once, only, open_cuts
-from benchmarks.accuracy.stranger_scores import CANDIDATES, Scored, score_images
+from benchmarks.accuracy.stranger_scores import CANDIDATES, Score, Scored, score_images
 from benchmarks.record import describe_machine, describe_run
 from lpt.config.schema import DataConfig
 from lpt.data.longtail import ShotGroups
@@ -40,7 +40,7 @@ CLOTHING, UNSURE, GROCERY = SHARED / "clothing" / "labels.csv", SHARED / "clothi
 OUTPUT = Path("docs/results/strangers.json")
 CLOTHING_STEPS = 40
 """Steps of an epoch on clothing: a fraction of those of the preset, so that a run takes minutes."""
-KEEP, FRACTION, DRAWS, SHRINKAGE = 0.95, 0.1, 20, 25
+KEEP, FRACTION, DRAWS, SHRINKAGE, SOME_CLASSES = 0.95, 0.1, 20, 25, 5
 MOST_GROCERIES = 300
 GROUPS = ShotGroups()
 Rule = Callable[[FloatArray, IntArray, IntArray], list[float]]
@@ -120,6 +120,18 @@ def separation(known: FloatArray, strangers: FloatArray) -> dict[str, float]:
     return {"auroc": auroc(known, strangers), "fpr95": accepted_strangers(known, strangers, KEEP)}
 
 
+def auroc_of_some(known: Scored, strangers: Scored, score: Score, scale: float, seed: int) -> float:
+    """Return the AUROC of a score where only some of the classes are known, the mean over draws of them."""
+    rng, classes = np.random.default_rng(seed), known.scores.shape[1]
+    values = []
+    for _ in range(DRAWS):
+        some = rng.choice(classes, SOME_CLASSES, replace=False)
+        rows = np.flatnonzero(np.isin(known.labels, some))
+        parts = (known.take(rows), strangers)
+        values.append(auroc(*(score(part._replace(scores=part.scores[:, some]), scale) for part in parts)))
+    return float(np.mean(values))
+
+
 def mean_of(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     """Return the mean of each number over rows; None where it is not defined."""
     values = {name: [row[name] for row in rows] for name in rows[0]}
@@ -160,7 +172,9 @@ def choose(args: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
             known_values, values = score(known, cifar.scale), score(strangers, cifar.scale)
             limits = common(known_values, known.labels, known.labels)
             scores[name].append(
-                separation(known_values, values) | outcome(known, known_values, strangers, values, limits, cifar.counts)
+                separation(known_values, values)
+                | {"auroc_some": auroc_of_some(known, strangers, score, cifar.scale, seed)}
+                | outcome(known, known_values, strangers, values, limits, cifar.counts)
             )
         known_values, values = known_scores(known.scores), known_scores(strangers.scores)
         predicted = GROUPS.of(cifar.counts)[known.scores.argmax(axis=1)]
@@ -172,7 +186,7 @@ def choose(args: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
                 left = known.take(rest)
                 rows.append(outcome(left, known_values[rest], strangers, values, limits, cifar.counts))
             rules[name].append(mean_of(rows))
-    return {"seeds": seeds, "scores": scores, "rules": rules, "draws": DRAWS}
+    return {"seeds": seeds, "scores": scores, "rules": rules, "draws": DRAWS, "some_classes": SOME_CLASSES}
 
 
 def final_cifar(args: argparse.Namespace, seed: int) -> dict[str, Any]:
