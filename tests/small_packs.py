@@ -83,6 +83,13 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / JSON_NAME).write_text(json.dumps(values), encoding="utf-8")
 
 
+def give_threshold(folder: Path, threshold: float) -> None:
+    """Give a pack a threshold for images of none of its classes, as one that was trained with validation has it."""
+    kept = {"overall": 0.95, "mean_per_class": 0.9, "many": 0.9, "medium": None, "few": 0.9}
+    rejection = {"keep": 0.95, "threshold": threshold, "images": 60, "fitted_on": "60 validation images", "kept": kept}
+    edit(folder, lambda values: values.update(rejection=rejection))
+
+
 def rewritten(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> Pack:
     """Load a pack after a change of its tensors, with a matching sha256."""
     tensors = load_file(folder / TENSORS_NAME)

@@ -94,14 +94,14 @@ def all_splits(seed: int, shots: int, source: str = CIFAR100) -> Splits:
     )
 
 
-def fit_once(splits: Splits, folder: Path, *, size: int, seed: int) -> None:
-    """Train LPT with the preset `laptop` and half its draws, unless the folder holds the finished run."""
+def fit_once(splits: Splits, folder: Path, *, size: int, seed: int, epoch_steps: int = EPOCH_STEPS) -> None:
+    """Train LPT with the preset `laptop` and fewer draws, unless the folder holds the finished run."""
     if RunFolder(folder).finished:
         print(f"{folder}: finished")
     elif (folder / "config.yaml").exists():
         lpt.resume(folder, splits)
     else:
-        settings = [f"image.size={size}", f"runtime.seed={seed}", f"train.epoch_steps={EPOCH_STEPS}"]
+        settings = [f"image.size={size}", f"runtime.seed={seed}", f"train.epoch_steps={epoch_steps}"]
         lpt.fit(splits, folder, preset="laptop", method="lpt", settings=settings)
 
 

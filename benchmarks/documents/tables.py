@@ -18,6 +18,7 @@ from benchmarks.documents import (
     performance_tables,
     scaling_tables,
     serving_tables,
+    stranger_tables,
     trial_tables,
     tune_tables,
 )
@@ -40,6 +41,7 @@ DOCUMENTS = (
     ROOT / "docs" / "deployment.md",
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "tune.md",
+    ROOT / "docs" / "reject.md",
 )
 
 
@@ -92,6 +94,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **scaling_tables.TABLES,
     **machine_tables.TABLES,
     **tune_tables.TABLES,
+    **stranger_tables.TABLES,
 }
 
 

@@ -16,6 +16,7 @@ from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
 from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
+    from lpt.commands.calibrate.calibrate import calibrate
     from lpt.commands.compare.compare import compare
     from lpt.commands.doctor import doctor
     from lpt.commands.evaluate.evaluate import evaluate
@@ -47,6 +48,7 @@ __all__ = [
     "RunError",
     "RunRequest",
     "TuneResult",
+    "calibrate",
     "compare",
     "doctor",
     "dry_run",
@@ -70,6 +72,7 @@ _HOME = {
     "Predictor": "lpt.packs.predictor",
     "RunRequest": "lpt.commands.fit.request",
     "TuneResult": "lpt.evaluation.tuning",
+    "calibrate": "lpt.commands.calibrate.calibrate",
     "compare": "lpt.commands.compare.compare",
     "doctor": "lpt.commands.doctor",
     "dry_run": "lpt.commands.fit.estimate",

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from lpt import __version__
 from lpt.cli import (
+    calibrate,
     compare,
     config,
     demo,
@@ -105,6 +106,7 @@ for command in (
     serve.serve,
     inspect.inspect,
     export.export,
+    calibrate.calibrate,
     push.push,
     import_.import_,
     methods.methods,

@@ -45,6 +45,9 @@ def export(
         ),
     ] = None,
     checkpoint: options.Checkpoint = None,
+    reject: Annotated[
+        bool, typer.Option("--reject", help="With --web: let the page say which pictures show none of the classes.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the export that is in the folder; other files stay.")
     ] = False,
@@ -73,5 +76,6 @@ def export(
         overwrite=overwrite,
         web=web is not None,
         runtime=runtime,
+        reject=reject,
     )
     export_files(request, console=output_console(lasting=True))

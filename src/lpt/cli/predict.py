@@ -40,6 +40,12 @@ def predict(
             "probabilities are, for even classes or those of the training images (lpt inspect PACK says which).",
         ),
     ] = None,
+    reject: Annotated[
+        bool,
+        typer.Option(
+            "--reject", help="Also say which images show none of the classes, by the threshold that the pack was given."
+        ),
+    ] = False,
     bad_images: Annotated[
         Literal["stop", "skip", "repair"],
         typer.Option(
@@ -66,7 +72,8 @@ def predict(
 ) -> None:
     """Classify images: one row an image, the most probable classes first. JSON lines also name the group prompts.
 
-    Columns of the CSV: image, class_1, probability_1, class_2, ... An output file appears when it is complete, in
+    Columns of the CSV: image, class_1, probability_1, class_2, ...; with --reject also rejected and known_score, which
+    is below 0 for those rejected. An output file appears when it is complete, in
     place of one that lpt predict wrote before; until then finished parts are kept beside it. When it was interrupted,
     the same command goes on from there. Lists are read as a stream, however long they are: CSV, JSON lines, Parquet, or
     a path a line.
@@ -86,6 +93,7 @@ def predict(
         output=output,
         top_k=top_k,
         prior=prior,
+        reject=reject,
         skip_bad=bad_images == "skip",
         image_root=image_root,
         image_column=image_column,

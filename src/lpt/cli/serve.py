@@ -49,6 +49,13 @@ def serve(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take up packs that appear, change, or go.", rich_help_panel=_SERVER)
     ] = False,
+    reject: Annotated[
+        bool,
+        typer.Option(
+            "--reject",
+            help="Say which images show none of the classes; every pack needs a threshold. A request may differ.",
+        ),
+    ] = False,
     queue: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="Most images that wait; more get status 429.", rich_help_panel=_SERVER),
@@ -112,6 +119,7 @@ def serve(
         "device": device or "auto",
         "precision": precision,
         "watch": watch,
+        "reject": reject,
     }
     local = is_loopback(host)
     with ExitStack() as stack:

@@ -28,6 +28,7 @@ def pack_facts(name: str, info: PackInfo) -> dict[str, Any]:
         "top_k": info.method.top_k if grouped else None,
         "metrics": info.metrics,
         "probabilities": info.probabilities.model_dump() | {"meaning": probability_meaning(info)},
+        "rejection": None if info.rejection is None else info.rejection.model_dump(),
         "backbone": {
             "name": info.backbone.name,
             "sha256": info.backbone.weight_hash,

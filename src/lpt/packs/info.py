@@ -26,6 +26,7 @@ from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
 from lpt.model.record import BackboneRecord
 from lpt.packs.files import count_numbers, sha256
+from lpt.packs.rejection import Rejection
 
 FORMAT_VERSION = 1
 REFERENCE_CLASSES = 16
@@ -212,6 +213,7 @@ class PackInfo(_Section):
     training: dict[str, Any]
     reference: Reference
     group_use: GroupUse | None = None
+    rejection: Rejection | None = None
     tensors_sha256: Sha256
 
     @field_validator("metrics")
@@ -273,6 +275,7 @@ class PackInfo(_Section):
         metrics: Mapping[str, dict[str, Any]] | None = None,
         training: dict[str, Any] | None = None,
         group_use: GroupUse | None = None,
+        rejection: Rejection | None = None,
         counts_known: bool = True,
     ) -> PackInfo:
         """Describe a pack that this software writes.
@@ -288,6 +291,7 @@ class PackInfo(_Section):
             metrics: measures by split name.
             training: the training configuration.
             group_use: the group prompts that each class picks most; None where nothing was measured.
+            rejection: the threshold for images that show none of the classes; None without validation images.
         """
         numbers = count_numbers(tensors)
         return cls(
@@ -311,6 +315,7 @@ class PackInfo(_Section):
             training=training or {},
             reference=reference,
             group_use=group_use,
+            rejection=rejection,
             tensors_sha256=sha256(tensors),
         )
 

@@ -18,6 +18,7 @@ from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.pack import Pack
+from lpt.packs.rejection import known_scores_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Prediction:
         groups: picked group prompts by descending cosine; empty if the pack uses none.
         pack: name of the pack that classified it.
         attention: attention of the class token to each patch in the last block, [rows, columns]; None unless asked for.
+        known_score: how far the image lies above the pack's threshold for images of its classes; below 0 it is
+            rejected. None unless asked for.
     """
 
     name: str
@@ -39,6 +42,12 @@ class Prediction:
     groups: tuple[int, ...]
     pack: str
     attention: Float32Array | None = None
+    known_score: float | None = None
+
+    @property
+    def rejected(self) -> bool | None:
+        """Whether the image shows none of the classes, by the pack's threshold; None unless asked for."""
+        return None if self.known_score is None else self.known_score < 0
 
     @property
     def label(self) -> str:
@@ -71,16 +80,24 @@ class Prepared:
 
 
 def describe(
-    items: Sequence[Prepared], outputs: Sequence[Output], *, top_k: int, prior: Mapping[str, float] | None = None
+    items: Sequence[Prepared],
+    outputs: Sequence[Output],
+    *,
+    top_k: int,
+    prior: Mapping[str, float] | None = None,
+    reject: bool = False,
 ) -> list[Prediction]:
     """Turn outputs for images of one pack into predictions.
 
     Raises:
-        ConfigError: the prior names unknown classes or has no positive value.
+        ConfigError: the prior names unknown classes or has no positive value, or `reject` is set and the pack has no
+            threshold.
         RunError: a probability is not finite.
     """
     pack = items[0].loaded.pack
-    table = probabilities_of(pack, np.stack([output.scores for output in outputs]), prior=prior)
+    scores = np.stack([output.scores for output in outputs])
+    table = probabilities_of(pack, scores, prior=prior)
+    known = known_scores_of(pack, scores).tolist() if reject else [None] * len(items)
     check_scores(table, lambda row: items[row].name, model_name=label_of(pack))
     order = np.argsort(-table, axis=1, kind="stable")[:, :top_k]
     names = pack.info.class_names
@@ -92,6 +109,7 @@ def describe(
             output.groups,
             item.pack,
             output.attention,
+            known[row],
         )
         for row, (item, output) in enumerate(zip(items, outputs, strict=True))
     ]

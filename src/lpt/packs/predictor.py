@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from lpt.packs.hub import parse_address
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.packs.prediction import Prediction, Prepared, by_pack, check_prior, describe, label_of
+from lpt.packs.rejection import check_threshold
 from lpt.system.files import last_part
 from lpt.system.packages import explain_missing_packages
 
@@ -181,6 +183,7 @@ class Predictor:
         batch_size: int = 32,
         prior: Mapping[str, float] | None = None,
         attention: bool = False,
+        reject: bool = False,
     ) -> list[Prediction]:
         """Classify images.
 
@@ -193,14 +196,16 @@ class Predictor:
             batch_size: images in a forward pass, at least 1; they may belong to different packs.
             prior: expected share of each class by name, where the images come from; missing classes count 0.
             attention: also return where the class token looked.
+            reject: also say which images show none of the classes, by the threshold of the pack; a prior changes
+                nothing of it.
 
         Raises:
-            ConfigError: the pack is unknown, or an argument is not accepted.
+            ConfigError: the pack is unknown or has no threshold, or an argument is not accepted.
             DataError: an image cannot be read.
             RunError: the scores of an image are not finite.
         """
         predictions = self.iterate(
-            images, pack=pack, top_k=top_k, batch_size=batch_size, prior=prior, attention=attention
+            images, pack=pack, top_k=top_k, batch_size=batch_size, prior=prior, attention=attention, reject=reject
         )  # fmt: skip
         return list(predictions)
 
@@ -213,6 +218,7 @@ class Predictor:
         batch_size: int = 32,
         prior: Mapping[str, float] | None = None,
         attention: bool = False,
+        reject: bool = False,
     ) -> Iterator[Prediction]:
         """Classify images as `predict` does, one after the other, with one batch in memory."""
         check_positive(top_k=top_k, batch_size=batch_size)
@@ -220,19 +226,20 @@ class Predictor:
             name = self._find(pack)[0]
             if prior is not None:
                 check_prior(self.pack(name), prior)
+            if reject:
+                check_threshold(self.pack(name))
             names: Iterator[str] = repeat(name)
         else:
             names = iter(pack)
-        return self._iterate(names, each_picture(images), top_k, batch_size, prior, attention)
+        classify = partial(self.classify, top_k=top_k, prior=prior, attention=attention, reject=reject)
+        return self._iterate(names, each_picture(images), batch_size, classify)
 
     def _iterate(
         self,
         names: Iterator[str],
         images: Iterator[Picture],
-        top_k: int,
         batch_size: int,
-        prior: Mapping[str, float] | None,
-        attention: bool,
+        classify: Callable[[list[Prepared]], list[Prediction]],
     ) -> Iterator[Prediction]:
         batch: list[Prepared] = []
         for number, image in enumerate(images):
@@ -241,10 +248,10 @@ class Predictor:
                 raise ConfigError(f"pack: there are names for {number} images, and more images. Give one for each")
             batch.append(self.prepare(image, pack=name, number=number))
             if len(batch) == batch_size:
-                yield from self.classify(batch, top_k=top_k, prior=prior, attention=attention)
+                yield from classify(batch)
                 batch = []
         if batch:
-            yield from self.classify(batch, top_k=top_k, prior=prior, attention=attention)
+            yield from classify(batch)
         if not isinstance(names, repeat) and next(names, None) is not None:
             raise ConfigError("pack: there are more names than images. Give one for each")
 
@@ -284,10 +291,11 @@ class Predictor:
         top_k: int = 5,
         prior: Mapping[str, float] | None = None,
         attention: bool = False,
+        reject: bool = False,
     ) -> list[Prediction]:
         """Classify prepared images in one run of the network; arguments and errors as for `predict`."""
         outputs = self.run(batch, attention=attention)
-        runs = (describe(*same, top_k=top_k, prior=prior) for same in by_pack(batch, outputs))
+        runs = (describe(*same, top_k=top_k, prior=prior, reject=reject) for same in by_pack(batch, outputs))
         return [prediction for run in runs for prediction in run]
 
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:

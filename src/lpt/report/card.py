@@ -126,7 +126,8 @@ def _trained_on(info: PackInfo) -> list[str]:
 
 def _weaknesses(info: PackInfo, measured: dict[str, Metrics]) -> list[str]:
     lines = [
-        "- Every picture gets one of these classes, also a picture of something else.",
+        "- Every picture gets one of these classes, also a picture of something else"
+        + ("." if info.rejection is None else "; `lpt predict --reject` says of which it thinks so."),
         "- Pictures that differ from the training images, in camera, light or place, may do worse than measured here.",
     ]
     if info.counts_known:
@@ -166,6 +167,7 @@ def _details(info: PackInfo, pack_bytes: int) -> list[str]:
         f"- Method: {method_line(method)}",
         f"- Probabilities: softmax({probabilities.scale:g} * {score_name(method)} / "
         f"{probabilities.temperature:.3g}), temperature fitted on {probabilities.fitted_on}; for {frequencies(info)}",
+        f"- Pictures of none of the classes (`--reject`): {rejection_line(info)}",
         f"- Written by lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}",
     ]
 
@@ -213,6 +215,20 @@ def held_out(info: PackInfo) -> str:
 def frequencies(info: PackInfo) -> str:
     """Name the class frequencies that the probabilities assume without a prior."""
     return "even classes" if info.probabilities.classes == "even" else "the class frequencies of the training images"
+
+
+def rejection_line(info: PackInfo) -> str:
+    """Describe the threshold for images that show none of the classes."""
+    rejection = info.rejection
+    if rejection is None:
+        return "no threshold (lpt calibrate fits one)"
+    kept = rejection.kept
+    groups = [(name, getattr(kept, name)) for name in info.shot_groups.names]
+    shares = ", ".join(f"{name} {100 * share:.1f}" for name, share in groups if share is not None)
+    return (
+        f"largest {score_name(info.method)} below {rejection.threshold:.4g}, fitted on {rejection.fitted_on} to keep "
+        f"{100 * rejection.keep:g} %; of these it keeps {100 * kept.overall:.1f} % (mean over classes: {shares})"
+    )
 
 
 def score_name(method: MethodInfo) -> str:

@@ -16,7 +16,7 @@ from lpt.evaluation.metrics import Metrics
 from lpt.model.consent import options_for, refused_by_form
 from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
-from lpt.report.card import frequencies, held_out, method_line, score_name
+from lpt.report.card import frequencies, held_out, method_line, rejection_line, score_name
 from lpt.report.tables import metrics_table
 from lpt.system.text import plural
 
@@ -75,6 +75,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
             f"softmax({info.probabilities.scale:g} x {score_name(method)} / {info.probabilities.temperature:.4g}); "
             f"temperature from: {info.probabilities.fitted_on}; for {frequencies(info)}",
         ),
+        ("--reject", rejection_line(info)),
         ("training", _training(info)),
         ("tensors", f"verified, sha256 {info.tensors_sha256}"),
     ]

@@ -24,14 +24,14 @@ def predictions_of(served: Served | None, classified: Sequence[Classified], ask:
         ask: the request.
 
     Raises:
-        ConfigError: the prior names unknown classes.
+        ConfigError: the prior names unknown classes, or the pack has no threshold.
         RunError: a probability is not finite.
     """
     predictions: list[dict[str, Any]] = []
     for pack, rows in _by_pack(classified):
         items, outputs = zip(*rows, strict=True)
         facts = served.facts if served is not None and pack is served.pack else facts_by_class(pack)
-        for prediction in describe(items, outputs, top_k=ask.top_k, prior=ask.prior):
+        for prediction in describe(items, outputs, top_k=ask.top_k, prior=ask.prior, reject=ask.reject):
             name = ask.images[len(predictions)][0]
             predictions.append(_prediction(name, prediction, facts))
     return predictions
@@ -60,6 +60,8 @@ def _prediction(name: str, prediction: Prediction, facts: ClassFacts) -> dict[st
         "groups": list(prediction.groups),
         "unsure": prediction.probability < unsure_below(len(facts)),
         "attention": None if prediction.attention is None else _attention(prediction.attention),
+        "rejected": prediction.rejected,
+        "known_score": prediction.known_score,
     }
 
 

@@ -43,6 +43,7 @@ def create_app(
     token: str | None = None,
     hosts: Collection[str] | None = None,
     limits: Limits | None = None,
+    reject: bool = False,
 ) -> FastAPI:
     """Load packs, and return an ASGI app that serves them.
 
@@ -56,10 +57,13 @@ def create_app(
         hosts: host names that requests may be sent to, "*" for all; None: those of this machine if there is no token,
             else all. Without a token and this check, any web page could reach a server on its visitor's machine.
         limits: what requests may hold, and how long anything may take.
+        reject: say for each image whether it shows none of the classes, unless a request says otherwise. Packs without
+            a threshold for it are refused.
 
     Raises:
         PackError: a pack is damaged, or does not fit its backbone.
-        ConfigError: there is no pack, two have the same name, or an argument is wrong.
+        ConfigError: there is no pack, one has no threshold and `reject` is set, two have the same name, or an argument
+            is wrong.
     """
     if token is not None:  # an empty one would let everybody in
         refuse_weak_token(token, "token: what was given")
@@ -70,6 +74,7 @@ def create_app(
         engine=engine,
         device=device,
         precision=precision,
+        reject=reject,
     )
     events = PackEvents()
     watcher = Watcher(shelf, sources, events, watch_seconds)
@@ -79,7 +84,7 @@ def create_app(
             f"there is no pack in {', '.join(map(str, sources)) or 'an empty list'}. Give prompt packs, run folders, "
             "or folders that hold them; with --watch (Python: watch=True) packs may come later."
         )
-    service = Service(shelf, watcher if watch else None, events, limits or Limits())
+    service = Service(shelf, watcher if watch else None, events, limits or Limits(), reject=reject)
     if hosts is None:
         hosts = LOOPBACK_NAMES if token is None else (EVERY_HOST,)
     return _assembled(service, token=token, hosts=None if EVERY_HOST in hosts else frozenset(map(str.lower, hosts)))

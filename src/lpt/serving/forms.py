@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
@@ -28,6 +28,7 @@ _MOST_FIELD_BYTES = 2**20
 _MOST_FIELDS = 1000
 _MOST_VALUES = 100_000
 _MOST_FAULTS = 100
+REJECT = "Whether to say which images show none of the classes; the pack needs a threshold."
 _YES, _NO = ("true", "1"), ("false", "0")
 
 
@@ -41,6 +42,7 @@ class Ask:
         top_k: how many classes to list for an image.
         attention: whether to give the attention of the class token.
         prior: share of each class where the images come from; None: as the pack says.
+        reject: whether to say which images show none of the classes.
     """
 
     images: tuple[tuple[str, bytes], ...]
@@ -48,6 +50,7 @@ class Ask:
     top_k: int = 5
     attention: bool = False
     prior: dict[str, float] | None = None
+    reject: bool = False
 
 
 def _all_numbers(shares: dict[str, Any]) -> dict[str, float]:
@@ -74,6 +77,7 @@ class PredictBody(_Body):
     images: list[str] = Field(min_length=1, fail_fast=True, description="Image files, each as base64.")
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
+    reject: bool | None = Field(None, description=REJECT)
     prior: Prior | None = Field(
         None, description="Share of each class where the images come from; classes that are left out count as 0."
     )
@@ -86,6 +90,7 @@ class CompareBody(_Body):
     images: list[str] = Field(min_length=1, fail_fast=True, description="Image files, each as base64.")
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
+    reject: bool | None = Field(None, description=REJECT)
 
 
 def kind_of_body(content_type: str, encoding: str, *, compare: bool) -> str:
@@ -131,7 +136,7 @@ def parse(kind: str, content_type: str, body: bytes, defaults: Ask, limits: Limi
     elif kind == MULTIPART:
         ask = _from_multipart(content_type, body, defaults, limits, compare=compare)
     else:
-        ask = Ask((("0", body),), (), defaults.top_k, defaults.attention)
+        ask = replace(defaults, images=(("0", body),))
     if not 1 <= ask.top_k <= limits.max_top_k:
         raise Fault(422, f"top_k: 1 to {limits.max_top_k} are accepted, not {ask.top_k}.")
     if not ask.images:
@@ -166,6 +171,7 @@ def _from_json(body: bytes, defaults: Ask, limits: Limits, *, compare: bool) -> 
         defaults.top_k if values.top_k is None else values.top_k,
         defaults.attention if values.attention is None else values.attention,
         values.prior if isinstance(values, PredictBody) else None,
+        defaults.reject if values.reject is None else values.reject,
     )
 
 
@@ -275,12 +281,14 @@ def _from_multipart(content_type: str, body: bytes, defaults: Ask, limits: Limit
         fields.get("top_k", defaults.top_k),
         fields.get("attention", defaults.attention),
         fields.get("prior"),
+        fields.get("reject", defaults.reject),
     )
 
 
 def _fields(parts: list[_Part], *, compare: bool) -> dict[str, Any]:
     """Return the values of the fields of a multipart body."""
-    accepted = ("packs", "top_k", "attention") if compare else ("top_k", "attention", "prior")
+    numbers = ("top_k", "attention", "reject")
+    accepted = ("packs", *numbers) if compare else (*numbers, "prior")
     fields: dict[str, Any] = {}
     for part in parts:
         if part.name not in accepted:
@@ -292,8 +300,8 @@ def _fields(parts: list[_Part], *, compare: bool) -> dict[str, Any]:
             raise Fault(422, f"{part.name}: it is given twice.")
         elif part.name == "top_k":
             fields["top_k"] = _whole(text)
-        elif part.name == "attention":
-            fields["attention"] = _flag(text)
+        elif part.name in ("attention", "reject"):
+            fields[part.name] = _flag(part.name, text)
         else:
             fields["prior"] = _prior(part.content)
     return fields
@@ -306,10 +314,10 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _flag(text: str) -> bool:
+def _flag(name: str, text: str) -> bool:
     text = text.strip().lower()
     if text not in (*_YES, *_NO):
-        raise Fault(422, f"attention: true or false is accepted, not {text[:40]!a}.")
+        raise Fault(422, f"{name}: true or false is accepted, not {text[:40]!a}.")
     return text in _YES
 
 

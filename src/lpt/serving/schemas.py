@@ -52,6 +52,8 @@ class PredictionAnswer(BaseModel):
     groups: list[int] = Field(description="Picked group prompts, closest first; empty if the pack uses none.")
     unsure: bool = Field(description="Whether the top probability lies below 1 / sqrt(number of classes).")
     attention: Attention | None
+    rejected: bool | None = Field(description="Whether it shows none of the classes; null unless asked for.")
+    known_score: float | None = Field(description="Below 0: rejected; null unless asked for.")
 
 
 class PackAnswer(BaseModel):
@@ -113,6 +115,7 @@ class PackDetails(BaseModel):
     top_k: int | None
     metrics: dict[str, Any]
     probabilities: dict[str, Any]
+    rejection: dict[str, Any] | None = Field(description="The threshold for images of its classes, if it has one.")
     backbone: dict[str, str]
     input_size: list[int]
     test_crop: float = Field(description="Side of the central part that the network sees, as a share of the image's.")
@@ -151,7 +154,8 @@ READ = errors(401, 403, 404, 421, 500, 503)
 
 def _form(*, compare: bool) -> dict[str, Any]:
     images = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-    numbers = {"top_k": {"type": "integer", "minimum": 1}, "attention": {"type": "boolean"}}
+    flag = {"type": "boolean"}
+    numbers = {"top_k": {"type": "integer", "minimum": 1}, "attention": flag, "reject": flag}
     if compare:
         packs = {"type": "array", "items": {"type": "string"}, "minItems": 1}
         return {

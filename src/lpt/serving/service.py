@@ -11,6 +11,7 @@ import numpy as np
 from starlette.requests import Request
 
 from lpt.errors import ConfigError
+from lpt.packs.pack import Pack
 from lpt.packs.prediction import probabilities_of
 from lpt.packs.predictor import Predictor
 from lpt.serving.answers import predictions_of
@@ -38,10 +39,13 @@ class Service:
         watcher: takes up packs that change; None: nobody does.
         events: what happened to the packs.
         limits: of the server.
+        reject: say which images show none of the classes where a request leaves it open.
     """
 
-    def __init__(self, shelf: Shelf, watcher: Watcher | None, events: PackEvents, limits: Limits) -> None:
-        self.shelf, self.events, self.limits = shelf, events, limits
+    def __init__(
+        self, shelf: Shelf, watcher: Watcher | None, events: PackEvents, limits: Limits, *, reject: bool = False
+    ) -> None:
+        self.shelf, self.events, self.limits, self.reject = shelf, events, limits, reject
         self.gate = GateState()
         self.bodies = Bodies(limits)
         self._watcher = watcher
@@ -102,15 +106,16 @@ class Service:
             del body  # what is still needed of it are the images
             names = ask.packs if pack is None else (pack,)
             request.state.noted["images"] = len(ask.images)
-            self._check_prior(names, ask)
+            self._check_packs(names, ask)
             request.state.noted["packs"] = list(names)  # names of packs, which are never long
             classified = await self._classify(request, names, ask)
         return await self._answers(names, classified, ask)
 
-    def _check_prior(self, names: Sequence[str], ask: Ask) -> None:
-        """Check the packs and the prior before the network runs."""
+    def _check_packs(self, names: Sequence[str], ask: Ask) -> None:
+        """Check the packs, the prior and whether there are thresholds before the network runs."""
         for name in names:
             pack = self.find(name).pack
+            _check_threshold(name, pack, ask)
             if ask.prior is not None:
                 with _prior_refused():
                     probabilities_of(pack, np.zeros((1, len(pack.info.class_names))), prior=ask.prior)
@@ -156,6 +161,8 @@ class Service:
         for block, name in enumerate(names):
             rows = classified[block * count : (block + 1) * count]
             served = self.shelf.served.get(name)  # None: it went while the network ran
+            for item, _ in rows:
+                _check_threshold(name, item.loaded.pack, ask)
             with _prior_refused():  # by a pack that replaced the former one meanwhile
                 if count * len(rows[0][0].loaded.pack.info.class_names) > _TURNED_AT_ONCE:
                     answers[name] = await asyncio.to_thread(predictions_of, served, rows, ask)
@@ -167,6 +174,17 @@ class Service:
     def _most(self, runner: Runner) -> int:
         """Return the most images of a batch of a predictor."""
         return self.limits.batch_on(cast(Predictor, runner).engine.device)
+
+
+def _check_threshold(name: str, pack: Pack, ask: Ask) -> None:
+    """Answer with status 422 if a request asks for images of none of the classes, and the pack has no threshold."""
+    if ask.reject and pack.info.rejection is None:
+        raise Fault(
+            422,
+            f"reject: the pack {name[:80]!a} has no threshold for images that show none of its classes. Ask without "
+            "reject; lpt calibrate gives a pack a threshold.",
+            code="no_threshold",
+        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from lpt.errors import ConfigError
 from lpt.packs.facts import class_facts
 from lpt.packs.pack import FORMER_SUFFIX, JSON_NAME, PARTIAL_SUFFIX, Pack, find_pack
 from lpt.packs.predictor import Predictor, pack_name
+from lpt.packs.rejection import check_threshold
 
 RESERVED = ("logs",)
 """Names that no pack may have: /v1/packs/logs is the log of the packs."""
@@ -55,6 +56,7 @@ class Shelf:
 
     Args:
         backbone, checkpoint, engine, device, precision: as for `lpt.load_predictor`, for every backbone.
+        reject: accept only packs with a threshold for images of their classes.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Shelf:
         engine: str = "auto",
         device: str = "auto",
         precision: str = "auto",
+        reject: bool = False,
     ) -> None:
+        self._reject = reject
         self._backbone, self._checkpoint = backbone, checkpoint
         self._engine, self._device, self._precision = engine, device, precision
         self._lock = threading.Lock()
@@ -81,10 +85,12 @@ class Shelf:
 
         Raises:
             PackError: it is damaged, belongs to other weights, or gives other outputs than where it was written.
-            ConfigError: its backbone cannot be loaded, or its name is not accepted.
+            ConfigError: its backbone cannot be loaded, its name is not accepted, or it needs a threshold and has none.
         """
         if name in RESERVED:
             raise ConfigError(f"the server needs the name {name!r} itself: rename the folder of the pack {pack.path}")
+        if self._reject:
+            check_threshold(pack)
         with self._lock:
             former = self._served.get(name)
             predictor = self._predictor(pack.info.backbone.weight_hash)

@@ -28,6 +28,7 @@ from lpt.serving.batcher import Job, MicroBatcher
 from lpt.serving.decoding import Decoder
 from lpt.serving.static import POLICY, page_files
 from lpt.system.limits import usable_cores
+from small_packs import give_threshold
 from small_server import HeldNetwork, encoded, until
 
 PREDICT = "/v1/packs/birds/predict"
@@ -53,7 +54,16 @@ def as_answer(prediction: Prediction, name: str) -> dict[str, Any]:
         for label, share in zip(prediction.classes, prediction.probabilities, strict=True)
     ]
     unsure = prediction.probability < 3**-0.5
-    return {"image": name, "classes": classes, "groups": list(prediction.groups), "unsure": unsure, "attention": None}
+    return {
+        "image": name,
+        "classes": classes,
+        "groups": list(prediction.groups),
+        "unsure": unsure,
+        "attention": None,
+    } | {
+        "rejected": None,
+        "known_score": None,
+    }
 
 
 def test_every_kind_of_body_gets_the_answer_of_the_predictor(
@@ -77,6 +87,42 @@ def test_every_kind_of_body_gets_the_answer_of_the_predictor(
     for result, name in zip(both["results"], ("cranes", "birds"), strict=True):
         rows = predictor.predict(images, pack=name, top_k=3)
         assert result == {"pack": name, "predictions": [as_answer(row, str(n)) for n, row in enumerate(rows)]}
+
+
+def test_rejection_is_asked_for_by_the_request_or_by_the_server(new_app: NewApp, packs: Path) -> None:
+    """Address, form and JSON may ask for it, and may refuse it where the server was started with it."""
+    image = encoded()
+    text = base64_of(image)
+    give_threshold(packs / "birds", 2)  # above all cosines
+    asking: list[tuple[str, dict[str, Any]]] = [
+        (f"{PREDICT}?reject=true", {"content": image, "headers": JPEG}),
+        (PREDICT, {"files": [("images", image)], "data": {"reject": "true"}}),
+        (PREDICT, {"json": {"images": [text], "reject": True}}),
+        ("/v1/predict?reject=true", {"json": {"images": [text], "packs": ["birds"]}}),
+        ("/v1/predict", {"files": [("images", image)], "data": {"reject": "true", "packs": "birds"}}),
+    ]
+
+    def answer(client: TestClient, path: str, **options: Any) -> tuple[bool | None, bool]:
+        content = client.post(path, **options).json()
+        [prediction] = content.get("results", [content])[0]["predictions"]
+        assert len(prediction["classes"]) == 3
+        return prediction["rejected"], prediction["known_score"] is None
+
+    with TestClient(new_app()) as client:
+        assert client.get("/v1/packs/birds").json()["rejection"]["threshold"] == 2
+        for path, options in asking:
+            assert answer(client, path, **options) == (True, False)
+        assert answer(client, PREDICT, content=image, headers=JPEG) == (None, True)
+        both = {"json": {"images": [text], "packs": ["birds", "cranes"], "reject": True}}
+        assert "'cranes' has no threshold" in refused(client.post("/v1/predict", **both), 422, "no_threshold")
+    with pytest.raises(ConfigError, match=r"cranes has no threshold"):
+        new_app(reject=True)
+    give_threshold(packs / "cranes", -2)
+    with TestClient(new_app(reject=True)) as client:
+        assert answer(client, PREDICT, content=image, headers=JPEG) == (True, False)
+        assert answer(client, PREDICT.replace("birds", "cranes"), content=image, headers=JPEG) == (False, False)
+        assert answer(client, f"{PREDICT}?reject=false", content=image, headers=JPEG) == (None, True)
+        assert answer(client, PREDICT, json={"images": [text], "reject": False}) == (None, True)
 
 
 def test_packs_are_listed_and_described(client: TestClient, packs: Path) -> None:

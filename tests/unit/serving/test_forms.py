@@ -69,7 +69,7 @@ def test_a_truncated_multipart_body_is_never_taken_for_a_whole_one() -> None:
     ("body", "status", "message"),
     [
         (END, 422, "no image"),
-        (part("image", b"x") + END, 422, "accepted: images, top_k, attention, prior"),
+        (part("image", b"x") + END, 422, "accepted: images, top_k, attention, reject, prior"),
         (part("images", b"x") * 4 + END, 413, "at most 3 images"),
         (part("images", b"x") + part("top_k", b"0") + END, 422, "top_k: 1 to 1000"),
         (part("images", b"x") + part("top_k", b"-1") + END, 422, "top_k: a whole number"),

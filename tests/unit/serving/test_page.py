@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Requ
 import lpt
 from lpt.packs.predictor import Predictor
 from lpt.serving import create_app
-from small_packs import NAMES, edit, new_model, write
+from small_packs import NAMES, edit, give_threshold, new_model, write
 from small_server import RunningServer
 
 PAGE = Path(lpt.__file__).parent / "serving" / "page"
@@ -41,8 +41,10 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(packs: Path, checkpoint: Path, token: str | None = None) -> Iterator[Served]:
-    app = create_app(packs, checkpoint=checkpoint, engine="torch", device="cpu", precision="fp32", token=token)
+def served(packs: Path, checkpoint: Path, token: str | None = None, **options: Any) -> Iterator[Served]:
+    app = create_app(
+        packs, checkpoint=checkpoint, engine="torch", device="cpu", precision="fp32", token=token, **options
+    )
     folders = {folder.name: folder for folder in sorted(packs.iterdir())}
     with RunningServer(app) as server:
         predictor = lpt.load_predictor(folders, checkpoint=checkpoint, precision="fp32")
@@ -174,6 +176,24 @@ def test_a_picture_with_its_classes_counts_and_groups(open_page: Open, server: S
             expect(row).to_contain_text(name)
         if not sharing:
             expect(row).to_contain_text("by no other class")
+
+
+def test_a_picture_of_none_of_the_classes_is_told(open_page: Open, tiny_backbone: Path, tmp_path: Path) -> None:
+    """Shown and said; packs that both reject a picture agree, whatever their classes."""
+    for seed, name in enumerate(("birds", "cranes")):
+        give_threshold(write(tmp_path / name, new_model(tiny_backbone, seed=seed)), 2)  # above all cosines
+    with served(tmp_path, tiny_backbone, reject=True) as running:
+        page = open_page(running.address)
+        choose(page, payload("shoe.jpg"))
+        shown = card(page, "shoe.jpg")
+        expect(shown.get_by_text("None of these classes")).to_have_count(1)
+        expect(shown.get_by_text("Not sure")).to_have_count(0)
+        expect(shown.locator(".classes li")).to_have_count(3)
+        expect(page.get_by_role("status")).to_contain_text("shoe.jpg: none of these classes, closest ")
+        page.get_by_label("Compare with").select_option("cranes")
+        expect(shown.get_by_text("None of these classes")).to_have_count(2)
+        expect(shown).to_contain_text("The packs agree")
+        check_accessible(page)
 
 
 def test_two_packs_side_by_side(open_page: Open, server: Served) -> None:

@@ -14,7 +14,7 @@ from lpt.packs.pack import JSON_NAME, TENSORS_NAME
 from lpt.serving import shelf as shelves
 from lpt.serving.shelf import Shelf, find_packs
 from lpt.serving.watching import PackEvents, Watcher
-from small_packs import edit
+from small_packs import edit, give_threshold
 
 
 @pytest.fixture
@@ -77,6 +77,22 @@ def test_a_damaged_pack_leaves_the_former_one_serving(
     watcher.look()
     assert happened(events)[1:] == [("birds", "replaced")]
     assert shelf.served["birds"].pack.info.probabilities.scale == 30
+
+
+def test_a_pack_without_threshold_is_refused_where_one_is_needed(
+    tiny_backbone: Path, packs: Path, events: PackEvents, tmp_path: Path
+) -> None:
+    (packs / "cranes").rename(tmp_path / "cranes")
+    give_threshold(packs / "birds", 0.1)
+    shelf = Shelf(checkpoint=tiny_backbone, device="cpu", reject=True)
+    watcher = Watcher(shelf, [packs], events)
+    watcher.load()
+    (tmp_path / "cranes").rename(packs / "cranes")
+    for _ in range(2):
+        watcher.look()
+    assert happened(events) == [("cranes", "refused")]
+    assert "has no threshold" in events.listed()[0]["message"]
+    assert list(shelf.served) == ["birds"]
 
 
 def test_a_pack_goes_only_when_it_stays_away(

@@ -78,6 +78,7 @@ class Subject:
         data_config: how the images were opened.
         skipped: images that cannot be read, as (name, reason).
         notes: what a user should know about the data.
+        trained_on: the notes that say that the pack was trained on some of the images.
         batch_size: images in a forward pass.
     """
 
@@ -87,6 +88,7 @@ class Subject:
     data_config: DataConfig
     skipped: Sequence[tuple[str, str]]
     notes: Sequence[str]
+    trained_on: Sequence[str]
     batch_size: int
 
     def measure(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Measured:
@@ -133,7 +135,8 @@ def open_subject(request: EvaluationRequest) -> Subject:
     images, matching = known_images(opened.images, pack.info.class_names, request.data)
     (images,) = with_white([images], pack.info.preprocessing.white)
     notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]
-    notes += _training_notes(pack, request.data, images, opened.split)
+    trained_on = _training_notes(pack, request.data, images, opened.split)
+    notes += trained_on
     if not pack.info.counts_known:
         notes.append("The pack does not know how many training images its classes had: all of them count as few-shot.")
     predictor = load_predictor(
@@ -143,7 +146,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
         device=request.device,
         precision=request.precision,
     )
-    return Subject(pack, predictor, images, config, opened.skipped, notes, request.batch_size)
+    return Subject(pack, predictor, images, config, opened.skipped, notes, trained_on, request.batch_size)
 
 
 def _matching_notes(opened: LabelledImages, matching: ClassMatching, known: Sequence[str]) -> list[str]:

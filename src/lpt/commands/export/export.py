@@ -16,6 +16,7 @@ from lpt.model.consent import permitted_name
 from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
 from lpt.packs.hub import is_address
 from lpt.packs.pack import JSON_NAME, find_pack, load_pack, read_info
+from lpt.packs.rejection import check_threshold
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
@@ -36,6 +37,7 @@ def export(
     overwrite: bool = False,
     web: bool = False,
     runtime: str | Path | None = None,
+    reject: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Export a pack, or a backbone, for ONNX Runtime: what `lpt export` does, from Python.
@@ -50,6 +52,7 @@ def export(
         overwrite: replace the export that is in `output`.
         web: write a page that classifies with the pack in a browser (`lpt export PACK --web FOLDER`).
         runtime: unpacked npm package of ONNX Runtime Web, for the page; None: npm fetches it.
+        reject: let the page say which pictures show none of the classes; the pack needs a threshold.
         console: where to report; None: silent.
 
     Returns:
@@ -67,6 +70,7 @@ def export(
         overwrite=overwrite,
         web=web,
         runtime=None if runtime is None else Path(runtime),
+        reject=reject,
     )
     return export_files(request, console=console or Console(quiet=True))
 
@@ -132,10 +136,13 @@ def _export_page(request: ExportRequest, console: Console) -> Path:
     from lpt.commands.export.web.runtime import read_runtime
 
     check_output(request, SITE)
+    if request.reject:
+        assert request.pack is not None
+        check_threshold(load_pack(request.pack))
     runtime = read_runtime(request.runtime)  # before the work
     predictor, model, _ = _whole(request)
     info = predictor.pack().info
-    page = build_page(predictor.pack_names[0], info, model, resized_size(info), runtime)
+    page = build_page(predictor.pack_names[0], info, model, resized_size(info), runtime, reject=request.reject)
     return write_page(request.output, page, console)
 
 

@@ -64,6 +64,7 @@ def model_facts(info: PackInfo) -> dict[str, Any]:
             f"{setting.fitted_on}; for "
             + ("even classes" if setting.classes == "even" else "the class frequencies of the training images"),
         },
+        "rejection": None if info.rejection is None else info.rejection.model_dump(mode="json"),
         "method": info.method.name,
         "backbone": info.backbone.model_dump(mode="json", include={"name", "weight_hash", "licence"}),
         "pack_sha256": info.tensors_sha256,

@@ -25,6 +25,7 @@ class ExportRequest:
         overwrite: replace the export that is in `output`.
         web: write a page that classifies with the pack in a browser.
         runtime: unpacked npm package of ONNX Runtime Web, for the page; None: npm fetches it.
+        reject: let the page say which pictures show none of the classes.
     """
 
     output: Path
@@ -34,6 +35,7 @@ class ExportRequest:
     overwrite: bool = False
     web: bool = False
     runtime: Path | None = None
+    reject: bool = False
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -55,6 +57,11 @@ class ExportRequest:
             raise ConfigError("lpt export --web: give the PACK that the page classifies with")
         if self.runtime is not None and not self.web:
             raise ConfigError("--runtime: only a page needs it; give --web FOLDER too, or leave it out")
+        if self.reject and not self.web:
+            raise ConfigError(
+                "--reject: only a page decides by itself; give --web FOLDER too. model.onnx has the threshold in its "
+                "metadata"
+            )
         missing = [name for name in _NEEDED if find_spec(name) is None]
         if missing:
             raise ConfigError(

@@ -280,9 +280,9 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console, *, keep_micro_
         with PeakMemory() as memory, stop_on_signal() as stop, display, _going_on_explained(folder):
             Trainer(model, prepared.phase_data, folder, callback, stop, keep_micro_batch).run()
         with _going_on_explained(folder):
-            measured, setting = measure_run(prepared, model, console)
-    pack = processes.on_main(lambda: write_result(prepared, folder, model, measured, setting, memory.bytes))
-    metrics = {split: result.metrics for split, result in measured.items()}
+            measures = measure_run(prepared, model, console)
+    pack = processes.on_main(lambda: write_result(prepared, folder, model, measures, memory.bytes))
+    metrics = {split: result.metrics for split, result in measures.measured.items()}
     if tracked is not None:
         tracked.result(metrics)
     return FitResult(folder.path, pack, metrics)

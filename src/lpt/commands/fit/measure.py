@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from rich.console import Console
 
 from lpt.commands.fit.prepare import Prepared
 from lpt.data.manifest import LabelledImages
-from lpt.evaluation.calibration import fit_temperature
 from lpt.evaluation.measured import Measured, measure_predictions
 from lpt.evaluation.predictions import Predictions, predict_split
 from lpt.model import Classifier
 from lpt.packs.info import Probabilities
+from lpt.packs.rejection import Rejection, fit_rejection
+from lpt.packs.temperature import fitted_probabilities
 from lpt.report.progress import image_bar
+from lpt.system.text import plural
 from lpt.training.phase_data import images_at_once, phase_plan
 from lpt.training.phases import PHASES
 
-LEAST_FOR_TEMPERATURE = 50
-"""Fewest validation images that a temperature is fitted on."""
 NO_VALIDATION = "nothing (no validation split); temperature 1"
 
 
@@ -42,8 +44,22 @@ def predict_images(
         )
 
 
-def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tuple[dict[str, Measured], Probabilities]:
-    """Measure all splits there are, and fit the temperature on the validation split; it holds for all of them."""
+class RunMeasures(NamedTuple):
+    """What was measured after training.
+
+    Args:
+        measured: each split that there is, by name.
+        probabilities: with the temperature that was fitted on the validation split; it holds for all splits.
+        rejection: the threshold for images that show none of the classes; None without enough validation images.
+    """
+
+    measured: dict[str, Measured]
+    probabilities: Probabilities
+    rejection: Rejection | None
+
+
+def measure_run(prepared: Prepared, model: Classifier, console: Console) -> RunMeasures:
+    """Measure all splits there are, and fit temperature and threshold on the validation split."""
     grouped = 2 in trained_phases(prepared)
     splits = {"test": prepared.splits.test, "validation": prepared.splits.validation}
     predictions = {
@@ -52,8 +68,16 @@ def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tupl
         if images is not None and len(images)
     }
     setting = Probabilities(scale=prepared.config.loss.scale, temperature=1.0, fitted_on=NO_VALIDATION)
-    if "validation" in predictions:
-        setting = fitted_probabilities(predictions["validation"], setting.scale)
+    rejection = None
+    if (held_out := predictions.get("validation")) is not None:
+        setting = fitted_probabilities(held_out.scores, held_out.labels, setting.scale)
+        rejection = fit_rejection(
+            held_out.scores,
+            held_out.labels,
+            train_counts=prepared.splits.counts_before_cut,
+            groups=prepared.groups,
+            fitted_on=plural(len(held_out.labels), "validation image"),
+        )
     setting.classes = "even" if prepared.config.balances_classes else "training"
     measured = {
         name: measure_predictions(
@@ -65,15 +89,4 @@ def measure_run(prepared: Prepared, model: Classifier, console: Console) -> tupl
         )
         for name, split_predictions in predictions.items()
     }
-    return measured, setting
-
-
-def fitted_probabilities(held_out: Predictions, scale: float) -> Probabilities:
-    """Return the temperature that suits held-out images; 1 where they are too few, or all of them are right."""
-    count = len(held_out.labels)
-    mistakes = int((held_out.scores.argmax(axis=1) != held_out.labels).sum())
-    if count < LEAST_FOR_TEMPERATURE or not mistakes:
-        reason = f"nothing ({count} validation images, {mistakes} mistakes: too few); temperature 1"
-        return Probabilities(scale=scale, temperature=1.0, fitted_on=reason)
-    temperature = fit_temperature(held_out.scores, held_out.labels, scale)
-    return Probabilities(scale=scale, temperature=temperature, fitted_on=f"{count} validation images")
+    return RunMeasures(measured, setting, rejection)

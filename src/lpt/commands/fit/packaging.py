@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lpt.commands.fit.measure import trained_phases
+from lpt.commands.fit.measure import RunMeasures, trained_phases
 from lpt.commands.fit.portable import portable_settings
 from lpt.commands.fit.prepare import Prepared
 from lpt.config.schema import BackboneConfig
@@ -22,7 +22,7 @@ from lpt.model import Classifier, build_model
 from lpt.model.build import sizes_of
 from lpt.model.consent import needed_options
 from lpt.model.pretrained import load_backbone
-from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo, Probabilities
+from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo
 from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
@@ -40,16 +40,15 @@ def write_result(
     prepared: Prepared,
     folder: RunFolder,
     model: Classifier,
-    measured: dict[str, Measured],
-    setting: Probabilities,
+    measures: RunMeasures,
     peak_memory: int,
 ) -> Pack:
     """Write pack, tables and plots. metrics.json comes last: it marks a finished run."""
     folder.check_there()
-    records = list(folder.records())
+    records, measured = list(folder.records()), measures.measured
     metrics = {split: result.metrics for split, result in measured.items()}
     content = encode_tensors(model.state_dict())
-    info = _pack_info(prepared, model, content, measured, setting)
+    info = _pack_info(prepared, model, content, measures)
     write_pack(folder.pack, info, content, model_card(info, metrics, len(content)))
     _write_tables(prepared, folder, measured, info)
     write_losses(folder.path, records)
@@ -133,10 +132,8 @@ def stored_metrics(folder: RunFolder) -> dict[str, Metrics]:
         ) from None
 
 
-def _pack_info(
-    prepared: Prepared, model: Classifier, content: bytes, measured: dict[str, Measured], setting: Probabilities
-) -> PackInfo:
-    config, phases = prepared.config, trained_phases(prepared)
+def _pack_info(prepared: Prepared, model: Classifier, content: bytes, measures: RunMeasures) -> PackInfo:
+    measured, config, phases = measures.measured, prepared.config, trained_phases(prepared)
     return PackInfo.of(
         backbone=prepared.backbone.record,
         preprocessing=prepared.preprocessing,
@@ -146,12 +143,13 @@ def _pack_info(
         method=config.method,
         architecture=config.model.model_copy(update=sizes_of(model)),
         phases=phases,
-        probabilities=setting,
+        probabilities=measures.probabilities,
         reference=make_reference(_float32_twin(prepared, model), group_prompts=2 in phases),
         tensors=content,
         metrics={name: result.metrics.to_dict() for name, result in measured.items()},
         training={**portable_settings(config, prepared.splits), SAMPLE: sample_files(prepared.splits.train)},
         group_use=_group_use(measured, config.model.pool_size),
+        rejection=measures.rejection,
     )
 
 

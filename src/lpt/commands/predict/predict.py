@@ -25,6 +25,7 @@ from lpt.errors import ConfigError, RunError
 from lpt.packs.hub import pinned
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
+from lpt.packs.rejection import check_threshold
 from lpt.report.progress import image_bar
 from lpt.system.processes import Processes, several_started
 from lpt.system.text import output_for_programs
@@ -76,6 +77,8 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     """Load the pack onto its backbone, and list what the rows depend on beside the images."""
     pack = load_pack(request.pack)
     info = pack.info
+    if request.reject:
+        check_threshold(pack)
     shares = None if request.prior is None else read_prior(request.prior, info.class_names)
     predictor = load_predictor(
         pack,
@@ -95,11 +98,12 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
         "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),
         "format": form,
         "--bad-images": "repair" if request.repair else None,
+        "--reject": "yes" if request.reject else None,
         "lpt version": version("lpt"),
     }
     reading = Reading(request.max_pixels, info.preprocessing.white, request.repair)
     labeller = Labeller(predictor, top_k, shares, request.batch_size, request.skip_bad, json_lines, reading)
-    return replace(labeller, address=pack.address), job
+    return replace(labeller, address=pack.address, reject=request.reject), job
 
 
 def _to_standard_output(labeller: Labeller, shards: list[Shard], progress: Console) -> int:

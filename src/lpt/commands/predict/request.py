@@ -29,6 +29,7 @@ class PredictRequest:
         image_root: folder that relative paths of tables and lists start from.
         image_column: column of images in a table; None: found by name.
         ray: divide the shards among the nodes of a Ray cluster: that of `RAY_ADDRESS`, or this machine.
+        reject: say for each image whether it shows none of the classes, by the threshold of the pack.
     """
 
     pack: str | Path
@@ -48,3 +49,4 @@ class PredictRequest:
     image_root: Path | None = None
     image_column: str | None = None
     ray: bool = False
+    reject: bool = False

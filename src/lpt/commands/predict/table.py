@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from PIL import Image
 
@@ -27,7 +27,8 @@ from lpt.system.text import csv_text
 Picture = tuple[Path, Image.Image | DataError]
 """An image file, and what was read from it or why it cannot be read."""
 
-_HEADER = re.compile(rb"image(,class_\d+,probability_\d+)+\r?\n")
+_HEADER = re.compile(rb"image(,class_\d+,probability_\d+)+(,rejected,known_score)?\r?\n")
+_REJECTION = ("rejected", "known_score")
 _LONGEST_LINE = 2**24
 
 
@@ -45,6 +46,7 @@ class Labeller:
         reading: how pictures are read.
         repaired: gets the path of each picture that lacks its last bytes, if `reading` repairs those.
         address: address of the pack on the hub, which JSON lines record; None: it is a folder.
+        reject: say for each picture whether it shows none of the classes.
     """
 
     predictor: Predictor
@@ -56,15 +58,15 @@ class Labeller:
     reading: Reading = AS_USUAL
     repaired: list[str] = field(default_factory=list)
     address: str | None = None
+    reject: bool = False
 
     def header(self) -> str:
         """Return the first line of a CSV; empty for JSON lines."""
         if self.json_lines:
             return ""
         ranks = range(1, self.top_k + 1)
-        return (
-            ",".join(["image", *(f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))]) + "\n"
-        )
+        columns = [f"{column}_{rank}" for rank in ranks for column in ("class", "probability")]
+        return ",".join(["image", *columns, *(_REJECTION if self.reject else ())]) + "\n"
 
     def write_rows(
         self, pictures: Iterable[Picture], file: TextIO, bad: list[str], show_done: Callable[[int], None]
@@ -85,7 +87,7 @@ class Labeller:
         readable = _readable(pictures, names, bad if self.skip_bad else None)
         rows = 0
         for prediction in self.predictor.iterate(
-            readable, top_k=self.top_k, batch_size=self.batch_size, prior=self.prior
+            readable, top_k=self.top_k, batch_size=self.batch_size, prior=self.prior, reject=self.reject
         ):
             write(file, replace(prediction, name=names.popleft()))
             rows += 1
@@ -167,7 +169,10 @@ def is_table(file: Path) -> bool:
         fields = json.loads(start)
     except (ValueError, RecursionError):
         return False
-    return isinstance(fields, dict) and [name for name in fields if name != "pack"] == ["image", "classes", "groups"]
+    optional = ("pack", *_REJECTION)
+    return isinstance(fields, dict) and [name for name in fields if name not in optional] == [
+        "image", "classes", "groups"
+    ]  # fmt: skip
 
 
 def _write_line(address: str | None, file: TextIO, prediction: Prediction) -> None:
@@ -175,7 +180,9 @@ def _write_line(address: str | None, file: TextIO, prediction: Prediction) -> No
         {"class": name, "probability": round(share, 6)}
         for name, share in zip(prediction.classes, prediction.probabilities, strict=True)
     ]
-    line = {"image": prediction.name, "classes": classes, "groups": list(prediction.groups)}
+    line: dict[str, Any] = {"image": prediction.name, "classes": classes, "groups": list(prediction.groups)}
+    if prediction.known_score is not None:
+        line |= {"rejected": prediction.rejected, "known_score": round(prediction.known_score, 6)}
     if address is not None:
         line["pack"] = address
     file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -184,4 +191,6 @@ def _write_line(address: str | None, file: TextIO, prediction: Prediction) -> No
 def _write_row(file: TextIO, prediction: Prediction) -> None:
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     cells = [prediction.name, *(cell for name, share in pairs for cell in (name, f"{share:.6f}"))]
+    if prediction.known_score is not None:
+        cells += [str(prediction.rejected).lower(), f"{prediction.known_score:.6f}"]
     file.write(csv_text([cells]))

@@ -32,9 +32,9 @@ export function shotLabel(group) {
   return group === null ? "" : textOf("span", `shot ${group}`, group);
 }
 
-/** Say whether packs agree on the most probable class. */
+/** Say whether packs agree on the most probable class, or that it is none. */
 export function agreementOf(predictions) {
-  const best = new Set([...predictions.values()].map((prediction) => prediction.classes[0].class));
+  const best = new Set([...predictions.values()].map((prediction) => (prediction.rejected ? null : prediction.classes[0].class)));
   return best.size > 1 ? textOf("p", "agreement differ", "The packs disagree") : textOf("p", "agreement", "The packs agree");
 }
 
@@ -42,7 +42,8 @@ export function agreementOf(predictions) {
 export function answerOf(prediction, pack, titled) {
   const answer = textOf("section", "answer");
   if (titled) answer.append(named("h4", "", pack.name));
-  if (prediction.unsure) answer.append(textOf("p", "unsure", textOf("strong", "", "Not sure"), " No class stands out. Most probable:"));
+  if (prediction.rejected) answer.append(textOf("p", "unsure none", textOf("strong", "", "None of these classes"), " It looks like none of what this pack was trained on. Closest:"));
+  else if (prediction.unsure) answer.append(textOf("p", "unsure", textOf("strong", "", "Not sure"), " No class stands out. Most probable:"));
   const list = textOf("ol", "classes");
   list.append(...prediction.classes.map(classRow));
   answer.append(list);

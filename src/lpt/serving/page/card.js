@@ -97,7 +97,8 @@ export class Card {
     if (this.state === "failed") return `${this.name}: ${this.#part(".state").textContent}`;
     const parts = [...this.predictions].map(([pack, prediction]) => {
       const best = prediction.classes[0];
-      const verdict = `${prediction.unsure ? "not sure, perhaps " : ""}${best.class}, ${percent(best.probability)}`;
+      const doubt = prediction.rejected ? "none of these classes, closest " : prediction.unsure ? "not sure, perhaps " : "";
+      const verdict = `${doubt}${best.class}, ${percent(best.probability)}`;
       return this.predictions.size > 1 ? `${pack}: ${verdict}` : verdict;
     });
     return `${this.name}: ${parts.join("; ")}`;

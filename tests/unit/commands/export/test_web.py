@@ -28,7 +28,7 @@ from lpt.data.decoding import read_image
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, RunError
 from lpt.packs.pack import load_pack
-from small_packs import new_model, write
+from small_packs import give_threshold, new_model, write
 from static_host import Host, require_runtime, skip_or_fail
 
 expect.set_options(timeout=30_000)  # machines of the tests are busy
@@ -48,7 +48,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pack(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("packs") / "birds", new_model(tiny_backbone))
+    """A pack that rejects half of four photos."""
+    folder = write(tmp_path_factory.mktemp("packs") / "birds", new_model(tiny_backbone))
+    predictor = lpt.load_predictor(folder, checkpoint=tiny_backbone, precision="fp32")
+    outputs = predictor.run([predictor.prepare(photo) for photo in photos(4)])
+    give_threshold(folder, float(np.median([output.scores.max() for output in outputs])))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def exported(pack: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathF
     """The page of a tiny pack. Do not change it."""
     require_runtime()
     folder = tmp_path_factory.mktemp("exported") / "site"
-    assert lpt.export(pack, folder, web=True, checkpoint=tiny_backbone) == folder / "index.html"
+    assert lpt.export(pack, folder, web=True, checkpoint=tiny_backbone, reject=True) == folder / "index.html"
     return folder
 
 
@@ -135,14 +140,16 @@ def choose(page: Page, contents: list[bytes]) -> list[dict[str, Any]]:
             shares: [...card.querySelectorAll(".classes .fill")].map(fill => +fill.style.getPropertyValue("--share")),
             facts: [...card.querySelectorAll(".classes .facts")].map(facts => facts.textContent),
             groups: card.querySelector(".groups summary").textContent,
-            unsure: card.querySelector(".unsure") !== null,
+            unsure: card.querySelector(".unsure:not(.none)") !== null,
+            rejected: card.querySelector(".none") !== null,
         }))"""
     )
 
 
 def check_answers(page: Page, predictor: lpt.Predictor, contents: list[bytes]) -> list[dict[str, Any]]:
     answers = choose(page, contents)
-    for answer, wanted in zip(answers, predictor.predict(contents), strict=True):
+    for answer, wanted in zip(answers, predictor.predict(contents, reject=True), strict=True):
+        assert answer["rejected"] == wanted.rejected
         assert answer["classes"] == list(wanted.classes)
         assert answer["shares"] == pytest.approx(wanted.probabilities, abs=1e-3)
         assert [int(number) for number in answer["groups"].replace("and", "").split() if number.isdigit()] == list(
@@ -167,7 +174,10 @@ def test_page_answers_as_the_predictor_and_then_without_a_network(
     finally:
         host.stop()
     assert {"adder": "120", "björn": "40", "crane": "1"}[answers[0]["classes"][0]] == answers[0]["facts"][0].split()[0]
-    assert [answer["unsure"] for answer in answers] == [answer["shares"][0] < 3**-0.5 for answer in answers]
+    assert sum(answer["rejected"] for answer in answers) == 2
+    assert [answer["unsure"] for answer in answers] == [
+        answer["shares"][0] < 3**-0.5 and not answer["rejected"] for answer in answers
+    ]
     page.reload()
     expect(page.locator("#state")).to_contain_text("also works without a network")
     assert check_answers(page, predictor, photos(2)) == answers[:2]

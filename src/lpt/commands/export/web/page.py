@@ -42,7 +42,13 @@ SITE = Results(
 
 
 def build_page(
-    name: str, info: PackInfo, model: bytes, size: tuple[int, int], runtime: Mapping[str, bytes]
+    name: str,
+    info: PackInfo,
+    model: bytes,
+    size: tuple[int, int],
+    runtime: Mapping[str, bytes],
+    *,
+    reject: bool = False,
 ) -> dict[str, bytes]:
     """Return the files of a page by their names.
 
@@ -52,13 +58,14 @@ def build_page(
         model: `model.onnx` of the pack, which takes resized pictures and gives probabilities.
         size: height and width that it takes, pixels.
         runtime: files of ONNX Runtime Web.
+        reject: let the page say which pictures show none of the classes.
     """
     files = {file: (HERE / file).read_bytes() for file in OWN_FILES}
     files |= {file: (SHARED / file).read_bytes() for file in SHARED_FILES}
     files |= runtime
     files["model.onnx"] = model
     of_model = {"model_sha256": hashlib.sha256(model).hexdigest()}  # the page takes no classes of another model
-    files["facts.json"] = _json(page_facts(name, info, size) | of_model)
+    files["facts.json"] = _json(page_facts(name, info, size, reject=reject) | of_model)
     release = _release(files)
     files["release.js"] = b"self.RELEASE = " + _json(release).rstrip() + b";\n"
     files["README.txt"] = _readme(name, info, len(model)).encode("utf-8", "backslashreplace")
@@ -66,12 +73,13 @@ def build_page(
     return files
 
 
-def page_facts(name: str, info: PackInfo, size: tuple[int, int]) -> dict[str, Any]:
+def page_facts(name: str, info: PackInfo, size: tuple[int, int], *, reject: bool = False) -> dict[str, Any]:
     """Return what the page knows about its pack."""
     preprocessing = info.preprocessing
     return {
         **pack_facts(name, info),
         "unsure_below": unsure_below(len(info.class_names)),
+        "reject": reject,
         "preprocessing": {
             "height": size[0],
             "width": size[1],

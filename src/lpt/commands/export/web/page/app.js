@@ -142,10 +142,17 @@ async function classifyCard(card, signal) {
 }
 
 /** Return the answer of the network as the page's parts take it. */
-function predictionOf({ probabilities, groups }) {
+function predictionOf({ probabilities, scores, groups }) {
   const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   const classes = order.slice(0, MOST_CLASSES).map((index) => ({ ...pack.classes[index], probability: probabilities[index] }));
-  return { classes, groups, unsure: classes[0].probability < pack.unsure_below, attention: null };
+  const unsure = classes[0].probability < pack.unsure_below;
+  const known = pack.reject ? knownScore(scores) : null;
+  return { classes, groups, unsure, attention: null, rejected: known === null ? null : known < 0, known_score: known };
+}
+
+/** Return how far a picture lies above the threshold of the pack, as lpt.packs.rejection does. */
+function knownScore(scores) {
+  return scores.reduce((most, score) => Math.max(most, score)) - pack.rejection.threshold;
 }
 
 function cancel() {

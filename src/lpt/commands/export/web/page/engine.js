@@ -29,7 +29,7 @@ export class Engine {
     return this.#call({ task: "load", facts, threads });
   }
 
-  /** Classify a picture file; return {probabilities, groups, milliseconds}. */
+  /** Classify a picture file; return {probabilities, scores, groups, milliseconds}. */
   classify(picture) {
     return this.#call({ task: "classify", picture });
   }

@@ -56,6 +56,6 @@ async function classify({ picture }) {
 async function run(pixels) {
   const { height, width } = model.preprocessing;
   const images = new ort.Tensor("uint8", pixels, [1, height, width, 3]);
-  const { probabilities, groups } = await model.session.run({ images });
-  return { probabilities: probabilities.data.slice(), groups: Array.from(groups?.data ?? [], Number) };
+  const { probabilities, scores, groups } = await model.session.run({ images });
+  return { probabilities: probabilities.data.slice(), scores: scores.data.slice(), groups: Array.from(groups?.data ?? [], Number) };
 }
