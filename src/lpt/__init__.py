@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
     from lpt.commands.import_checkpoint.import_checkpoint import import_checkpoint
+    from lpt.commands.label_next.label_next import label_next
     from lpt.commands.push import push
     from lpt.commands.report.report import write_report
+    from lpt.evaluation.acquisition import Suggestion
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.prediction import Prediction
@@ -44,6 +46,7 @@ __all__ = [
     "Predictor",
     "RunError",
     "RunRequest",
+    "Suggestion",
     "compare",
     "doctor",
     "dry_run",
@@ -51,6 +54,7 @@ __all__ = [
     "export",
     "fit",
     "import_checkpoint",
+    "label_next",
     "load_backbone",
     "load_pack",
     "load_predictor",
@@ -65,6 +69,7 @@ _HOME = {
     "Prediction": "lpt.packs.prediction",
     "Predictor": "lpt.packs.predictor",
     "RunRequest": "lpt.commands.fit.request",
+    "Suggestion": "lpt.evaluation.acquisition",
     "compare": "lpt.commands.compare.compare",
     "doctor": "lpt.commands.doctor",
     "dry_run": "lpt.commands.fit.estimate",
@@ -72,6 +77,7 @@ _HOME = {
     "export": "lpt.commands.export.export",
     "fit": "lpt.commands.fit.fit",
     "import_checkpoint": "lpt.commands.import_checkpoint.import_checkpoint",
+    "label_next": "lpt.commands.label_next.label_next",
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",
     "load_predictor": "lpt.packs.predictor",

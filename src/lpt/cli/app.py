@@ -20,6 +20,7 @@ from lpt.cli import (
     fit,
     import_,
     inspect,
+    label_next,
     methods,
     predict,
     push,
@@ -97,6 +98,7 @@ for command in (
     fit.fit,
     evaluate.evaluate,
     predict.predict,
+    label_next.label_next,
     compare.compare,
     report.report,
     serve.serve,
@@ -108,7 +110,7 @@ for command in (
     config.config,
     demo.demo,
 ):
-    app.command(command.__name__.strip("_"))(command)  # `import` is no name in Python
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)  # `import` is no name in Python
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,9 +27,9 @@ PICTURED_FIRST = 12
 
 def render_page(content: Content) -> str:
     """Return the HTML of a report."""
-    style, script = _part("report.css"), _part("report.js")
+    style, script = packaged("report.css"), packaged("report.js")
     probe = content.probe if isinstance(content.probe, Probe) else None
-    return _template().render(
+    return template("page.html.j2").render(
         content=content,
         generator=Markup(GENERATOR),
         policy=_policy(style, script),
@@ -55,17 +55,19 @@ def is_report(file: Path) -> bool:
 def _policy(style: str, script: str) -> str:
     """Return the content security policy: nothing but this style, this script, and pictures inside the file."""
     return (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        f"default-src 'none'; img-src data:; style-src {allowed(style)}; script-src {allowed(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def _source(text: str) -> str:
+def allowed(text: str) -> str:
+    """Return how a content security policy allows a style or a script inside the file."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache(maxsize=2)
+def template(name: str) -> Template:
+    """Return a template of this folder; what it shows is escaped."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -76,7 +78,7 @@ def _template() -> Template:
     )
     environment.tests["absent"] = lambda part: isinstance(part, Absent)
     environment.globals.update(charts=_Charts, words=wording)
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 class _Charts:
@@ -102,5 +104,6 @@ def _printable(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4)
-def _part(name: str) -> str:
+def packaged(name: str) -> str:
+    """Return the text of a file of this folder."""
     return (_HERE / name).read_text(encoding="utf-8")
