@@ -164,7 +164,8 @@ def main() -> None:
     if args.stage == "final":
         what = "accuracy after the next pictures were labelled as each strategy chose them, and a pack trained again"
         facts = {"data": described, "groups": GROUPS.describe(), "size": args.size, "epoch_steps": EPOCH_STEPS}
-        run = describe_run(what, "benchmarks.accuracy.label_next")
+        seeds = ["--seeds", *map(str, args.seeds)]
+        run = describe_run(what, "benchmarks.accuracy.label_next", ["final", *seeds])
         write_json(args.output, {**run, **describe_machine("cpu"), **facts, "rows": rows})
 
 

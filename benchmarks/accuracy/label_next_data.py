@@ -1,4 +1,4 @@
-"""The pictures of the simulation of `lpt label-next`: a small labelled part, a pool whose labels are hidden, and test images.
+"""The pictures of the simulation of `lpt label-next`: a labelled part, a pool whose labels are hidden, and test images.
 
 Both come from uneven training images; the labelled part has the same share of every class, at least one image. For
 development the test images are held-out training images; the real ones are not read.
@@ -50,7 +50,7 @@ class Pictures(NamedTuple):
         return self.train.subset(self.labelled).class_counts
 
 
-def open_cifar_pictures(seed: int, *, development: bool, labelled: int = 1800, chosen: int = 300) -> Pictures:
+def open_cifar_pictures(seed: int, *, development: bool, labelled: int = 1800, chosen: int = 400) -> Pictures:
     """Open CIFAR-100-LT (imbalance 100)."""
     splits = open_cifar(CIFAR100, imbalance=IMBALANCE, development=development, seed=seed)
     assert splits.test is not None

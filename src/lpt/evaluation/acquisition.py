@@ -62,20 +62,26 @@ class Suggestion(NamedTuple):
     gain: float
 
 
-DUPLICATE = 0.98
+DUPLICATE = 0.9
 """Cosine of two features from which pictures count as near-duplicates."""
+TRUST = 0.3
+"""How much the class frequencies of the training images count, as a share of the pictures to choose from."""
 _PASSES = 50
-_SMALLEST = 1e-12
+_ROUNDING = 1e-12
 
 
 def choose_next(guesses: Guesses, features: Float32Array, counts: IntArray, number: int) -> list[Chosen]:
     """Choose pictures to label, the most useful first; all where there are no more.
 
-    The value of labelled pictures is the sum over classes of log(N_c + 1), N_c being the expected images of class c:
-    a picture of a class with few images adds most, and each that is probably of the same class makes the next one
-    worth less. The most useful picture is taken again and again; this sum has diminishing returns, so a gain that was
-    computed earlier is an upper bound, and few have to be computed anew. Near-duplicates of a chosen one are passed
-    over.
+    With r_c the probability of class c among the pictures to choose from (`pool_shares`), and N_c the images of the
+    class so far, those that are expected from chosen pictures included:
+
+        gain = sum over c of r_c (1 - r_c) / (N_c + 1)
+
+    r_c (1 - r_c) is the variance of what the label says about class c: a sure guess teaches nothing, whatever its
+    class. The slope of log(N_c + 1) makes a class count the more, the fewer images it has. The most useful picture is
+    taken again and again. Gains only shrink, so one that was computed earlier is an upper bound, and few are computed
+    anew. Near-duplicates of a chosen picture are passed over.
 
     Args:
         guesses: probabilities of the pack as if all classes were equally frequent.
@@ -83,7 +89,7 @@ def choose_next(guesses: Guesses, features: Float32Array, counts: IntArray, numb
         counts: training images of each class, [C].
         number: pictures to choose.
     """
-    shares = pool_shares(guesses, len(counts))
+    shares = pool_shares(guesses, counts)
     expected = np.asarray(counts, dtype=np.float64)
     waiting = [(-float(gain), row) for row, gain in enumerate(_gains(guesses.classes, shares, expected).sum(axis=1))]
     heapq.heapify(waiting)
@@ -94,7 +100,7 @@ def choose_next(guesses: Guesses, features: Float32Array, counts: IntArray, numb
         if chosen and float((taken[: len(chosen)] @ features[row]).max()) >= DUPLICATE:
             continue
         gains = _gains(guesses.classes[row], shares[row], expected)
-        if waiting and gains.sum() < -waiting[0][0] - _SMALLEST:
+        if waiting and gains.sum() < -waiting[0][0] - _ROUNDING:
             heapq.heappush(waiting, (-float(gains.sum()), row))
             continue
         taken[len(chosen)] = features[row]
@@ -103,24 +109,26 @@ def choose_next(guesses: Guesses, features: Float32Array, counts: IntArray, numb
     return chosen
 
 
-def pool_shares(guesses: Guesses, num_classes: int) -> FloatArray:
+def pool_shares(guesses: Guesses, counts: IntArray) -> FloatArray:
     """Return the probabilities of the guesses under the class frequencies of these very pictures, [n, K].
 
-    The frequencies are estimated by expectation-maximisation (Saerens et al., Neural Computation 2002), with one
-    picture more for each class: a class is never ruled out. Rows sum to 1.
+    The frequencies are estimated by expectation-maximisation (Saerens et al., Neural Computation 2002). Those of the
+    training images are where it starts, and count as `TRUST` times as many pictures: the pictures to choose from are
+    mostly of the same origin, and a class is never ruled out. Rows sum to 1.
 
     Args:
         guesses: probabilities as if all classes were equally frequent.
-        num_classes: classes C.
+        counts: training images of each class, [C].
     """
     likelihoods = np.asarray(guesses.shares, dtype=np.float64)
-    frequencies = np.full(num_classes, 1 / num_classes)
-    shares = likelihoods
+    trained = (np.asarray(counts, dtype=np.float64) + 1) / (np.sum(counts) + len(counts))
+    frequencies, shares = trained, likelihoods
     for _ in range(_PASSES):
         shares = likelihoods * frequencies[guesses.classes]
         shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        sums = 1 + np.bincount(guesses.classes.ravel(), weights=shares.ravel(), minlength=num_classes)
-        frequencies = sums / sums.sum()
+        sums = np.bincount(guesses.classes.ravel(), weights=shares.ravel(), minlength=len(counts))
+        sums = sums + TRUST * len(likelihoods) * trained
+        frequencies = sums / max(sums.sum(), np.finfo(np.float64).tiny)
     return shares
 
 
@@ -163,5 +171,5 @@ def suggest(
 
 
 def _gains(classes: IntArray, shares: FloatArray, expected: FloatArray) -> FloatArray:
-    """Return what each guess adds: its probability times the slope of log(N_c + 1), in the shape of `shares`."""
-    return shares / (expected[classes] + 1)
+    """Return what each guess adds: its variance times the slope of log(N_c + 1), in the shape of `shares`."""
+    return shares * (1 - shares) / (expected[classes] + 1)

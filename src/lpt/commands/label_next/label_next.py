@@ -181,12 +181,10 @@ def _find_images(request: LabelNextRequest, console: Console) -> list[Path]:
     notes: list[str] = []
     options = {"image_root": request.image_root, "image_column": request.image_column}
     listed = find_images(request.images, notes, skip_bad=request.skip_bad, **options)  # type: ignore[arg-type]
-    files = {os.path.realpath(path): path for path in reversed(listed)}
+    files = {os.path.realpath(path): path for path in reversed(listed)}  # the first path of each file
     labelled = find_images(request.labelled, notes, skip_bad=True, **options) if request.labelled else []  # type: ignore[arg-type]
     known = {os.path.realpath(path) for path in labelled}
-    paths = [
-        path for path in listed if files.get(os.path.realpath(path)) is path and os.path.realpath(path) not in known
-    ]
+    paths = [path for file, path in reversed(files.items()) if file not in known]
     for note in notes:
         console.print(note, style="yellow", markup=False)
     twice = len(listed) - len(files)

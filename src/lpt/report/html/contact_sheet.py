@@ -1,4 +1,4 @@
-"""Render a contact sheet: pictures to label, with room for the label; one HTML file that asks nothing of the network."""
+"""Render a contact sheet: pictures with room for their labels, in one HTML file that asks nothing of the network."""
 
 from __future__ import annotations
 
