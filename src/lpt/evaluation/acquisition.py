@@ -62,12 +62,13 @@ class Suggestion(NamedTuple):
     gain: float
 
 
-DUPLICATE = 0.9
-"""Cosine of two features from which pictures count as near-duplicates."""
+DUPLICATE = 0.1
+"""Two pictures count as near-duplicates up to this share of the mean cosine distance between all of them."""
 TRUST = 0.3
 """How much the class frequencies of the training images count, as a share of the pictures to choose from."""
 _PASSES = 50
 _ROUNDING = 1e-12
+_ROUNDED_COSINE = 1e-5
 
 
 def choose_next(guesses: Guesses, features: Float32Array, counts: IntArray, number: int) -> list[Chosen]:
@@ -91,13 +92,14 @@ def choose_next(guesses: Guesses, features: Float32Array, counts: IntArray, numb
     """
     shares = pool_shares(guesses, counts)
     expected = np.asarray(counts, dtype=np.float64)
+    alike = _least_cosine(features)
     waiting = [(-float(gain), row) for row, gain in enumerate(_gains(guesses.classes, shares, expected).sum(axis=1))]
     heapq.heapify(waiting)
     chosen: list[Chosen] = []
     taken = np.zeros((min(number, len(waiting)), features.shape[1]), dtype=np.float32)
     while waiting and len(chosen) < number:
         _, row = heapq.heappop(waiting)
-        if chosen and float((taken[: len(chosen)] @ features[row]).max()) >= DUPLICATE:
+        if chosen and float((taken[: len(chosen)] @ features[row]).max()) >= alike:
             continue
         gains = _gains(guesses.classes[row], shares[row], expected)
         if waiting and gains.sum() < -waiting[0][0] - _ROUNDING:
@@ -173,3 +175,9 @@ def suggest(
 def _gains(classes: IntArray, shares: FloatArray, expected: FloatArray) -> FloatArray:
     """Return what each guess adds: its variance times the slope of log(N_c + 1), in the shape of `shares`."""
     return shares * (1 - shares) / (expected[classes] + 1)
+
+
+def _least_cosine(features: Float32Array) -> float:
+    """Return the cosine from which features count as near-duplicates: how alike all are depends on the backbone."""
+    mean = features.mean(axis=0, dtype=np.float64) if len(features) else np.zeros(features.shape[1])
+    return 1 - max(DUPLICATE * (1 - float(mean @ mean)), _ROUNDED_COSINE)

@@ -22,64 +22,82 @@ def apart(number: int) -> np.ndarray:
     return np.eye(number, dtype=np.float32)
 
 
-def value(shares: np.ndarray, classes: np.ndarray, counts: np.ndarray, rows: list[int]) -> float:
-    """What labelled pictures are worth, written down independently: sum of log(N_c + 1)."""
-    expected = counts.astype(np.float64).copy()
-    for row in rows:
-        for label, share in zip(classes[row], shares[row], strict=True):
-            expected[label] += share
-    return float(np.log(expected + 1).sum())
-
-
-def test_sure_pictures_fill_the_rarest_classes_up_evenly() -> None:
-    """With certain guesses the counts 0, 2 and 50 become 3, 3 and 50 by four pictures, the emptiest class first."""
+def test_equal_doubts_fill_the_rarest_classes_up_evenly() -> None:
+    """Every picture is of its class with probability 0.6, and otherwise of one that has thousands."""
     labels = np.repeat([0, 1, 2], 10)
-    chosen = choose_next(guesses_of(np.eye(3)[labels]), apart(30), np.array([50, 0, 2]), 4)
-    assert sorted(labels[[each.row for each in chosen]].tolist()) == [1, 1, 1, 2]
-    assert labels[chosen[0].row] == chosen[0].sought == 1
+    table = 0.6 * np.eye(4)[labels] + 0.4 * np.eye(4)[3]
+    guesses = guesses_of(table)
+    counts = np.array([50, 0, 2, 100_000])
+    shares = pool_shares(guesses, counts)
+    chosen = choose_next(guesses, apart(30), counts, 8)
+    picked = labels[[each.row for each in chosen]].tolist()
+    assert picked[0] == chosen[0].sought == 1
+    assert 0 not in picked
+    assert picked.count(1) > picked.count(2) > 0
     gains = [each.gain for each in chosen]
     assert gains == sorted(gains, reverse=True)
-    np.testing.assert_allclose(gains, [1, 1 / 2, 1 / 3, 1 / 3])
+    first = np.sort(shares[chosen[0].row])[::-1][:2]
+    assert gains[0] == pytest.approx((first * (1 - first) / (counts[guesses.classes[chosen[0].row, :2]] + 1)).sum())
+
+
+def test_a_sure_guess_teaches_nothing() -> None:
+    """Of a rare class the most doubtful picture comes first; one without doubt comes last, behind frequent classes."""
+    table = np.array([[0.0, 0.02, 0.98], [0.0, 0.001, 0.999], [0.4, 0.6, 0.0], [0.0, 0.5, 0.5]])
+    chosen = choose_next(guesses_of(table), apart(4), np.array([300, 300, 3]), 4)
+    assert [each.row for each in chosen] == [3, 0, 2, 1]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_every_choice_is_the_best_at_its_turn(seed: int) -> None:
-    """The lazy search finds what an exhaustive one does."""
+    """The lazy search chooses what an exhaustive one does."""
     random = np.random.default_rng(seed)
     table, counts = random.dirichlet(np.full(5, 0.4), 30), random.integers(0, 40, 5)
     guesses = guesses_of(table)
-    shares = pool_shares(guesses, 5)
+    shares = pool_shares(guesses, counts)
     rows: list[int] = []
     for each in choose_next(guesses, apart(30), counts, 6):
-        slopes = counts + sum((np.bincount(guesses.classes[row], shares[row], 5) for row in rows), np.zeros(5))
-        gains = (shares / (slopes[guesses.classes] + 1)).sum(axis=1)
+        expected = counts.astype(np.float64)
+        for row in rows:
+            for label, share in zip(guesses.classes[row], shares[row], strict=True):
+                expected[label] += share
+        gains = (shares * (1 - shares) / (expected[guesses.classes] + 1)).sum(axis=1)
         gains[rows] = 0
         assert each.gain == pytest.approx(gains.max())
-        assert value(shares, guesses.classes, counts, [*rows, each.row]) > value(shares, guesses.classes, counts, rows)
         rows.append(each.row)
+    assert len({*rows}) == 6
 
 
-def test_near_duplicates_are_chosen_once() -> None:
-    """Ten copies of the best picture, and three others."""
-    table = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 3)
-    features = np.concatenate([np.tile(apart(4)[0], (10, 1)), apart(4)[1:]])
+@pytest.mark.parametrize("common", [0.0, 0.9])
+def test_near_duplicates_are_chosen_once(common: float) -> None:
+    """Ten almost equal copies of the best picture, and three others; also where all features have much in common."""
+    table = np.array([[0.5, 0.5]] * 10 + [[0.9, 0.1]] * 3)
+    random = np.random.default_rng(0)
+    features = np.concatenate([np.tile(np.eye(4)[0], (10, 1)) + 0.01 * random.normal(size=(10, 4)), np.eye(4)[1:]])
+    features = features * np.sqrt(1 - common)
+    features = np.concatenate([features, np.full((13, 1), np.sqrt(common))], axis=1)
+    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
     chosen = [each.row for each in choose_next(guesses_of(table), features, np.array([1, 90]), 100)]
-    assert len(chosen) == 4
-    assert len({*chosen} & {*range(10)}) == 1
+    assert chosen[0] < 10
+    assert sorted(chosen[1:]) == [10, 11, 12]
 
 
-def test_class_frequencies_of_the_pool_are_found() -> None:
-    """Probabilities for even classes from two overlapping normal distributions; one class is twenty times the other."""
+def test_class_frequencies_of_the_pool_are_estimated() -> None:
+    """Two overlapping normal distributions; a class of a third of the training images has one picture in 21 here."""
     random = np.random.default_rng(0)
     labels = (random.random(20_000) < 1 / 21).astype(int)
     place = random.normal(2.0 * labels)
     ratio = np.exp(2.0 * place - 2.0)  # density under class 1 over that under class 0
     guesses = guesses_of(np.stack([1 / (1 + ratio), ratio / (1 + ratio)], axis=1))
-    shares = pool_shares(guesses, 2)
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert shares[guesses.classes == 1].mean() == pytest.approx(1 / 21, rel=0.1)
-    assert guesses.shares[guesses.classes == 1].mean() > 3 / 21  # what it was before
+
+    def frequency(counts: list[int]) -> float:
+        shares = pool_shares(guesses, np.array(counts))
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+        return float(shares[guesses.classes == 1].mean())
+
+    assert guesses.shares[guesses.classes == 1].mean() > 3 / 21  # as if both were equally frequent
+    assert frequency([2000, 100]) == pytest.approx(1 / 21, rel=0.1)
+    assert 1 / 21 < frequency([200, 100]) < 1 / 6  # drawn towards the training images, by less than half
 
 
 @pytest.mark.parametrize(("pictures", "number", "expected"), [(0, 5, 0), (3, 5, 3), (5, 5, 5), (9, 5, 5)])
