@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.documents import (
     compare_tables,
+    label_tables,
     machine_tables,
     performance_tables,
     scaling_tables,
@@ -42,6 +43,7 @@ DOCUMENTS = (
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "tune.md",
     ROOT / "docs" / "reject.md",
+    ROOT / "docs" / "label_next.md",
 )
 
 
@@ -95,6 +97,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **machine_tables.TABLES,
     **tune_tables.TABLES,
     **stranger_tables.TABLES,
+    **label_tables.TABLES,
 }
 
 

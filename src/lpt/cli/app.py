@@ -21,6 +21,7 @@ from lpt.cli import (
     fit,
     import_,
     inspect,
+    label_next,
     methods,
     predict,
     push,
@@ -100,6 +101,7 @@ for command in (
     fit.fit,
     evaluate.evaluate,
     predict.predict,
+    label_next.label_next,
     compare.compare,
     tune.tune,
     report.report,
@@ -113,7 +115,7 @@ for command in (
     config.config,
     demo.demo,
 ):
-    app.command(command.__name__.strip("_"))(command)  # `import` is no name in Python
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)  # `import` is no name in Python
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from lpt.commands.report.kept import KeptPredictions
 from lpt.config.schema import validate
@@ -17,10 +14,10 @@ from lpt.data.sources import open_splits
 from lpt.errors import DataError, LptError
 from lpt.evaluation.confusion import ConfusedPair
 from lpt.report.html.content import PairShown, Picture
+from lpt.report.html.thumbnails import thumbnail_data
 
 THUMBNAIL_SIDE = 84
 """Longer side of a thumbnail, pixels."""
-_QUALITY = 55
 _WRONG_SHOWN = 2
 
 
@@ -135,10 +132,7 @@ def thumbnail(place: Place | None) -> str:
         image = place.images.read(place.row)
     except (LptError, OSError):
         return ""
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    image.save(content, format="WEBP", quality=_QUALITY, method=4)
-    return base64.b64encode(content.getvalue()).decode("ascii")
+    return thumbnail_data(image, THUMBNAIL_SIDE)
 
 
 def _seed(config: Mapping[str, Any]) -> int:

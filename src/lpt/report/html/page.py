@@ -59,14 +59,15 @@ def policy(style: str, script: str) -> str:
         style: the style.
         script: the script; empty: there is none.
     """
-    scripts = _source(script) if script else "'none'"
+    scripts = _allowed(script) if script else "'none'"
     return (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {scripts}; "
+        f"default-src 'none'; img-src data:; style-src {_allowed(style)}; script-src {scripts}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def _source(text: str) -> str:
+def _allowed(text: str) -> str:
+    """Return how a content security policy allows a style or a script inside the file."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
