@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lpt.commands.doctor import doctor
     from lpt.commands.evaluate.evaluate import evaluate
     from lpt.commands.export.export import export
+    from lpt.commands.extend.extend import Extension, extend
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "DataError",
+    "Extension",
     "FitResult",
     "LptError",
     "Pack",
@@ -49,6 +51,7 @@ __all__ = [
     "dry_run",
     "evaluate",
     "export",
+    "extend",
     "fit",
     "import_checkpoint",
     "load_backbone",
@@ -60,6 +63,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Extension": "lpt.commands.extend.extend",
     "FitResult": "lpt.commands.fit.fit",
     "Pack": "lpt.packs.pack",
     "Prediction": "lpt.packs.prediction",
@@ -70,6 +74,7 @@ _HOME = {
     "dry_run": "lpt.commands.fit.estimate",
     "evaluate": "lpt.commands.evaluate.evaluate",
     "export": "lpt.commands.export.export",
+    "extend": "lpt.commands.extend.extend",
     "fit": "lpt.commands.fit.fit",
     "import_checkpoint": "lpt.commands.import_checkpoint.import_checkpoint",
     "load_backbone": "lpt.model.pretrained",

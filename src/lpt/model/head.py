@@ -11,19 +11,33 @@ from lpt.system.precision import at_least_float32
 
 
 class CosineHead(nn.Module):
-    """A cosine head: z_c = <f, w_c> / (|f| |w_c|), no bias (LPT section 3.2), with `weight` [C, D]."""
+    """A cosine head: z_c = <f, w_c> / (|f| |w_c|), no bias (LPT section 3.2), with `weight` [C, D].
+
+    Where classes were added without training, the scores are a_c z_c with `scale` [C]; `scale` is None until
+    `add_scale`.
+    """
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
+        self.scale: nn.Parameter | None
+        self.register_parameter("scale", None)
         self.weight = nn.Parameter(torch.empty(num_classes, width).uniform_(-1, 1))
         with torch.no_grad():
             self.weight.copy_(F.normalize(self.weight, dim=-1))
 
+    def add_scale(self) -> None:
+        """Give every class a factor on its cosine, 1 at first."""
+        self.scale = nn.Parameter(torch.ones_like(self.weight[:, 0]))
+
     def forward(self, features: Tensor) -> Tensor:
-        """Return the cosines of features with all classes, [B, D] -> [B, C], in float32 or wider."""
+        """Return the cosines of features with all classes, scaled if there is a scale: [B, D] -> [B, C].
+
+        They are in float32 or wider.
+        """
         with torch.autocast(features.device.type, enabled=False):
             features, weight = at_least_float32(features), at_least_float32(self.weight)
-            return F.normalize(features, dim=-1) @ F.normalize(weight, dim=-1).T
+            cosines = F.normalize(features, dim=-1) @ F.normalize(weight, dim=-1).T
+            return cosines if self.scale is None else cosines * self.scale.to(cosines.dtype)
 
 
 class LinearHead(nn.Module):

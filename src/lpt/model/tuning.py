@@ -76,7 +76,7 @@ class Tuning:
         adapters: None: no adapters.
         weight: of the head, [C, D].
         bias: of a linear head, [C]; None for a cosine head.
-        factor: 1 / |w_c| of a cosine head, [C]; None for a linear head.
+        factor: 1 / |w_c| of a cosine head, times the scale of the class if there is one, [C]; None for a linear head.
     """
 
     key_values: Tensor | None
@@ -122,7 +122,7 @@ class Tuning:
             adapters=_bottleneck(architecture, placed, backbone, wide) if architecture.adapter_size else None,
             weight=weight,
             bias=placed["head.bias"].to(wide) if linear else None,
-            factor=None if linear else weight.norm(dim=-1).clamp_min(1e-12).reciprocal(),
+            factor=None if linear else _factor(weight, placed.get("head.scale")),
         )
 
     def scores(self, features: Tensor) -> Tensor:
@@ -131,6 +131,12 @@ class Tuning:
         if self.factor is None:
             return F.linear(features, self.weight, self.bias)
         return F.linear(F.normalize(features, dim=-1), self.weight).mul_(self.factor)
+
+
+def _factor(weight: Tensor, scale: Tensor | None) -> Tensor:
+    """Return scale_c / |w_c|, [C, D], [C] -> [C]."""
+    factor = weight.norm(dim=-1).clamp_min(1e-12).reciprocal()
+    return factor if scale is None else factor * scale.to(factor.dtype)
 
 
 def _key_values(a: Architecture, tensors: Mapping[str, Tensor], backbone: FrozenViT) -> Tensor | None:
