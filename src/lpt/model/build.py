@@ -18,23 +18,21 @@ from lpt.model.tuned import TunedViT, chosen_weights, lora_targets
 Classifier = LPT | TunedViT
 
 
-def build_model(
-    architecture: Architecture, backbone: FrozenViT, num_classes: int, *, scaled: bool = False
-) -> Classifier:
+def build_model(architecture: Architecture, backbone: FrozenViT, num_classes: int, *, added: int = 0) -> Classifier:
     """Build an untrained model on a backbone; torch's global generator draws its first values.
 
     Args:
         architecture: the method and its sizes.
         backbone: the backbone.
         num_classes: classes C.
-        scaled: give the cosine head a scale for each class.
+        added: number of last classes whose cosines have a scale, in a cosine head.
 
     Raises:
         ConfigError: a size is out of range for this backbone.
     """
     model = _unscaled(architecture, backbone, num_classes)
-    if scaled and isinstance(model.head, CosineHead):
-        model.head.add_scale()
+    if added and isinstance(model.head, CosineHead):
+        model.head.scale_last(added)
     return model
 
 

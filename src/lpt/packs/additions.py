@@ -37,7 +37,7 @@ class Addition(BaseModel):
         classes: number of classes.
         data: where their pictures came from, without folders.
         factor: factor on the scale that a row of so many pictures gets.
-        chosen_on: the pictures that the factor was chosen on, in words.
+        chosen: how the factor was chosen: `on` which pictures, or `by` rule.
         known: what the other classes lose; None: not measured.
     """
 
@@ -46,5 +46,5 @@ class Addition(BaseModel):
     classes: Added
     data: Text
     factor: Scale
-    chosen_on: Text
+    chosen: Text
     known: KnownPictures | None = None

@@ -330,9 +330,14 @@ class PackInfo(_Section):
         return ShotGroups(self.shots.few_below, self.shots.many_above)
 
     @property
+    def added_classes(self) -> int:
+        """The number of classes that were added without training: the last ones."""
+        return sum(addition.classes for addition in self.additions)
+
+    @property
     def trained_classes(self) -> int:
         """The number of classes that were trained: the first ones."""
-        return len(self.class_names) - sum(addition.classes for addition in self.additions)
+        return len(self.class_names) - self.added_classes
 
     @property
     def uses_group_prompts(self) -> bool:

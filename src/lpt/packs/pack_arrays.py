@@ -34,7 +34,7 @@ def pack_arrays(
     if cosine:
         head = unit_length(head)
         if (scale := tensors.get("head.scale")) is not None:
-            head = head * scale[:, None]
+            head[-len(scale) :] *= scale[:, None]
     arrays |= {"head": head.T, "head_bias": bias, "cosine": np.array(cosine)}
     return {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
 

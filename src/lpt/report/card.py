@@ -138,8 +138,8 @@ def _added(info: PackInfo) -> list[str]:
             f"- {plural(addition.classes, 'class')} from {plural(pictures, 'picture')} of {_plain(addition.data)}, by "
             f"`lpt extend`: {_counted(info, labels[:_MANY_NAMES])}"
             + (f" and {addition.classes - _MANY_NAMES:,} more" if addition.classes > _MANY_NAMES else "")
-            + ". The row of a class is the mean feature of its pictures. Scale chosen on "
-            f"{_plain_long(addition.chosen_on)}, factor {addition.factor:.3f}."
+            + ". The row of a class is the mean feature of its pictures. Scale chosen "
+            f"{_plain_long(addition.chosen)}, factor {addition.factor:.3f}."
         )
         if (known := addition.known) is not None:
             lines.append(

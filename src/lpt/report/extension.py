@@ -77,7 +77,7 @@ def _print_new(pack: Pack, console: Console) -> None:
     scales = pack.tensors["head.scale"][-addition.classes :]
     low, high = float(scales.min()), float(scales.max())
     shown = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"
-    console.print(f"Scale of their cosines: {shown}, chosen on {addition.chosen_on}.", markup=False)
+    console.print(f"Scale of their cosines: {shown}, chosen {addition.chosen}.", markup=False)
 
 
 def _print_losses(old: OldClasses, console: Console) -> None:

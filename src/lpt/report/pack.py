@@ -114,7 +114,7 @@ def _additions(info: PackInfo) -> list[str]:
         first += addition.classes
         texts.append(
             f"{plural(addition.classes, 'class')} without training, from {plural(pictures, 'picture')} of "
-            f"{addition.data}: {shorten(names)}; scale chosen on {addition.chosen_on}"
+            f"{addition.data}: {shorten(names)}; scale chosen {addition.chosen}"
         )
     return texts
 

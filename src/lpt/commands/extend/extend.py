@@ -41,6 +41,7 @@ from lpt.system.text import plural
 
 LEAST_KNOWN = 50
 """Fewest pictures of the pack's classes that the scale of new ones is chosen on."""
+RULE = "by the rule for the number of pictures"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Extension:
     Args:
         pack: the new pack.
         factor: factor on the scale that a row of so many pictures gets.
-        chosen_on: the pictures that the factor was chosen on, in words.
+        chosen: how the factor was chosen: `on` which pictures, or `by` rule.
         old_classes: what the pack's own classes lose; None: no pictures of them were given.
         new_right: pictures that are right when each is left out of the row of its class; only of classes with several.
         new_judged: number of those pictures.
@@ -58,7 +59,7 @@ class Extension:
 
     pack: Pack
     factor: float
-    chosen_on: str
+    chosen: str
     old_classes: OldClasses | None
     new_right: int
     new_judged: int
@@ -151,7 +152,7 @@ def extend_pack(
     on = _backbone(task.pack, backbone, request)
     seen = _look(task, task.pack.build(on), request.batch_size, progress)
     held_out = left_out(seen.new)
-    factor, chosen_on = _factor(task, seen, held_out)
+    factor, chosen = _factor(task, seen, held_out)
     scales = factor * shot_scales(seen.new.counts)
     old_classes = _measure(task, seen, scales)
     added = Added(
@@ -162,13 +163,13 @@ def extend_pack(
         groups=seen.of_new.groups,
         labels=seen.of_new.labels,
         factor=factor,
-        chosen_on=chosen_on,
+        chosen=chosen,
         data=request.data,
         old_classes=old_classes,
     )
     written = extended_pack(task, added, on, request.output)
     right = held_out.own & (factor * held_out.new > held_out.old)
-    result = Extension(written, factor, chosen_on, old_classes, int(right.sum()), len(right))
+    result = Extension(written, factor, chosen, old_classes, int(right.sum()), len(right))
     print_extension(
         written,
         old_classes,
@@ -193,7 +194,9 @@ def _backbone(pack: Pack, given: FrozenViT | str | None, request: ExtendRequest)
 def _look(task: Task, model: Classifier, batch_size: int, progress: Console) -> _Seen:
     """Encode all pictures, and score them for the classes of the pack."""
     tensors, info = task.pack.tensors, task.pack.info
-    rows = unit(tensors["head.weight"]) * tensors.get("head.scale", np.ones(1, dtype=np.float32))[:, None]
+    rows = unit(tensors["head.weight"])
+    if (scale := tensors.get("head.scale")) is not None:
+        rows[-len(scale) :] *= scale[:, None]
     make_encoder(model)
 
     def scores(seen: Predictions) -> Float32Array:
@@ -210,15 +213,18 @@ def _look(task: Task, model: Classifier, batch_size: int, progress: Console) -> 
 def _factor(task: Task, seen: _Seen, held_out: HeldOut) -> tuple[float, str]:
     """Return the factor on the scales of the new classes, and what it was chosen on."""
     if seen.of_known is None or seen.known_scores is None:
-        return 1.0, "nothing (no pictures of the other classes): the rule for the number of pictures"
+        return 1.0, f"{RULE} (no pictures of the other classes were given)"
     known, labels = len(seen.of_known.labels), seen.of_known.labels
     if known < LEAST_KNOWN:
-        return 1.0, f"nothing ({plural(known, 'known picture')}: too few): the rule for the number of pictures"
+        return 1.0, f"{RULE} ({plural(known, 'picture')} of the other classes: fewer than {LEAST_KNOWN})"
     if not len(held_out.labels):
-        return 1.0, "nothing (no new class has two pictures): the rule for the number of pictures"
+        return 1.0, f"{RULE} (no new class has two pictures)"
     pictures = known_pictures(seen.new, seen.of_known.scores, labels, seen.known_scores)
     classes = len(task.pack.info.class_names), len(task.new.class_names)
-    chosen = f"{plural(known, 'known picture')}, and {plural(len(held_out.labels), 'new picture')} left out in turn"
+    chosen = (
+        f"on {plural(known, 'picture')} of the other classes and {len(held_out.labels):,} of the new ones, each left "
+        "out of its row"
+    )
     return fitting_factor(pictures, held_out, *classes), chosen
 
 

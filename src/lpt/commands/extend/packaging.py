@@ -40,7 +40,7 @@ class Added(NamedTuple):
         scales: their scales, [K].
         groups: group prompts that each picture picks, [n, k]; None: the pack uses none.
         labels: new class of each picture, [n].
-        factor, chosen_on: as in `Addition`.
+        factor, chosen: as in `Addition`.
         data: source of the pictures.
         old_classes: what the other classes lose; None: not measured.
     """
@@ -52,7 +52,7 @@ class Added(NamedTuple):
     groups: IntArray | None
     labels: IntArray
     factor: float
-    chosen_on: str
+    chosen: str
     data: str
     old_classes: OldClasses | None
 
@@ -73,7 +73,7 @@ def extended_pack(task: Task, added: Added, backbone: FrozenViT, output: Path) -
     info = task.pack.info
     state = _tensors(task.pack, added)
     sized = backbone.at_size(info.preprocessing.size)
-    model = build_model(info.method, sized, len(state["head.weight"]), scaled=True)
+    model = build_model(info.method, sized, len(state["head.weight"]), added=len(state["head.scale"]))
     model.load_state_dict(state)
     model.requires_grad_(False).to(backbone.device)
     content = encode_tensors(state)
@@ -106,10 +106,12 @@ def extended_pack(task: Task, added: Added, backbone: FrozenViT, output: Path) -
 def _tensors(pack: Pack, added: Added) -> dict[str, Tensor]:
     """Return the tensors of the pack with the rows and scales of the new classes below those of the others."""
     state = pack.torch_tensors()
-    weight = state["head.weight"]
-    scale = state.get("head.scale", torch.ones(len(weight)))
-    below = [torch.from_numpy(part.astype(np.float32)) for part in (added.rows, added.scales)]
-    return state | {"head.weight": torch.cat([weight, below[0]]), "head.scale": torch.cat([scale, below[1]])}
+    rows, scales = (torch.from_numpy(part.astype(np.float32)) for part in (added.rows, added.scales))
+    earlier = state.get("head.scale", torch.zeros(0))
+    return state | {
+        "head.weight": torch.cat([state["head.weight"], rows]),
+        "head.scale": torch.cat([earlier, scales]),
+    }
 
 
 def _addition(added: Added) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _addition(added: Added) -> dict[str, Any]:
         "classes": len(added.names),
         "data": portable_source(added.data),
         "factor": added.factor,
-        "chosen_on": added.chosen_on,
+        "chosen": added.chosen,
         "known": known,
     }
 
