@@ -30,39 +30,53 @@ _CHECKED = 64
 Row = dict[str, Any]
 
 
-class Encoded:
-    """The test images and the training images of the old classes, as a pack sees them; kept in a file.
+class Encoder:
+    """A pack that encodes images once: the features are kept in files.
 
     Args:
-        pack: the pack of the old classes.
-        seed: seed of the cut.
-        source: the data set.
-        folder: where the file is kept.
+        pack: the pack.
+        folder: where the files are kept.
     """
 
-    def __init__(self, pack: Pack, seed: int, source: str, folder: Path) -> None:
+    def __init__(self, pack: Pack, folder: Path) -> None:
+        self._pack, self._folder = pack, folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def features(self, name: str, images: LabelledImages) -> Float32Array:
+        """Return the unit features of images by their name, [n, D]."""
+        info = self._pack.info
+        file = self._folder / f"{name}_{info.tensors_sha256[:8]}.npy"
+        if not file.exists():
+            model = self._pack.build(lpt.load_backbone(info.backbone.name))
+            make_encoder(model)
+            seen = encode(model, info, images, batch_size=64, what=name, progress=Console(stderr=True))
+            np.save(file, seen.scores)
+        features: Float32Array = np.load(file)
+        return features
+
+
+class Encoded:
+    """The test images and the means of the old classes, as a pack sees them.
+
+    Args:
+        encoder: encodes with the pack of the old classes.
+        seed: seed of the cut.
+        source: the data set.
+    """
+
+    def __init__(self, encoder: Encoder, seed: int, source: str) -> None:
         cuts = open_cuts(seed, source)
         assert cuts.test is not None
         self.test, train = only(cuts.test, OLD + NEW), only(cuts.train, OLD)
-        file = folder / f"features_seed{seed}_{pack.info.tensors_sha256[:8]}.npz"
-        if not file.exists():
-            model = pack.build(lpt.load_backbone(pack.info.backbone.name))
-            make_encoder(model)
-            given = {
-                name: encode(model, pack.info, images, batch_size=64, what=name, progress=Console(stderr=True))
-                for name, images in (("test", self.test), ("train", train))
-            }
-            np.savez(file, **{name: each.scores for name, each in given.items()})
-        with np.load(file) as stored:
-            self.features, train_features = stored["test"], stored["train"]
-        means = np.stack([train_features[train.labels == label].mean(axis=0) for label in range(len(OLD))])
-        self.old_means = unit(means)
+        self.features = encoder.features("test", self.test)
+        known = encoder.features("train", train)
+        self.old_means = unit(np.stack([known[train.labels == label].mean(axis=0) for label in range(len(OLD))]))
 
     def accuracies(self, names: Sequence[str], scores: FloatArray) -> Row:
         """Return the accuracy on old, new and all classes in percent, of scores for classes by these names."""
         labels = np.array([self.test.class_names.index(name) for name in names])
         right = labels[scores.argmax(axis=1)] == self.test.labels
-        return _by_part([float(right[self.test.labels == label].mean()) for label in range(len(OLD + NEW))])
+        return by_part([float(right[self.test.labels == label].mean()) for label in range(len(OLD + NEW))])
 
 
 def measure_seed(
@@ -81,8 +95,7 @@ def measure_seed(
     if not RunFolder(run).finished:
         return [], [run.name]
     pack, missing = load_pack(run), []
-    work.mkdir(parents=True, exist_ok=True)
-    encoded = Encoded(pack, seed, source, work)
+    encoded = Encoded(Encoder(pack, work), seed, source)
     old_only = encoded.accuracies(pack.info.class_names, encoded.features @ unit(pack.tensors["head.weight"]).T)
     rows: list[Row] = [{"seed": seed, "shots": 0, "method": "old pack", **old_only}]
     for count in shots:
@@ -106,7 +119,7 @@ def _measure(pack: Pack, encoded: Encoded, seed: int, count: int, source: str, w
         _write_pictures(known, _first(only(validation, OLD), KNOWN_PER_CLASS))
         for name, given in (("extended", None), ("extended with known", known)):
             start = time.perf_counter()
-            made = lpt.extend(pack.path, new, Path(folder) / name, known=given, device="cpu")
+            made = lpt.extend(pack.path, new, Path(folder) / name.replace(" ", "_"), known=given, device="cpu")
             seconds = time.perf_counter() - start
             scores = _scores(made.pack, encoded.features)
             _check(made.pack, encoded.test, scores)
@@ -154,10 +167,10 @@ def _write_pictures(folder: Path, images: LabelledImages) -> None:
 def _retrained(run: Path) -> Row:
     """Return the accuracies of a run on all classes, the old ones first."""
     with (run / "per_class.csv").open(encoding="utf-8", newline="") as file:
-        return _by_part([float(row["accuracy"]) for row in csv.DictReader(file)])
+        return by_part([float(row["accuracy"]) for row in csv.DictReader(file)])
 
 
-def _by_part(accuracies: Sequence[float]) -> Row:
+def by_part(accuracies: Sequence[float]) -> Row:
     """Return the mean over the old classes, the new ones and all, in percent, of accuracies in that order."""
     values = 100 * np.asarray(accuracies)
     parts = {"old": values[: len(OLD)], "new": values[len(OLD) :], "all": values}

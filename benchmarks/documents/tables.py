@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.documents import compare_tables, performance_tables, serving_tables, trial_tables
+from benchmarks.documents import compare_tables, extension_tables, performance_tables, serving_tables, trial_tables
 from benchmarks.documents.performance_tables import (
     MEASURES,
     MISSING,
@@ -30,6 +30,7 @@ DOCUMENTS = (
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "compare.md",
     ROOT / "docs" / "deployment.md",
+    ROOT / "docs" / "extend.md",
 )
 
 
@@ -79,6 +80,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **trial_tables.TABLES,
     **performance_tables.TABLES,
     **serving_tables.TABLES,
+    **extension_tables.TABLES,
 }
 
 
