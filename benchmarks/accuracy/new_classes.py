@@ -4,26 +4,32 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 
     python -m benchmarks.accuracy.new_classes train --seeds 0 1 2
     python -m benchmarks.accuracy.new_classes retrain --seeds 0 1 2 --shots 1 5 20
+    python -m benchmarks.accuracy.new_classes extend --seeds 0 1 2 --shots 1 5 20 --output docs/results/new_classes.json
 
 `train` trains on the 80 other classes, `retrain` on all 100, of which the 20 new ones have 1, 5 or 20 pictures each:
 what `lpt extend` would reach had it trained. Both take the cut whose held-out training images choices may be made on
 (`open_cifar(development=True)`: n_max 450, imbalance 100, 50 images of each class held out as validation), and measure
-on the test images. A finished run is not trained again; an interrupted one goes on.
+on the test images. A finished run is not trained again; an interrupted one goes on. `extend` measures packs of the
+first kind that `lpt extend` gave the new classes, against the others that are there, and names the runs that are not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import lpt
 from benchmarks.accuracy.cifar100_cuts import CIFAR100, open_cifar
+from benchmarks.record import describe_machine, describe_run
 from lpt.config.schema import DataConfig
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.sources import open_splits
+from lpt.system.files import write_text
 from lpt.training.folder import RunFolder
 
 NEW = tuple(range(4, 100, 5))
@@ -105,16 +111,42 @@ def fit_once(splits: Splits, folder: Path, *, size: int, seed: int, epoch_steps:
         lpt.fit(splits, folder, preset="laptop", method="lpt", settings=settings)
 
 
+def measure_extended(args: argparse.Namespace) -> None:
+    """Measure extended packs of all seeds, and write the record."""
+    from benchmarks.accuracy.extended_packs import KNOWN_PER_CLASS, measure_seed
+
+    rows: list[dict[str, Any]] = []
+    missing: list[str] = []
+    for seed in args.seeds:
+        more, absent = measure_seed(seed, args.shots, source=args.source, runs=args.runs, work=args.work)
+        rows += more
+        missing += absent
+        for row in more:
+            print({name: value for name, value in row.items() if name != "on_known"})
+    print(f"missing: {', '.join(missing) or 'nothing'}")
+    command = ["extend", "--seeds", *map(str, args.seeds), "--shots", *map(str, args.shots)]
+    record = describe_run("accuracy of classes added without training", "benchmarks.accuracy.new_classes", command)
+    record |= describe_machine("cpu")
+    record |= {"known_per_class": KNOWN_PER_CLASS, "epoch_steps": EPOCH_STEPS, "size": args.size}
+    record |= {"new_classes": len(NEW), "old_classes": len(OLD), "missing": missing, "rows": rows}
+    write_text(args.output, json.dumps(record, indent=1) + "\n")
+
+
 def main() -> None:
     """Run a stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["train", "retrain"])
+    parser.add_argument("stage", choices=["train", "retrain", "extend"])
     parser.add_argument("--size", type=int, default=64, help="input side, pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 20])
     parser.add_argument("--source", default=CIFAR100)
     parser.add_argument("--runs", type=Path, default=Path("runs/new_classes"))
+    parser.add_argument("--work", type=Path, default=Path("runs/new_classes/encoded"), help="keeps encoded images")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/new_classes.json"), help="record of `extend`")
     args = parser.parse_args()
+    if args.stage == "extend":
+        measure_extended(args)
+        return
     for seed in args.seeds:
         if args.stage == "train":
             fit_once(old_splits(seed, args.source), args.runs / f"old_seed{seed}", size=args.size, seed=seed)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.documents import (
     compare_tables,
+    extension_tables,
     label_tables,
     machine_tables,
     performance_tables,
@@ -44,6 +45,7 @@ DOCUMENTS = (
     ROOT / "docs" / "tune.md",
     ROOT / "docs" / "reject.md",
     ROOT / "docs" / "label_next.md",
+    ROOT / "docs" / "extend.md",
 )
 
 
@@ -98,6 +100,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **tune_tables.TABLES,
     **stranger_tables.TABLES,
     **label_tables.TABLES,
+    **extension_tables.TABLES,
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lpt.commands.doctor import doctor
     from lpt.commands.evaluate.evaluate import evaluate
     from lpt.commands.export.export import export
+    from lpt.commands.extend.extend import Extension, extend
     from lpt.commands.fit.estimate import dry_run
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "DataError",
+    "Extension",
     "FitResult",
     "LptError",
     "Pack",
@@ -57,6 +59,7 @@ __all__ = [
     "dry_run",
     "evaluate",
     "export",
+    "extend",
     "fit",
     "import_checkpoint",
     "label_next",
@@ -70,6 +73,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Extension": "lpt.commands.extend.extend",
     "FitResult": "lpt.commands.fit.fit",
     "Pack": "lpt.packs.pack",
     "Prediction": "lpt.packs.prediction",
@@ -83,6 +87,7 @@ _HOME = {
     "dry_run": "lpt.commands.fit.estimate",
     "evaluate": "lpt.commands.evaluate.evaluate",
     "export": "lpt.commands.export.export",
+    "extend": "lpt.commands.extend.extend",
     "fit": "lpt.commands.fit.fit",
     "import_checkpoint": "lpt.commands.import_checkpoint.import_checkpoint",
     "label_next": "lpt.commands.label_next.label_next",

@@ -63,12 +63,7 @@ class Measured:
         use, picked = self.group_use(pool_size), self.predictions.groups
         if use is None or picked is None:
             return None
-        top_k = picked.shape[1]
-        order = np.argsort(-use, axis=1, kind="stable")[:, : top_k + MORE_THAN_PICKED]
-        by_images = np.take_along_axis(use, order, axis=1) * top_k
-        return [
-            groups[shares >= USED_BY - 1e-9].tolist() for groups, shares in zip(order, by_images, strict=True)
-        ]  # fmt: skip
+        return most_picked(use, picked.shape[1])
 
 
 def picked_shares(labels: IntArray, picked: IntArray, classes: int, pool_size: int) -> FloatArray:
@@ -83,6 +78,18 @@ def picked_shares(labels: IntArray, picked: IntArray, classes: int, pool_size: i
     pairs = (labels[:, None] * pool_size + picked).ravel()  # [n * k]
     use = np.bincount(pairs, minlength=classes * pool_size).reshape(classes, pool_size).astype(np.float64)
     return np.asarray(use / np.maximum(use.sum(axis=1, keepdims=True), 1))
+
+
+def most_picked(use: FloatArray, top_k: int) -> list[list[int]]:
+    """Return the group prompts that each class picks most, the most picked first; ties by index.
+
+    Args:
+        use: share of each group prompt in the picks of each class, [C, M].
+        top_k: group prompts that an image picks.
+    """
+    order = np.argsort(-use, axis=1, kind="stable")[:, : top_k + MORE_THAN_PICKED]
+    by_images = np.take_along_axis(use, order, axis=1) * top_k
+    return [groups[shares >= USED_BY - 1e-9].tolist() for groups, shares in zip(order, by_images, strict=True)]
 
 
 def measure_predictions(

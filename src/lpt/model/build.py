@@ -10,6 +10,7 @@ from torch import nn
 from lpt.config.architecture import Architecture
 from lpt.model.adapters import Adapters
 from lpt.model.backbone import FrozenViT
+from lpt.model.head import CosineHead
 from lpt.model.lpt import LPT
 from lpt.model.shapes import Shape
 from lpt.model.tuned import TunedViT, chosen_weights, lora_targets
@@ -17,13 +18,25 @@ from lpt.model.tuned import TunedViT, chosen_weights, lora_targets
 Classifier = LPT | TunedViT
 
 
-def build_model(architecture: Architecture, backbone: FrozenViT, num_classes: int) -> Classifier:
+def build_model(architecture: Architecture, backbone: FrozenViT, num_classes: int, *, added: int = 0) -> Classifier:
     """Build an untrained model on a backbone; torch's global generator draws its first values.
+
+    Args:
+        architecture: the method and its sizes.
+        backbone: the backbone.
+        num_classes: classes C.
+        added: number of last classes whose cosines have a scale, in a cosine head.
 
     Raises:
         ConfigError: a size is out of range for this backbone.
     """
-    a = architecture
+    model = _unscaled(architecture, backbone, num_classes)
+    if added and isinstance(model.head, CosineHead):
+        model.head.scale_last(added)
+    return model
+
+
+def _unscaled(a: Architecture, backbone: FrozenViT, num_classes: int) -> Classifier:
     adapters = None
     if a.adapter_size:
         adapters = Adapters(

@@ -10,7 +10,13 @@ Shape = tuple[int, ...]
 
 
 def trained_shapes(
-    architecture: Architecture, depth: int, width: int, num_classes: int, backbone_shapes: Mapping[str, Shape]
+    architecture: Architecture,
+    depth: int,
+    width: int,
+    num_classes: int,
+    backbone_shapes: Mapping[str, Shape],
+    *,
+    added: int = 0,
 ) -> dict[str, Shape]:
     """Return names and shapes of the `state_dict()` of `build_model`.
 
@@ -19,11 +25,14 @@ def trained_shapes(
         depth, width: blocks L and token width D of the backbone.
         num_classes: classes C.
         backbone_shapes: shapes of the trained tensors that belong to layers of the backbone.
+        added: number of last classes whose cosines have a scale, in a cosine head.
     """
     a = architecture
     shapes = {"head.weight": (num_classes, width), **backbone_shapes}
     if a.head == "linear":
         shapes["head.bias"] = (num_classes,)
+    elif added:
+        shapes["head.scale"] = (added,)
     if a.prompts != "none":
         shapes["shared.tokens"] = (1 if a.prompts == "shallow" else depth, a.prompt_length, width)
     if a.grouped:

@@ -76,7 +76,8 @@ class Tuning:
         adapters: None: no adapters.
         weight: of the head, [C, D].
         bias: of a linear head, [C]; None for a cosine head.
-        factor: 1 / |w_c| of a cosine head, [C]; None for a linear head.
+        factor: 1 / |w_c| of a cosine head, times the scale of classes that have one, [C]; None for a linear head.
+        added: number of last classes that have a scale.
     """
 
     key_values: Tensor | None
@@ -86,6 +87,7 @@ class Tuning:
     weight: Tensor
     bias: Tensor | None
     factor: Tensor | None
+    added: int = 0
 
     @property
     def prompt_length(self) -> int:
@@ -122,7 +124,8 @@ class Tuning:
             adapters=_bottleneck(architecture, placed, backbone, wide) if architecture.adapter_size else None,
             weight=weight,
             bias=placed["head.bias"].to(wide) if linear else None,
-            factor=None if linear else weight.norm(dim=-1).clamp_min(1e-12).reciprocal(),
+            factor=None if linear else _factor(weight, placed.get("head.scale")),
+            added=len(placed.get("head.scale", ())),
         )
 
     def scores(self, features: Tensor) -> Tensor:
@@ -130,7 +133,21 @@ class Tuning:
         features = at_least_float32(features)
         if self.factor is None:
             return F.linear(features, self.weight, self.bias)
-        return F.linear(F.normalize(features, dim=-1), self.weight).mul_(self.factor)
+        unit = F.normalize(features, dim=-1)
+        if not self.added:
+            return F.linear(unit, self.weight).mul_(self.factor)
+        parts = self.weight.tensor_split(
+            [len(self.weight) - self.added]
+        )  # so that those of the others stay as they are
+        return torch.cat([F.linear(unit, part) for part in parts], dim=-1).mul_(self.factor)
+
+
+def _factor(weight: Tensor, scale: Tensor | None) -> Tensor:
+    """Return 1 / |w_c|, times the scale of the last classes, [C, D], [K] -> [C]."""
+    factor = weight.norm(dim=-1).clamp_min(1e-12).reciprocal()
+    if scale is not None:
+        factor[-len(scale) :] *= scale.to(factor.dtype)
+    return factor
 
 
 def _key_values(a: Architecture, tensors: Mapping[str, Tensor], backbone: FrozenViT) -> Tensor | None:

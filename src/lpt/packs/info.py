@@ -25,6 +25,7 @@ from lpt.config.bounds import Count, Finite, Scale, Sha256, Size, Text
 from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
 from lpt.model.record import BackboneRecord
+from lpt.packs.additions import Addition
 from lpt.packs.files import count_numbers, sha256
 from lpt.packs.rejection import Rejection
 
@@ -196,7 +197,7 @@ class PackInfo(_Section):
     """The description of a pack, as stored in `pack.json`.
 
     `class_counts` are the training images of each class. Where nobody knows them, as for an imported checkpoint, they
-    are all 1 and `counts_known` is false.
+    are all 1 and `counts_known` is false. `additions` are the classes at the end that were added without training.
     """
 
     format_version: Literal[1]
@@ -214,6 +215,7 @@ class PackInfo(_Section):
     reference: Reference
     group_use: GroupUse | None = None
     rejection: Rejection | None = None
+    additions: Annotated[list[Addition], Field(max_length=MOST_CLASSES)] = []
     tensors_sha256: Sha256
 
     @field_validator("metrics")
@@ -239,6 +241,7 @@ class PackInfo(_Section):
             wanted = method.pool_size if 2 in method.phases else "no"
             raise ValueError(f"reference.keys: {wanted} values are accepted, got {len(reference.keys)}")
         self._check_group_use()
+        self._check_additions()
         share = method.trainable_parameters / self.backbone.parameters
         if not math.isclose(method.share_of_backbone, share, rel_tol=1e-6):
             raise ValueError(f"method.share_of_backbone: {share} is accepted, got {method.share_of_backbone}")
@@ -256,6 +259,13 @@ class PackInfo(_Section):
         largest, pool_size = max((max(groups) for groups in listed if groups), default=-1), self.method.pool_size
         if largest >= pool_size:
             raise ValueError(f"group_use.classes: 0..{pool_size - 1} are accepted, got {largest}")
+
+    def _check_additions(self) -> None:
+        """Compare the classes that were added with the classes and the head."""
+        if self.additions and self.method.head != "cosine":
+            raise ValueError(f"additions: none are accepted, the head is {self.method.head}")
+        if self.trained_classes < 2:
+            raise ValueError(f"additions: at most {len(self.class_names) - 2} classes are accepted")
 
     @classmethod
     def of(
@@ -323,6 +333,16 @@ class PackInfo(_Section):
     def shot_groups(self) -> ShotGroups:
         """The shot groups of the classes."""
         return ShotGroups(self.shots.few_below, self.shots.many_above)
+
+    @property
+    def added_classes(self) -> int:
+        """The number of classes that were added without training: the last ones."""
+        return sum(addition.classes for addition in self.additions)
+
+    @property
+    def trained_classes(self) -> int:
+        """The number of classes that were trained: the first ones."""
+        return len(self.class_names) - self.added_classes
 
     @property
     def uses_group_prompts(self) -> bool:

@@ -79,7 +79,9 @@ class Pack:
         try:
             self.check_shapes(backbone.depth, backbone.width, backbone_shapes(self.info.method, backbone))
             sized = backbone.at_size(self.info.preprocessing.size)
-            model = build_model(self.info.method, sized, len(self.info.class_names))
+            model = build_model(
+                self.info.method, sized, len(self.info.class_names), added=self.info.added_classes
+            )  # fmt: skip
             model.load_state_dict(self.torch_tensors())
         except (ConfigError, RuntimeError) as error:
             raise self.misfit(error) from None
@@ -111,7 +113,7 @@ class Pack:
             ConfigError: they differ.
         """
         method, classes = self.info.method, len(self.info.class_names)
-        expected = trained_shapes(method, depth, width, classes, layer_shapes)
+        expected = trained_shapes(method, depth, width, classes, layer_shapes, added=self.info.added_classes)
         if fault := shape_faults({name: array.shape for name, array in self.tensors.items()}, expected):
             raise ConfigError(fault)
 
@@ -271,7 +273,9 @@ def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:
     depth = (*shapes.get(by_block, ()), 0)[0]
     prefixes = (*(("weights.",) if method.weights != "none" else ()), *(("lora.",) if method.lora_rank else ()))
     backbone_shapes = {name: shape for name, shape in shapes.items() if name.startswith(prefixes)}
-    expected = trained_shapes(method, depth, head[1], len(info.class_names), backbone_shapes)
+    expected = trained_shapes(
+        method, depth, head[1], len(info.class_names), backbone_shapes, added=info.added_classes
+    )  # fmt: skip
     if fault := shape_faults(shapes, expected):
         return f"does not fit {JSON_NAME}: {fault}"
     numbers = sum(math.prod(shape) for shape in shapes.values())

@@ -31,7 +31,11 @@ def pack_arrays(
     cosine = method.head == "cosine"
     head = tensors["head.weight"]
     bias = np.zeros(len(head), dtype=np.float32) if cosine else tensors["head.bias"]
-    arrays |= {"head": (unit_length(head) if cosine else head).T, "head_bias": bias, "cosine": np.array(cosine)}
+    if cosine:
+        head = unit_length(head)
+        if (scale := tensors.get("head.scale")) is not None:
+            head[-len(scale) :] *= scale[:, None]
+    arrays |= {"head": head.T, "head_bias": bias, "cosine": np.array(cosine)}
     return {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
 
 

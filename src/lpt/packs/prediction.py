@@ -133,6 +133,7 @@ def probabilities_of(
     check_prior(pack, prior)
     deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
     counts = np.asarray(pack.info.class_counts, dtype=np.float64)
+    counts[pack.info.trained_classes :] = counts[: pack.info.trained_classes].mean()  # rows without a frequency
     trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
     return adjust_prior(table, trained / trained.sum(), deployed / deployed.sum())
 

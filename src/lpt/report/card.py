@@ -52,6 +52,7 @@ def model_card(info: PackInfo, measured: dict[str, Metrics], pack_bytes: int) ->
         "",
         *_trained_on(info),
         "",
+        *_added(info),
         "## Where it is weak",
         "",
         *_weaknesses(info, measured),
@@ -109,7 +110,7 @@ def _trained_on(info: PackInfo) -> list[str]:
             f"- Training images: unknown. The pack was imported from {_plain(str(file))}, and nobody gave the number "
             "of training images of each class; shot groups mean nothing here."
         ]
-    counts = info.class_counts
+    counts = info.class_counts[: info.trained_classes]
     order = sorted(range(len(counts)), key=lambda label: -counts[label])
     sizes = [info.shot_groups.of(counts).tolist().count(group) for group in range(3)]
     shots = ", ".join(f"{size:,} {name}-shot" for size, name in zip(sizes, info.shot_groups.names, strict=True))
@@ -124,6 +125,32 @@ def _trained_on(info: PackInfo) -> list[str]:
     return lines
 
 
+def _added(info: PackInfo) -> list[str]:
+    """Say which classes were added without training, and how."""
+    if not info.additions:
+        return []
+    lines, first = ["## What was added without training", ""], info.trained_classes
+    for addition in info.additions:
+        labels = range(first, first + addition.classes)
+        first += addition.classes
+        pictures = sum(info.class_counts[label] for label in labels)
+        lines.append(
+            f"- {plural(addition.classes, 'class')} from {plural(pictures, 'picture')} of {_plain(addition.data)}, by "
+            f"`lpt extend`: {_counted(info, labels[:_MANY_NAMES])}"
+            + (f" and {addition.classes - _MANY_NAMES:,} more" if addition.classes > _MANY_NAMES else "")
+            + ". The row of a class is the mean feature of its pictures. Scale chosen "
+            f"{_plain_long(addition.chosen)}, factor {addition.factor:.3f}."
+        )
+        if (known := addition.known) is not None:
+            lines.append(
+                f"- On {plural(known.images, 'picture')} of the other classes {100 * known.before:.1f} % were right "
+                f"before that, and {100 * known.after:.1f} % are right with it."
+            )
+        else:
+            lines.append("- What the other classes lost by it was not measured.")
+    return [*lines, ""]
+
+
 def _weaknesses(info: PackInfo, measured: dict[str, Metrics]) -> list[str]:
     lines = [
         "- Every picture gets one of these classes, also a picture of something else"
@@ -131,14 +158,19 @@ def _weaknesses(info: PackInfo, measured: dict[str, Metrics]) -> list[str]:
         "- Pictures that differ from the training images, in camera, light or place, may do worse than measured here.",
     ]
     if info.counts_known:
-        few = sum(count < info.shots.few_below for count in info.class_counts)
-        empty = info.class_counts.count(0)
+        counts = info.class_counts[: info.trained_classes]
+        few, empty = sum(count < info.shots.few_below for count in counts), counts.count(0)
         lines.append(
-            f"- {few:,} of {plural(len(info.class_counts), 'class')} had fewer than {info.shots.few_below} training "
+            f"- {few:,} of {plural(len(counts), 'class')} had fewer than {info.shots.few_below} training "
             "images: expect more mistakes there."
         )
         if empty:
             lines.append(f"- {plural(empty, 'class')} had no training image at all: it cannot know them.")
+    if info.additions:
+        lines.append(
+            "- Classes that were added without training are known from a few pictures, and take some pictures of the "
+            "others."
+        )
     for split, metrics in list(measured.items())[:1]:
         if metrics.few is not None and metrics.many is not None:
             lines.append(
@@ -153,6 +185,8 @@ def _weaknesses(info: PackInfo, measured: dict[str, Metrics]) -> list[str]:
 
 
 def _not_measured(info: PackInfo) -> str:
+    if info.additions:
+        return "Nothing since classes were added, and earlier numbers do not hold. Measure it with `lpt evaluate`."
     if info.trained_with("imported") is not None:
         return "Nothing: the pack was imported. Measure it with `lpt evaluate`."
     return "Nothing: the run had neither a test nor a validation split."
@@ -188,6 +222,11 @@ def _plain(text: str) -> str:
     line = " ".join(one_line(text).split())
     line = line if len(line) <= _LONGEST_NAME else line[:_LONGEST_NAME] + "..."
     return _MARKUP.sub(r"\\\g<0>", line)
+
+
+def _plain_long(text: str) -> str:
+    """Return a sentence of lpt's own that Markdown shows as it is."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
 
 
 def _code(text: str) -> str:

@@ -18,7 +18,7 @@ from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
 from lpt.report.card import frequencies, held_out, method_line, rejection_line, score_name
 from lpt.report.tables import metrics_table
-from lpt.system.text import plural
+from lpt.system.text import plural, shorten
 
 _LISTED = 5
 
@@ -35,6 +35,8 @@ def print_pack(pack: Pack, console: Console) -> None:
     if metrics:
         console.print()
         console.print(metrics_table(metrics))
+    elif pack.info.additions:
+        console.print("It was not measured since classes were added: what was measured before does not hold.")
     else:
         console.print("It was not measured: there was neither a test nor a validation split.")
     console.print(_tensors(pack))
@@ -51,6 +53,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         ("written with", f"lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}"),
         ("classes", _classes(info)),
         ("trained on", _training_images(info)),
+        *(("added", text) for text in _additions(info)),
         ("method", method_line(method)),
         (
             "size",
@@ -92,7 +95,7 @@ def _classes(info: PackInfo) -> str:
 def _training_images(info: PackInfo) -> str:
     if not info.counts_known:
         return "unknown: nobody gave the training images of each class"
-    counts = np.asarray(info.class_counts)
+    counts = np.asarray(info.class_counts[: info.trained_classes])
     present = counts[counts > 0]
     groups = info.shot_groups
     sizes = np.bincount(groups.of(present), minlength=3)
@@ -101,6 +104,20 @@ def _training_images(info: PackInfo) -> str:
         f"{plural(int(counts.sum()), 'image')}{held_out(info)}, {present.max():,} to {present.min():,} a class "
         f"(imbalance factor {imbalance_factor(present):.1f}): {shots}-shot ({groups.describe()})"
     )
+
+
+def _additions(info: PackInfo) -> list[str]:
+    """Describe the classes that were added without training, a text for each time."""
+    texts, first = [], info.trained_classes
+    for addition in info.additions:
+        names = info.class_names[first : first + addition.classes]
+        pictures = sum(info.class_counts[first : first + addition.classes])
+        first += addition.classes
+        texts.append(
+            f"{plural(addition.classes, 'class')} without training, from {plural(pictures, 'picture')} of "
+            f"{addition.data}: {shorten(names)}; scale chosen {addition.chosen}"
+        )
+    return texts
 
 
 def _training(info: PackInfo) -> str:

@@ -41,6 +41,15 @@ def test_shapes_are_those_of_the_model(sizes: dict[str, Any]) -> None:
     assert trained_shapes(architecture, backbone.depth, backbone.width, CLASSES, layer_shapes) == expected
 
 
+def test_classes_that_were_added_have_a_scale_in_a_cosine_head() -> None:
+    for head, scale in (("cosine", {"head.scale": (2,)}), ("linear", {"head.bias": (CLASSES,)})):
+        architecture, backbone = Architecture(prompts="none", head=head), FrozenViT(small_vit())  # type: ignore[arg-type]
+        model = build_model(architecture, backbone, CLASSES, added=2)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        assert trained_shapes(architecture, 4, backbone.width, CLASSES, {}, added=2) == expected
+        assert expected == {"head.weight": (CLASSES, backbone.width), **scale}
+
+
 def test_differences_are_named() -> None:
     """What is missing, too much or of another shape."""
     text = shape_faults({"a": (1, 2), "b": (3,)}, {"a": (2, 2), "c": (1,)})

@@ -53,7 +53,7 @@ KINDS: dict[str, tuple[dict[str, Any], list[int], dict[str, Any]]] = {
     "probe": ({"prompts": "none", "head": "linear"}, [], {}),
     "biases": ({"prompts": "none", "weights": "biases"}, [], {}),
 }
-RUNNABLE = [kind for kind in KINDS if kind != "biases"]
+RUNNABLE = [*(kind for kind in KINDS if kind != "biases"), "extended"]
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A pack of random tensors for each kind, of differing class counts."""
+def packs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> dict[str, Path]:
+    """A pack of random tensors for each kind, of differing class counts; to one, classes were added."""
     folder = tmp_path_factory.mktemp("packs")
     backbone = lpt.load_backbone("odd", checkpoint=checkpoint)
-    return {kind: new_pack(folder / kind, backbone, number, *KINDS[kind]) for number, kind in enumerate(KINDS)}
+    packs = {kind: new_pack(folder / kind, backbone, number, *KINDS[kind]) for number, kind in enumerate(KINDS)}
+    extended = lpt.extend(packs["late"], photo_folder, folder / "extended", backbone=backbone)
+    return {**packs, "extended": extended.pack.path}
 
 
 @pytest.fixture(scope="module")

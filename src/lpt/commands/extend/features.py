@@ -1,0 +1,55 @@
+"""The features by which a pack's head would classify pictures."""
+
+from __future__ import annotations
+
+import torch
+from rich.console import Console
+
+from lpt.data.manifest import LabelledImages
+from lpt.evaluation.predictions import Predictions, predict_split
+from lpt.model import Classifier
+from lpt.model.head import CosineHead
+from lpt.packs.info import PackInfo
+from lpt.report.progress import image_bar
+from lpt.system.hardware import cores_here
+
+_FEWEST_FOR_WORKERS = 1000
+_MOST_WORKERS = 4
+
+
+def make_encoder(model: Classifier) -> None:
+    """Make the scores of a model its unit features, in place: one class for each axis, [C, D] -> [D, D]."""
+    assert isinstance(model.head, CosineHead)
+    weight = model.head.weight
+    model.head.scale = None
+    model.head.weight = torch.nn.Parameter(torch.eye(weight.shape[1]).to(weight), requires_grad=False)
+
+
+def encode(
+    encoder: Classifier, info: PackInfo, images: LabelledImages, *, batch_size: int, what: str, progress: Console
+) -> Predictions:
+    """Return unit features, averaged over the views of an image, as scores [n, D], and the picked group prompts.
+
+    Args:
+        encoder: the model of the pack, after `make_encoder`.
+        info: the description of the pack.
+        images: the images.
+        batch_size: images in a forward pass.
+        what: what the bar says.
+        progress: where the bar is shown.
+
+    Raises:
+        DataError: an image cannot be read.
+        RunError: features are not finite.
+    """
+    with image_bar(progress, what, len(images)) as show:
+        return predict_split(
+            encoder,
+            images,
+            info.preprocessing,
+            group_prompts=info.uses_group_prompts,
+            batch_size=batch_size,
+            workers=0 if len(images) < _FEWEST_FOR_WORKERS else min(cores_here() - 1, _MOST_WORKERS),
+            progress=show,
+            model_name="the pack",
+        )
