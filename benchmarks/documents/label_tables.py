@@ -34,7 +34,8 @@ def label_next(result: Result) -> list[str]:
             )
         notes.append(
             f"{_DATA[data]}: {sizes['labelled']:,} labelled, {sizes['chosen']} chosen of {sizes['pool']:,} "
-            f"({sizes['pool_few']:,} of few-shot classes), {sizes['few_classes']} of {sizes['classes']} classes few-shot, "
+            f"({sizes['pool_few']:,} of few-shot classes), "
+            f"{sizes['few_classes']} of {sizes['classes']} classes few-shot, "
             f"{sizes['test']:,} test images, seeds {', '.join(map(str, seeds))}"
         )
     heading = ["data", "labelled next by", *_MEASURES.values(), "few: label-next against it", "of few-shot classes"]

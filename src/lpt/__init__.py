@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from lpt.commands.push import push
     from lpt.commands.report.report import write_report
     from lpt.commands.tune.tune import tune
-    from lpt.evaluation.tuning import TuneResult
     from lpt.evaluation.acquisition import Suggestion
+    from lpt.evaluation.tuning import TuneResult
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
     from lpt.packs.prediction import Prediction

@@ -83,6 +83,7 @@ def extended_pack(task: Task, added: Added, backbone: FrozenViT, output: Path) -
         "class_counts": [*info.class_counts, *added.counts.tolist()],
         "probabilities": info.probabilities.model_dump() | {"fitted_on": _fitted_on(info)},
         "metrics": {},  # they were those of the pack without these classes
+        "rejection": None,  # as was its threshold
         "training": _training(task),
         "reference": make_reference(model, group_prompts=info.uses_group_prompts).model_dump(),
         "group_use": _group_use(info, added),
