@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from lpt.data.manifest import Float32Array, FloatArray, IntArray
 
@@ -52,7 +53,7 @@ class HeldOut(NamedTuple):
     old: FloatArray
     new: FloatArray
     labels: IntArray
-    own: IntArray
+    own: npt.NDArray[np.bool_]
 
 
 def shot_scales(counts: IntArray) -> FloatArray:
@@ -82,7 +83,7 @@ def left_out(new: NewClasses) -> HeldOut:
     scores[np.arange(len(several)), labels] = own
     largest = scores.max(axis=1, initial=-np.inf)
     old = new.old_scores[several].max(axis=1, initial=-np.inf)
-    return HeldOut(old, largest, labels, scores.argmax(axis=1) == labels if len(several) else labels.astype(bool))
+    return HeldOut(old, largest, labels, np.asarray(scores.argmax(axis=1) == labels))
 
 
 def known_pictures(new: NewClasses, features: Float32Array, labels: IntArray, old_scores: Float32Array) -> HeldOut:
