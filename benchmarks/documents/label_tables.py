@@ -15,9 +15,7 @@ def label_next(result: Result) -> list[str]:
     """Return accuracy after the next pictures were labelled, by strategy: mean and deviation over the seeds."""
     cells, notes = [], []
     for data, sizes in result["data"].items():
-        runs = {
-            (row["strategy"], row["seed"]): row for row in result["rows"] if row["data"] == data
-        }  # fmt: skip
+        runs = {(row["strategy"], row["seed"]): row for row in result["rows"] if row["data"] == data}
         seeds = sorted({seed for _, seed in runs})
         for strategy, title in _TITLES.items():
             rows = [runs[strategy, seed] for seed in seeds]
@@ -34,9 +32,8 @@ def label_next(result: Result) -> list[str]:
             )
         notes.append(
             f"{_DATA[data]}: {sizes['labelled']:,} labelled, {sizes['chosen']} chosen of {sizes['pool']:,} "
-            f"({sizes['pool_few']:,} of few-shot classes), "
-            f"{sizes['few_classes']} of {sizes['classes']} classes few-shot, "
-            f"{sizes['test']:,} test images, seeds {', '.join(map(str, seeds))}"
+            f"({sizes['pool_few']:,} of few-shot classes), {sizes['few_classes']} of {sizes['classes']} "
+            f"classes few-shot, {sizes['test']:,} test images, seeds {', '.join(map(str, seeds))}"
         )
     heading = ["data", "labelled next by", *_MEASURES.values(), "few: label-next against it", "of few-shot classes"]
     return [

@@ -16,6 +16,7 @@ HEAVY_COMMANDS = (
     ["fit", "x"],
     ["evaluate", "x", "y"],
     ["predict", "x", "y"],
+    ["label-next", "x", "y"],
     ["compare", "x"],
     ["tune", "x"],
     ["report", "x"],

@@ -31,6 +31,7 @@ from lpt.system.text import plural
 
 THUMBNAIL_SIDE = 168
 """Longer side of a picture on the contact sheet, pixels."""
+BAD_IMAGES = ("stop", "skip", "repair")
 _MOST_SHOWN = 20
 
 
@@ -66,10 +67,7 @@ def label_next(
         max_pixels: most pixels of a picture; a larger one counts as one that cannot be read.
         image_root: folder that relative paths of tables and lists start from.
         image_column: column of images in a table; None: found by name.
-        backbone: name of the backbone; None: the one that the pack names.
-        checkpoint: local weights of the backbone.
-        device: auto, cpu, cuda or mps.
-        precision: auto, fp32 or bf16.
+        backbone, checkpoint, device, precision: as for `lpt.load_predictor`.
         batch_size: pictures in a forward pass.
         console: where to report. None: silent.
 
@@ -77,8 +75,6 @@ def label_next(
         PackError, ConfigError, DataError: the pack, an argument or a picture cannot be used.
         RunError: a file is there that LPT did not write, or cannot be written.
     """
-    if bad_images not in ("stop", "skip", "repair"):
-        raise ConfigError(f"--bad-images: {bad_images!r} is not accepted; choose stop, skip or repair")
     request = LabelNextRequest(
         pack=pack,
         images=_paths(images),
@@ -86,8 +82,7 @@ def label_next(
         output=Path(output),
         labelled=_paths(labelled),
         sheet=sheet,
-        skip_bad=bad_images == "skip",
-        repair=bad_images == "repair",
+        bad_images=bad_images,
         max_pixels=max_pixels,
         image_root=None if image_root is None else Path(image_root),
         image_column=image_column,
@@ -103,11 +98,13 @@ def label_next(
 def label_requested(request: LabelNextRequest, *, console: Console) -> list[Suggestion]:
     """Choose what a request asks for, write it, and return it; errors as for `label_next`."""
     check_positive(n=request.number, batch_size=request.batch_size)
+    if request.bad_images not in BAD_IMAGES:
+        raise ConfigError(f"--bad-images: {request.bad_images!r} is not accepted; choose {', '.join(BAD_IMAGES)}")
     page = request.output.with_suffix(".html")
     check_replaceable(request.output, page if request.sheet else None)
     paths = _find_images(request, console)
     pack = load_pack(request.pack)
-    reading = Reading(request.max_pixels, pack.info.preprocessing.white, request.repair)
+    reading = Reading(request.max_pixels, pack.info.preprocessing.white, request.bad_images == "repair")
     predictor = load_predictor(
         pack,
         backbone=request.backbone,
@@ -123,7 +120,7 @@ def label_requested(request: LabelNextRequest, *, console: Console) -> list[Sugg
             predictor,
             pictures,
             batch_size=request.batch_size,
-            bad=bad if request.skip_bad else None,
+            bad=bad if request.bad_images == "skip" else None,
             show_done=show,
         )
     if not looks.paths:
@@ -182,7 +179,7 @@ def _find_images(request: LabelNextRequest, console: Console) -> list[Path]:
     """
     notes: list[str] = []
     options = {"image_root": request.image_root, "image_column": request.image_column}
-    listed = find_images(request.images, notes, skip_bad=request.skip_bad, **options)  # type: ignore[arg-type]
+    listed = find_images(request.images, notes, skip_bad=request.bad_images == "skip", **options)  # type: ignore[arg-type]
     files = {os.path.realpath(path): path for path in reversed(listed)}  # the first path of each file
     labelled = find_images(request.labelled, notes, skip_bad=True, **options) if request.labelled else []  # type: ignore[arg-type]
     known = {os.path.realpath(path) for path in labelled}

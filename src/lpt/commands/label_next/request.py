@@ -22,8 +22,7 @@ class LabelNextRequest:
         output: the .csv file of the list; the contact sheet is the .html file of the same name beside it.
         labelled: files, folders, tables and lists of images that are labelled already and are left out.
         sheet: whether the contact sheet is drawn.
-        skip_bad: leave out images that cannot be read, instead of stopping.
-        repair: take a JPEG that lacks its last bytes as far as it goes.
+        bad_images: `stop` at an image that cannot be read, `skip` it, or `repair` JPEGs that lack their last bytes.
         max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
         image_root: folder that relative paths of tables and lists start from.
         image_column: column of images in a table; None: found by name.
@@ -37,8 +36,7 @@ class LabelNextRequest:
     output: Path = LIST
     labelled: tuple[Path, ...] = ()
     sheet: bool = True
-    skip_bad: bool = True
-    repair: bool = False
+    bad_images: str = "skip"
     max_pixels: int = MAX_PIXELS
     image_root: Path | None = None
     image_column: str | None = None
