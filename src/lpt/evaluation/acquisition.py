@@ -128,8 +128,8 @@ def pool_shares(guesses: Guesses, counts: IntArray) -> FloatArray:
     for _ in range(_PASSES):
         shares = likelihoods * frequencies[guesses.classes]
         shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        sums = np.bincount(guesses.classes.ravel(), weights=shares.ravel(), minlength=len(counts))
-        sums = sums + TRUST * len(likelihoods) * trained
+        pictures = np.bincount(guesses.classes.ravel(), weights=shares.ravel(), minlength=len(counts))
+        sums = pictures + TRUST * len(likelihoods) * trained
         frequencies = sums / max(sums.sum(), np.finfo(np.float64).tiny)
     return shares
 

@@ -103,7 +103,9 @@ def test_class_frequencies_of_the_pool_are_estimated() -> None:
 @pytest.mark.parametrize(("pictures", "number", "expected"), [(0, 5, 0), (3, 5, 3), (5, 5, 5), (9, 5, 5)])
 def test_all_are_chosen_where_there_are_no_more(pictures: int, number: int, expected: int) -> None:
     table = np.random.default_rng(1).dirichlet(np.ones(3), pictures)
-    chosen = choose_next(guesses_of(table), np.eye(max(pictures, 1), dtype=np.float32)[:pictures], np.ones(3), number)
+    chosen = choose_next(
+        guesses_of(table), np.eye(max(pictures, 1), dtype=np.float32)[:pictures], np.ones(3, dtype=np.int64), number
+    )
     assert len(chosen) == expected == len({each.row for each in chosen})
 
 
