@@ -90,7 +90,7 @@ def numbers_of(
         criterion = AsymmetricGCL(counts, *gammas).to(images.device)
         for phase, trained in TRAINED.items():
             select(*trained)
-            output = forward_shared(images) if phase == 1 else forward(images)
+            output: Any = forward_shared(images) if phase == 1 else forward(images)
             cosines: Tensor = output if phase == 1 else output.cosines
             loss = criterion(cosines, labels, noise=torch.zeros_like(cosines))
             (loss if phase == 1 else loss - SIMILARITY_WEIGHT * output.similarity).backward()
