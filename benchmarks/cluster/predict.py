@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Return seconds from the first claim to the output, and ratios of rates; starts of nodes and loading not counted."""
+    """Return seconds from the first claim to the output, and ratios of rates; starting and loading do not count."""
     images = folder / "images"
     images.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(images / "0.jpg")
