@@ -54,7 +54,7 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
     if request.ray:
         from lpt.commands.predict.on_ray import predict_on_ray
 
-        return predict_on_ray(request, lambda: _find_images(request, progress), _prepare_output, progress)
+        return predict_on_ray(request, lambda: _find_images(request, progress), prepare_output, progress)
     if output is None and several_started():
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
     processes = Processes.launched(request.device)
@@ -66,7 +66,7 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
     return predict_launched(
         output,
         lambda: _find_images(request, progress),
-        lambda: _prepare_output(request),
+        lambda: prepare_output(request),
         processes,
         request.shard_size,
         progress,
@@ -122,7 +122,7 @@ def _to_standard_output(labeller: Labeller, shards: list[Shard], progress: Conso
     return rows
 
 
-def _prepare_output(request: PredictRequest) -> tuple[Labeller, Output]:
+def prepare_output(request: PredictRequest) -> tuple[Labeller, Output]:
     """Load the pack, and say what is written with it."""
     labeller, job = _prepare(request)
     return labeller, Output(job, labeller.header(), labeller.top_k, labeller.address, request.skip_bad)

@@ -10,7 +10,7 @@ from lpt.errors import DataError
 from lpt.system.packages import explain_missing_packages
 
 PARQUET = ".parquet"
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 
 
 class ParquetTable:

@@ -82,7 +82,7 @@ def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
     second = work.start()
     _, said = second.communicate(timeout=240)
     assert second.returncode == 2
-    assert said.count("Error: ") == said.count("200.jpg: cannot be read") == 1
+    assert said.count("\nError: ") == said.count("200.jpg: cannot be read") == 1, said
     (work.images / "200.jpg").write_bytes(good)
     os.utime(work.images / "200.jpg", ns=(times, times))
     for part in sorted(work.parts.glob("*.part"))[3:]:
