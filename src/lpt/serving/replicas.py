@@ -256,8 +256,8 @@ def _started(arguments: Replicated, name: str) -> RayReplicas:
     except RuntimeError as error:
         causes = _CAUSE.findall(_message_of(name)) or [str(error)]
         raise RunError(
-            f"the replicas cannot start: {causes[-1]} All machines of the cluster must find packs and weights under "
-            "the same paths, and have the same version of LPT"
+            f"the replicas cannot start: {causes[-1].rstrip('.')}. All machines of the cluster must find packs and "
+            "weights under the same paths, and have the same version of LPT"
         ) from None
 
 
