@@ -36,8 +36,8 @@ from lpt.system.text import plural
 
 FRONTS = 2
 """Deployments of a Serve config file have several fronts, so that a dead one is not the end of all."""
-_STARTS = 3
-"""How often Serve tries to start a replica."""
+_STARTS = 1
+"""How often Serve tries to start the first replicas: what is wrong is wrong again. Lost ones are always replaced."""
 _CAUSE = re.compile(r"lpt\.errors\.\w+: (.*)")
 
 
@@ -256,8 +256,8 @@ def _started(arguments: Replicated, name: str) -> RayReplicas:
     except RuntimeError as error:
         causes = _CAUSE.findall(_message_of(name)) or [str(error)]
         raise RunError(
-            f"the replicas cannot start: {causes[-1]} All machines of the cluster must find packs and weights under "
-            "the same paths, and have the same version of LPT"
+            f"the replicas cannot start: {causes[-1].rstrip('.')}. All machines of the cluster must find packs and "
+            "weights under the same paths, and have the same version of LPT"
         ) from None
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -65,9 +68,28 @@ def connected() -> Iterator[None]:
             "~/.ray/auth_token too, or set RAY_AUTH_MODE as it was there"
         ) from None
     try:
-        yield
+        with _ends_on_sigterm():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block in order: Ray's own handler prints the stacks of its C++ code."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def nodes() -> list[Node]:

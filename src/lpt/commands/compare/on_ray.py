@@ -146,6 +146,7 @@ class OnRay:
         except ray.exceptions.RayError as error:
             return _lost(each, f"{type(error).__name__}", console)
         if answer.text:
+            console.print(each.job.title, style="bold", markup=False)
             console.print(answer.text.rstrip("\n"), markup=False)
         if answer.stopped:  # by the machine, which is being taken away
             return _lost(each, "its machine told it to stop", console)
