@@ -36,6 +36,10 @@ def largest(folder: Path, tiny_backbone: Path, images: list[bytes]) -> np.ndarra
     return np.array([output.scores.max() for output in outputs], dtype=np.float64)
 
 
+def set_temperature(folder: Path, temperature: float) -> None:
+    edit(folder, lambda values: values["probabilities"].update(temperature=temperature))
+
+
 def test_an_image_below_the_threshold_is_rejected_whatever_prior_and_temperature(
     folder: Path, tiny_backbone: Path, images: list[bytes], largest: np.ndarray
 ) -> None:
@@ -46,7 +50,7 @@ def test_an_image_below_the_threshold_is_rejected_whatever_prior_and_temperature
     assert False in expected
     prior = dict(zip(NAMES, (0.0, 0.01, 0.99), strict=True))
     for temperature in (0.01, 1.5):
-        edit(folder, lambda values, t=temperature: values["probabilities"].update(temperature=t))
+        set_temperature(folder, temperature)
         predictor = lpt.load_predictor(folder, checkpoint=tiny_backbone, device="cpu")
         cases: list[dict[str, Any]] = [{}, {"prior": prior}, {"batch_size": 1}]
         for options in cases:
