@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,10 @@ def largest(folder: Path, tiny_backbone: Path, images: list[bytes]) -> np.ndarra
     return np.array([output.scores.max() for output in outputs], dtype=np.float64)
 
 
+def set_temperature(folder: Path, temperature: float) -> None:
+    edit(folder, lambda values: values["probabilities"].update(temperature=temperature))
+
+
 def test_an_image_below_the_threshold_is_rejected_whatever_prior_and_temperature(
     folder: Path, tiny_backbone: Path, images: list[bytes], largest: np.ndarray
 ) -> None:
@@ -45,9 +50,10 @@ def test_an_image_below_the_threshold_is_rejected_whatever_prior_and_temperature
     assert False in expected
     prior = dict(zip(NAMES, (0.0, 0.01, 0.99), strict=True))
     for temperature in (0.01, 1.5):
-        edit(folder, lambda values, t=temperature: values["probabilities"].update(temperature=t))
+        set_temperature(folder, temperature)
         predictor = lpt.load_predictor(folder, checkpoint=tiny_backbone, device="cpu")
-        for options in ({}, {"prior": prior}, {"batch_size": 1}):
+        cases: list[dict[str, Any]] = [{}, {"prior": prior}, {"batch_size": 1}]
+        for options in cases:
             rows = predictor.predict(images, reject=True, **options)
             assert [row.rejected for row in rows] == expected
             assert [row.known_score for row in rows] == pytest.approx((largest - threshold).tolist(), abs=1e-6)
@@ -58,7 +64,8 @@ def test_an_image_below_the_threshold_is_rejected_whatever_prior_and_temperature
 
 def test_a_pack_without_threshold_says_how_it_gets_one(folder: Path, tiny_backbone: Path, images: list[bytes]) -> None:
     predictor = lpt.load_predictor(folder, checkpoint=tiny_backbone, device="cpu")
-    for options in ({}, {"pack": [predictor.pack_names[0]] * len(images)}):
+    cases: list[dict[str, Any]] = [{}, {"pack": [predictor.pack_names[0]] * len(images)}]
+    for options in cases:
         with pytest.raises(ConfigError) as error:
             predictor.predict(images, reject=True, **options)
         assert "lpt calibrate PACK DATA" in str(error.value)
@@ -99,7 +106,7 @@ def test_tables_have_the_decision_only_where_it_is_asked_for(
         (tmp_path / f"{number}.png").write_bytes(image)
     files = tuple(sorted(tmp_path.glob("*.png")))
 
-    def predict(name: str, **options: bool) -> list[str]:
+    def predict(name: str, **options: Any) -> list[str]:
         request = PredictRequest(folder, files, tmp_path / name, checkpoint=tiny_backbone, device="cpu", **options)
         predict_files(request, progress=Console(file=io.StringIO()))
         return (tmp_path / name).read_text(encoding="utf-8").splitlines()
