@@ -112,8 +112,7 @@ class _Crew:
 
     def grow(self) -> None:
         """Start a worker in each place that has none."""
-        for place in _places():
-            self._places.setdefault(place[0], place[1])
+        self._places = dict(_places()) | self._places
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
         for place in self._places.values():
             if place.worker is None and place.node in alive and place.deaths < _MOST_DEATHS:
