@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 
 from rich.console import Console
@@ -94,7 +95,7 @@ def predict_shards(
 
     def paths() -> Iterator[Path]:
         for shard in shards:
-            ahead.append((shard, looking.submit(lambda shard=shard: shard.fingerprint)))
+            ahead.append((shard, looking.submit(attrgetter("fingerprint"), shard)))
             yield from shard.paths
 
     with (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -111,8 +112,7 @@ class _Crew:
 
     def grow(self) -> None:
         """Start a worker in each place that has none."""
-        for place in _places():
-            self._places.setdefault(place[0], place[1])
+        self._places = dict(_places()) | self._places
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
         for place in self._places.values():
             if place.worker is None and place.node in alive and place.deaths < _MOST_DEATHS:
@@ -123,13 +123,16 @@ class _Crew:
     @property
     def is_lost(self) -> bool:
         """Whether no worker is left, and none can be started."""
-        return not self._calls
+        return all(place.worker is None for place in self._places.values())
 
     def look(self) -> Iterator[Output | LptError | None]:
         """Wait a moment, and yield what workers returned: what they would write, an error, or None at the end.
 
         A worker that died is left out.
         """
+        if not self._calls:  # all have ended, and a network disk does not show the last part yet
+            time.sleep(_LOOK_SECONDS)
+            return
         ready, _ = ray.wait(list(self._calls), timeout=_LOOK_SECONDS)
         for call in ready:
             place, step = self._calls.pop(call)
@@ -143,9 +146,9 @@ class _Crew:
             except ray.exceptions.RayError as error:
                 self._bury(place, _last_line(error))
                 continue
-            if step == "prepare" and isinstance(answer, Output) and self._fits(answer, place):
-                self._calls[place.worker.work.remote(self.output)] = (place, "work")
             yield answer
+            if step == "prepare" and self._fits(answer, place):
+                self._calls[place.worker.work.remote(self.output)] = (place, "work")
 
     def end(self) -> None:
         """Give the workers a moment to end, then end them."""
@@ -158,7 +161,7 @@ class _Crew:
                 ray.kill(place.worker)
 
     def _fits(self, output: Output, place: _Place) -> bool:
-        """Return whether the rows of a worker are those of the others; the first one decides.
+        """Check that the rows of a worker are those of the others; the first one decides.
 
         Raises:
             RunError: they are not.
@@ -226,14 +229,14 @@ class _Driver:
         self._crew, self._shards, self._stop, self._show, self._progress = crew, shards, stop, show, progress
         self._parts = PartFolder(output, {})
         self._outcome = Outcome(self._parts.folder)
+        self._output: Output | None = None
 
     def run(self) -> int:
         """Follow the workers until all parts are there, join them and return the number of rows."""
         try:
-            while self._crew.output is None or self._parts.missing(self._shards):
+            while self._output is None or self._parts.missing(self._shards):
                 self._follow()
-            values = self._crew.output
-            rows = finish(self._shards, self._parts, values, self._progress)
+            rows = finish(self._shards, self._parts, self._output, self._progress)
         except LptError as error:
             self._outcome.fail(error)
             self._crew.end()
@@ -255,8 +258,17 @@ class _Driver:
         for answer in self._crew.look():
             if isinstance(answer, LptError):
                 raise answer
-        if self._crew.output is not None:
+            if isinstance(answer, Output) and self._output is None:
+                self._begin(answer)  # before the worker does
+        if self._output is not None:
             self._show(self._parts.count(self._shards))
+
+    def _begin(self, output: Output) -> None:
+        """Look which parts of an earlier call are of this job, now that the first worker has said what it is."""
+        self._output, self._parts = output, PartFolder(self._parts.output, output.job)
+        message = self._parts.sort_out(self._shards, accept_bad=output.skip_bad)
+        if message:
+            self._progress.print(message, markup=False)
 
 
 def _places() -> list[tuple[tuple[str, int], _Place]]:
