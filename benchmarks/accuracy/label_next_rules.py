@@ -64,10 +64,10 @@ def fit_head(features: Float32Array, labels: IntArray, classes: int) -> Float32A
         optimizer.zero_grad()
         losses = F.cross_entropy(_SCALE * x @ F.normalize(head, dim=-1).T + shift, y, reduction="none")
         total = (losses * weights).sum() / weights.sum() + _PULL * ((head - start) ** 2).sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     unit: Float32Array = F.normalize(head.detach(), dim=-1).numpy()
     return unit
 
@@ -93,7 +93,7 @@ def rules(looks: Looks, counts: IntArray, number: int) -> dict[str, IntArray]:
 def compare(seen: Seen, number: int) -> dict[str, tuple[float, float, float]]:
     """Return few-shot and mean accuracy in percent by rule, and how many chosen pictures were of few-shot classes."""
     pool = np.setdiff1d(np.arange(len(seen.labels)), seen.labelled)
-    guesses = acquisition.Guesses(*(part[pool] for part in seen.train.guesses))
+    guesses = acquisition.Guesses(seen.train.guesses.classes[pool], seen.train.guesses.shares[pool])
     looks = Looks([seen.train.paths[row] for row in pool], guesses, seen.train.features[pool])
     counts = np.bincount(seen.labels[seen.labelled], minlength=seen.classes).astype(np.int64)
     few = GROUPS.of(counts) == GROUPS.names.index("few")
