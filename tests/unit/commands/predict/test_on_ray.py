@@ -20,12 +20,29 @@ from ray_cluster import RayCluster
 
 IMAGES, SIZE = 160, 8
 PROGRAM = f"""
-import functools
+import dataclasses, functools, time
+import lpt.commands.predict.predict as predict
 import lpt.commands.predict.request as module
-module.PredictRequest = functools.partial(module.PredictRequest, shard_size={SIZE})
 from lpt.cli import main
+from lpt.commands.predict.table import Labeller
+module.PredictRequest = functools.partial(module.PredictRequest, shard_size={SIZE})
+
+class Slow(Labeller):
+    def write_rows(self, pictures, file, bad, show_done):
+        def slowly(images):
+            time.sleep(0.03)
+            show_done(images)
+        return super().write_rows(pictures, file, bad, slowly)
+
+def prepare(request):
+    from lpt.commands.predict.predict import prepare_output
+    labeller, output = prepare_output(request)
+    return Slow(**{{field.name: getattr(labeller, field.name) for field in dataclasses.fields(labeller)}}), output
+
+predict.prepare_output = prepare
 main()
 """
+"""Slow work on the nodes: there is time to kill one."""
 
 
 class Work:
@@ -34,7 +51,7 @@ class Work:
     def __init__(self, run: Path, backbone: Path, folder: Path, cluster: RayCluster) -> None:
         self.output, self.parts, self.images = folder / "found.csv", folder / "found.csv.parts", folder / "new"
         self.images.mkdir()
-        pixels = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), dtype=np.uint8)  # slow to read
+        pixels = np.random.default_rng(0).integers(0, 255, (36, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(self.images / "000.jpg")
         for number in range(1, IMAGES):
             os.link(self.images / "000.jpg", self.images / f"{number:03d}.jpg")
