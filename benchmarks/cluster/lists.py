@@ -81,4 +81,3 @@ def write_list(file: Path, rows: int) -> None:
             stream.write("image\n")
         for name in names:
             stream.write(json.dumps({"image": name}) + "\n" if file.suffix == ".jsonl" else f"{name}\n")
-

@@ -52,14 +52,17 @@ def served(result: Result) -> list[str]:
 
 def predicted(result: Result) -> list[str]:
     """Return the seconds of a prediction in one process, on one node and on two, for each kind of work."""
-    works = {name: work for name, work in result.items() if isinstance(work, dict) and "two nodes of one node's rate" in work}
+    works = {name: result[name] for name in ("sleep", "classify") if name in result}
     columns = ("one process", "1 node", "2 nodes")
     cells = [[name, *(f"{work[column]:.1f} s" for column in columns)] for name, work in works.items()]
     lines = rows_of(["work", *columns], cells)
     for name, work in works.items():
         rates = work["one node of one process's rate"], work["two nodes of one node's rate"]
         same = "the same" if work["same bytes"] else "other"
-        lines += ["", f"{name}: one node has {rates[0]:.2f} of one process's rate, two {rates[1]:.2f} of one node's; {same} bytes."]
+        lines += [
+            "",
+            f"{name}: one node has {rates[0]:.2f} of one process's rate, two {rates[1]:.2f} of one's; {same} bytes.",
+        ]
     return lines
 
 

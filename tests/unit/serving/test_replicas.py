@@ -83,7 +83,7 @@ class Load:
 def served(
     ray_cluster: RayCluster, packs: Path, tiny_backbone: Path, tmp_path: Path
 ) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
-    """`lpt serve --ray` with two replicas, its address and its log: a pipe that nobody reads would stop it when full."""
+    """`lpt serve --ray` with two replicas, its address and its log; a pipe that nobody reads would fill and stop it."""
     shutil.move(packs / "cranes", packs.parent / "later")
     arguments = [packs, "--checkpoint", tiny_backbone, "--device", "cpu", "--port", "0", "--watch"]
     with (log := tmp_path / "log.txt").open("w") as file:
