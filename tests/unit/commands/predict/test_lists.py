@@ -85,6 +85,17 @@ def test_parquet_in_and_out(fitted_run: Path, photo_folder: Path, tiny_backbone:
     assert (tmp_path / "list.parquet").read_bytes() == before
 
 
+def test_pictures_inside_a_parquet_are_no_paths(tmp_path: Path) -> None:
+    """Data sets of Hugging Face look like this; the message does not print the pictures."""
+    file = tmp_path / "pictures.parquet"
+    pq.write_table(pa.table({"image": [{"bytes": b"secret" * 1000, "path": "a.jpg"}], "label": [1]}), file)
+    with pytest.raises(DataError, match=r"'image' holds struct<bytes: binary, path: string>, not paths") as error:
+        list(find_images([file], []))
+    assert "secret" not in str(error.value)
+    pq.write_table(pa.table({"image": pa.array(["b.jpg", "a.jpg"]).dictionary_encode()}), file)
+    assert list(find_images([file], [])) == [tmp_path / "b.jpg", tmp_path / "a.jpg"]
+
+
 def test_without_pyarrow_parquet_is_refused_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"cannot read .*a\.parquet as Parquet"):
