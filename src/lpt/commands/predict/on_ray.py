@@ -160,9 +160,9 @@ class _Crew:
             working = [call for call, (_, step) in self._calls.items() if step == "work"]
             if working:
                 ray.wait(working, num_returns=len(working), timeout=_END_SECONDS)
-        for place in self._places.values():
-            if place.worker is not None:
-                ray.kill(place.worker)
+            for place in self._places.values():
+                if place.worker is not None:
+                    ray.kill(place.worker)
 
     def _hint(self) -> None:
         """Say once what the workers may wait for, if none has begun for long: Ray itself says nothing."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ class Work:
     def whole(self) -> bytes:
         """What one process writes."""
         output = self.output.with_name("whole.csv")
-        values = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE, "checkpoint": self.backbone}
+        values: dict[str, Any] = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE, "checkpoint": self.backbone}
         predict_files(PredictRequest(self.pack, (self.images,), output, **values), progress=Console(quiet=True))
         return output.read_bytes()
 
