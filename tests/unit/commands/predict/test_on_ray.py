@@ -97,7 +97,8 @@ class Work:
     def whole(self) -> bytes:
         """What one process writes."""
         output = self.output.with_name("whole.csv")
-        values: dict[str, Any] = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE, "checkpoint": self.backbone}
+        values: dict[str, Any] = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE}
+        values["checkpoint"] = self.backbone
         predict_files(PredictRequest(self.pack, (self.images,), output, **values), progress=Console(quiet=True))
         return output.read_bytes()
 
