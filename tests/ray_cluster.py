@@ -7,15 +7,18 @@ the process of the tests: several runs side by side do not meet. Everything is e
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +27,9 @@ import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, on import; a head node makes the token
 
-START_SECONDS = 180
+START_SECONDS = 240
+_END_WITH_PARENT = 1
+"""Of `prctl`: the signal that a process gets when its parent is gone, such as tests that were killed."""
 _LIMITS = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats")
 _QUICK_TO_NOTICE = {
     "RAY_health_check_initial_delay_ms": "0",
@@ -105,6 +110,7 @@ class RayCluster:
         address = address or self._addresses[0]
         log = self._folder / f"{address}-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={address}"]
+        libc = ctypes.CDLL(None)
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [*command, *_LIMITS, *arguments],
@@ -112,6 +118,7 @@ class RayCluster:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C of the tests is not the node's
+                preexec_fn=partial(libc.prctl, _END_WITH_PARENT, signal.SIGTERM),  # `ray start` then ends all of it
             )
         self._nodes.append(Node(address, psutil.Process(process.pid)))
         end = time.monotonic() + START_SECONDS

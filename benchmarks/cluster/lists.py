@@ -1,4 +1,4 @@
-"""Memory and seconds of cutting a long list of images into shards: `python -m benchmarks.cluster.lists`.
+"""Memory and seconds of cutting a long list of images into shards: `python -m benchmarks.cluster lists`.
 
 Each form is cut in a process of its own. The images need not exist.
 """
@@ -23,7 +23,7 @@ FORMS = ("csv", "jsonl", "parquet", "txt")
 
 def main(argv: Sequence[str]) -> None:
     """Measure, and write the record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster.lists", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster lists", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 10_000_000], help="lengths of the lists")
     parser.add_argument("--output", type=Path, default=Path("docs/results/lists.json"))
     parser.add_argument("--cut", type=Path, help=argparse.SUPPRESS)
@@ -37,12 +37,12 @@ def main(argv: Sequence[str]) -> None:
             for rows in args.rows:
                 file = Path(folder) / f"list.{form}"
                 write_list(file, rows)
-                command = [sys.executable, "-m", "benchmarks.cluster.lists", "--cut", str(file)]
+                command = [sys.executable, "-m", "benchmarks.cluster", "lists", "--cut", str(file)]
                 results[form][str(rows)] = json.loads(subprocess.check_output(command))
                 file.unlink()
     record = {
         "what": "cutting lists of images into shards: seconds, and the most memory of the process in MiB",
-        "command": describe_command("benchmarks.cluster.lists", argv),
+        "command": describe_command("benchmarks.cluster", ["lists", *argv]),
         "date": today(),
         **describe_machine("cpu"),
         "results": results,
@@ -81,7 +81,3 @@ def write_list(file: Path, rows: int) -> None:
             stream.write("image\n")
         for name in names:
             stream.write(json.dumps({"image": name}) + "\n" if file.suffix == ".jsonl" else f"{name}\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -50,6 +50,22 @@ def served(result: Result) -> list[str]:
     ]
 
 
+def predicted(result: Result) -> list[str]:
+    """Return the seconds of a prediction in one process, on one node and on two, for each kind of work."""
+    works = {name: result[name] for name in ("sleep", "classify") if name in result}
+    columns = ("one process", "1 node", "2 nodes")
+    cells = [[name, *(f"{work[column]:.1f} s" for column in columns)] for name, work in works.items()]
+    lines = rows_of(["work", *columns], cells)
+    for name, work in works.items():
+        rates = work["one node of one process's rate"], work["two nodes of one node's rate"]
+        same = "the same" if work["same bytes"] else "other"
+        lines += [
+            "",
+            f"{name}: one node has {rates[0]:.2f} of one process's rate, two {rates[1]:.2f} of one's; {same} bytes.",
+        ]
+    return lines
+
+
 def compared(result: Result) -> list[str]:
     """Return the seconds of a comparison in one process, on one node and on two."""
     cells = [[form, f"{seconds:.0f} s"] for form, seconds in result["seconds"].items()]
@@ -76,5 +92,6 @@ def _read(name: str) -> Result | None:
 TABLES: dict[str, Callable[[], str]] = {
     "million": million,
     "cluster_serve": from_file("cluster_serve", served),
+    "cluster_predict": from_file("cluster_predict", predicted),
     "cluster_compare": from_file("cluster_compare", compared),
 }

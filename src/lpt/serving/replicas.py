@@ -38,6 +38,13 @@ FRONTS = 2
 """Deployments of a Serve config file have several fronts, so that a dead one is not the end of all."""
 _STARTS = 1
 """How often Serve tries to start the first replicas: what is wrong is wrong again. Lost ones are always replaced."""
+_LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,  # the replica had answered, and its node died before the front had the answer
+)
 _CAUSE = re.compile(r"lpt\.errors\.\w+: (.*)")
 
 
@@ -117,7 +124,7 @@ class RayReplicas:
         except asyncio.CancelledError:
             response.cancel()
             raise
-        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+        except _LOST as error:
             raise ReplicaLostError from error
         return answer
 

@@ -20,9 +20,10 @@ from typing import Self
 
 from lpt.errors import RunError
 from lpt.system.lock import BEAT_SECONDS, KIND, WATCH_SECONDS, Holder, touched
-from lpt.system.owned import marker
+from lpt.system.owned import marker, marker_fields
 
 CLAIM, BEAT = ".claim", ".beat"
+_PIDS = "pids"
 DEAD_SECONDS = 2 * WATCH_SECONDS
 """How long the beat of a worker of another machine must rest to be taken for dead."""
 STALL_SECONDS = 900.0
@@ -47,7 +48,7 @@ class Claims:
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
-        content = {**marker(KIND), **Holder.here()._asdict()}
+        content = {**marker(KIND), **Holder.here()._asdict(), _PIDS: _pid_namespace()}
         try:
             self._beat.write_text(json.dumps(content) + "\n", encoding="utf-8")
         except OSError as error:
@@ -105,7 +106,8 @@ class Claims:
         holder = Holder.of(beat)
         if holder is None:  # gone, or being written
             return beat.exists() and self._age(beat) < DEAD_SECONDS
-        if holder.host == socket.gethostname() and not holder.lives:
+        is_here = holder.host == socket.gethostname() and marker_fields(beat).get(_PIDS) == _pid_namespace()
+        if is_here and not holder.lives:
             return False
         return self._age(beat) < DEAD_SECONDS
 
@@ -146,6 +148,14 @@ def remove_claims(folder: Path) -> None:
     for pattern in (f"*{CLAIM}", f"*{BEAT}", f".*{CLAIM}.*"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
+
+
+def _pid_namespace() -> str:
+    """Return what tells whether process numbers mean the same: containers of one host name may count their own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        return ""
 
 
 def _owner(path: Path) -> str | None:

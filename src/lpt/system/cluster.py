@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,11 @@ from lpt.system.text import plural
 
 __all__ = ["Node", "connected", "nodes", "ray", "serve"]
 
+_HERE = "local"
+"""What Ray calls a cluster that it starts on this machine."""
+_ANSWER_SECONDS = 30.0
+"""How long the head of a cluster may take to accept a connection."""
+
 
 class Node(NamedTuple):
     """A machine of the cluster: its name, and the CPU cores and cards that it has for Ray."""
@@ -43,7 +49,9 @@ class Node(NamedTuple):
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Connect to the cluster that `RAY_ADDRESS` names, else to one on this machine that ends with the block.
+    """Connect to the cluster that `RAY_ADDRESS` names, else start one on this machine that ends with the block.
+
+    Without an address Ray itself would look for any cluster that was started on this machine.
 
     A process that is connected already, such as a task of a cluster, stays so.
 
@@ -53,17 +61,19 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS") or _HERE
     try:
+        _check_answers(address)
         ray.init(
             address=address,
-            include_dashboard=False if address is None else None,
+            include_dashboard=False if address == _HERE else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RunError(
-            f"the Ray cluster {address or 'of this machine'} does not answer: {error}. Next: start it with `ray start "
+            f"the Ray cluster {'of this machine' if address == _HERE else address} does not answer: "
+            f"{str(error).rstrip('.')}. Next: start it with `ray start "
             "--head`, and set RAY_ADDRESS to the address that this prints; on another machine copy its "
             "~/.ray/auth_token too, or set RAY_AUTH_MODE as it was there"
         ) from None
@@ -72,6 +82,14 @@ def connected() -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise `OSError` if nothing listens at an address of the form HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" not in address and host and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS):
+            pass
 
 
 @contextlib.contextmanager

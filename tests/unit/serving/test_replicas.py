@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -38,16 +39,18 @@ def until(reached: Callable[[], bool]) -> None:
 
 def replicas(cluster: RayCluster) -> list[psutil.Process]:
     """The processes of the replicas, on all nodes."""
-    there = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
+    nodes, there = {node.started.pid for node in cluster._nodes}, []
+    for process in psutil.process_iter(["cmdline"]):
         title = " ".join(process.info["cmdline"] or ())
         if title.startswith("ray::ServeReplica") and ":Replica" in title:
-            there.append(process)
-    return [process for process in there if is_of(cluster, process)]
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                if nodes & {parent.pid for parent in process.parents()}:
+                    there.append(process)
+    return there
 
 
-def is_of(cluster: RayCluster, process: psutil.Process) -> bool:
-    return any(node.started.pid in [parent.pid for parent in process.parents()] for node in cluster._nodes)
+def metrics(url: str) -> str:
+    return httpx.get(url + "/metrics", timeout=60).text
 
 
 class Load:
@@ -77,29 +80,32 @@ class Load:
 
 
 @pytest.fixture
-def served(ray_cluster: RayCluster, packs: Path, tiny_backbone: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`lpt serve --ray` with two replicas, and its address."""
+def served(
+    ray_cluster: RayCluster, packs: Path, tiny_backbone: Path, tmp_path: Path
+) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
+    """`lpt serve --ray` with two replicas, its address and its log; a pipe that nobody reads would fill and stop it."""
     shutil.move(packs / "cranes", packs.parent / "later")
     arguments = [packs, "--checkpoint", tiny_backbone, "--device", "cpu", "--port", "0", "--watch"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lpt", "serve", *map(str, arguments), "--ray", "--replicas", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ray_cluster.environment,
-    )
+    with (log := tmp_path / "log.txt").open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lpt", "serve", *map(str, arguments), "--ray", "--replicas", "2"],
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            env=ray_cluster.environment,
+        )
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ serves \S+ with 2 replicas of 1 core\n", line), process.communicate()
-    yield process, line.split()[0]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ serves \S+ with 2 replicas of 1 core\n", line), log.read_text()
+    yield process, line.split()[0], log
     process.kill()
     process.communicate()
 
 
 def test_no_request_fails_when_a_replica_is_killed(
-    served: tuple[subprocess.Popen[str], str], ray_cluster: RayCluster, packs: Path
+    served: tuple[subprocess.Popen[str], str, Path], ray_cluster: RayCluster, packs: Path
 ) -> None:
-    process, url = served
+    process, url, log = served
     first = replicas(ray_cluster)
     assert len(first) == 2
     with Load(url + PREDICT) as load:
@@ -108,23 +114,22 @@ def test_no_request_fails_when_a_replica_is_killed(
         before = len(load.statuses)
         until(lambda: len(load.statuses) > before + 40)
     assert set(load.statuses) == {200}
-    assert httpx.get(url + "/readyz").json() == {"status": "ready"}
-    assert httpx.get(url + "/").status_code == 200
+    assert httpx.get(url + "/readyz", timeout=60).json() == {"status": "ready"}
+    assert httpx.get(url + "/", timeout=60).status_code == 200
 
     until(lambda: len(replicas(ray_cluster)) == 2)  # Serve starts another one
     shutil.copytree(packs.parent / "later", packs / "cranes")
-    until(lambda: httpx.get(url + "/metrics").text.count("lpt_packs{") == 2)
-    until(lambda: re.findall(r"lpt_packs\{.*\} (\S+)", httpx.get(url + "/metrics").text) == ["2.0", "2.0"])
-    text = httpx.get(url + "/metrics").text
-    counted = re.search(r'lpt_requests_total\{route="/v1/packs/\{name\}/predict",status="200"\} (\S+)', text)
+    until(lambda: re.findall(r"lpt_packs\{.*\} (\S+)", metrics(url)) == ["2.0", "2.0"])
+    counted = re.search(r'lpt_requests_total\{route="/v1/packs/\{name\}/predict",status="200"\} (\S+)', metrics(url))
     assert counted is not None
     assert float(counted[1]) == len(load.statuses)
 
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    errors = log.read_text()
     assert process.returncode == 0, errors
     assert {json.loads(line)["event"] for line in errors.splitlines()} == {"request"}, "Ray's messages are kept out"
-    assert not replicas(ray_cluster)
+    until(lambda: not replicas(ray_cluster))
 
 
 def test_what_a_user_can_get_wrong(packs: Path, tiny_backbone: Path, tmp_path: Path) -> None:

@@ -52,11 +52,14 @@ def test_the_claim_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_machine_is_told_by_the_clock_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker whose beat rests is dead; one that beats but gets nowhere loses its claim."""
+@pytest.mark.parametrize("other", ["host", "pids"])
+def test_another_machine_is_told_by_the_clock_of_the_disk(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose beat rests is dead, also in another container; one that beats but gets nowhere loses its claim."""
     with Claims(tmp_path, "far") as far, Claims(tmp_path, "here") as claims:
         beat = tmp_path / "far.beat"
-        beat.write_text(json.dumps({**json.loads(beat.read_text()), "host": "elsewhere", "pid": 1}))
+        beat.write_text(json.dumps({**json.loads(beat.read_text()), other: "elsewhere", "pid": 1}))
         assert far.take("000000")
         assert not claims.take("000000")
         monkeypatch.setattr(module, "STALL_SECONDS", -1.0)

@@ -34,7 +34,7 @@ MOST_LOSSES = 3
 """How often a run may be lost in a row without a new checkpoint; then it is not sent again."""
 PATIENCE_SECONDS = 90.0
 """How long a task waits for the lock of a run whose former process has lost its machine but still goes on."""
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.25
 
 
 @dataclass

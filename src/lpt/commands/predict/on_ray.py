@@ -38,6 +38,8 @@ Prepare = Callable[[PredictRequest], tuple[Labeller, Output]]
 
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 15.0
+_SILENT_SECONDS = 60.0
+"""How long no worker may have begun until the user is told what it may wait for."""
 _MOST_DEATHS = 3
 """How often the worker of a node may die while the node lives; then the node is left alone."""
 
@@ -107,6 +109,7 @@ class _Crew:
         self._progress = progress
         self._places: dict[tuple[str, int], _Place] = {}
         self._calls: dict[Any, tuple[_Place, str]] = {}
+        self._hint_at: float | None = time.monotonic() + _SILENT_SECONDS
         self.output: Output | None = None
         self.last_loss = ""
 
@@ -134,6 +137,7 @@ class _Crew:
             time.sleep(_LOOK_SECONDS)
             return
         ready, _ = ray.wait(list(self._calls), timeout=_LOOK_SECONDS)
+        self._hint()
         for call in ready:
             place, step = self._calls.pop(call)
             try:
@@ -156,9 +160,20 @@ class _Crew:
             working = [call for call, (_, step) in self._calls.items() if step == "work"]
             if working:
                 ray.wait(working, num_returns=len(working), timeout=_END_SECONDS)
-        for place in self._places.values():
-            if place.worker is not None:
-                ray.kill(place.worker)
+            for place in self._places.values():
+                if place.worker is not None:
+                    ray.kill(place.worker)
+
+    def _hint(self) -> None:
+        """Say once what the workers may wait for, if none has begun for long: Ray itself says nothing."""
+        if self.output is None and self._hint_at is not None and time.monotonic() > self._hint_at:
+            self._hint_at = None
+            self._progress.print(
+                "No worker has begun yet: the nodes still load the pack, or other work has their CPUs or cards (see "
+                "`ray status`).",
+                style="yellow",
+                markup=False,
+            )
 
     def _fits(self, output: Output, place: _Place) -> bool:
         """Check that the rows of a worker are those of the others; the first one decides.

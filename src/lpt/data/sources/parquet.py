@@ -29,7 +29,24 @@ class ParquetTable:
         with explain_missing_packages("reading Parquet"):
             import pyarrow.parquet  # noqa: F401
         with self._opened() as file:
-            self.columns: list[str] = list(file.schema_arrow.names)
+            self._schema = file.schema_arrow
+        self.columns: list[str] = list(self._schema.names)
+
+    def check_paths(self, column: str) -> None:
+        """Check that a column can hold paths: text, or whole numbers, which are names without ending.
+
+        Raises:
+            DataError: it holds something else, such as the pictures themselves.
+        """
+        from pyarrow import types
+
+        kind = self._schema.field(self.columns.index(column)).type
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)):
+            raise DataError(
+                f"{self.path}: the column {column!r} holds {kind}, not paths of images. Choose another with "
+                "--image-column. Pictures that stand in the table itself must be saved to files; then list their paths."
+            )
 
     def rows(self, columns: Sequence[str]) -> Iterator[list[Any]]:
         """Yield the values of these columns, row by row."""

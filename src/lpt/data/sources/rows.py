@@ -95,13 +95,15 @@ def read_start(path: Path) -> str:
 
 
 def parquet_rows(path: Path, column: str | None = None) -> Rows:
-    """Read a Parquet table, or one column of it, some rows at a time.
+    """Read a Parquet table, or its column of paths alone, some rows at a time.
 
     Raises:
         ConfigError: PyArrow is not installed.
-        DataError: the file cannot be read or is no Parquet.
+        DataError: the file cannot be read or is no Parquet, or the column cannot hold paths.
     """
     table = ParquetTable(path)
+    if column is not None:
+        table.check_paths(column)
     columns = table.columns if column is None else [column]
     return Rows(columns, lambda: enumerate(table.rows(columns), start=1), "row")
 

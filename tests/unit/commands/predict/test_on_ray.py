@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,29 +21,40 @@ from ray_cluster import RayCluster
 
 IMAGES, SIZE = 160, 8
 PROGRAM = f"""
-import dataclasses, functools, time
+import dataclasses, functools, sys, time
+from pathlib import Path
 import lpt.commands.predict.predict as predict
 import lpt.commands.predict.request as module
 from lpt.cli import main
 from lpt.commands.predict.table import Labeller
 module.PredictRequest = functools.partial(module.PredictRequest, shard_size={SIZE})
 
-class Slow(Labeller):
+class Held(Labeller):
     def write_rows(self, pictures, file, bad, show_done):
-        def slowly(images):
-            time.sleep(0.03)
+        def held(images):
             show_done(images)
-        return super().write_rows(pictures, file, bad, slowly)
+            while rests():
+                time.sleep(0.02)
+                show_done(images)
+        return super().write_rows(pictures, file, bad, held)
+
+def rests():
+    try:
+        return len(list(parts.glob("*.part"))) >= int(gate.read_text())
+    except FileNotFoundError:
+        return False
 
 def prepare(request):
     from lpt.commands.predict.predict import prepare_output
     labeller, output = prepare_output(request)
-    return Slow(**{{field.name: getattr(labeller, field.name) for field in dataclasses.fields(labeller)}}), output
+    return Held(**{{field.name: getattr(labeller, field.name) for field in dataclasses.fields(labeller)}}), output
+
+gate, parts = Path(sys.argv.pop()), Path(sys.argv.pop())
 
 predict.prepare_output = prepare
 main()
 """
-"""Slow work on the nodes: there is time to kill one."""
+"""Work on the nodes that rests while a file says how many shards are enough: there is time to kill a node."""
 
 
 class Work:
@@ -50,6 +62,7 @@ class Work:
 
     def __init__(self, run: Path, backbone: Path, folder: Path, cluster: RayCluster) -> None:
         self.output, self.parts, self.images = folder / "found.csv", folder / "found.csv.parts", folder / "new"
+        self._gate = folder / "gate"
         self.images.mkdir()
         pixels = np.random.default_rng(0).integers(0, 255, (36, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(self.images / "000.jpg")
@@ -60,21 +73,32 @@ class Work:
         options = ["--checkpoint", str(backbone), "--device", "cpu", "--batch-size", "4", "--top-k", "3", "--ray"]
         self.command = [sys.executable, str(folder / "program.py"), "predict", str(run), str(self.images)]
         self.command += ["--output", str(self.output), *options]
+        self.command += [str(self.parts), str(self._gate)]
+
+    def hold(self, shards: int) -> None:
+        """Let the workers rest once so many shards are done, until they are released."""
+        self._gate.with_suffix(".new").write_text(str(shards))
+        self._gate.with_suffix(".new").replace(self._gate)
+
+    def release(self) -> None:
+        self._gate.unlink()
 
     def start(self) -> subprocess.Popen[str]:
         environment = {**self.cluster.environment, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(self.command, env=environment, stderr=subprocess.PIPE, text=True)
 
-    def wait_for(self, process: subprocess.Popen[str], shards: int) -> None:
+    def wait_for(self, process: subprocess.Popen[str], count: int, files: str = "*.part") -> None:
         end = time.monotonic() + 240
-        while len(list(self.parts.glob("*.part"))) < shards and process.poll() is None:
+        while len(list(self.parts.glob(files))) < count:
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < end
             time.sleep(0.005)
 
     def whole(self) -> bytes:
         """What one process writes."""
         output = self.output.with_name("whole.csv")
-        values = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE, "checkpoint": self.backbone}
+        values: dict[str, Any] = {"top_k": 3, "device": "cpu", "batch_size": 4, "shard_size": SIZE}
+        values["checkpoint"] = self.backbone
         predict_files(PredictRequest(self.pack, (self.images,), output, **values), progress=Console(quiet=True))
         return output.read_bytes()
 
@@ -87,6 +111,7 @@ def work(fitted_run: Path, tiny_backbone: Path, tmp_path: Path, ray_cluster: Ray
 @pytest.mark.slow
 def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
     """Ctrl-C keeps what is done; a bad image stops both nodes with one message; a killed node stops nobody."""
+    work.hold(2)
     first = work.start()
     work.wait_for(first, 2)
     first.send_signal(signal.SIGINT)
@@ -97,6 +122,7 @@ def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
 
     (work.images / "100.jpg").unlink()
     (work.images / "100.jpg").write_bytes(b"broken")
+    work.release()
     second = work.start()
     _, said = second.communicate(timeout=240)
     assert second.returncode == 2
@@ -106,9 +132,12 @@ def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
     for part in sorted(work.parts.glob("*.part"))[3:]:
         part.unlink()  # enough is left to do while the node dies
 
+    work.hold(4)
     third = work.start()
-    work.wait_for(third, 6)
+    work.wait_for(third, 4)
+    work.wait_for(third, 2, "*.beat")  # both nodes are at work
     work.cluster.second.kill()
+    work.release()
     _, said = third.communicate(timeout=240)
     assert third.returncode == 0, said
     assert f"Going on: {SIZE * 3} of {IMAGES} images are done" in said
