@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.documents.performance_tables import MISSING, RESULTS, Result, spread
+from lpt.system.text import plural
 
 DATA = ("clothing", "grocery")
 MEASURES = ("overall", "mean_per_class", "many", "medium", "few")
@@ -60,11 +61,11 @@ def _note(result: Result) -> str:
     chosen = next(trial["values"] for trial in search["trials"] if trial["number"] == search["chosen"])
     changed = ", ".join(f"`{path}` {preset[path]:.3g} to {value:.3g}" for path, value in chosen.items())
     kept = "no trial was better by more than a standard error" if search["chosen"] == 0 else changed
+    seeds = f"Seeds {', '.join(map(str, result['seeds']))} (mean ± standard deviation)" if result["tests"] else "Seed 0"
     return (
         f"{result['what']}: {len(search['trials'])} trials in {search['used_minutes']:.0f} of "
-        f"{search['budget_minutes']:.0f} minutes, {search['splits']} validation split(s); {kept}. Seeds "
-        f"{', '.join(map(str, result['seeds']))} (mean ± standard deviation). {result['machine']['hardware']}; "
-        f"{result['date']}. Command: `{result['command']}`."
+        f"{search['budget_minutes']:.0f} minutes, {plural(search['splits'], 'validation split')}; {kept}. {seeds}. "
+        f"{result['machine']['hardware']}; {result['date']}. Command: `{result['command']}`."
     )
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -87,8 +86,8 @@ def run_apart(name: str, given: Given, seconds: float) -> Record:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop a stage as Ctrl-C does, so that a training run saves its state."""
-    process.send_signal(signal.SIGINT)
+    """Ask a stage to stop, so that a training run saves its state. What runs in the background may ignore Ctrl-C."""
+    process.terminate()
     try:
         process.wait(GRACE_SECONDS - 5)
     except subprocess.TimeoutExpired:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import psutil
@@ -47,7 +51,7 @@ def test_a_policy_is_nothing_but_its_variables() -> None:
             environment(policy, given)
 
 
-def test_all_take_turns_quiet_and_beside_a_companion() -> None:
+def test_all_take_turns_quiet_and_beside_a_companion(monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that suffers too much is asked three times; the others go on until the time is over."""
     notes: list[tuple[str, bool]] = []
     workers: dict[str, Any] = {"good": Fake("good", notes, 1.0, 2.0), "slow": Fake("slow", notes, 1.0, 60.0)}
@@ -59,7 +63,9 @@ def test_all_take_turns_quiet_and_beside_a_companion() -> None:
         *[("good", False), ("slow", False), ("good", True), ("slow", True)],
     ]
     assert psutil.Process().children() == before
-    turns = busy.run_rounds(workers, seconds=1.0, count=1)
+    clock = itertools.count()  # each look takes a second
+    monkeypatch.setattr(busy, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    turns = busy.run_rounds(workers, seconds=15, count=1)
     assert len(turns["slow"].beside) == busy.LEAST_ROUNDS < len(turns["good"].beside) == len(turns["slow"].quiet)
 
 
@@ -104,15 +110,23 @@ def test_the_record_makes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "| 0.25 | 0.25 to 0.25 |" in lines[2]
 
 
-def test_a_process_predicts_when_it_is_asked_and_its_end_is_noticed(
-    fitted_run: Path, photo_folder: Path, tiny_backbone: Path
-) -> None:
+def test_a_process_predicts_when_it_is_asked(
+    fitted_run: Path, photo_folder: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     given = {
         "part": "predict", "folder": str(photo_folder), "pack": str(fitted_run), "backbone": None,
         "checkpoint": str(tiny_backbone), "batch": 4, "images": 5,
     }  # fmt: skip
-    with Worker(given, environment("passive") | {"OMP_NUM_THREADS": "1"}) as worker:
-        assert worker.turn() > 0
-        worker._process.kill()
-        with pytest.raises((RuntimeError, BrokenPipeError)):
-            worker.turn()
+    monkeypatch.setattr(sys, "argv", ["work", json.dumps(given)])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
+    work.main()
+    ready, *turns = map(float, capsys.readouterr().out.split())
+    assert ready == 0
+    assert len(turns) == 2
+    assert all(seconds > 0 for seconds in turns)
+
+
+def test_a_process_that_cannot_begin_is_noticed() -> None:
+    with pytest.raises(RuntimeError, match="has ended"), Worker({"part": "cook"}, environment("passive")):
+        pass

@@ -43,8 +43,8 @@ def bounds() -> dict[str, str]:
     for line in listed:
         name, _, bound = line.partition(">=")
         if not line.startswith("lpt["):
-            assert re.fullmatch(r"\d+(\.\d+)*", bound), f"{line}: one lower bound, as name>=1.2"
-            result[name] = bound
+            assert re.fullmatch(r"\d+(\.\d+)*", bound), f"{line}: one lower bound, as name>=1.2 or name[extra]>=1.2"
+            result[name.partition("[")[0]] = bound
     return result
 
 

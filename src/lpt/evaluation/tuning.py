@@ -101,7 +101,7 @@ class Final:
     Args:
         split: `test`, with models trained on all training images; or `validation`, with those of the trials.
         chosen: metrics of the chosen settings.
-        preset: metrics of the preset; None where the preset was chosen, or where it was not trained for lack of time.
+        preset: metrics of the preset; None where the preset was chosen.
         gains: differences, chosen less preset, by measure; empty where `preset` is None.
     """
 

@@ -41,6 +41,8 @@ class Budget:
     def splits(self, wanted: int, used: float, split_seconds: float) -> int:
         """Return how many splits a trial has, at most those wanted: as many as leave time for `TRIALS_WANTED` trials.
 
+        Where fewer trials are asked for, that many count.
+
         Args:
             wanted: splits that the rare classes need.
             used: seconds used so far.
@@ -59,7 +61,8 @@ class Budget:
                 f"takes about {duration(split_seconds)} on this machine and {runs} about {duration(kept)}: give at "
                 f"least {least} minutes, fewer steps (--set train.epoch_steps=...), or a smaller input (--size)."
             )
-        return min(wanted, max(int(left / (TRIALS_WANTED * split_seconds)), 1))
+        trials = min(TRIALS_WANTED, self.most or TRIALS_WANTED)
+        return min(wanted, max(int(left / (trials * split_seconds)), 1))
 
     def deadline(self, results: Sequence[TrialResult], splits: int) -> float:
         """Return the second at which trials must end; there is none before the preset's is known.

@@ -121,6 +121,7 @@ def train_trial(setup: Setup, candidate: Candidate, limits: Limits) -> Score:
     for split in range(setup.plan.splits):
         if setup.folder.answers(candidate.number, split) is None:
             setup.folder.write_answers(candidate.number, split, _train_split(setup, candidate, limits, split))
+            setup.clock.keep()
         answers = setup.answers(candidate.number, split + 1)
         assert answers is not None
         score = setup.accuracy(answers)

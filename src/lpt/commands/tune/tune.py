@@ -113,12 +113,12 @@ def _run_locked(request: TuneRequest, folder: TuneFolder, console: Console) -> T
             return finished
     setup, budget = _begin(request, values, before, folder, console)
     study = Study(folder.journal, setup.plan.ranges, setup.seed)
-    if setup.plan.chosen is None:
-        try:
+    try:
+        if setup.plan.chosen is None:
             run_trials(setup, study, budget)
-        except KeyboardInterrupt:  # between two trainings
-            raise Interrupted(f"stopped; everything is saved in {folder.path}\nGo on with the same command.") from None
-    result = finish(setup, study, request.budget)
+        result = finish(setup, study, request.budget)
+    except KeyboardInterrupt:  # between two trainings
+        raise Interrupted(f"stopped; everything is saved in {folder.path}\nGo on with the same command.") from None
     write_tuning(folder.path, result)
     print_tuning(result, console)
     parts = (setup.base.splits.test, setup.base.splits.validation, setup.base.train)
@@ -177,10 +177,15 @@ def _with_splits(setup: Setup, budget: Budget, given: int | None) -> Setup:
 
     Raises:
         DataError: no class has two images, so nothing can be held out.
-        ConfigError: the budget does not hold two trials.
+        ConfigError: the budget does not hold two trials, or several splits are asked for where none is cut.
     """
     counts = setup.base.train.class_counts
     if has_validation(setup.base):
+        if given not in (None, 1):
+            raise ConfigError(
+                f"--splits {given}: the data has validation images, which are used in place of splits. Leave --splits "
+                "out, or the validation images"
+            )
         wanted = 1
     elif (counts > 1).any():
         wanted = wanted_splits(counts)
@@ -191,9 +196,7 @@ def _with_splits(setup: Setup, budget: Budget, given: int | None) -> Setup:
     split_seconds = seconds / budget.final_ratio
     used = setup.clock.seconds + seconds - split_seconds
     splits = budget.splits(given or wanted, used, split_seconds)
-    if given is not None and splits < given and not has_validation(setup.base):
-        splits = given  # fewer trials, as asked for
-    return replace(setup, plan=replace(setup.plan, splits=1 if has_validation(setup.base) else splits))
+    return replace(setup, plan=replace(setup.plan, splits=given or splits))  # fewer trials, where that is asked for
 
 
 def _cleared(folder: TuneFolder, request: TuneRequest, values: dict[str, Any], base: Prepared) -> str:
@@ -213,6 +216,7 @@ def _check_same(before: StoredPlan, request: TuneRequest, values: dict[str, Any]
         RunError: its settings differ.
     """
     differ = ["--search"] if before.search != request.search else []
+    differ += ["--splits"] if request.splits not in (None, before.splits) else []
     differ += ["data or settings"] if before.request != settings_sha256(values) else []
     if differ:
         raise RunError(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ from lpt.commands.tune import tune as tuning
 from lpt.commands.tune.trials import train
 from lpt.data.sources.tree import output_in
 from lpt.evaluation.tuning import COMPLETE, FAILED, STOPPED, Range, TuneResult
+from lpt.model import Classifier
 from lpt.report.html.tune_page import render_tuning
 from lpt.system.interrupt import Interrupted
 from lpt.system.owned import Input
 from lpt.training.callbacks import Callback
-from lpt.training.checkpoint import begin_phase2, load_checkpoint
+from lpt.training.checkpoint import begin_phase2
 from lpt.training.folder import RunFolder
 from samples import as_assignments, tiny_settings
 
@@ -47,6 +49,19 @@ def arguments(photos: Path, backbone: Path, output: Path, *more: str) -> list[st
     settings = [part for item in as_assignments(settings_of(backbone)) for part in ("--set", item)]
     base = ["tune", str(photos), "--output", str(output), "--preset", "laptop", "--budget", "30", "--trials", "2"]
     return [*base, "--splits", "2", *settings, *more]
+
+
+def options_of(backbone: Path) -> dict[str, Any]:
+    """The same search in Python."""
+    return dict(budget=30, preset="laptop", trials=2, splits=2, settings=settings_of(backbone))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def outcomes(result: TuneResult) -> list[Any]:
@@ -102,8 +117,20 @@ def test_a_name_in_the_page_stays_a_text(searched: Path) -> None:
     assert page.count("&lt;script&gt;") >= 4
 
 
-def test_a_killed_search_goes_on_with_its_trial_and_ends_as_if_never_killed(
-    searched: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+class Interrupting(Console):
+    """A console that interrupts this process when a trial has begun, as Ctrl-C does."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if str(objects[0]).startswith("Trial 1"):
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_a_search_goes_on_after_a_kill_and_ctrl_c_and_ends_as_if_never_stopped(
+    searched: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, ctrl_c: None
 ) -> None:
     folder = tmp_path / "tuned"
     command = arguments(photo_folder, tiny_backbone, folder)
@@ -122,6 +149,9 @@ def test_a_killed_search_goes_on_with_its_trial_and_ends_as_if_never_killed(
     assert "is not finished" in report.output
     used = json.loads((folder / "clock.json").read_text(encoding="utf-8"))["seconds"]
 
+    console = Interrupting()
+    with pytest.raises(Interrupted, match="Go on with the same command"):
+        lpt.tune(photo_folder, folder, console=console, **options_of(tiny_backbone))
     output = CliRunner().invoke(app, command).output
     assert "Trial 1, goes on" in output
     result, whole = read_tuning(folder), read_tuning(searched)
@@ -132,31 +162,15 @@ def test_a_killed_search_goes_on_with_its_trial_and_ends_as_if_never_killed(
     assert packs[0].read_bytes() == packs[1].read_bytes()
 
 
-class Interrupting(Console):
-    """A console that interrupts this process when a trial has begun."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*objects, **options)
-        if str(objects[0]).startswith("Trial 1"):
-            threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-
-def test_ctrl_c_is_told_and_the_chosen_trial_is_compared_with_the_preset(
+def test_the_chosen_trial_is_compared_with_the_preset(
     searched: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    options = dict(preset="laptop", trials=2, splits=2, settings=settings_of(tiny_backbone))
-    with pytest.raises(Interrupted, match="Go on with the same command"):
-        lpt.tune(photo_folder, tmp_path / "stopped", console=Interrupting(), budget=30, **options)
     copy = shutil.copytree(searched, tmp_path / "tuned")  # as if trial 1 had been chosen, then a kill had come
     plan = json.loads((copy / "tune.json").read_text(encoding="utf-8"))
     (copy / "tune.json").write_text(json.dumps(plan | {"chosen": 1}), encoding="utf-8")
     (copy / "tuning.json").unlink()
-    shutil.rmtree(copy / "run")
-    assert plan["data_sha256"]
-    result = lpt.tune(photo_folder, copy, budget=30, **options)
+    (copy / "run").rename(copy / "preset")  # the preset was chosen there: it need not be trained again
+    result = lpt.tune(photo_folder, copy, **options_of(tiny_backbone))
     assert result.settings == result.trial(1).values
     assert result.final.preset is not None
     assert result.final.gain is not None
@@ -193,18 +207,21 @@ def test_phase2_from_a_shared_phase1_is_the_same_bit_for_bit(
     photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
     settings = settings_of(tiny_backbone)
-    whole = lpt.fit(photo_folder, tmp_path / "whole", preset="laptop", settings=settings)
-    first = {**settings, "train.phase2.epochs": 0}
-    shared = RunFolder(lpt.fit(photo_folder, tmp_path / "phase1", preset="laptop", settings=first).folder)
-    prepared = prepare(RunRequest(photo_folder, preset="laptop", settings=settings))
-    run, model = RunFolder(tmp_path / "phase2"), prepared.new_model()
-    steps = prepared.phase_data.plan(1).steps
-    train(prepared, run, model, Callback(), SILENT,
-          begin=lambda: begin_phase2(run.checkpoints, shared.checkpoints, model, steps))  # fmt: skip
+
+    def trained(name: str, start: RunFolder | None = None, **more: Any) -> tuple[RunFolder, Classifier]:
+        prepared = prepare(RunRequest(photo_folder, preset="laptop", settings=settings | more))
+        run, model = RunFolder(tmp_path / name), prepared.new_model()
+        steps = prepared.phase_data.plan(1).steps
+        begin = None if start is None else lambda: begin_phase2(run.checkpoints, start.checkpoints, model, steps)
+        train(prepared, run, model, Callback(), SILENT, begin=begin)
+        return run, model
+
+    _, whole = trained("whole")
+    shared, _ = trained("phase1", **{"train.phase2.epochs": 0})
+    run, model = trained("phase2", shared)
     assert {record["phase"] for record in run.records()} == {2}
-    saved = load_checkpoint(whole.folder / "checkpoints")
-    assert saved is not None
-    assert all(torch.equal(saved[1][name], tensor) for name, tensor in model.state_dict().items())
+    expected = whole.state_dict()
+    assert all(torch.equal(expected[name], tensor) for name, tensor in model.state_dict().items())
     with pytest.raises(lpt.RunError, match="is not the end of a phase 1 of 99 steps"):
         begin_phase2(run.checkpoints, shared.checkpoints, model, 99)
 
@@ -229,13 +246,14 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
         (["--budget", "0"], "give the minutes of the whole search"),
         (["--trials", "1"], "at least 2 are needed"),
         (["--splits", "9"], "give 1 to 4"),
+        (["--val", "0.3"], "the data has validation images"),
     ):
         done = CliRunner().invoke(app, arguments(photo_folder, tiny_backbone, folder, *more))
         assert done.exit_code == 2, done.output
         assert says in done.output.replace("\n", " ")
         assert not folder.exists()
     before = sorted(searched.rglob("*"))
-    for more in (["--set", "loss.margin=0.2"], ["--search", "phase2"]):
+    for more in (["--set", "loss.margin=0.2"], ["--search", "phase2"], ["--splits", "3"]):
         done = CliRunner().invoke(app, arguments(photo_folder, tiny_backbone, searched, *more))
         assert done.exit_code == 2
         assert "holds a search with other" in done.output

@@ -131,6 +131,7 @@ def test_a_budget_keeps_time_for_the_final_runs_and_says_the_least_that_would_do
     budget = Budget(seconds=3600, finals=2)
     assert budget.splits(wanted=4, used=0, split_seconds=10) == 4
     assert budget.splits(wanted=4, used=0, split_seconds=300) == 1
+    assert Budget(seconds=3600, finals=2, most=2).splits(wanted=4, used=0, split_seconds=300) == 4
     with pytest.raises(ConfigError, match=r"budget 60: too few minutes for two trials.*at least 88 minutes"):
         budget.splits(wanted=4, used=0, split_seconds=1187.5)
     trials = [
