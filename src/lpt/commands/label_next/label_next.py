@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -178,15 +178,22 @@ def _find_images(request: LabelNextRequest, console: Console) -> list[Path]:
         DataError: something does not exist, or no picture is left.
     """
     notes: list[str] = []
-    options = {"image_root": request.image_root, "image_column": request.image_column}
-    listed = find_images(request.images, notes, skip_bad=request.bad_images == "skip", **options)  # type: ignore[arg-type]
-    files = {os.path.realpath(path): path for path in reversed(listed)}  # the first path of each file
-    labelled = find_images(request.labelled, notes, skip_bad=True, **options) if request.labelled else []  # type: ignore[arg-type]
-    known = {os.path.realpath(path) for path in labelled}
-    paths = [path for file, path in reversed(files.items()) if file not in known]
+
+    def listed(given: Sequence[Path], *, skip_bad: bool) -> Iterator[Path]:
+        return find_images(
+            given, notes, skip_bad=skip_bad, image_root=request.image_root, image_column=request.image_column
+        )
+
+    files: dict[str, Path] = {}  # the first path of each file
+    count = 0
+    for path in listed(request.images, skip_bad=request.bad_images == "skip"):
+        files.setdefault(os.path.realpath(path), path)
+        count += 1
+    known = {os.path.realpath(path) for path in listed(request.labelled, skip_bad=True)}
+    paths = [path for file, path in files.items() if file not in known]
     for note in notes:
         console.print(note, style="yellow", markup=False)
-    twice = len(listed) - len(files)
+    twice = count - len(files)
     if twice:
         console.print(f"Left out: {plural(twice, 'picture')} that are listed more than once", style="yellow")
     if request.labelled:
