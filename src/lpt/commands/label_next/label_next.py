@@ -15,12 +15,13 @@ from lpt.commands.label_next.look import Looks, look_at
 from lpt.commands.label_next.request import LIST, LabelNextRequest
 from lpt.commands.label_next.table import is_list, list_text
 from lpt.commands.predict.inputs import find_images
+from lpt.commands.predict.shards import check_writable
 from lpt.commands.predict.table import decode_ahead
 from lpt.config.bounds import MAX_PIXELS, check_positive
 from lpt.data.decoding import Reading, read_image
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.evaluation.acquisition import Suggestion, choose_next, suggest
-from lpt.packs.info import PackInfo
+from lpt.packs.info import COUNTS_UNKNOWN, PackInfo
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
 from lpt.report.html.contact_sheet import Sheet, SoughtClass, is_sheet, render_sheet
@@ -102,8 +103,11 @@ def label_requested(request: LabelNextRequest, *, console: Console) -> list[Sugg
         raise ConfigError(f"--bad-images: {request.bad_images!r} is not accepted; choose {', '.join(BAD_IMAGES)}")
     page = request.output.with_suffix(".html")
     check_replaceable(request.output, page if request.sheet else None)
+    check_writable(request.output)
     paths = _find_images(request, console)
     pack = load_pack(request.pack)
+    if not pack.info.counts_known:
+        console.print(COUNTS_UNKNOWN, style="yellow")
     reading = Reading(request.max_pixels, pack.info.preprocessing.white, request.bad_images == "repair")
     predictor = load_predictor(
         pack,
