@@ -133,7 +133,7 @@ def label_requested(request: LabelNextRequest, *, console: Console) -> list[Sugg
     _report_left_out(len(paths), bad, repaired, console)
     text = None if not request.sheet else render_sheet(_sheet(pack.origin, pack.info, looks, suggestions, reading))
     write_text(request.output, list_text(suggestions))
-    if len(suggestions) < request.number < len(looks.paths):
+    if len(suggestions) < min(request.number, len(looks.paths)):
         console.print("There are no more: all others are near-duplicates of a chosen picture", style="yellow")
     console.print(f"{plural(len(suggestions), 'picture')} to label next: {request.output}", markup=False)
     if text is not None:
