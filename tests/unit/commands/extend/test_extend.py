@@ -167,7 +167,7 @@ def test_the_description_says_what_was_added(pack: Path, pictures: Path, tiny_ba
 
 
 def test_known_pictures_choose_the_scale_and_show_the_losses(pack: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    """A whole command; what the pack says is what `lpt evaluate` measures. A threshold does not stay, and it says so."""
+    """A whole command; what the pack says is what `lpt evaluate` measures. A threshold does not stay, which is said."""
     give_threshold(pack, 0.2)
     new = draw(tmp_path / "new", {"red": 4, "blue": 4})
     known = draw(tmp_path / "known", {"adder": 20, "Björn": 20, "crane": 20})
