@@ -17,6 +17,8 @@ HEAVY_COMMANDS = (
     ["evaluate", "x", "y"],
     ["predict", "x", "y"],
     ["label-next", "x", "y"],
+    ["extend", "x", "y", "--output", "z"],
+    ["calibrate", "x", "y", "--output", "z"],
     ["compare", "x"],
     ["tune", "x"],
     ["report", "x"],

@@ -85,4 +85,4 @@ def label_next(
         precision=precision,
         batch_size=batch_size,
     )
-    label_requested(request, console=output_console())
+    label_requested(request, console=output_console(lasting=True))

@@ -35,6 +35,7 @@ REFERENCE_VARIANTS = 8
 MOST_CLASSES = 1_000_000
 MOST_CLASSES_WITH_USE = 100_000
 """Most classes whose use of group prompts is stored: a list for each, and a reader bounds the lists of pack.json."""
+COUNTS_UNKNOWN = "The pack does not know how many training images its classes had: all of them count as few-shot."
 _FAULTS_SHOWN = 5
 
 

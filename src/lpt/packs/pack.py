@@ -179,7 +179,7 @@ def encode_tensors(state: Mapping[str, Tensor]) -> bytes:
 
 
 def write_pack(path: Path, info: PackInfo, tensors: bytes, card: str) -> Path:
-    """Write a pack folder; it replaces an old one only when it is complete.
+    """Write a pack folder; it replaces an old one only when it is complete, and nothing half-written stays.
 
     Raises:
         RunError: it cannot be written; the old one is untouched.
@@ -201,6 +201,9 @@ def write_pack(path: Path, info: PackInfo, tensors: bytes, card: str) -> Path:
         if former.exists() and not path.exists():
             os.replace(former, path)
         raise RunError(f"cannot write the pack {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            remove_names(building, PACK_NAMES)
     with contextlib.suppress(OSError):
         _carry_over(former, path)
         remove_names(former, PACK_NAMES)

@@ -25,6 +25,7 @@ def print_extension(
     new_judged: int,
     notes: Sequence[str],
     skipped: Sequence[tuple[str, str]],
+    lost_threshold: bool,
     console: Console,
 ) -> None:
     """Print the new classes, what the others lose, and the next command.
@@ -35,6 +36,7 @@ def print_extension(
         new_right, new_judged: pictures of new classes that are right when left out of their row, of how many.
         notes: what to know about the pictures.
         skipped: pictures that cannot be read, as (name, reason).
+        lost_threshold: whether the pack had a threshold for `--reject` before.
         console: where to print.
     """
     for note in notes:
@@ -59,6 +61,13 @@ def print_extension(
         )
     else:
         _print_losses(old_classes, console)
+    if lost_threshold:
+        console.print(
+            "The threshold for --reject was that of the other classes: the new pack has none until lpt calibrate gives "
+            "it one.",
+            style="yellow",
+            markup=False,
+        )
     console.print(f"Pack: {pack.path} ({pack.stored_bytes / 2**20:.2f} MiB)", markup=False)
     options = needed_options(pack.info.backbone)
     console.print(f"Next: {shlex.join(['lpt', 'predict', str(pack.path), 'IMAGE_OR_FOLDER', *options])}", markup=False)

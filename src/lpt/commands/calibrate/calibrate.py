@@ -119,7 +119,8 @@ def calibrate_pack(request: EvaluationRequest, *, keep: float, console: Console,
     metrics = {name: Metrics.from_dict(values) for name, values in info.metrics.items()}
     write_pack(output, info, content, model_card(info, metrics, len(content)))
     written = load_pack(output)
-    _report(written, subject.pack.info.probabilities, console)
+    refitted = info.probabilities is not subject.pack.info.probabilities
+    _report(written, subject.pack.info.probabilities if refitted else None, console)
     return written
 
 
@@ -185,13 +186,14 @@ def _tensors(pack: Pack) -> bytes:
         ) from None
 
 
-def _report(pack: Pack, former: Probabilities, console: Console) -> None:
+def _report(pack: Pack, former: Probabilities | None, console: Console) -> None:
+    """Print what the new pack has; `former` is what its temperature replaced, None if it is that of the old pack."""
     info, now = pack.info, pack.info.probabilities
     rejection: Rejection | None = info.rejection
     assert rejection is not None
     changed = (
         "unchanged, too few mistakes to fit one"
-        if now == former
+        if former is None
         else f"{former.temperature:.4g} before, fitted on {now.fitted_on}"
     )
     console.print(f"Temperature: {now.temperature:.4g} ({changed})", markup=False)

@@ -21,6 +21,7 @@ from lpt.data.sources.portable import portable_source
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured, measure_predictions
 from lpt.evaluation.shift import ClassMatching, known_images
+from lpt.packs.info import COUNTS_UNKNOWN
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.predictor import Predictor, load_predictor
 from lpt.system.hardware import cores_here
@@ -138,7 +139,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
     trained_on = _training_notes(pack, request.data, images, opened.split)
     notes += trained_on
     if not pack.info.counts_known:
-        notes.append("The pack does not know how many training images its classes had: all of them count as few-shot.")
+        notes.append(COUNTS_UNKNOWN)
     predictor = load_predictor(
         pack,
         backbone=request.backbone,

@@ -37,6 +37,7 @@ from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import Pack
 from lpt.report.extension import print_extension
 from lpt.system.hardware import inspect_machine
+from lpt.system.readers import refuse_second_start
 from lpt.system.text import plural
 
 LEAST_KNOWN = 50
@@ -146,6 +147,7 @@ def extend_pack(
     request: ExtendRequest, *, backbone: FrozenViT | str | None, console: Console, progress: Console
 ) -> Extension:
     """Add classes to a pack, write it, and print what its own classes lose; arguments and errors as for `extend`."""
+    refuse_second_start("lpt.extend")
     if os.path.lexists(request.output):
         raise RunError(f"--output: {request.output} is there already; give another folder, or remove it yourself")
     task = open_task(request)
@@ -177,6 +179,7 @@ def extend_pack(
         new_judged=result.new_judged,
         notes=task.notes,
         skipped=task.skipped,
+        lost_threshold=task.pack.info.rejection is not None,
         console=console,
     )
     return result

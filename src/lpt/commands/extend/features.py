@@ -5,16 +5,14 @@ from __future__ import annotations
 import torch
 from rich.console import Console
 
+from lpt.commands.evaluate.request import loading_workers
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.predictions import Predictions, predict_split
 from lpt.model import Classifier
 from lpt.model.head import CosineHead
 from lpt.packs.info import PackInfo
 from lpt.report.progress import image_bar
-from lpt.system.hardware import cores_here
-
-_FEWEST_FOR_WORKERS = 1000
-_MOST_WORKERS = 4
+from lpt.system.readers import lost_reader_explained
 
 
 def make_encoder(model: Classifier) -> None:
@@ -40,16 +38,17 @@ def encode(
 
     Raises:
         DataError: an image cannot be read.
-        RunError: features are not finite.
+        RunError: features are not finite, or a process that reads images was lost.
     """
-    with image_bar(progress, what, len(images)) as show:
+    advice = "Free some memory or take a smaller --batch-size, then give the same command again."
+    with image_bar(progress, what, len(images)) as show, lost_reader_explained(advice):
         return predict_split(
             encoder,
             images,
             info.preprocessing,
             group_prompts=info.uses_group_prompts,
             batch_size=batch_size,
-            workers=0 if len(images) < _FEWEST_FOR_WORKERS else min(cores_here() - 1, _MOST_WORKERS),
+            workers=loading_workers(len(images)),
             progress=show,
             model_name="the pack",
         )

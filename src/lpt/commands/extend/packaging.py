@@ -22,10 +22,9 @@ from lpt.model.backbone import FrozenViT
 from lpt.model.build import build_model
 from lpt.packs.files import count_numbers, sha256
 from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo, Versions, faults
-from lpt.packs.pack import PARTIAL_SUFFIX, Pack, encode_tensors, load_pack, write_pack
+from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
-from lpt.system.owned import PACK_NAMES, remove_names
 
 BEFORE_ADDITIONS = ", before classes were added"
 
@@ -96,11 +95,7 @@ def extended_pack(task: Task, added: Added, backbone: FrozenViT, output: Path) -
         new = PackInfo.model_validate(values)
     except ValidationError as error:
         raise DataError(f"the classes cannot be stored in a pack: {faults(error)}") from None
-    try:
-        write_pack(output, new, content, model_card(new, {}, len(content)))
-    except BaseException:
-        remove_names(output.with_name(output.name + PARTIAL_SUFFIX), PACK_NAMES)
-        raise
+    write_pack(output, new, content, model_card(new, {}, len(content)))
     return load_pack(output)
 
 
@@ -131,7 +126,7 @@ def _addition(added: Added) -> dict[str, Any]:
 
 def _fitted_on(info: PackInfo) -> str:
     before = info.probabilities.fitted_on
-    return before if info.additions or before.startswith("nothing") else before + BEFORE_ADDITIONS
+    return before if before.startswith("nothing") or before.endswith(BEFORE_ADDITIONS) else before + BEFORE_ADDITIONS
 
 
 def _training(task: Task) -> dict[str, Any]:

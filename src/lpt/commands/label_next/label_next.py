@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,13 @@ from lpt.commands.label_next.look import Looks, look_at
 from lpt.commands.label_next.request import LIST, LabelNextRequest
 from lpt.commands.label_next.table import is_list, list_text
 from lpt.commands.predict.inputs import find_images
+from lpt.commands.predict.shards import check_writable
 from lpt.commands.predict.table import decode_ahead
 from lpt.config.bounds import MAX_PIXELS, check_positive
 from lpt.data.decoding import Reading, read_image
 from lpt.errors import ConfigError, DataError, LptError, RunError
 from lpt.evaluation.acquisition import Suggestion, choose_next, suggest
-from lpt.packs.info import PackInfo
+from lpt.packs.info import COUNTS_UNKNOWN, PackInfo
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
 from lpt.report.html.contact_sheet import Sheet, SoughtClass, is_sheet, render_sheet
@@ -102,8 +103,11 @@ def label_requested(request: LabelNextRequest, *, console: Console) -> list[Sugg
         raise ConfigError(f"--bad-images: {request.bad_images!r} is not accepted; choose {', '.join(BAD_IMAGES)}")
     page = request.output.with_suffix(".html")
     check_replaceable(request.output, page if request.sheet else None)
+    check_writable(request.output)
     paths = _find_images(request, console)
     pack = load_pack(request.pack)
+    if not pack.info.counts_known:
+        console.print(COUNTS_UNKNOWN, style="yellow")
     reading = Reading(request.max_pixels, pack.info.preprocessing.white, request.bad_images == "repair")
     predictor = load_predictor(
         pack,
@@ -129,7 +133,7 @@ def label_requested(request: LabelNextRequest, *, console: Console) -> list[Sugg
     _report_left_out(len(paths), bad, repaired, console)
     text = None if not request.sheet else render_sheet(_sheet(pack.origin, pack.info, looks, suggestions, reading))
     write_text(request.output, list_text(suggestions))
-    if len(suggestions) < request.number < len(looks.paths):
+    if len(suggestions) < min(request.number, len(looks.paths)):
         console.print("There are no more: all others are near-duplicates of a chosen picture", style="yellow")
     console.print(f"{plural(len(suggestions), 'picture')} to label next: {request.output}", markup=False)
     if text is not None:
@@ -178,15 +182,22 @@ def _find_images(request: LabelNextRequest, console: Console) -> list[Path]:
         DataError: something does not exist, or no picture is left.
     """
     notes: list[str] = []
-    options = {"image_root": request.image_root, "image_column": request.image_column}
-    listed = find_images(request.images, notes, skip_bad=request.bad_images == "skip", **options)  # type: ignore[arg-type]
-    files = {os.path.realpath(path): path for path in reversed(listed)}  # the first path of each file
-    labelled = find_images(request.labelled, notes, skip_bad=True, **options) if request.labelled else []  # type: ignore[arg-type]
-    known = {os.path.realpath(path) for path in labelled}
-    paths = [path for file, path in reversed(files.items()) if file not in known]
+
+    def listed(given: Sequence[Path], *, skip_bad: bool) -> Iterator[Path]:
+        return find_images(
+            given, notes, skip_bad=skip_bad, image_root=request.image_root, image_column=request.image_column
+        )
+
+    files: dict[str, Path] = {}  # the first path of each file
+    count = 0
+    for path in listed(request.images, skip_bad=request.bad_images == "skip"):
+        files.setdefault(os.path.realpath(path), path)
+        count += 1
+    known = {os.path.realpath(path) for path in listed(request.labelled, skip_bad=True)}
+    paths = [path for file, path in files.items() if file not in known]
     for note in notes:
         console.print(note, style="yellow", markup=False)
-    twice = len(listed) - len(files)
+    twice = count - len(files)
     if twice:
         console.print(f"Left out: {plural(twice, 'picture')} that are listed more than once", style="yellow")
     if request.labelled:

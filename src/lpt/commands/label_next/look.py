@@ -31,7 +31,7 @@ class Looks(NamedTuple):
 
     Args:
         paths: the pictures that could be read.
-        guesses: their most probable classes.
+        guesses: their most probable classes, as if all classes were equally frequent.
         features: the input of the head, of unit length, [n, D].
     """
 
@@ -63,6 +63,7 @@ def look_at(
     """
     pack, inference = predictor.pack(), predictor.model()
     kept = min(MOST_CLASSES, len(pack.info.class_names))
+    even = None if pack.info.probabilities.classes == "even" else dict.fromkeys(pack.info.class_names, 1.0)
     paths, classes, shares, features = list[Path](), [], [], []
     with _features_of(inference) as inputs:
         readable = _readable(pictures, bad)
@@ -71,8 +72,8 @@ def look_at(
             scores = inference.classify(torch.from_numpy(pixels)).scores.cpu().numpy()
             names = [path for path, _ in batch]
             check_scores(scores, lambda row, names=names: str(names[row]), model_name=label_of(pack))  # type: ignore[misc]
-            table = probabilities_of(pack, scores)
-            order = np.argsort(-table, axis=1, kind="stable")[:, :kept]
+            table = probabilities_of(pack, scores, prior=even)
+            order = np.argsort(-table, axis=1, kind="stable")[:, :kept].copy()  # a view would keep all classes
             paths += names
             classes.append(order)
             shares.append(np.take_along_axis(table, order, axis=1).astype(np.float32))

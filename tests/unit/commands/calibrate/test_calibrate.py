@@ -80,6 +80,10 @@ def test_a_pack_is_calibrated_on_pictures_that_it_has_not_seen(
     measured = before.info.metrics["test"]
     assert new.info.metrics["test"] == measured | {"nll": None, "ece": None}  # those held for the former temperature
     assert f"Temperature: {probabilities.temperature:.4g} (1 before" in screen.getvalue()
+    again = io.StringIO()
+    console = Console(file=again, width=1000)
+    lpt.calibrate(new.path, pictures, tmp_path / "again", checkpoint=tiny_backbone, console=console)
+    assert f"({probabilities.temperature:.4g} before, fitted on 60 labelled images)" in again.getvalue()
     unchanged = {"rejection", "probabilities", "metrics"}
     assert new.info.model_dump(exclude=unchanged) == before.info.model_dump(exclude=unchanged)
     files = sorted(pictures.rglob("*.png"))

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 import lpt
 from lpt.cli.app import app
 from lpt.commands.export.model_graph import ModelGraph, resized_size
+from lpt.commands.extend.packaging import _fitted_on
 from lpt.errors import DataError, PackError, RunError
 from lpt.model import LPT
 from lpt.model.tuning import Tuning
 from lpt.packs.files import sha256
 from lpt.packs.pack import Pack, load_pack
 from pack_kinds import new_pack
-from small_packs import NAMES, edit, new_model, rewritten, write
+from small_packs import NAMES, edit, give_threshold, new_model, rewritten, write
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
@@ -139,7 +140,9 @@ def test_the_description_says_what_was_added(pack: Path, pictures: Path, tiny_ba
     metrics |= {"boundaries": "few", "group_classes": [1, 0, 0]}
     edit(pack, lambda values: values.update(metrics={"test": metrics}))
     before = (pack / "pack.json").read_bytes()
-    lpt.extend(pack, pictures, tmp_path / "once", checkpoint=tiny_backbone)
+    once = lpt.extend(pack, pictures, tmp_path / "once", checkpoint=tiny_backbone).pack.info
+    assert once.probabilities.fitted_on == _fitted_on(once) == "20 validation images, before classes were added"
+    edit(tmp_path / "once", lambda values: values["probabilities"].update(fitted_on="60 labelled images"))  # calibrated
     more = draw(tmp_path / "more", {"green": 2})
     info = lpt.extend(tmp_path / "once", more, tmp_path / "twice", checkpoint=tiny_backbone).pack.info
     assert (pack / "pack.json").read_bytes() == before
@@ -149,7 +152,7 @@ def test_the_description_says_what_was_added(pack: Path, pictures: Path, tiny_ba
     assert [(addition.classes, addition.data) for addition in info.additions] == [(2, "colours"), (1, "more")]
     assert info.metrics == {}
     assert info.training == {"preset": "laptop"}
-    assert info.probabilities.fitted_on == "20 validation images, before classes were added"
+    assert info.probabilities.fitted_on == "60 labelled images, before classes were added"
     assert info.group_use is not None
     assert info.group_use.classes[:3] == [[0], [1], [2]]
     assert all(len(groups) >= 2 for groups in info.group_use.classes[3:])
@@ -164,7 +167,8 @@ def test_the_description_says_what_was_added(pack: Path, pictures: Path, tiny_ba
 
 
 def test_known_pictures_choose_the_scale_and_show_the_losses(pack: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    """A whole command; what the pack says is what `lpt evaluate` measures."""
+    """A whole command; what the pack says is what `lpt evaluate` measures. A threshold does not stay, which is said."""
+    give_threshold(pack, 0.2)
     new = draw(tmp_path / "new", {"red": 4, "blue": 4})
     known = draw(tmp_path / "known", {"adder": 20, "Björn": 20, "crane": 20})
     (known / "crane" / "3.png").write_bytes(b"\x89PNG no more")
@@ -179,6 +183,8 @@ def test_known_pictures_choose_the_scale_and_show_the_losses(pack: Path, tiny_ba
     text = " ".join(result.output.split())
     assert "1 validation image that cannot be read" in text or "1 train image that cannot be read" in text
     assert "on 59 pictures of the other classes and 8 of the new ones" in text
+    assert "the new pack has none until lpt calibrate" in text
+    assert load_pack(output).info.rejection is None
     addition = load_pack(output).info.additions[0]
     assert addition.known is not None
     assert addition.known.images == 59

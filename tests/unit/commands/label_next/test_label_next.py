@@ -25,7 +25,7 @@ from lpt.errors import ConfigError, DataError, RunError
 from lpt.evaluation.acquisition import Suggestion
 from lpt.model.head import CosineHead
 from pack_kinds import new_pack
-from small_packs import new_model, write
+from small_packs import edit, new_model, write
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,8 @@ def test_features_are_what_the_head_sees(
     """Applied to a single view, the head gives the scores of the predictor again; all vectors have unit length."""
     backbone = lpt.load_backbone("tiny", checkpoint=tiny_backbone)
     pack = new_pack(tmp_path / "pack", backbone, 0, sizes, phases, {"test_views": views})
+    if not phases:  # probabilities for the class frequencies of training, which the guesses must not count twice
+        edit(pack, lambda values: values["probabilities"].update(classes="training"))
     predictor = lpt.load_predictor(pack, checkpoint=tiny_backbone, device="cpu")
     random = np.random.default_rng(5)
     pictures = [Image.fromarray(random.integers(0, 255, (50, 40, 3)).astype(np.uint8)) for _ in range(5)]
@@ -181,7 +183,7 @@ def test_features_are_what_the_head_sees(
     looks = look_at(predictor, named, batch_size=2, bad=None, show_done=done.append)
     assert done == [2, 4, 5]
     np.testing.assert_allclose(np.linalg.norm(looks.features, axis=1), 1, atol=1e-5)
-    expected = predictor.predict(pictures, top_k=3)
+    expected = predictor.predict(pictures, top_k=3, prior=dict.fromkeys(predictor.pack().info.class_names, 1))
     for row, each in enumerate(expected):
         assert tuple(predictor.pack().info.class_names[c] for c in looks.guesses.classes[row]) == each.classes
         np.testing.assert_allclose(looks.guesses.shares[row], each.probabilities, atol=1e-5)
