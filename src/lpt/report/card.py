@@ -266,7 +266,8 @@ def rejection_line(info: PackInfo) -> str:
     shares = ", ".join(f"{name} {100 * share:.1f}" for name, share in groups if share is not None)
     return (
         f"largest {score_name(info.method)} below {rejection.threshold:.4g}, fitted on {rejection.fitted_on} to keep "
-        f"{100 * rejection.keep:g} %; of these it keeps {100 * kept.overall:.1f} % (mean over classes: {shares})"
+        f"{100 * rejection.keep:g} %; of these it keeps {100 * kept.overall:.1f} %"
+        + (f" (mean over classes: {shares})" if info.counts_known else "")  # or all of them count as few-shot
     )
 
 

@@ -45,6 +45,8 @@ def test_a_run_with_validation_images_has_a_threshold(tiny_backbone: Path, tmp_p
     assert 0.95 <= rejection.kept.overall < 1
     text = rejection_line(result.pack.info)
     assert f"largest cosine below {rejection.threshold:.4g}, fitted on 60 validation images" in text
+    assert "mean over classes: " in text
+    assert "mean over" not in rejection_line(result.pack.info.model_copy(update={"counts_known": False}))  # imported
     assert text in (result.pack.path / "README.md").read_text(encoding="utf-8")
     shown = io.StringIO()
     print_pack(result.pack, Console(file=shown, width=1000))
