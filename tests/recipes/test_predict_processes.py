@@ -189,7 +189,7 @@ def by_torchrun(work: Work, shards: int) -> tuple[dict[Path, int], str]:
     )
     work.wait_for(shards)
     seen = work.finished()
-    _, message = process.communicate(timeout=100)
+    _, message = process.communicate(timeout=240)
     assert process.returncode == 0, message
     return seen, message
 

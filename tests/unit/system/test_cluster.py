@@ -29,7 +29,7 @@ def test_a_driver_finds_the_cluster_and_a_killed_node_is_noticed(ray_cluster: Ra
     from lpt.system.cluster import connected, ray
 
     def alive() -> set[str]:
-        return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
 
     with connected():
         killed = ray_cluster.second

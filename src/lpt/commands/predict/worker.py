@@ -19,7 +19,7 @@ PredictShards = Callable[[Iterator[Shard], Callable[[int], None]], Iterator[tupl
 """(shards, show_done) -> each shard with its rows. A shard is claimed when it is taken from the iterator, so as late as
 reading ahead allows. `show_done` is called with the number of images done of the shard at hand."""
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.2
 """How often a worker looks whether another has stopped the job."""
 _COUNT_SECONDS = 2.0
 """How often it counts the parts of all workers, to show how far the job is."""
@@ -66,7 +66,7 @@ class Worker:
                 self._done, idle = self._done + shard.count, False
                 self._tick(0)
             if idle:
-                time.sleep(_LOOK_SECONDS / 5)
+                time.sleep(_LOOK_SECONDS / 2)
                 self._tick(0)
         self._show(count_images(self._shards))
 
