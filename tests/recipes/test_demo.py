@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import lpt
-from lpt.commands.compare import compare as comparing
+from lpt.commands.compare import training as comparing
 from lpt.config.recipes import METHODS as RECIPES
 from lpt.demo.digits import digit_splits
 from lpt.demo.run import new_folder, run_demo

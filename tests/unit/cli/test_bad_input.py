@@ -444,8 +444,8 @@ def test_predict_stops_late_and_leaves_nothing(world: World, fitted_run: Path) -
     [
         (["nowhere.jpg"], "nowhere.jpg"),
         (["empty"], "empty"),
-        (["photos", "-o", "found.xlsx"], ".csv or .jsonl"),
-        (["photos", "-o", "photos/test"], ".csv or .jsonl"),
+        (["photos", "-o", "found.xlsx"], "must be .csv"),
+        (["photos", "-o", "photos/test"], "must be .csv"),
         (["photos", "-o", "folder.csv"], "is a folder"),
     ],
 )

@@ -331,6 +331,7 @@ def test_with_the_keyboard_alone(open_page: Open) -> None:
     page.keyboard.press("Tab")  # what the pack is
     page.keyboard.press("Enter")
     expect(page.locator("#about dl")).to_be_visible()
+    expect(page.get_by_role("region", name="Classes of birds")).to_be_visible()  # it comes after the list
     page.keyboard.press("Tab")
     expect(page.get_by_role("region", name="Classes of birds")).to_be_focused()
     page.keyboard.press("Tab")
