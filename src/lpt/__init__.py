@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from lpt.commands.fit.fit import FitResult, fit, resume
     from lpt.commands.fit.request import RunRequest
     from lpt.commands.import_checkpoint.import_checkpoint import import_checkpoint
-    from lpt.commands.label_next.label_next import label_next
     from lpt.commands.push import push
     from lpt.commands.report.report import write_report
     from lpt.commands.tune.tune import tune
-    from lpt.evaluation.acquisition import Suggestion
     from lpt.evaluation.tuning import TuneResult
     from lpt.model.pretrained import load_backbone
     from lpt.packs.pack import Pack, load_pack
@@ -51,7 +49,6 @@ __all__ = [
     "Predictor",
     "RunError",
     "RunRequest",
-    "Suggestion",
     "TuneResult",
     "calibrate",
     "compare",
@@ -62,7 +59,6 @@ __all__ = [
     "extend",
     "fit",
     "import_checkpoint",
-    "label_next",
     "load_backbone",
     "load_pack",
     "load_predictor",
@@ -79,7 +75,6 @@ _HOME = {
     "Prediction": "lpt.packs.prediction",
     "Predictor": "lpt.packs.predictor",
     "RunRequest": "lpt.commands.fit.request",
-    "Suggestion": "lpt.evaluation.acquisition",
     "TuneResult": "lpt.evaluation.tuning",
     "calibrate": "lpt.commands.calibrate.calibrate",
     "compare": "lpt.commands.compare.compare",
@@ -90,7 +85,6 @@ _HOME = {
     "extend": "lpt.commands.extend.extend",
     "fit": "lpt.commands.fit.fit",
     "import_checkpoint": "lpt.commands.import_checkpoint.import_checkpoint",
-    "label_next": "lpt.commands.label_next.label_next",
     "load_backbone": "lpt.model.pretrained",
     "load_pack": "lpt.packs.pack",
     "load_predictor": "lpt.packs.predictor",

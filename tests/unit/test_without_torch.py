@@ -16,7 +16,6 @@ HEAVY_COMMANDS = (
     ["fit", "x"],
     ["evaluate", "x", "y"],
     ["predict", "x", "y"],
-    ["label-next", "x", "y"],
     ["extend", "x", "y", "--output", "z"],
     ["calibrate", "x", "y", "--output", "z"],
     ["compare", "x"],

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 import lpt
-from lpt.cli.app import app
+from lpt.cli.app import Program
+from lpt.cli.label_next import label_next as label_next_command
+from lpt.commands.label_next.label_next import label_next as choose
 from lpt.commands.label_next.look import look_at
 from lpt.commands.label_next.table import COLUMNS
 from lpt.errors import ConfigError, DataError, RunError
@@ -49,14 +52,19 @@ def pool(tmp_path: Path) -> Path:
     return folder
 
 
+program = typer.Typer(cls=Program)  # the command is not part of `lpt` before its gain is measured
+program.command("label-next")(label_next_command)
+program.callback()(lambda: None)
+
+
 def command(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["label-next", *map(str, arguments)])
+    result = CliRunner().invoke(program, ["label-next", *map(str, arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, " ".join(result.output.split())
 
 
 def label_next(pack: Path, images: object, output: Path, checkpoint: Path, **options: object) -> list[Suggestion]:
-    return lpt.label_next(pack, images, output, checkpoint=checkpoint, device="cpu", **options)  # type: ignore[arg-type]
+    return choose(pack, images, output, checkpoint=checkpoint, device="cpu", **options)  # type: ignore[arg-type]
 
 
 def test_the_list_and_the_sheet(pack: Path, pool: Path, tiny_backbone: Path, tmp_path: Path) -> None:
