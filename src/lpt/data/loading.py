@@ -253,10 +253,13 @@ def _batches_ahead(batch_bytes: int, workers: int) -> int | None:
 
 def _raise_errors(loader: Iterable[Delivered | DataError]) -> Iterator[Delivered]:
     """Yield the batches of a loader; raise an error that a worker returned."""
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+    except (ConnectionError, EOFError) as error:  # it died while it handed over a batch, before PyTorch noticed
+        raise RuntimeError(f"DataLoader worker (pid unknown) closed its connection: {error}") from error
 
 
 def _ignore_interrupts(worker: int) -> None:

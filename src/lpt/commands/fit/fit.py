@@ -277,7 +277,7 @@ def _run(prepared: Prepared, folder: RunFolder, console: Console, *, keep_micro_
         model = prepared.new_model()
         display = ConsoleCallback(console, _validator(prepared, model))
         callback: Callback = display if tracked is None else Callbacks([display, tracked])
-        with PeakMemory() as memory, stop_on_signal() as stop, display, _going_on_explained(folder):
+        with _going_on_explained(folder), PeakMemory() as memory, stop_on_signal() as stop, display:
             Trainer(model, prepared.phase_data, folder, callback, stop, keep_micro_batch).run()
         with _going_on_explained(folder):
             measures = measure_run(prepared, model, console)
