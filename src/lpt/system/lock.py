@@ -106,6 +106,30 @@ def locked(folder: Path, tell: Callable[[str], None] = lambda message: None) -> 
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def locked_output(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of an output folder, which is made if it is missing, and removed again if nothing comes into it.
+
+    Args:
+        folder: the folder.
+        tell: as for `locked`.
+
+    Raises:
+        FolderInUseError: another run holds its lock.
+        RunError: the folder cannot be made, or the lock cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {folder}: {error.strerror}. Choose another with --output.") from None
+    try:
+        with locked(folder, tell):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def check_free_of_runs(folder: Path) -> None:
     """Check that no other process of this machine surely holds the lock of a folder; nothing is changed.
 

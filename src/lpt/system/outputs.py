@@ -5,11 +5,13 @@ LPT's own output is never data. A folder is known by its marker, a plot by the s
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from lpt.errors import RunError
 from lpt.system.owned import PACK_FILES, marker_fields
 
 RUN_MARKER = "run.json"
@@ -40,6 +42,12 @@ _AMONG_OTHERS = {
     EVALUATION_MARKER: (EVALUATION_KIND, "an evaluation"),
     SHIFT_MARKER: (SHIFT_KIND, "measurements under domain shift"),
 }
+
+
+def check_absent(output: Path) -> None:
+    """Raise `RunError` if there is something under the path of a new output, also a broken link."""
+    if os.path.lexists(output):
+        raise RunError(f"--output: {output} is there already; give another folder, or remove it yourself")
 
 
 class Output(NamedTuple):

@@ -125,6 +125,27 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
+def check_no_others(folder: Path, marker: str, own: Collection[str], what: str) -> None:
+    """Check that a folder without a marker is missing, or holds nothing but what a kill at the start left.
+
+    Args:
+        folder: the folder.
+        marker: name of the marker.
+        own: names of the files that are written before the marker.
+        what: what the folder would be, in words: `comparison`.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    inside = contents(folder, exactly(marker, *own)) if folder.is_dir() else Contents()
+    files = [file for file in inside.files if file.name not in own and not is_temporary(file)]
+    if inside.others or inside.blocking or inside.folders or files:
+        raise RunError(
+            f"{folder} holds files and is no {what} of lpt: {marker} is missing, damaged or of something else. Choose "
+            "another folder with --output."
+        )
+
+
 def is_temporary(path: Path) -> bool:
     """Return whether a file is one that a killed writer of LPT left."""
     return _TEMP.fullmatch(path.name) is not None

@@ -21,6 +21,7 @@ from lpt.system.lock import LOCK, check_free_of_runs
 from lpt.system.outputs import REPORT, RUN_KIND, RUN_MARKER, SHIFT_KIND, SHIFT_MARKER
 from lpt.system.owned import (
     PACK_NAMES,
+    Contents,
     Input,
     Names,
     contents,
@@ -332,6 +333,31 @@ class RunFolder:
         text = "".join(json.dumps(record) + "\n" for record in records)
         if not self.log.is_file() or self.log.read_bytes() != text.encode():  # a full disk has no room for a copy
             write_text(self.log, text)
+
+
+def clear_runs(folder: Path, inside: Contents, runs: Iterable[RunFolder], *, keep: Iterable[Path]) -> str:
+    """Remove what LPT wrote in a folder that holds runs; return what to tell the user of things that stay.
+
+    The marker of a run is removed last, and stays where something else lies in the run's folder.
+
+    Args:
+        folder: the folder.
+        inside: its contents.
+        runs: the runs among them.
+        keep: files to leave.
+
+    Raises:
+        RunError: a file cannot be removed.
+    """
+    held = [run.facts for run in runs if contents(run.path, RUN_NAMES).others]
+    try:
+        remove(inside, keep=[*keep, *held], last=FACTS)
+    except OSError as error:
+        raise RunError(
+            f"cannot remove {error.filename}: {error.strerror}. Remove it yourself, or choose another folder with "
+            "--output."
+        ) from None
+    return inside.others_message(folder)
 
 
 def _is_lock(file: Path) -> bool:

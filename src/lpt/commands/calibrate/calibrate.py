@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from lpt.commands.evaluate.request import EvaluationRequest, Subject, loading_workers, open_subject, print_notes
+from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes, readers_explained
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
-from lpt.errors import ConfigError, DataError, PackError, RunError
+from lpt.errors import ConfigError, DataError, PackError
 from lpt.evaluation.metrics import Metrics
 from lpt.evaluation.predictions import Predictions
 from lpt.model.consent import needed_options
@@ -24,7 +23,9 @@ from lpt.packs.temperature import fitted_probabilities
 from lpt.report.card import model_card, rejection_line
 from lpt.report.progress import image_bar
 from lpt.system.files import read_regular
-from lpt.system.readers import lost_reader_explained, refuse_second_start
+from lpt.system.outputs import check_absent
+from lpt.system.processes import ALONE
+from lpt.system.readers import refuse_second_start
 from lpt.system.text import plural
 
 KIND = "labelled image"
@@ -106,8 +107,8 @@ def calibrate_pack(request: EvaluationRequest, *, keep: float, console: Console,
     """
     refuse_second_start("lpt.calibrate")
     output = request.output
-    if output is None or os.path.lexists(output):
-        raise RunError(f"--output: {output} is there already; give another folder, or remove it yourself")
+    assert output is not None  # `calibrate` and the program ask for it
+    check_absent(output)
     if not 0.5 <= keep < 1:
         raise ConfigError(f"--keep {keep}: a share from 0.5 to below 1 is accepted, such as 0.95")
     subject = open_subject(request)
@@ -143,14 +144,8 @@ def _check_images(subject: Subject, data: str) -> None:
 
 
 def _predict(subject: Subject, progress: Console) -> Predictions:
-    advice = "Free some memory or take a smaller --batch-size, then give the same command again."
-    with image_bar(progress, "measuring", len(subject.images)) as show, lost_reader_explained(advice):
-        return subject.predictor.split(
-            subject.images,
-            batch_size=subject.batch_size,
-            workers=loading_workers(len(subject.images)),
-            progress=show,
-        )
+    with image_bar(progress, "measuring", len(subject.images)) as show, readers_explained():
+        return subject.predict(subject.images, ALONE, show)
 
 
 def _calibrated(info: PackInfo, predictions: Predictions, keep: float) -> PackInfo:

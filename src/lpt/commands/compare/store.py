@@ -12,23 +12,22 @@ from lpt.config.recipes import METHODS
 from lpt.errors import RunError
 from lpt.report.comparison import WRITTEN
 from lpt.system.files import remove_leftovers, write_json, write_text
-from lpt.system.lock import LOCK, locked
+from lpt.system.lock import LOCK, locked_output
 from lpt.system.outputs import COMPARISON_KIND as KIND
 from lpt.system.outputs import COMPARISON_MARKER as PLAN
 from lpt.system.outputs import REPORT
 from lpt.system.owned import (
     Contents,
     Names,
+    check_no_others,
     contents,
     exactly,
     first_inside,
     is_marked,
-    is_temporary,
     marker,
     marker_fields,
-    remove,
 )
-from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
+from lpt.training.folder import RUN_NAMES, Inputs, RunFolder, clear_runs, no_inputs
 
 INFERENCE = "inference.json"
 _METHOD = "|".join(map(re.escape, METHODS))
@@ -61,18 +60,8 @@ class ComparisonFolder:
             RunError: another comparison goes on in it, or it holds something else.
         """
         self.stored_plan()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"cannot make the folder {self.path}: {error.strerror}. Choose another with --output."
-            ) from None
-        try:
-            with locked(self.path, tell):
-                yield
-        finally:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
+        with locked_output(self.path, tell):
+            yield
 
     def run(self, key: CellKey) -> RunFolder:
         """Return the run folder of a cell; it need not exist yet."""
@@ -120,13 +109,7 @@ class ComparisonFolder:
         if stored is not None:
             remove_leftovers(self.path)
             return stored
-        inside = contents(self.path, exactly(PLAN, LOCK)) if self.path.is_dir() else Contents()
-        files = [file for file in inside.files if file.name != LOCK and not is_temporary(file)]
-        if inside.others or inside.blocking or inside.folders or files:
-            raise RunError(
-                f"{self.path} holds files and is no comparison of lpt: {PLAN} is missing, damaged or of something "
-                "else. Choose another folder with --output."
-            )
+        check_no_others(self.path, PLAN, (LOCK,), "comparison")
         return None
 
     def write_plan(self, plan: StoredPlan) -> None:
@@ -172,15 +155,7 @@ class ComparisonFolder:
         if not self.path.is_dir():
             return ""
         inside = contents(self.path, NAMES)
-        held = [run.facts for run in _runs(inside) if contents(run.path, RUN_NAMES).others]
-        try:
-            remove(inside, keep=[self.plan, self.path / LOCK, *held], last=FACTS)
-        except OSError as error:
-            raise RunError(
-                f"cannot remove {error.filename}: {error.strerror}. Remove it yourself, or choose another folder with "
-                "--output."
-            ) from None
-        return inside.others_message(self.path)
+        return clear_runs(self.path, inside, _runs(inside), keep=[self.plan, self.path / LOCK])
 
 
 def _runs(inside: Contents) -> Iterator[RunFolder]:

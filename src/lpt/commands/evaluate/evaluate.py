@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from lpt.commands.evaluate.folder import EVALUATION, check_evaluation
-from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
+from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes, readers_explained
 from lpt.commands.results import clear
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
@@ -28,7 +27,7 @@ from lpt.report.run_files import (
 from lpt.report.tables import metrics_table
 from lpt.system.owned import marker
 from lpt.system.processes import Processes
-from lpt.system.readers import lost_reader_explained, refuse_second_start
+from lpt.system.readers import refuse_second_start
 
 
 def evaluate(
@@ -121,7 +120,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
 
     subject = processes.on_all(check_and_open)
     images = subject.images
-    with image_bar(progress, "measuring", len(processes.share(len(images)))) as show, _readers():
+    with image_bar(progress, "measuring", len(processes.share(len(images)))) as show, readers_explained():
         measured = subject.measure(images, processes, show)
     if output is not None and processes.is_main:
         _write(output, measured, subject, request)
@@ -130,11 +129,6 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
     if output is not None and processes.is_main:
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
-
-
-def _readers() -> contextlib.AbstractContextManager[None]:
-    """Explain the loss of a reader process."""
-    return lost_reader_explained("Free some memory or take a smaller --batch-size, then give the same command again.")
 
 
 def _print(measured: Measured, split: str, console: Console) -> None:

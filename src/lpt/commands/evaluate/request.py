@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from lpt.data.sources import open_images
 from lpt.data.sources.portable import portable_source
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured, measure_predictions
+from lpt.evaluation.predictions import Predictions
 from lpt.evaluation.shift import ClassMatching, known_images
 from lpt.packs.info import COUNTS_UNKNOWN
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.predictor import Predictor, load_predictor
 from lpt.system.hardware import cores_here
 from lpt.system.processes import Processes
+from lpt.system.readers import lost_reader_explained
 from lpt.system.text import plural, shorten
 
 _FEWEST_FOR_WORKERS = 1000
@@ -92,25 +95,27 @@ class Subject:
     trained_on: Sequence[str]
     batch_size: int
 
-    def measure(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Measured:
-        """Predict images and measure the predictions against their labels.
+    def predict(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Predictions:
+        """Return the predictions for images.
 
         Args:
             images: the images; the processes share them.
             processes: the processes, which all call this.
             progress: called with the number of images done in this process.
         """
-        local_images = len(processes.share(len(images)))
-        predictions = self.predictor.split(
+        return self.predictor.split(
             images,
             batch_size=self.batch_size,
-            workers=loading_workers(local_images),
+            workers=loading_workers(len(processes.share(len(images)))),
             progress=progress,
             processes=processes,
         )
+
+    def measure(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Measured:
+        """Predict images and measure the predictions against their labels; arguments as for `predict`."""
         info = self.pack.info
         return measure_predictions(
-            predictions,
+            self.predict(images, processes, progress),
             np.asarray(info.class_counts, dtype=np.int64),
             info.shot_groups,
             scale=info.probabilities.scale,
@@ -121,6 +126,11 @@ class Subject:
 def loading_workers(images: int) -> int:
     """Return how many workers load so many images; 0 for a few, where starting workers would take longer."""
     return 0 if images < _FEWEST_FOR_WORKERS else min(cores_here() - 1, _MOST_WORKERS)
+
+
+def readers_explained() -> AbstractContextManager[None]:
+    """Explain the loss of a reader process."""
+    return lost_reader_explained("Free some memory or take a smaller --batch-size, then give the same command again.")
 
 
 def open_subject(request: EvaluationRequest) -> Subject:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,7 +26,6 @@ from lpt.commands.extend.rows import (
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.manifest import Float32Array, FloatArray
 from lpt.data.sources.raw import SplitName
-from lpt.errors import RunError
 from lpt.evaluation.extension import OldClasses, measure_old_classes
 from lpt.evaluation.predictions import Predictions
 from lpt.model.backbone import FrozenViT
@@ -37,6 +35,7 @@ from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import Pack
 from lpt.report.extension import print_extension
 from lpt.system.hardware import inspect_machine
+from lpt.system.outputs import check_absent
 from lpt.system.readers import refuse_second_start
 from lpt.system.text import plural
 
@@ -148,8 +147,7 @@ def extend_pack(
 ) -> Extension:
     """Add classes to a pack, write it, and print what its own classes lose; arguments and errors as for `extend`."""
     refuse_second_start("lpt.extend")
-    if os.path.lexists(request.output):
-        raise RunError(f"--output: {request.output} is there already; give another folder, or remove it yourself")
+    check_absent(request.output)
     task = open_task(request)
     on = _backbone(task.pack, backbone, request)
     seen = _look(task, task.pack.build(on), request.batch_size, progress)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from rich.console import Console
 
-from lpt.commands.evaluate.request import loading_workers
+from lpt.commands.evaluate.request import loading_workers, readers_explained
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.predictions import Predictions, predict_split
 from lpt.model import Classifier
 from lpt.model.head import CosineHead
 from lpt.packs.info import PackInfo
 from lpt.report.progress import image_bar
-from lpt.system.readers import lost_reader_explained
 
 
 def make_encoder(model: Classifier) -> None:
@@ -40,8 +39,7 @@ def encode(
         DataError: an image cannot be read.
         RunError: features are not finite, or a process that reads images was lost.
     """
-    advice = "Free some memory or take a smaller --batch-size, then give the same command again."
-    with image_bar(progress, what, len(images)) as show, lost_reader_explained(advice):
+    with image_bar(progress, what, len(images)) as show, readers_explained():
         return predict_split(
             encoder,
             images,

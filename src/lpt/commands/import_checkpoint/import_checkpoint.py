@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from lpt.config.architecture import Architecture
 from lpt.config.schema import ImageConfig
 from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
-from lpt.errors import ConfigError, DataError, RunError
+from lpt.errors import ConfigError, DataError
 from lpt.model.backbone import FrozenViT
 from lpt.model.build import build_model
 from lpt.model.consent import needed_options
@@ -35,6 +34,7 @@ from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
 from lpt.system.files import last_part
+from lpt.system.outputs import check_absent
 from lpt.system.text import plural
 
 PUBLISHED_SCALE = 20.0
@@ -83,8 +83,7 @@ def import_checkpoint(
         RunError: the output is there already, or cannot be written.
     """
     file, output, console = Path(file), Path(output), console or Console(quiet=True)
-    if os.path.lexists(output):
-        raise RunError(f"--output: {output} is there already; give another folder, or remove it yourself")
+    check_absent(output)
     if not 0 < norm_eps <= 0.1:
         raise ConfigError(
             f"--norm-eps {norm_eps}: a number above 0, up to 0.1, is accepted; the authors' code has 1e-5"

@@ -17,24 +17,22 @@ from lpt.errors import RunError
 from lpt.evaluation.tuning import Answers, Range
 from lpt.report.tune import SUMMARY, WRITTEN
 from lpt.system.files import remove_leftovers, write_json, write_text
-from lpt.system.lock import LOCK, locked
+from lpt.system.lock import LOCK, locked_output
 from lpt.system.outputs import REPORT
 from lpt.system.outputs import TUNE_KIND as KIND
 from lpt.system.outputs import TUNE_MARKER as PLAN
 from lpt.system.owned import (
-    Contents,
     Names,
+    check_no_others,
     contents,
     exactly,
     first_inside,
     is_marked,
-    is_temporary,
     marker,
     marker_fields,
-    remove,
     remove_names,
 )
-from lpt.training.folder import FACTS, RUN_NAMES, Inputs, RunFolder, no_inputs
+from lpt.training.folder import RUN_NAMES, Inputs, RunFolder, clear_runs, no_inputs
 
 CLOCK, JOURNAL = "clock.json", "study.journal"
 _SPLIT_RUNS: Names = {r"split\d+": RUN_NAMES}
@@ -107,18 +105,8 @@ class TuneFolder:
             RunError: another search goes on in it, or it holds something else.
         """
         self.stored_plan()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"cannot make the folder {self.path}: {error.strerror}. Choose another with --output."
-            ) from None
-        try:
-            with locked(self.path, tell):
-                yield
-        finally:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
+        with locked_output(self.path, tell):
+            yield
 
     def stored_plan(self) -> StoredPlan | None:
         """Read the plan of an earlier command; None where the folder is missing or empty.
@@ -131,13 +119,7 @@ class TuneFolder:
         if is_marked(self.plan, KIND):
             remove_leftovers(self.path)
             return StoredPlan.from_dict(marker_fields(self.plan))  # None: a kill came while it was being removed
-        inside = contents(self.path, exactly(PLAN, LOCK, CLOCK)) if self.path.is_dir() else Contents()
-        files = [file for file in inside.files if file.name not in (LOCK, CLOCK) and not is_temporary(file)]
-        if inside.others or inside.blocking or inside.folders or files:
-            raise RunError(
-                f"{self.path} holds files and is no search of lpt: {PLAN} is missing, damaged or of something else. "
-                "Choose another folder with --output."
-            )
+        check_no_others(self.path, PLAN, (LOCK, CLOCK), "search")
         return None
 
     def write_plan(self, plan: StoredPlan) -> None:
@@ -225,16 +207,8 @@ class TuneFolder:
         if not is_marked(self.plan, KIND):
             return ""
         write_json(self.plan, marker(KIND))
-        inside = contents(self.path, NAMES)
-        held = [run.facts for run in (self.run, self.preset) if run.path.is_dir() and run.others]
-        try:
-            remove(inside, keep=[self.plan, self.path / LOCK, *held], last=FACTS)
-        except OSError as error:
-            raise RunError(
-                f"cannot remove {error.filename}: {error.strerror}. Remove it yourself, or choose another folder with "
-                "--output."
-            ) from None
-        return inside.others_message(self.path)
+        runs = [run for run in (self.run, self.preset) if run.path.is_dir()]
+        return clear_runs(self.path, contents(self.path, NAMES), runs, keep=[self.plan, self.path / LOCK])
 
     def _trial(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}"
