@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from importlib import import_module
+from benchmarks.dispatch import run_command
 
 COMMANDS = {
     "compare": "cells of a comparison on two nodes and on one, against the same in one process",
@@ -16,16 +15,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> None:
     """Run a measurement."""
-    listed = "\n".join(f"  {name:8}{what}" for name, what in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.cluster",
-        description=f"{__doc__}\n\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("options", nargs=argparse.REMAINDER)
-    args = parser.parse_args(argv)
-    import_module(f"benchmarks.cluster.{args.command}").main(args.options)
+    run_command("benchmarks.cluster", __doc__, COMMANDS, argv)
 
 
 if __name__ == "__main__":

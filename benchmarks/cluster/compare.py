@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cluster.nodes import loopback_nodes
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from benchmarks.serving.running import add_options, picture
 from lpt.system.files import write_json
 
@@ -35,10 +35,9 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     with tempfile.TemporaryDirectory(prefix="lpt-cluster-") as folder:
         measured = measure(args, Path(folder))
+    what = "a comparison on one and on two Ray nodes of a core each, against one process of one thread"
     record = {
-        "what": "a comparison on one and on two Ray nodes of a core each, against one process of one thread",
-        "command": describe_command("benchmarks.cluster", ["compare", *argv]),
-        "date": today(),
+        **describe_run(what, "benchmarks.cluster", ["compare", *argv]),
         **describe_machine("cpu"),
         "settings": {"backbone": args.backbone, "input_size": args.size, "methods": METHODS, "seeds": args.seeds,
                      "epoch_steps": args.steps, "epochs": "2 and 1"},

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from lpt.system.files import write_json
 
 FORMS = ("csv", "jsonl", "parquet", "txt")
@@ -40,9 +40,11 @@ def main(argv: Sequence[str]) -> None:
                 results[form][str(rows)] = json.loads(subprocess.check_output(command))
                 file.unlink()
     record = {
-        "what": "cutting lists of images into shards: seconds, and the most memory of the process in MiB",
-        "command": describe_command("benchmarks.cluster", ["lists", *argv]),
-        "date": today(),
+        **describe_run(
+            "cutting lists of images into shards: seconds, and the most memory of the process in MiB",
+            "benchmarks.cluster",
+            ["lists", *argv],
+        ),
         **describe_machine("cpu"),
         "results": results,
     }

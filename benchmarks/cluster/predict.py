@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.cluster.nodes import loopback_nodes
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from lpt.commands.predict.jobs import Output
 from lpt.commands.predict.launched import predict_launched
 from lpt.commands.predict.on_ray import predict_on_ray
@@ -76,9 +76,11 @@ def main(argv: Sequence[str]) -> None:
     write_json(
         args.output,
         {
-            "what": "shards of a prediction on one and on two Ray nodes of a core each, against one process",
-            "command": describe_command("benchmarks.cluster", ["predict", *argv]),
-            "date": today(),
+            **describe_run(
+                "shards of a prediction on one and on two Ray nodes of a core each, against one process",
+                "benchmarks.cluster",
+                ["predict", *argv],
+            ),
             **describe_machine("cpu"),
             "settings": {"images": args.images, "sleep_ms": args.sleep, "shard": args.shard},
             **measured,

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from benchmarks.cluster.nodes import loopback_nodes
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from benchmarks.serving.client import Reply, load, request
 from benchmarks.serving.load import serve_turn
 from benchmarks.serving.running import ServerProcess, add_options, picture, write_served_pack
@@ -41,9 +41,11 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="lpt-cluster-") as folder:
         measured = measure(args, Path(folder))
     record = {
-        "what": "two replicas on two Ray nodes of a core each, against one server with all cores of the same machine",
-        "command": describe_command(MODULE, ["serve", *argv]),
-        "date": today(),
+        **describe_run(
+            "two replicas on two Ray nodes of a core each, against one server with all cores of the same machine",
+            MODULE,
+            ["serve", *argv],
+        ),
         **describe_machine(args.device),
         "settings": {"backbone": args.backbone, "input_size": args.size, "images_per_turn": args.images},
         **measured,

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from lpt.system.files import write_json
 
 MODULE = "benchmarks.serving"
@@ -65,9 +65,11 @@ def main(argv: Sequence[str]) -> None:
         rates = measure_rates(args, backbone, exported, packs)
         sizes = {file.name: round(file.stat().st_size / 1e6, 2) for file in sorted(exported.iterdir())}
     record = {
-        "what": "engine onnx against torch: install, start and memory with ten packs, images per second in turns",
-        "command": describe_command(MODULE, ["engine", *argv]),
-        "date": today(),
+        **describe_run(
+            "engine onnx against torch: install, start and memory with ten packs, images per second in turns",
+            MODULE,
+            ["engine", *argv],
+        ),
         **describe_machine("cpu"),
         "settings": {"backbone": args.backbone, "packs": PACKS, "classes": CLASSES, "batch": BATCH},
         "aims": {"install_mb": 280, "start_seconds": 2, "resident_mb": 250},

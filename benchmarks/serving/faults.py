@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from benchmarks.serving.client import Client, Reply, load, read_answer, request
 from benchmarks.serving.hostile import JPEG, PREDICT, hostile_requests
 from benchmarks.serving.running import ServerProcess, add_options, picture, write_served_pack
@@ -37,9 +37,11 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="lpt-serving-") as folder:
         results = measure(args, Path(folder))
     record = {
-        "what": "lpt serve under hostile requests, replaced packs, slow clients and clients that leave",
-        "command": describe_command(MODULE, ["faults", *argv]),
-        "date": today(),
+        **describe_run(
+            "lpt serve under hostile requests, replaced packs, slow clients and clients that leave",
+            MODULE,
+            ["faults", *argv],
+        ),
         **describe_machine(args.device),
         "settings": {"backbone": args.backbone, "input_size": args.size, "clients": CLIENTS},
         **results,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import describe_command, describe_machine, today
+from benchmarks.record import describe_machine, describe_run
 from benchmarks.serving.client import Reply, load, request
 from benchmarks.serving.reference import Reference
 from benchmarks.serving.running import ServerProcess, add_options, picture, write_served_pack
@@ -36,9 +36,11 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="lpt-serving-") as folder:
         rows = measure(args, Path(folder))
     record = {
-        "what": "images per second of lpt serve against the predictor alone, in turns, and the time of an answer",
-        "command": describe_command(MODULE, ["load", *argv]),
-        "date": today(),
+        **describe_run(
+            "images per second of lpt serve against the predictor alone, in turns, and the time of an answer",
+            MODULE,
+            ["load", *argv],
+        ),
         **describe_machine(args.device),
         "settings": {
             "backbone": args.backbone,
