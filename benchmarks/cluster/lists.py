@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from benchmarks.record import describe_machine, describe_run
@@ -24,15 +25,19 @@ def main(argv: Sequence[str]) -> None:
     """Measure, and write the record."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster lists", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 10_000_000], help="lengths of the lists")
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=list(FORMS), help="those of others stay as they are"
+    )
     parser.add_argument("--output", type=Path, default=Path("docs/results/lists.json"))
     parser.add_argument("--cut", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.cut is not None:
         print(json.dumps(cut(args.cut)))
         return
-    results: dict[str, dict[str, object]] = {form: {} for form in FORMS}
+    kept = json.loads(args.output.read_text())["results"] if args.output.exists() else {}
+    results: dict[str, dict[str, object]] = {**kept, **{form: {} for form in args.forms}}
     with tempfile.TemporaryDirectory(prefix="lpt-lists-") as folder:
-        for form in FORMS:
+        for form in args.forms:
             for rows in args.rows:
                 file = Path(folder) / f"list.{form}"
                 write_list(file, rows)
@@ -43,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
         **describe_run(
             "cutting lists of images into shards: seconds, and the most memory of the process in MiB",
             "benchmarks.cluster",
-            ["lists", *argv],
+            ["lists"],
         ),
         **describe_machine("cpu"),
         "results": results,
@@ -75,7 +80,7 @@ def write_list(file: Path, rows: int) -> None:
 
         schema = pa.schema([("image", pa.string())])
         with pq.ParquetWriter(file, schema) as writer:
-            while batch := [name for name, _ in zip(names, range(100_000), strict=False)]:
+            while batch := list(islice(names, 100_000)):
                 writer.write_table(pa.table({"image": batch}, schema))
         return
     with file.open("w", encoding="utf-8") as stream:

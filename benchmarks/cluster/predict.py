@@ -3,7 +3,8 @@
     python -m benchmarks.cluster predict
 
 The sleeping work shows what claims and parts cost: two nodes on one machine share its cores, so real work would show
-how many cores it has. The real images show one node against one process, and that the bytes are the same.
+how many cores it has. The real images show one node against one process of one thread, as a node has one core, and
+that the bytes are the same.
 """
 
 from __future__ import annotations
@@ -100,9 +101,12 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     paths = [images / f"{number}.jpg" for number in range(args.images)]
     works: dict[str, Any] = {"sleep": (sleeping, {"top_k": args.sleep})}
     if args.pack is not None:
+        import torch
+
         from lpt.commands.predict.predict import prepare_output
 
         works["classify"] = (prepare_output, {"checkpoint": args.checkpoint, "device": "cpu"})
+        torch.set_num_threads(1)
     results: dict[str, Any] = {name: {} for name in works}
     for nodes in (0, 1, 2):
         with cluster(nodes):

@@ -1,0 +1,127 @@
+"""A second pass with parts of its own, over a phase 1 that is frozen and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lpt.model import LPT, Encoded
+from lpt.model.adapters import Adapters
+from lpt.model.head import CosineHead
+from lpt.model.prompts import GroupPrompts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the second pass has of its own.
+
+    Args:
+        groups: `pool`, the picked group prompts beside the shared one; `replace`, in its place; `none`.
+        adapters: width of its adapters in the late blocks; 0: none.
+        top_k: group prompts that an image picks.
+        pool: group prompts.
+        fused: the loss sees (z1 + z2) / 2 in place of z2.
+    """
+
+    groups: str = "pool"
+    adapters: int = 0
+    top_k: int = 2
+    pool: int = 20
+    fused: bool = False
+
+
+class Opinions(NamedTuple):
+    """Cosines of both passes.
+
+    Args:
+        first: those of phase 1's head on the query, [B, C].
+        second: those of the second pass's head, [B, C].
+        similarity: sum of the picked query-key cosines, averaged over the batch.
+    """
+
+    first: Tensor
+    second: Tensor
+    similarity: Tensor
+
+
+class SecondPass(nn.Module):
+    """Group prompts, adapters of the late blocks and a head, which train; the model of phase 1 does not.
+
+    Args:
+        model: as phase 1 left it.
+        parts: what the second pass has.
+    """
+
+    def __init__(self, model: LPT, parts: Parts) -> None:
+        super().__init__()
+        self.first: LPT
+        object.__setattr__(self, "first", model.requires_grad_(False))  # not a submodule: it does not train
+        self.parts = parts
+        depth, width = model.backbone.depth, model.backbone.width
+        blocks, length = depth - model.shared_blocks, model.shared.tokens.shape[1]
+        self.head = CosineHead(len(model.head.weight), width)
+        self.head.load_state_dict(model.head.state_dict())
+        self.groups: GroupPrompts | None = None
+        if parts.groups != "none":
+            self.groups = GroupPrompts(parts.pool, blocks, length, width)
+            self.groups.prompts.data.copy_(
+                model.shared.tokens.data[model.shared_blocks :].expand_as(self.groups.prompts)
+            )
+        self.adapters = Adapters(blocks, width, parts.adapters, norm=True, scale=None) if parts.adapters else None
+
+    @property
+    def backbone(self) -> object:
+        """The frozen backbone."""
+        return self.first.backbone
+
+    def forward(self, encoded: Encoded, feature_mask: Tensor | None = None, picks: str = "matched") -> Opinions:
+        """Return the cosines of both passes for images after block K.
+
+        Args:
+            encoded: the images after block K, and their queries.
+            feature_mask: factor on the features (dropout), [B, D].
+            picks: `matched`; or, to learn what the matching is worth: `others`, those of the next image of the batch,
+                `mean`, the mean of the pool, `none`, no group prompt.
+        """
+        first = self.first
+        similarity, group = encoded.query.new_zeros(()), None
+        if self.groups is not None:
+            matching = self.groups.match(encoded.query, self.parts.top_k)
+            similarity = matching.cosines.sum(dim=-1).mean()
+            group = self._group(matching.groups, picks)
+        features = self.features(encoded.tokens.to(first.backbone.dtype), group)
+        with torch.no_grad():
+            known = first.head(encoded.query)
+        return Opinions(known, self.head(features if feature_mask is None else features * feature_mask), similarity)
+
+    def _group(self, picked: Tensor, picks: str) -> Tensor | None:
+        """Return the group prompt of each image, [B, L-K, P, D]."""
+        assert self.groups is not None
+        match picks:
+            case "none":
+                return None
+            case "mean":
+                return self.groups.prompts.mean(dim=0).expand(len(picked), -1, -1, -1)
+            case "others":
+                return self.groups.gather(picked.roll(1, dims=0))
+        return self.groups.gather(picked)
+
+    def features(self, tokens: Tensor, group: Tensor | None) -> Tensor:
+        """Return class-token features after the late blocks, [B, N, D] -> [B, D]."""
+        backbone, start = self.first.backbone, self.first.shared_blocks
+        for layer in range(start, backbone.depth):
+            prompts = []
+            if self.parts.groups != "replace":
+                prompts.append(backbone.prompt_key_value(layer, self.first.shared.tokens[layer]))
+            if group is not None:
+                prompts.append(backbone.prompt_key_value(layer, group[:, layer - start]))
+            last = layer == backbone.depth - 1
+            tokens = backbone.block(layer, tokens, prompts, class_token_only=last, adapters=self._adapt)
+        return backbone.norm(tokens)[:, 0]
+
+    def _adapt(self, layer: int, tokens: Tensor) -> Tensor:
+        added = torch.zeros_like(tokens) if self.first.adapters is None else self.first.adapters(layer, tokens)
+        return added if self.adapters is None else added + self.adapters(layer - self.first.shared_blocks, tokens)
