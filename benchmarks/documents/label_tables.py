@@ -1,4 +1,4 @@
-"""Make the tables of docs/label_next.md from its result file, for `benchmarks.documents.tables`."""
+"""Make the table of the trial of `label-next` from its result file, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.documents.performance_tables import Result, from_file, rows_of, signed, spread
 
-_TITLES = {"start": "none", "random": "random", "margin": "smallest margin", "label-next": "`lpt label-next`"}
+_TITLES = {"start": "none", "random": "random", "margin": "smallest margin", "label-next": "the rule"}
 _DATA = {"cifar100": "CIFAR-100-LT", "clothing": "clothing"}
 _MEASURES = {"few": "few", "mean_per_class": "mean per class", "overall": "overall"}
 
@@ -35,7 +35,7 @@ def label_next(result: Result) -> list[str]:
             f"({sizes['pool_few']:,} of few-shot classes), {sizes['few_classes']} of {sizes['classes']} "
             f"classes few-shot, {sizes['test']:,} test images, seeds {', '.join(map(str, seeds))}"
         )
-    heading = ["data", "labelled next by", *_MEASURES.values(), "few: label-next against it", "of few-shot classes"]
+    heading = ["data", "labelled next by", *_MEASURES.values(), "few: the rule against it", "of few-shot classes"]
     return [
         *rows_of(heading, cells),
         "",

@@ -31,11 +31,15 @@ def from_file(name: str, table: Callable[[Result], list[str]]) -> Callable[[], s
 
 
 def source_of(result: Result, file: str) -> str:
-    """Return the line below a table: command, hardware, versions, date and the raw file."""
+    """Return the line below a table: command, hardware, versions, date and the raw file.
+
+    A script that is no longer here is in the commit that the result names.
+    """
     versions = result["versions"]
+    command = f"Command: `{result['command']}`" + (f" of commit {result['commit']}" if "commit" in result else "")
     hardware = f"{result['hardware']}; " if "hardware" in result else ""
     return (
-        f"Command: `{result['command']}`. {hardware}torch {versions['torch']}, timm {versions['timm']}; "
+        f"{command}. {hardware}torch {versions['torch']}, timm {versions['timm']}; "
         f"{result['date']}. Raw: [results/{file}](results/{file})."
     )
 

@@ -44,7 +44,6 @@ DOCUMENTS = (
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "tune.md",
     ROOT / "docs" / "reject.md",
-    ROOT / "docs" / "label_next.md",
     ROOT / "docs" / "extend.md",
 )
 
