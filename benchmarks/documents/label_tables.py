@@ -1,4 +1,4 @@
-"""Make the tables of docs/label_next.md from its result file, for `benchmarks.documents.tables`."""
+"""Make the tables of docs/how-to/label_next.md from its result file, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
