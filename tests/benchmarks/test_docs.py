@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from benchmarks.documents.pages import PAGES, name_of
+from benchmarks.documents.pages import PAGES, ROOT, name_of
 from benchmarks.documents.tables import DOCUMENTS, filled, present_commands
+
+import lpt
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -46,6 +49,14 @@ def test_commands_of_older_result_files_are_brought_up_to_date() -> None:
     assert present_commands("`python -m benchmarks.counts --size 9`") == "`python -m benchmarks.speed.counts --size 9`"
     for text in ("python -m benchmarks.speed.counts", "python -m benchmarks.countless", "the counts"):
         assert present_commands(text) == text
+
+
+def test_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert project["version"] == lpt.__version__
+    assert re.search(r"^version: (.*)$", citation, flags=re.MULTILINE)[1] == lpt.__version__  # type: ignore[index]
+    assert f"## [{lpt.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def headings(path: Path) -> set[str]:
