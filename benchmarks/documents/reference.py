@@ -10,9 +10,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from typer.models import ArgumentInfo, OptionInfo
+from typer.utils import get_params_from_function
 
 from benchmarks.documents.performance_tables import rows_of
 from lpt.cli.app import app
@@ -64,17 +65,10 @@ def completed(text: str) -> str:
 
 
 def _command(name: str, callback: Callable[..., Any]) -> str:
-    signature = inspect.signature(callback, eval_str=True)
-    given = [
-        (parameter, *get_args(parameter.annotation))
-        for parameter in signature.parameters.values()
-        if get_origin(parameter.annotation) is Annotated  # no context of Typer's
-    ]
-    arguments = [_argument(parameter, info) for parameter, _, info in given if isinstance(info, ArgumentInfo)]
+    given = get_params_from_function(callback).values()  # Typer's context is among them
+    arguments = [_argument(each.name, each.default) for each in given if isinstance(each.default, ArgumentInfo)]
     options = [
-        _option(parameter, kind, info)
-        for parameter, kind, info in given
-        if isinstance(info, OptionInfo) and not info.hidden
+        _option(each.name, each.annotation, each.default) for each in given if isinstance(each.default, OptionInfo)
     ]
     usage = " ".join(["lpt", name, *(f"[{each[0]}]" if each[2] else each[0] for each in arguments), "[OPTIONS]"])
     parts = [f"## lpt {name}", f"```sh\n{usage}\n```", *_paragraphs(inspect.getdoc(callback) or "")]
@@ -83,25 +77,28 @@ def _command(name: str, callback: Callable[..., Any]) -> str:
     return "\n\n".join([*parts, "\n".join(rows_of(["option", "default", "meaning"], options))])
 
 
-def _argument(parameter: inspect.Parameter, info: ArgumentInfo) -> tuple[str, str, bool]:
+def _argument(parameter: str, info: ArgumentInfo) -> tuple[str, str, bool]:
     """Return the name of an argument, its meaning, and whether it may be left out."""
-    name = info.metavar or parameter.name.upper()
-    return name, _text(info.help), parameter.default is not inspect.Parameter.empty
+    return info.metavar or parameter.upper(), _text(info.help), info.default is not ...
 
 
-def _option(parameter: inspect.Parameter, kind: Any, info: OptionInfo) -> list[str]:
+def _option(parameter: str, kind: Any, info: OptionInfo) -> list[str]:
     """Return the cells of an option: its names with what it takes, its default, its meaning."""
-    dashed = parameter.name.strip("_").replace("_", "-")
+    dashed = parameter.strip("_").replace("_", "-")
     names = list(info.param_decls or (f"--{dashed}",)) if kind is not bool else _flags(dashed, info)
     takes = "" if kind is bool else f" {info.metavar or _takes(kind)}"
-    needed = parameter.default is inspect.Parameter.empty
-    default = "needed" if needed else "" if parameter.default in (None, False) else f"`{_shown(parameter.default)}`"
+    default = "" if info.default in (None, False) else f"`{_shown(info.default)}`"
     meaning = " ".join(filter(None, (_text(info.help), _range(info))))
-    return [", ".join(_cell(f"`{each}{takes}`") for each in names), default, meaning]
+    return [
+        ", ".join(_cell(f"`{each}{takes}`") for each in names),
+        "needed" if info.default is ... else default,
+        meaning,
+    ]
 
 
 def _flags(dashed: str, info: OptionInfo) -> list[str]:
-    return list(info.param_decls or (f"--{dashed}", f"--no-{dashed}"))
+    """Return the names of a flag; `--decode/--no-decode` are two."""
+    return [name for both in info.param_decls or (f"--{dashed}/--no-{dashed}",) for name in both.split("/")]
 
 
 def _takes(kind: Any) -> str:
@@ -165,7 +162,7 @@ def _bounds(schema: Schema) -> Iterator[str]:
 def _text(text: str | None) -> str:
     """Return help text as a cell of a Markdown table: code stays, and nothing else is markup."""
     parts = re.split(r"(`[^`]*`)", " ".join((text or "").split()))
-    plain = (part if part.startswith("`") else re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts)
+    plain = (part if part.startswith("`") else re.sub(r"([*<\[\]])", r"\\\1", part) for part in parts)
     return _cell("".join(plain))
 
 
