@@ -90,7 +90,7 @@ def fit(
 
     Example:
         >>> short = {"train.batch_size": 8, "train.epoch_steps": 2, "train.phase1.epochs": 2, "train.phase2.epochs": 2}
-        >>> settings = {"backbone.name": "lpt-demo-glyphs", **short}
+        >>> settings = {"backbone.name": "lpt-demo-glyphs", "image.size": 32, **short}
         >>> result = lpt.fit("photos/", "runs/photos", preset="laptop", settings=settings)
         >>> result.pack.info.class_names
         ['dark', 'grey', 'light']
