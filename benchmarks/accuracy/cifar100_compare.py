@@ -13,8 +13,8 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 training images of each class held out, the rest cut long-tailed; test images are not read), for a share of the preset's
 draws, and adds a row for each to docs/results/compare_trials.csv. `long-trials` trains a few settings with all draws
 (LONG_TRIALS): short trials rank rates, not methods, and choose too high ones. A recipe in `lpt.config.recipes` takes
-the values with the best mean of overall and few-shot accuracy in the long trials. docs/trials.md says where the values
-of the other methods come from. `mild-trials` tries what a milder imbalance wants (MILD_TRIALS,
+the values with the best mean of overall and few-shot accuracy in the long trials. docs/explanation/trials.md says where
+the values of the other methods come from. `mild-trials` tries what a milder imbalance wants (MILD_TRIALS,
 docs/results/compare_mild_trials.csv), `adapter-trials` where adapters beside the prompts pay (ADAPTER_TRIALS,
 docs/results/compare_adapter_trials.csv). `ablations` tries LPT with one part changed at a time. `final` is `lpt
 compare` on the real cut; tables, plots and finished cells go to docs/results/compare_cifar100_if100_SIZE/. All run

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, rows_of
+from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, raw_link, rows_of
 from lpt.config.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
 
@@ -57,7 +57,7 @@ def accuracies(name: str, uneven: bool = False) -> Callable[[], str]:
             "seeds",
         ]
         facts = "; ".join(f"{key}: {_shown(value)}" for key, value in summary["facts"].items())
-        source = f"{facts}. Raw files and plots: [results/{name}](results/{name}/comparison.md)."
+        source = f"{facts}. Raw files and plots: {raw_link(name, f'{name}/comparison.md')}."
         return [*rows_of(heading, lines), "", source, "", *_pictures(name, "groups", "accuracy_by_count")]
 
     return _of_comparison(name, make)
@@ -120,8 +120,8 @@ def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[],
 
 
 def _pictures(name: str, *plots: str) -> list[str]:
-    """Return plots of a result folder as docs/results.md shows them."""
-    return [f"![{PICTURES[plot]}](results/{name}/{plot}.png)" for plot in plots]
+    """Return plots of a result folder as docs/explanation/results.md shows them."""
+    return [f"![{PICTURES[plot]}](../results/{name}/{plot}.png)" for plot in plots]
 
 
 def _title(row: Row, summary: Row) -> str:
@@ -164,7 +164,7 @@ def shifts(name: str) -> Callable[[], str]:
         kinds, images = len(first["corruptions"]["by_kind"]), first["corruptions"]["clean"]["images"]
         source = (
             f"Overall accuracy unless few is said; {kinds} kinds of corruption at severities {', '.join(severities)}, "
-            f"{images:,} test images; {first['date']}. Raw files and plots: [results/{name}](results/{name})."
+            f"{images:,} test images; {first['date']}. Raw files and plots: {raw_link(name)}."
         )
         return "\n".join([*rows_of(["method", *columns, "seeds"], lines), "", source])
 
@@ -193,7 +193,7 @@ def other_sets(name: str) -> Callable[[], str]:
         sizes = [files[0]["data_sets"][0][side]["images"] for side in ("clean", "shifted")]
         source = (
             f"{sizes[0]:,} held-out images, {sizes[1]:,} of the other set; {len(files)} seed{'s' * (len(files) > 1)}; "
-            f"{files[0]['date']}. Raw files and plots: [results/{name}](results/{name})."
+            f"{files[0]['date']}. Raw files and plots: {raw_link(name)}."
         )
         return "\n".join([*rows_of(["method", *columns], lines), "", source])
 

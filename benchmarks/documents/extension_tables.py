@@ -1,4 +1,4 @@
-"""Make the tables of docs/extend.md from the committed result files, for `benchmarks.documents.tables`."""
+"""Make the tables of docs/how-to/extend.md from the committed result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the tables of docs/performance.md about busy machines and cards, for `benchmarks.documents.tables`."""
+"""Make the tables of performance.md about busy machines and cards, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 

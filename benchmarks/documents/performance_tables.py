@@ -1,4 +1,4 @@
-"""Make the tables of docs/performance.md from the committed result files, for `benchmarks.documents.tables`."""
+"""Make the tables of performance.md from the committed result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ MEASURES = ("overall", "many", "medium", "few")
 MISSING = "Not measured yet."
 
 Result = dict[str, Any]
+
+
+def raw_link(name: str, file: str | None = None) -> str:
+    """Return the link from a document in a folder of docs to a raw result, or to a file in its folder."""
+    return f"[results/{name}](../results/{file or name})"
 
 
 def from_file(name: str, table: Callable[[Result], list[str]]) -> Callable[[], str]:
@@ -40,7 +45,7 @@ def source_of(result: Result, file: str) -> str:
     hardware = f"{result['hardware']}; " if "hardware" in result else ""
     return (
         f"{command}. {hardware}torch {versions['torch']}, timm {versions['timm']}; "
-        f"{result['date']}. Raw: [results/{file}](results/{file})."
+        f"{result['date']}. Raw: {raw_link(file)}."
     )
 
 

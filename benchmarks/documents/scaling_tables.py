@@ -1,11 +1,11 @@
-"""Make the tables of docs/scaling.md from the committed result files, for `benchmarks.documents.tables`."""
+"""Make the tables of docs/how-to/scaling.md from the committed result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 
-from benchmarks.documents.performance_tables import MISSING, RESULTS, Result, from_file, rows_of
+from benchmarks.documents.performance_tables import MISSING, RESULTS, Result, from_file, raw_link, rows_of
 
 MILLION = 1_000_000
 
@@ -27,7 +27,7 @@ def million() -> str:
         rate = load["clients"][-1]["predictor_images_per_s"]
         rates.insert(1, ("ViT-Ti/16 at 224, float32", "with decoding of JPEGs of 500x375", rate, "serving_load"))
     cells = [
-        [title, what, f"{rate:.1f}", _hours(MILLION / rate / 3600), f"[results/{name}.json](results/{name}.json)"]
+        [title, what, f"{rate:.1f}", _hours(MILLION / rate / 3600), raw_link(f"{name}.json")]
         for title, what, rate, name in rates
     ]
     heading = ["backbone", "what", "images/s on this machine", "machine hours for a million", "raw"]

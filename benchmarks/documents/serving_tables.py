@@ -1,4 +1,4 @@
-"""Make the tables of docs/deployment.md from the committed result files, for `benchmarks.documents.tables`."""
+"""Make the tables of docs/how-to/deployment.md from the committed result files, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 

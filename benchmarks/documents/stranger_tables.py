@@ -1,4 +1,4 @@
-"""Make the tables of docs/reject.md from its result file, for `benchmarks.documents.tables`."""
+"""Make the tables of docs/how-to/reject.md from its result file, for `benchmarks.documents.tables`."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from benchmarks.documents import (
     trial_tables,
     tune_tables,
 )
+from benchmarks.documents.pages import PAGES
 from benchmarks.documents.performance_tables import (
     MEASURES,
     MISSING,
@@ -33,19 +34,7 @@ from benchmarks.documents.performance_tables import (
 )
 from lpt.config.recipes import METHODS
 
-ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = (
-    ROOT / "README.md",
-    ROOT / "docs" / "results.md",
-    ROOT / "docs" / "trials.md",
-    ROOT / "docs" / "performance.md",
-    ROOT / "docs" / "compare.md",
-    ROOT / "docs" / "deployment.md",
-    ROOT / "docs" / "scaling.md",
-    ROOT / "docs" / "tune.md",
-    ROOT / "docs" / "reject.md",
-    ROOT / "docs" / "extend.md",
-)
+DOCUMENTS = tuple(page for page in PAGES if "<!-- table " in page.read_text(encoding="utf-8"))
 
 
 MOVED = {

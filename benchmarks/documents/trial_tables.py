@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from benchmarks.accuracy.cifar100_compare import WITHOUT_ADAPTERS, rows_in
 from benchmarks.accuracy.cifar100_cuts import LARGEST
-from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, rows_of
+from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, raw_link, rows_of
 from lpt.config.recipes import METHODS
 from lpt.system.text import plural
 
@@ -35,7 +35,7 @@ def posthoc(name: str) -> Callable[[], str]:
         source = (
             f"Development cut, IF 100, {first['size']}x{first['size']}, {first['draws']:,} draws, "
             f"seed {first['seed']}. Overall: mean over classes. "
-            f"{first['machine']}; {first['date']}. Raw: [results/{name}](results/{name})."
+            f"{first['machine']}; {first['date']}. Raw: {raw_link(name)}."
         )
         return "\n".join([*rows_of(["method", "strength", *columns], lines), "", source])
 
@@ -68,7 +68,7 @@ def trials(name: str, size: int, methods: Collection[str] = tuple(METHODS)) -> C
                 *rows_of(["method", "settings", *MEASURES, "mean of overall and few", "s"], shown),
                 "",
                 f"Development cut, {_imbalance(first)}, {sizes}, seed {seeds}; {_machines(rows)}; "
-                f"{_dates(rows)}. Raw: [results/{name}.csv](results/{name}.csv).",
+                f"{_dates(rows)}. Raw: {raw_link(f'{name}.csv')}.",
             ]
         )
 
@@ -95,7 +95,7 @@ def adapters(name: str) -> Callable[[], str]:
         heading += [f"{measure}: change" for measure in MEASURES]
         source = (
             f"Development cuts, n_max {LARGEST} unless said; {_machines(rows)}; "
-            f"{_dates(rows)}. Raw: [results/{name}.csv](results/{name}.csv)."
+            f"{_dates(rows)}. Raw: {raw_link(f'{name}.csv')}."
         )
         return "\n".join([*rows_of(heading, shown), "", source])
 
@@ -139,7 +139,7 @@ def ablations(name: str) -> Callable[[], str]:
         draws, seed = int(first["draws"]), first["seed"]
         source = (
             f"Development cut, {_imbalance(first)}, {first['size']}x{first['size']}, {draws:,} draws, seed {seed}; "
-            f"{_machines(rows)}; {first['date']}. Raw: [results/{name}.csv](results/{name}.csv)."
+            f"{_machines(rows)}; {first['date']}. Raw: {raw_link(f'{name}.csv')}."
         )
         return "\n".join([*rows_of(heading, shown), "", source])
 

@@ -1,4 +1,4 @@
-"""The table of docs/tune.md: tuned settings against the preset."""
+"""The table of docs/how-to/tune.md: tuned settings against the preset."""
 
 from __future__ import annotations
 

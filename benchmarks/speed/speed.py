@@ -184,7 +184,7 @@ def ratios_of(times: dict[Any, Times], counts: dict[Key, float], precisions: lis
 
 
 def measure(args: argparse.Namespace, precisions: list[str]) -> dict[str, Any]:
-    """Measure everything that depends on the machine; docs/performance.md says how to read it.
+    """Measure everything that depends on the machine; docs/explanation/performance.md says how to read it.
 
     Raises:
         SystemExit: LPT and the textbook model do not agree.

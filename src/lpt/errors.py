@@ -47,7 +47,15 @@ _options_are_known = False
 
 
 class LptError(Exception):
-    """Base of every error that LPT raises on purpose."""
+    """Base of every error that LPT raises on purpose.
+
+    Example:
+        >>> try:
+        ...     lpt.load_pack("nowhere")
+        ... except lpt.LptError as error:
+        ...     print(error)
+        nowhere is not a prompt pack: it has no pack.json. A run folder's pack is its folder pack/
+    """
 
     exit_code = 2
     alone = False

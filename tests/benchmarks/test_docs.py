@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from benchmarks.documents.pages import PAGES, ROOT, name_of
 from benchmarks.documents.tables import DOCUMENTS, filled, present_commands
 
-ROOT = Path(__file__).parent.parent.parent
+import lpt
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_tables_are_those_of_the_result_files(path: Path) -> None:
     """No number in a table is typed by hand: `python -m benchmarks.documents.tables --write` changes nothing."""
     text = path.read_text(encoding="utf-8")
@@ -20,7 +22,7 @@ def test_tables_are_those_of_the_result_files(path: Path) -> None:
     assert filled(text) == text
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link and picture of a document is in the repository, and every heading it points to there."""
     for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
@@ -30,7 +32,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert heading in headings(document), f"{path.name} links to {target}#{heading}"
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_commands_name_modules_that_are_here(path: Path) -> None:
     """Or the paragraph names the commit in which the script stands."""
     for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
@@ -47,6 +49,14 @@ def test_commands_of_older_result_files_are_brought_up_to_date() -> None:
     assert present_commands("`python -m benchmarks.counts --size 9`") == "`python -m benchmarks.speed.counts --size 9`"
     for text in ("python -m benchmarks.speed.counts", "python -m benchmarks.countless", "the counts"):
         assert present_commands(text) == text
+
+
+def test_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert project["version"] == lpt.__version__
+    assert re.search(r"^version: (.*)$", citation, flags=re.MULTILINE)[1] == lpt.__version__  # type: ignore[index]
+    assert f"## [{lpt.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def headings(path: Path) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,38 +62,14 @@ def _table(settings: Iterable[Setting]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from lpt.config.describe import default_text, kind_of
+
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     for column in ("field", "type", "default", "meaning"):
         table.add_column(column, overflow="fold", no_wrap=column == "field")
     for setting in settings:
         field = setting.field
         meaning = Text(" ".join(filter(None, (field.description, setting.condition()))))
-        table.add_row(
-            Text(setting.path, style="bold"), Text(_kind(field.annotation)), Text(_shown(field.default)), meaning
-        )
+        kind, default = kind_of(field.annotation), default_text(field.default)
+        table.add_row(Text(setting.path, style="bold"), Text(kind), Text(default), meaning)
     return table
-
-
-def _kind(annotation: Any) -> str:
-    """Return a type as a person reads it, such as `auto | int | int, int`."""
-    from types import NoneType, UnionType
-    from typing import Annotated, Literal, Union, get_args, get_origin
-
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(inner[0])
-    if origin is Literal:
-        return " | ".join(map(str, inner))
-    if origin in (Union, UnionType):
-        return " | ".join(_kind(choice) for choice in inner if choice is not NoneType)
-    if origin in (tuple, list):
-        return ", ".join(map(_kind, inner)) if origin is tuple else f"list of {_kind(inner[0])}"
-    return {"Path": "path", "str": "text"}.get(annotation.__name__, str(annotation.__name__))
-
-
-def _shown(default: Any) -> str:
-    if default is None:
-        return "–"
-    if isinstance(default, tuple):
-        return ", ".join(_shown(value) for value in default)
-    return f"{default:.4g}" if isinstance(default, float) else str(default)

@@ -70,6 +70,13 @@ def doctor(
         ConfigError: an option is wrong, or a plot is asked for without Matplotlib.
         DataError: the data cannot be opened.
         RunError: a file cannot be written, or is there and not of LPT.
+
+    Example:
+        >>> findings = lpt.doctor("photos/")
+        >>> findings.smallest(1)
+        [('light', 2)]
+        >>> findings.count("error")  # 0: `lpt fit` will start
+        0
     """
     values = {
         "source": str(data),

@@ -25,7 +25,8 @@ def push(
 ) -> str:
     """Put a pack into a repository of the hub: what `lpt push` does, from Python.
 
-    The three files of the pack go there, in one commit. The token is that of the machine (`hf auth login`, `HF_TOKEN`).
+    The three files of the pack go there, in one commit: `hf://owner/name@commit` is its address. The token is that of
+    the machine (`hf auth login`, `HF_TOKEN`).
 
     Args:
         pack: a pack, its folder, or a run folder that holds it.
@@ -34,7 +35,7 @@ def push(
         console: where to report; None: silent.
 
     Returns:
-        The address of the pack with the commit, `hf://owner/name@commit`.
+        The address of the pack with the commit.
 
     Raises:
         PackError: the pack is missing or damaged.

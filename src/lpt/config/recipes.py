@@ -5,9 +5,9 @@ the same preset. LPT draws two batches of B images a step; a method with one str
 steps as LPT's two phases have together.
 
 Learning rates are those with the best mean of overall and few-shot accuracy on the development cut of CIFAR-100-LT
-with the preset `laptop`; docs/trials.md lists what was tried. There are three exceptions. Plain fine-tuning takes the
-rate of logit-adjusted fine-tuning. VPT-deep takes half of its best rate, at which a short training failed. LIFT takes
-its published rate under the preset `paper`.
+with the preset `laptop`; docs/explanation/trials.md lists what was tried. There are three exceptions. Plain fine-tuning
+takes the rate of logit-adjusted fine-tuning. VPT-deep takes half of its best rate, at which a short training failed.
+LIFT takes its published rate under the preset `paper`.
 """
 
 from __future__ import annotations

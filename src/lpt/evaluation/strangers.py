@@ -30,7 +30,7 @@ class KeptShares(NamedTuple):
 def known_scores(scores: npt.ArrayLike) -> FloatArray:
     """Return how much images look like one of the classes: the largest score of each, [n, C] -> [n].
 
-    Why this one and no other: docs/reject.md. Neither temperature nor prior changes it.
+    Why this one and no other: docs/how-to/reject.md. Neither temperature nor prior changes it.
 
     Args:
         scores: cosine of each image with each class, or logit of a linear head, [n, C].

@@ -26,9 +26,9 @@ def draw_cloud(shape: tuple[int, int], generator: torch.Generator | None = None)
 class AsymmetricGCL(LongTailedLoss):
     """Asymmetric Gaussian clouded logit loss (LPT, Dong et al., ICLR 2023, eq. 5-7; GCL, Li et al., CVPR 2022).
 
-    With delta_c = (log n_max - log n_c) / (log n_max - log n_min),
-    u_c = z_c - noise * delta_c * |e_c| - margin * [c = y], p = softmax(scale * u) and smoothed targets t:
+    With delta_c = (log n_max - log n_c) / (log n_max - log n_min), p = softmax(scale * u) and smoothed targets t:
 
+        u_c = z_c - noise * delta_c * |e_c| - margin * [c = y]
         loss = - sum_c t_c * w_c * log p_c,  w_y = (1 - p_y) ** gamma_pos,  w_c = p_c ** gamma_neg,
 
     averaged over the batch. The gradient flows through the weights w too. 1 - p_y is computed as the sum of the other
@@ -46,6 +46,11 @@ class AsymmetricGCL(LongTailedLoss):
 
     Raises:
         ConfigError: fewer than two classes, a negative count, or a parameter out of range.
+
+    Example:
+        >>> loss = lpt.losses.AsymmetricGCL([500, 20, 2], gamma_pos=0, gamma_neg=4)
+        >>> loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 2])).shape
+        torch.Size([])
     """
 
     title: ClassVar[str] = "A-GCL"

@@ -67,6 +67,14 @@ class LPT(nn.Module):
 
     Raises:
         ConfigError: a size is out of range.
+
+    Example:
+        >>> model = lpt.model.LPT(lpt.load_backbone("lpt-demo-glyphs"), num_classes=3)
+        >>> output = model(torch.zeros(4, 3, 32, 32))
+        >>> output.cosines.shape, output.groups.shape
+        (torch.Size([4, 3]), torch.Size([4, 2]))
+        >>> sorted(model.state_dict())
+        ['groups.keys', 'groups.prompts', 'head.weight', 'shared.tokens']
     """
 
     def __init__(

@@ -54,6 +54,11 @@ def load_backbone(name: str, *, checkpoint: Path | None = None, image_size: tupl
     Raises:
         ConfigError: the name is unknown, the weights cannot be loaded or do not fill the model, LPT does not support
             the model, or the size does not fit its patches.
+
+    Example:
+        >>> backbone = lpt.load_backbone("lpt-demo-glyphs")
+        >>> backbone.depth, backbone.width, backbone.image_size
+        (6, 128, (32, 32))
     """
     if checkpoint is not None and not checkpoint.is_file():
         raise ConfigError(f"backbone.checkpoint: there is no file {checkpoint}")

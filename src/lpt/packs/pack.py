@@ -223,6 +223,11 @@ def load_pack(path: str | Path) -> Pack:
 
     Raises:
         PackError: the pack is missing, damaged, or has a format that this version cannot read.
+
+    Example:
+        >>> pack = lpt.load_pack("runs/photos")
+        >>> pack.info.method.name, sorted(pack.tensors)[-1]
+        ('lpt', 'shared.tokens')
     """
     fetched = _fetched(path)
     if fetched is None:

@@ -61,6 +61,11 @@ def load_predictor(
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
         ConfigError: the backbone cannot be loaded, only the user may name it, or an argument is wrong.
+
+    Example:
+        >>> predictor = lpt.load_predictor({"photos": "runs/photos"})
+        >>> predictor.pack_names
+        ('photos',)
     """
     return Predictor(
         backbone, packs, checkpoint=checkpoint, engine=engine, device=device, precision=precision
@@ -80,6 +85,12 @@ class Predictor:
     Raises:
         PackError: a pack is damaged, belongs to other weights, or gives other outputs than where it was written.
         ConfigError: the backbone cannot be loaded, or an argument is wrong.
+
+    Example:
+        >>> predictor = lpt.Predictor("lpt-demo-glyphs", "runs/photos")
+        >>> (prediction,) = predictor.predict("photos/test/light/0.jpg", top_k=2)
+        >>> len(prediction.classes), prediction.label in ("dark", "grey", "light")
+        (2, True)
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 SPIN_COUNT = 3_000
-"""How often a thread of the program looks whether the others are done before it sleeps (docs/performance.md)."""
+"""How often a thread looks whether the others are done before it sleeps (docs/explanation/performance.md)."""
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Environment variables by which a user says how threads wait."""
 

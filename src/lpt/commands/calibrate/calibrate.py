@@ -69,6 +69,11 @@ def calibrate(
         PackError, ConfigError: the pack or an argument cannot be used.
         DataError: the images cannot be used, are too few, or the pack was trained on them.
         RunError: the output is there already, or cannot be written.
+
+    Example:
+        >>> calibrated = lpt.calibrate("runs/photos", "more_photos/", "packs/photos", keep=0.9)
+        >>> calibrated.info.rejection.images
+        60
     """
     request = EvaluationRequest(
         pack=pack,

@@ -72,6 +72,11 @@ def evaluate(
     Raises:
         PackError, ConfigError, DataError: the pack, an argument or the images cannot be used.
         RunError: the files cannot be written.
+
+    Example:
+        >>> measured = lpt.evaluate("runs/photos", "photos/")
+        >>> measured.metrics.images, measured.metrics.boundaries
+        (6, 'many > 100, medium 20-100, few < 20')
     """
     request = EvaluationRequest(
         pack=pack,

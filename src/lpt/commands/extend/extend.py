@@ -119,6 +119,11 @@ def extend(
         DataError: the pictures cannot be used, or the pack has one of their classes already.
         ConfigError: the backbone cannot be loaded, or an argument is wrong.
         RunError: the output is there already, or cannot be written.
+
+    Example:
+        >>> extension = lpt.extend("runs/photos", "new_classes/", "packs/more")
+        >>> extension.pack.info.class_names
+        ['dark', 'grey', 'light', 'red']
     """
     request = ExtendRequest(
         pack=pack,

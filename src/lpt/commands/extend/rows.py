@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lpt.data.manifest import Float32Array, FloatArray, IntArray
 
 MANY_SCALE, ONE_MORE = 0.62, 0.235
-"""Scale of a row of very many pictures, and how much larger it is for one picture: see docs/extend.md."""
+"""Scale of a row of very many pictures, and how much larger it is for one picture: see docs/how-to/extend.md."""
 MOST_FACTOR = 4.0
 """Largest factor, and one over the smallest."""
 

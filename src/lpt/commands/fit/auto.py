@@ -17,7 +17,7 @@ from lpt.system.hardware import Machine
 LAPTOP_EPOCH_DRAWS = 50_000
 """Most images that an epoch of a CPU-sized preset draws: a larger set is seen in more than one epoch."""
 LEAST_EPOCH_STEPS = 100
-"""Fewest steps of an epoch of a CPU-sized preset: a small set needs its steps all the same (docs/trials.md: emoji)."""
+"""Fewest steps of an epoch of a CPU-sized preset: a small set needs its steps (emoji, docs/explanation/trials.md)."""
 PUBLISHED_NOISE = 0.5
 """Strength of A-GCL's cloud, as published."""
 PUBLISHED_IMBALANCE = 100.0
@@ -190,7 +190,7 @@ def cloud_noise(imbalance: float) -> tuple[float, str]:
     """Return the strength of the Gaussian cloud for an imbalance factor, and why.
 
     delta of A-GCL (eq. 7) is 1 for the rarest class, however mild the imbalance. Times log(imbalance) / log(100) it
-    follows log n_c, so that even classes are not balanced twice (measured in docs/trials.md).
+    follows log n_c, so that even classes are not balanced twice (measured in docs/explanation/trials.md).
     """
     share = min(math.log(imbalance) / math.log(PUBLISHED_IMBALANCE), 1.0)
     noise = round(PUBLISHED_NOISE * share, 3)

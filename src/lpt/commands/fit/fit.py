@@ -87,6 +87,15 @@ def fit(
 
     Raises:
         ConfigError, DataError, RunError: with what was given, what is accepted and what to do.
+
+    Example:
+        >>> short = {"train.batch_size": 8, "train.epoch_steps": 2, "train.phase1.epochs": 2, "train.phase2.epochs": 2}
+        >>> settings = {"backbone.name": "lpt-demo-glyphs", "image.size": 32, **short}
+        >>> result = lpt.fit("photos/", "runs/photos", preset="laptop", settings=settings)
+        >>> result.pack.info.class_names
+        ['dark', 'grey', 'light']
+        >>> result.metrics["test"].images
+        6
     """
     request = RunRequest(
         data=data,
@@ -167,6 +176,10 @@ def resume(
     Raises:
         ConfigError: a setting is given that the run must keep.
         RunError: there is no run, its data, backbone or settings changed, or another process goes on with it.
+
+    Example:
+        >>> lpt.resume("runs/photos").folder.name  # a finished run: nothing is trained again
+        'photos'
     """
     console = console or Console(quiet=True)
     refuse_second_start("lpt.resume")

@@ -47,6 +47,10 @@ def write_report(
     Raises:
         ConfigError: the folder is none of these, or the file is there and is not a report.
         RunError: the run is not finished, a file of it is damaged, or the report cannot be written.
+
+    Example:
+        >>> lpt.write_report("runs/photos", "photos.html", quick=True).name
+        'photos.html'
     """
     request = ReportRequest(
         folder=Path(run_or_comparison),
