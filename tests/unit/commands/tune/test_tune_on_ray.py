@@ -1,8 +1,7 @@
-"""A search on a Ray cluster: nodes and the command are killed, trials are stopped from afar; the results stay."""
+"""A search on a Ray cluster: a process of a trial and the command are killed, and a trial is stopped from afar."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -22,36 +21,68 @@ from lpt.commands.report.tune import read_tuning
 from lpt.commands.tune.store import TuneFolder
 from lpt.commands.tune.study import BEFORE_PRUNING, Study
 from lpt.commands.tune.trials import TENTHS
-from lpt.evaluation.tuning import COMPLETE, STOPPED, TuneResult
+from lpt.evaluation.tuning import COMPLETE, STOPPED
 from lpt.system.lock import LOCK, Holder
+from lpt.training.checkpoint import saved_position
+from lpt.training.folder import RunFolder
 from ray_cluster import RayCluster
 from samples import as_assignments, tiny_settings
 
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 600
+RIVALS = BEFORE_PRUNING
 
 
-def outcomes(result: TuneResult) -> list[Any]:
-    """All that must depend neither on kills nor on where trials run."""
-    return [(trial.number, trial.state, trial.values, trial.accuracy, trial.error) for trial in result.trials]
-
-
-def holder_of(folder: TuneFolder, number: int) -> int:
-    """Return the process that trains a trial; 0 where there is none."""
+def trainer_of(folder: TuneFolder, number: int) -> psutil.Process | None:
+    """Return the process that trains a trial; None where there is none."""
     holder = Holder.of(folder.trial(number) / LOCK)
-    return 0 if holder is None else holder.pid
+    return psutil.Process(holder.pid) if holder is not None and holder.lives else None
 
 
-def test_two_trials_at_once_survive_a_killed_node_and_a_killed_command(
-    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+def steps_saved(folder: TuneFolder, number: int) -> int:
+    """Return the steps of phase 2 that the checkpoint of a trial holds."""
+    position = saved_position(folder.trial_run(number, 0).checkpoints)
+    return position.step if position is not None and position.phase == 2 else 0
+
+
+def add_rivals(folder: TuneFolder) -> None:
+    """Add complete trials that nobody reaches while they train, and that all beat in the end."""
+    plan = folder.stored_plan()
+    assert plan is not None
+    study = Study(folder.journal, plan.ranges, seed=0)
+    left = [study.next(), study.next()]
+    assert [(trial.number, trial.resumed) for trial in left] == [(0, True), (1, True)]
+    for _ in range(RIVALS):
+        rival = study.next()
+        for step in range(TENTHS + 1):
+            rival.report(step, 2.0)
+        rival.end(COMPLETE, 0.0, at=0.0)
+
+
+def test_trials_at_once_go_on_after_kills_and_one_that_lags_is_stopped(
+    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = tiny_settings(tiny_backbone, epoch_steps=15, epochs=(9, 1)) | {"runtime.checkpoint_seconds": 0.05}
-    options: dict[str, Any] = dict(budget=30, preset="laptop", trials=2, splits=1)
+    settings = tiny_settings(tiny_backbone, epoch_steps=20, epochs=(1, 15))
+    settings |= {"prefix_cache.views": 2, "runtime.checkpoint_seconds": 0.05}
+    for name in ("model.pool_size", "runtime.threads"):  # one is searched; a trial has the one core of its node
+        settings.pop(name)
     folder = TuneFolder(tmp_path / "tuned")
-    there = {name: value for name, value in settings.items() if name != "runtime.threads"}  # a node has one core
-    given = [part for each in as_assignments(there) for part in ("--set", each)]
-    command = ["tune", str(photo_folder), "--output", str(folder.path), "--preset", "laptop", "--budget", "30"]
+    given = [part for each in as_assignments(settings) for part in ("--set", each)]
+    command = ["tune", str(photo_folder), "--output", str(folder.path), "--search", "phase2", "--budget", "600"]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "lpt", *command, "--trials", "2", "--splits", "1", "--ray", *given],
+        [
+            sys.executable,
+            "-m",
+            "lpt",
+            *command,
+            "--preset",
+            "laptop",
+            "--splits",
+            "1",
+            "--trials",
+            "2",
+            "--ray",
+            *given,
+        ],
         env=ray_cluster.environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -66,67 +97,40 @@ def test_two_trials_at_once_survive_a_killed_node_and_a_killed_command(
             assert time.monotonic() < end, "it did not happen"
             time.sleep(0.01)
 
-    def on_second() -> set[int]:
-        return {child.pid for child in ray_cluster.second.started.children(recursive=True)}
-
-    def checkpoint(number: int) -> Path:
-        return folder.trial_run(number, 0).checkpoints / "latest.safetensors"
-
-    until(lambda: any(holder_of(folder, number) in on_second() for number in (0, 1)))
-    lost = next(number for number in (0, 1) if holder_of(folder, number) in on_second())
-    until(checkpoint(lost).exists)
-    former = holder_of(folder, lost)
-    ray_cluster.second.kill()
-    assert not psutil.pid_exists(former)
-    assert folder.answers(lost, 0) is None, "the trial was finished before its node was killed"
-    until(lambda: holder_of(folder, lost) not in (0, former))  # it goes on elsewhere
+    held = []
+    for number in (0, 1):  # both train at once, however far apart they begin
+        until(lambda number=number: steps_saved(folder, number))
+        trainer = trainer_of(folder, number)
+        assert trainer is not None
+        trainer.suspend()
+        held.append(trainer)
+    assert held[0].status() == psutil.STATUS_STOPPED
+    started, before = folder.trial_run(0, 0).start_facts()["started"], steps_saved(folder, 0)
+    held[0].kill()
+    until(lambda: steps_saved(folder, 0) > before)
+    assert folder.trial_run(0, 0).start_facts()["started"] == started, "it was begun anew"
     os.kill(driver.pid, signal.SIGKILL)
+    held[1].kill()
     printed, _ = driver.communicate()
-    assert f"trial {lost}: lost" in printed
-    assert "2 runs at a time" in printed
-    assert folder.answers(lost, 0) is None, "the trial was finished before the command was killed"
+    for part in ("2 runs at a time", "Phase 1 of split 1, which all trials share", "trial 0: lost"):
+        assert part in printed
+    assert {record["phase"] for record in folder.phase1(0).records()} == {1}
     assert not folder.summary.exists()
 
-    again = lpt.tune(photo_folder, folder.path, ray=True, settings=there, **options)
-    alone = lpt.tune(photo_folder, tmp_path / "alone", settings=settings, **options)
-    assert outcomes(again) == outcomes(alone)
-    assert [trial.state for trial in again.trials] == [COMPLETE, COMPLETE]
-    assert all(trial.hosts for trial in again.trials)
-    assert again.facts["trials by machine of the cluster"].endswith(" 2")
-    packs = [result.run / "pack" / "pack.safetensors" for result in (again, alone)]
-    assert packs[0].read_bytes() == packs[1].read_bytes()
-    assert read_tuning(folder.path) == again
-    left = {path.name for path in (folder.path / "trials").rglob("*") if path.is_file()}
-    assert left == {"split0.json"}
-
-
-def test_a_search_of_phase2_shares_phase1_and_a_trial_that_lags_is_stopped_from_afar(
-    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    add_rivals(folder)
     monkeypatch.setattr(on_ray, "_LOOK_SECONDS", 0.02)
-    settings = tiny_settings(tiny_backbone, epoch_steps=20, epochs=(1, 15)) | {"prefix_cache.views": 2}
-    for name in ("model.pool_size", "runtime.threads"):
-        settings.pop(name)
-    options: dict[str, Any] = dict(search="phase2", preset="laptop", splits=1, ray=True, settings=settings, budget=30)
-    folder = TuneFolder(tmp_path / "tuned")
-    first = lpt.tune(photo_folder, folder.path, trials=2, **options)
-    assert [trial.state for trial in first.trials] == [COMPLETE, COMPLETE]
-    assert {record["phase"] for record in folder.phase1(0).records()} == {1}
-
-    plan = json.loads(folder.plan.read_text(encoding="utf-8"))  # the search goes on, after trials that nobody reaches
-    folder.plan.write_text(json.dumps(plan | {"chosen": None}), encoding="utf-8")
-    study = Study(folder.journal, first.ranges, seed=0)
-    for _ in range(BEFORE_PRUNING):
-        rival = study.next()
-        for step in range(TENTHS + 1):
-            rival.report(step, 2.0)
-        rival.end(COMPLETE, 0.0, at=0.0)
-    console = Console(file=(tmp_path / "printed").open("w", encoding="utf-8"), width=200)
-    result = lpt.tune(photo_folder, folder.path, trials=3 + BEFORE_PRUNING, console=console, **options)
-    stopped = result.trial(2 + BEFORE_PRUNING)
-    assert stopped.state == STOPPED
-    assert "it was worse than half of the trials were" in stopped.why
-    assert stopped.accuracy is not None
-    assert not folder.trial(stopped.number).exists()
+    with (tmp_path / "printed").open("w", encoding="utf-8") as file:
+        options: dict[str, Any] = dict(search="phase2", preset="laptop", splits=1, settings=settings, ray=True)
+        console = Console(file=file, width=200)
+        result = lpt.tune(photo_folder, folder.path, budget=600, trials=2 + RIVALS, console=console, **options)
     printed = (tmp_path / "printed").read_text(encoding="utf-8")
-    assert f"trial {stopped.number}: stopped: after epoch" in printed
+    assert "Trial 0 (the preset), goes on" in printed
+    assert [trial.state for trial in result.trials] == [COMPLETE, STOPPED] + [COMPLETE] * RIVALS
+    assert "it was worse than half of the trials were" in result.trial(1).why
+    assert f"trial 1: stopped: {result.trial(1).why}" in printed
+    assert all(result.trial(number).hosts for number in (0, 1))
+    assert result.facts["trials by machine of the cluster"].endswith(" 2")
+    assert read_tuning(folder.path).to_dict() == result.to_dict()
+    assert {record["phase"] for record in RunFolder(result.run).records()} == {1, 2}
+    left = [path.relative_to(folder.path) for path in (folder.path / "trials").rglob("*") if path.is_file()]
+    assert left == [Path("trials/0000/split0.json")]
