@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +68,10 @@ def test_trials_at_once_go_on_after_kills_and_one_that_lags_is_stopped(
         settings.pop(name)
     folder = TuneFolder(tmp_path / "tuned")
     given = [part for each in as_assignments(settings) for part in ("--set", each)]
-    command = ["tune", str(photo_folder), "--output", str(folder.path), "--search", "phase2", "--budget", "600"]
+    command = ["tune", str(photo_folder), "--output", str(folder.path), "--search", "phase2", "--preset", "laptop"]
+    command += ["--budget", "600", "--splits", "1", "--trials", "2", "--ray", *given]
     driver = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "lpt",
-            *command,
-            "--preset",
-            "laptop",
-            "--splits",
-            "1",
-            "--trials",
-            "2",
-            "--ray",
-            *given,
-        ],
+        [sys.executable, "-m", "lpt", *command],
         env=ray_cluster.environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -99,7 +88,7 @@ def test_trials_at_once_go_on_after_kills_and_one_that_lags_is_stopped(
 
     held = []
     for number in (0, 1):  # both train at once, however far apart they begin
-        until(lambda number=number: steps_saved(folder, number))
+        until(partial(steps_saved, folder, number))
         trainer = trainer_of(folder, number)
         assert trainer is not None
         trainer.suspend()
