@@ -71,6 +71,15 @@ def tune(
             rich_help_panel=_RUN,
         ),
     ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Train trials on the machines of the Ray cluster at RAY_ADDRESS, several at a time; without it, on "
+            "one started here.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
     ] = False,
@@ -84,6 +93,8 @@ def tune(
     **Example:** lpt tune photos/ --budget 60 --output tuned
 
     **Example:** lpt tune photos/ --method lift --budget 30 --trials 10
+
+    **Example:** RAY_ADDRESS=head:6379 lpt tune /shared/photos --output /shared/tuned --ray
     """
     from lpt.commands.tune.request import TuneRequest
     from lpt.commands.tune.tune import run_tuning
@@ -115,5 +126,6 @@ def tune(
         config=config,
         settings=options.settings(fields, set_),
         overwrite=overwrite,
+        ray=ray,
     )
     run_tuning(request, output_console(quiet=quiet, lasting=True))

@@ -82,6 +82,7 @@ class TrialResult:
         seconds: time of the trial.
         at: seconds of the budget that were used when it ended.
         why: why it was stopped or failed; empty for a complete one.
+        hosts: the machines of the cluster that it ran on; empty where it ran in the process of the search.
     """
 
     number: int
@@ -92,6 +93,7 @@ class TrialResult:
     seconds: float
     at: float
     why: str = ""
+    hosts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

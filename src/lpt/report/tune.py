@@ -177,8 +177,9 @@ def _meaning(result: TuneResult) -> str:
 def _lines(result: TuneResult) -> Iterable[Sequence[Any]]:
     """Yield the header and a line for each trial: accuracies as fractions, times in seconds."""
     paths = [item.path for item in result.ranges]
-    yield ["trial", "state", "mean_per_class", "standard_error", "seconds", "ended_at", *paths, "why"]
+    yield ["trial", "state", "mean_per_class", "standard_error", "seconds", "ended_at", "hosts", *paths, "why"]
     for trial in result.trials:
         accuracies = ["" if value is None else f"{value:.4f}" for value in (trial.accuracy, trial.error)]
         values = [trial.values.get(path, "") for path in paths]
-        yield [trial.number, trial.state, *accuracies, f"{trial.seconds:.1f}", f"{trial.at:.1f}", *values, trial.why]
+        times = [f"{trial.seconds:.1f}", f"{trial.at:.1f}"]
+        yield [trial.number, trial.state, *accuracies, *times, "; ".join(trial.hosts), *values, trial.why]

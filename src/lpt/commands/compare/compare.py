@@ -6,8 +6,7 @@ A cell is one method on one seed, an ordinary run folder. Finished cells are kep
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from rich.console import Console
 from lpt.commands.compare.budget import share_of_steps
 from lpt.commands.compare.cells import collect_cells
 from lpt.commands.compare.checks import check_same_request, check_same_settings, check_same_weights
-from lpt.commands.compare.executors import Executor, InThisProcess
 from lpt.commands.compare.plan import (
     DEFAULT_METHODS,
     HOLDOUT,
@@ -35,6 +33,8 @@ from lpt.commands.compare.training import CellWork, Order, train_cell, train_cel
 from lpt.commands.fit.disk import check_prefix_cache, disk_needed
 from lpt.commands.fit.prepare import describe, warn_of_data
 from lpt.commands.inputs import config_file, inputs_of
+from lpt.commands.jobs.choice import choose_executor, cluster
+from lpt.commands.jobs.executors import Executor
 from lpt.commands.report.report import report_at_the_end
 from lpt.config.lint import doubled_balance, unused_settings
 from lpt.config.recipes import METHODS
@@ -110,22 +110,8 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
     refuse_second_start("lpt.compare")
     folder = ComparisonFolder(request.output)
-    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)), _cluster(request, console):
+    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)), cluster(request.ray, console):
         return _run_locked(request, folder, console)
-
-
-@contextmanager
-def _cluster(request: ComparisonRequest, console: Console) -> Iterator[None]:
-    """Be connected to the Ray cluster in the block, if the request asks for it."""
-    if not request.ray:
-        yield
-        return
-    from lpt.system.cluster import connected
-
-    with ExitStack() as stack:
-        with console.status("connecting to Ray; to start it on this machine takes about ten seconds"):
-            stack.enter_context(connected())
-        yield
 
 
 def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> Comparison:
@@ -146,14 +132,8 @@ def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: C
 
 def _executor(request: ComparisonRequest, runs: CellRuns, console: Console) -> Executor:
     """Return what trains the cells."""
-    if not request.ray:
-        return InThisProcess()
-    from lpt.commands.compare.on_ray import OnRay
-
     threads, device = runs.plan.values.get("runtime", {}).get("threads"), runs.reference.config.runtime.device
-    on_ray = OnRay(card=device == "cuda", cores=threads if isinstance(threads, int) else None)
-    console.print(f"Ray: {on_ray.describe()}", highlight=False, markup=False)
-    return on_ray
+    return choose_executor(request.ray, device=str(device), threads=threads, console=console)
 
 
 def _work(request: ComparisonRequest, runs: CellRuns, folder: ComparisonFolder, executor: Executor) -> CellWork:

@@ -10,16 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
-from lpt.commands.compare.executors import Ended, Executor, Failure, Job
 from lpt.commands.compare.plan import CellKey, Opener, Plan
 from lpt.commands.compare.runs import CellRuns, SharedImages
 from lpt.commands.compare.store import ComparisonFolder
 from lpt.commands.fit.fit import fit_prepared, resume_prepared
 from lpt.commands.fit.packaging import stored_metrics
 from lpt.commands.fit.prepare import with_absolute_paths
+from lpt.commands.jobs.executors import Ended, Executor, Failure, Job, check_shared, not_shared
 from lpt.config.recipes import METHODS
 from lpt.config.values import merge
-from lpt.errors import RunError
 from lpt.system.interrupt import Interrupted
 
 CellWork = Callable[[CellKey, Console], Any]
@@ -50,12 +49,14 @@ def train_cells(
             if run.finished:
                 console.print(f"{title}: done before", style="dim", markup=False)
             else:
+                if not executor.elsewhere:
+                    console.print(title, style="bold", markup=False)
                 yield Job(title, run.path, partial(work, key))
 
     failures: dict[CellKey, str] = {}
     try:
         for ended in executor.run(jobs(), console):
-            key = keys[ended.job.run]
+            key = keys[ended.job.folder]
             reason = _report(ended, folder, key, several=executor.slots > 1, console=console)
             if reason is not None:
                 failures[key] = reason
@@ -129,11 +130,7 @@ def train_elsewhere(order: Order, key: CellKey, console: Console) -> None:
         RunError: the folder of the comparison is not there.
     """
     folder = ComparisonFolder(order.folder)
-    if not folder.plan.is_file():
-        raise RunError(
-            f"{folder.plan} is not there. All machines must find the folder of the comparison, the images and the "
-            "weights under the same paths, on a disk that they share: choose such a folder with --output"
-        )
+    check_shared(folder.plan)
     run, plan = folder.run(key), order.plan
     kept = {key: run} if run.begun else {}
     if not kept and plan.values.get("runtime", {}).get("threads", "auto") == "auto":
@@ -147,9 +144,9 @@ def _report(ended: Ended, folder: ComparisonFolder, key: CellKey, *, several: bo
     failure, run = ended.failure, folder.run(key)
     start = f"{ended.job.title}: " if several else "  "
     if failure is None and not run.finished:
-        failure = Failure.of(RunError(f"it was trained, but {run.path} is not shared with the machine that did it"))
+        failure = Failure.of(not_shared(run.path))
     if failure is not None:
-        reason = _reason(failure, folder, key)
+        reason = failure.reason(partial(folder.write_error, key))
         console.print(f"{start}failed: {reason}", style="red", markup=False)
         return reason
     folder.remove_error(key)
@@ -157,10 +154,3 @@ def _report(ended: Ended, folder: ComparisonFolder, key: CellKey, *, several: bo
     few = "–" if metrics.few is None else f"{100 * metrics.few:.1f}"
     console.print(f"{start}overall {100 * metrics.overall:.1f}, few-shot {few}", highlight=False, markup=False)
     return None
-
-
-def _reason(failure: Failure, folder: ComparisonFolder, key: CellKey) -> str:
-    """Say why a cell failed; the traceback of an unexpected error is written into the folder."""
-    if failure.explained:
-        return str(failure)
-    return f"{failure} (the whole of it: {folder.write_error(key, failure.traceback)})"

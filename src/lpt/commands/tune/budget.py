@@ -31,12 +31,14 @@ class Budget:
         most: most trials; None: as many as fit.
         final_ratio: steps of a final run as a multiple of those of a split of a trial: more than 1 where the trials
             share a first phase.
+        slots: trials or final runs at a time, on machines like this one.
     """
 
     seconds: float
     finals: int
     most: int | None = None
     final_ratio: float = 1.0
+    slots: int = 1
 
     def splits(self, wanted: int, used: float, split_seconds: float) -> int:
         """Return how many splits a trial has, at most those wanted: as many as leave time for `TRIALS_WANTED` trials.
@@ -51,10 +53,10 @@ class Budget:
         Raises:
             ConfigError: not even two trials of one split fit.
         """
-        kept = self.finals * self._final_seconds(split_seconds)
+        kept = self._rounds(self.finals) * self._final_seconds(split_seconds)
         left = self.seconds - used - kept
-        if left < 2 * split_seconds:
-            least = math.ceil((used + kept + 2 * split_seconds) / 60)
+        if left < self._rounds(2) * split_seconds:
+            least = math.ceil((used + kept + self._rounds(2) * split_seconds) / 60)
             runs = "the final run" if self.finals == 1 else f"the {self.finals} final runs"
             raise ConfigError(
                 f"--budget {self.seconds / 60:g}: too few minutes for two trials, the preset and another. A trial "
@@ -62,7 +64,7 @@ class Budget:
                 f"least {least} minutes, fewer steps (--set train.epoch_steps=...), or a smaller input (--size)."
             )
         trials = min(TRIALS_WANTED, self.most or TRIALS_WANTED)
-        return min(wanted, max(int(left / (trials * split_seconds)), 1))
+        return min(wanted, max(int(left / (self._rounds(trials) * split_seconds)), 1))
 
     def deadline(self, results: Sequence[TrialResult], splits: int) -> float:
         """Return the second at which trials must end; there is none before the preset's is known.
@@ -76,22 +78,28 @@ class Budget:
             return math.inf
         best = complete[best_of({number: trial.accuracy or 0.0 for number, trial in complete.items()})]
         runs = [best] if self.finals == 1 else [best, complete[PRESET]]
-        return self.seconds - sum(self._final_seconds(trial.seconds / splits) for trial in runs)
+        kept = [self._final_seconds(trial.seconds / splits) for trial in runs]
+        return self.seconds - (sum(kept) if self.slots == 1 else max(kept))
 
-    def why_over(self, results: Sequence[TrialResult], splits: int, used: float) -> str:
+    def why_over(self, results: Sequence[TrialResult], splits: int, used: float, going: int = 0) -> str:
         """Return why no further trial begins; empty while there is time for one as long as the preset's.
 
         Args:
             results: trials that have ended.
             splits: splits of each.
             used: seconds used so far.
+            going: trials that have not ended.
         """
-        if self.most is not None and len(results) >= self.most:
-            return f"{len(results)} trials, as asked for"
+        if self.most is not None and len(results) + going >= self.most:
+            return f"{len(results) + going} trials, as asked for"
         left, needed = self.deadline(results, splits) - used, preset_seconds(results)
         if results and left < needed:
             return f"{duration(max(left, 0))} are left for trials, and the preset's took {duration(needed)}"
         return ""
+
+    def _rounds(self, runs: int) -> int:
+        """Return how many runs follow one another where several go on side by side."""
+        return -(-runs // self.slots)
 
     def _final_seconds(self, split_seconds: float) -> float:
         """Return the seconds of a final run, given those of a split of a trial."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lpt.commands.fit.fit import fit_prepared, resume_prepared
-from lpt.commands.fit.prepare import with_absolute_paths
+from lpt.commands.jobs.executors import Ended, Job, not_shared
 from lpt.commands.report.kept import read_run
+from lpt.commands.tune.search import Search
 from lpt.commands.tune.setup import Setup
 from lpt.commands.tune.splits import unmeasured
-from lpt.commands.tune.study import Study
 from lpt.errors import RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.evaluation.tuning import (
@@ -30,12 +30,19 @@ from lpt.evaluation.tuning import (
     gains_of,
 )
 from lpt.packs.info import Versions
-from lpt.system.interrupt import Interrupted
 from lpt.system.invocation import typed_command
 from lpt.training.folder import RunFolder
 
 
-def finish(setup: Setup, study: Study, budget_minutes: float) -> TuneResult:
+class _Final(NamedTuple):
+    """A run on all training images: its folder, the trial whose settings it has, and what it is."""
+
+    run: RunFolder
+    number: int
+    what: str
+
+
+def finish(search: Search, budget_minutes: float) -> TuneResult:
     """Choose the settings, train them on all training images, and compare them with the preset.
 
     Where there are test images, the preset is trained on all training images too, and both are tested once.
@@ -44,7 +51,7 @@ def finish(setup: Setup, study: Study, budget_minutes: float) -> TuneResult:
         Interrupted: a signal came; everything is saved.
         LptError: a final run failed.
     """
-    trials = study.results()
+    setup, trials = search.setup, search.study.results()
     complete = {trial.number: float(trial.accuracy or 0.0) for trial in trials if trial.state == COMPLETE}
     if PRESET not in complete:
         raise RunError(
@@ -56,12 +63,12 @@ def finish(setup: Setup, study: Study, budget_minutes: float) -> TuneResult:
     setup, chosen = _chosen(setup, complete, lead)
     values = {trial.number: trial.values for trial in trials}
     tested = setup.base.splits.test is not None and len(setup.base.splits.test) > 0
-    _train(setup, setup.folder.run, values[chosen], "the chosen settings" if chosen else "the preset")
+    finals = [_Final(setup.folder.run, chosen, "the chosen settings" if chosen else "the preset")]
     if chosen != PRESET and tested:
-        _train(setup, setup.folder.preset, values[PRESET], "the preset, to compare with")
+        finals.append(_Final(setup.folder.preset, PRESET, "the preset, to compare with"))
+    _train(search, finals, values)
     final = _tested(setup, chosen) if tested else _validated(setup, chosen)
     held = [setup.held_out(split).labels for split in range(setup.plan.splits)]
-    setup.clock.keep()
     return TuneResult(
         folder=setup.folder.path,
         run=setup.folder.run.path,
@@ -72,13 +79,13 @@ def finish(setup: Setup, study: Study, budget_minutes: float) -> TuneResult:
         best=best,
         chosen=chosen,
         lead=lead,
-        importance=study.importance(),
+        importance=search.study.importance(),
         final=final,
         splits=setup.plan.splits,
         held_out=sum(map(len, held)),
         unmeasured=unmeasured(held, setup.base.train.class_counts, setup.base.splits.class_names),
         budget_minutes=budget_minutes,
-        used_minutes=round(setup.clock.seconds / 60, 2),
+        used_minutes=round(search.clock.seconds / 60, 2),
         facts=_facts(setup, trials),
     )
 
@@ -96,24 +103,31 @@ def _chosen(setup: Setup, complete: Mapping[int, float], lead: Score | None) -> 
     return setup, setup.plan.chosen
 
 
-def _train(setup: Setup, run: RunFolder, values: Mapping[str, Any], what: str) -> None:
-    """Train settings on all training images and test them once, or go on with it, unless that is done."""
-    if run.finished:
-        return
-    setup.console.print(f"[bold]Final run[/bold]: {what}, on all training images")
-    prepared = setup.final(values)
-    try:
-        if run.begun:
-            run.write_config(with_absolute_paths(prepared.config, prepared.splits))  # the machine may have changed
-            resume_prepared(prepared, run, setup.console)
-        else:
-            fit_prepared(prepared, run.path, overwrite=True, console=setup.console)
-    except Interrupted:
-        raise Interrupted(
-            f"stopped in a final run; everything is saved in {setup.folder.path}\nGo on with the same command."
-        ) from None
-    finally:
-        setup.clock.keep()
+def _train(search: Search, finals: Sequence[_Final], values: Mapping[int, Mapping[str, Any]]) -> None:
+    """Train settings on all training images and test them once, or go on with it, unless that is done.
+
+    Args:
+        search: the search.
+        finals: what to train.
+        values: the searched fields of each trial, by number.
+    """
+    by_run = {final.run.path: final for final in finals}
+
+    def jobs() -> Iterator[Job]:
+        for final in finals:
+            if not final.run.finished:
+                search.console.print(f"[bold]Final run[/bold]: {final.what}, on all training images")
+                work = search.works.final(final.run, values[final.number])
+                yield Job(f"final run of {final.what}", final.run.path, work)
+
+    def ended(end: Ended) -> None:
+        final, failure = by_run[end.job.folder], end.failure
+        if failure is not None:
+            raise failure.error(failure.message if failure.explained else search.reason(final.number, failure))
+        if not final.run.finished:
+            raise not_shared(final.run.path)
+
+    search.run(jobs(), ended, stopped_in="a final run")
 
 
 def _tested(setup: Setup, chosen: int) -> Final:
@@ -168,6 +182,7 @@ def _facts(setup: Setup, trials: list[TrialResult]) -> dict[str, str]:
     height, width = base.preprocessing.size
     machine = re.sub(r", [\d.]+ GiB free", "", base.machine.describe())
     versions = Versions.here().model_dump()
+    hosts = Counter(host for trial in trials for host in trial.hosts)
     return {
         "command": typed_command(),
         "data": str(base.config.data.source or "given in Python"),
@@ -177,6 +192,11 @@ def _facts(setup: Setup, trials: list[TrialResult]) -> dict[str, str]:
         "seed": str(setup.seed),
         "steps of an epoch": str(base.config.train.epoch_steps),
         "seconds of all trials": f"{sum(trial.seconds for trial in trials):,.0f}",
+        **({"trials by machine of the cluster": _by_host(hosts)} if hosts else {}),
         "machine": f"{machine}, {base.config.runtime.precision}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _by_host(hosts: Counter[str]) -> str:
+    return ", ".join(f"{host} {count}" for host, count in sorted(hosts.items()))

@@ -30,6 +30,7 @@ class TuneRequest:
         preset, method, config: as for `lpt.fit`.
         settings: likewise; fields that are given here are not searched.
         overwrite: remove the search that is in `output`.
+        ray: train trials and final runs on the machines of a Ray cluster.
     """
 
     data: Data | None = None
@@ -43,6 +44,7 @@ class TuneRequest:
     config: Config | None = None
     settings: Settings = ()
     overwrite: bool = False
+    ray: bool = False
 
     @property
     def run(self) -> RunRequest:
@@ -76,3 +78,8 @@ class TuneRequest:
             raise ConfigError(f"--trials {self.trials}: at least 2 are needed, the preset and another")
         if self.splits is not None and not 1 <= self.splits <= MOST_SPLITS:
             raise ConfigError(f"--splits {self.splits}: give 1 to {MOST_SPLITS}")
+        if self.ray and self.run.splits is not None:
+            raise ConfigError(
+                "--ray: other machines cannot open splits that were opened in Python. Give the source of the images, "
+                "such as a folder or a table on a disk that all machines share, or leave --ray out"
+            )

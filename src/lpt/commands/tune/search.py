@@ -1,137 +1,276 @@
-"""The trials of a search, one after the other, until the time for them is used up."""
+"""The trials of a search, one after the other or several at a time, until the time for them is used up."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from lpt.commands.jobs.executors import Ended, Executor, Failure, Job, Look, unwatched
 from lpt.commands.tune.budget import Budget, preset_seconds, relative_steps
+from lpt.commands.tune.clock import Clock
+from lpt.commands.tune.links import OUT_OF_TIME, let_go_on, read_reports, tell_to_stop
 from lpt.commands.tune.setup import Setup
 from lpt.commands.tune.study import Candidate, Study
-from lpt.commands.tune.trials import Limits, OutOfTimeError, StoppedError, train_trial
+from lpt.commands.tune.trials import TrialEnd, has_phase1
+from lpt.commands.tune.works import Works
 from lpt.errors import DataError, LptError, RunError
-from lpt.evaluation.tuning import COMPLETE, FAILED, PRESET, STOPPED, TrialResult
+from lpt.evaluation.tuning import FAILED, PRESET, STOPPED, TrialResult
 from lpt.report.tune import number_text, short_path
 from lpt.system.interrupt import Interrupted
+from lpt.system.lock import FolderInUseError
 from lpt.system.text import duration
-from lpt.training.loop import lacks_memory
 
 MOST_FAILURES = 3
 """Trials in a row whose failure ends the search."""
+_OF_ALL = (DataError, FolderInUseError)
+"""Errors that every other trial would have too, or that pass when another process ends: no trial is told by them."""
 
 
-def run_trials(setup: Setup, study: Study, budget: Budget) -> None:
-    """Train trials until the time for them is used up. The one that was interrupted goes on first.
+@dataclass(frozen=True)
+class Search:
+    """All that belongs to a search while its command runs.
+
+    Args:
+        setup: what its trials share.
+        study: Optuna's part.
+        budget: its time.
+        clock: time used.
+        executor: where the work is done.
+        works: the work.
+        console: where to report.
+    """
+
+    setup: Setup
+    study: Study
+    budget: Budget
+    clock: Clock
+    executor: Executor
+    works: Works
+    console: Console
+
+    def run(
+        self, jobs: Iterable[Job], ended: Callable[[Ended], None], look: Look = unwatched, *, stopped_in: str = ""
+    ) -> None:
+        """Run jobs, and keep the time meanwhile. An error of a call stops them all.
+
+        Args:
+            jobs: the jobs.
+            ended: called when one has ended.
+            look: called while jobs run in other processes.
+            stopped_in: says where the user stopped, in place of the title of a job.
+
+        Raises:
+            Interrupted: the user stopped; everything is saved.
+        """
+
+        def watch(running: Sequence[Job]) -> None:
+            self.clock.tick()
+            look(running)
+
+        try:
+            with closing(self.executor.run(jobs, self.console, watch)) as each:
+                for end in each:
+                    self.clock.keep()
+                    ended(end)
+        except Interrupted as stopped:
+            where = f"stopped in {stopped_in}" if stopped_in else str(stopped)
+            raise Interrupted(
+                f"{where}; everything is saved in {self.setup.folder.path}\nGo on with the same command."
+            ) from None
+        finally:
+            self.clock.keep()
+
+    def reason(self, number: int, failure: Failure) -> str:
+        """Say why a job failed; the traceback of an unexpected error is written under the number of its trial."""
+        return failure.reason(partial(self.setup.folder.write_error, number)).replace("\n", " ")
+
+
+def run_trials(search: Search) -> None:
+    """Train trials until the time for them is used up. Those that were interrupted go on first.
 
     Raises:
         Interrupted: a signal came; everything is saved.
         DataError: an image cannot be read any more.
         RunError: the preset failed, or several trials in a row did.
     """
-    _sweep(setup, study)
-    failures = 0
-    while True:
-        results = study.results()
-        if not study.interrupted:
-            why = budget.why_over(results, setup.plan.splits, setup.clock.seconds)
-            if why:
-                setup.console.print(f"The search ends: {why}.")
+    for trial in search.study.results():  # a kill came between the end of a trial and this
+        search.setup.folder.remove_training(trial.number)
+    if search.setup.plan.search == "phase2":
+        _train_shared_phase1(search)
+    trials = _Trials(search)
+    search.run(trials.jobs(), trials.ended, trials.look)
+
+
+def _train_shared_phase1(search: Search) -> None:
+    """Train the phase 1 of each split, which all trials share, unless it is there."""
+    setup = search.setup
+
+    def jobs() -> Iterator[Job]:
+        for split in range(setup.plan.splits):
+            if not has_phase1(setup, split):
+                search.console.print(f"Phase 1 of split {split + 1}, which all trials share")
+                run = setup.folder.phase1(split).path
+                yield Job(f"phase 1 of split {split + 1}", run, search.works.phase1(split))
+
+    def ended(end: Ended) -> None:
+        if end.failure is not None:
+            raise _ends_search(search, PRESET, end.failure, f"{end.job.title} failed, which every trial starts from")
+
+    search.run(jobs(), ended)
+
+
+@dataclass
+class _Going:
+    """A trial that was begun and has not ended.
+
+    Args:
+        candidate: the trial.
+        folder: its folder.
+        seen: reports that the study knows.
+        told: whether it was told to stop.
+    """
+
+    candidate: Candidate
+    folder: Path
+    seen: int = 0
+    told: bool = False
+
+
+class _Trials:
+    """Asks the study for trials, and tells it their reports and ends."""
+
+    def __init__(self, search: Search) -> None:
+        self._search, self._setup = search, search.setup
+        self._going = dict[Path, _Going]()
+        self._failures = 0
+        self._deadline = math.inf
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield a job for each trial, until the time is used up; each is asked for when there is room for it."""
+        search, study, splits = self._search, self._search.study, self._setup.plan.splits
+        while True:
+            results = study.results()
+            if not study.interrupted:
+                why = search.budget.why_over(results, splits, search.clock.seconds, study.going)
+                if why:
+                    start = "No further trial begins" if self._going else "The search ends"
+                    search.console.print(f"{start}: {why}.")
+                    return
+            candidate = study.next()
+            self._deadline = search.budget.deadline(results, splits)
+            self._announce(candidate)
+            if not candidate.resumed and search.clock.seconds + self._expected(candidate, results) > self._deadline:
+                left = duration(max(self._deadline - search.clock.seconds, 0))
+                self._tell(candidate, TrialEnd(STOPPED, None, None, f"it would take longer than is left ({left})"))
                 return
-        candidate = study.next()
-        deadline = budget.deadline(results, setup.plan.splits)
-        _announce(setup, candidate)
-        expected = setup.clock.seconds + _expected(setup, candidate, results)
-        if not candidate.resumed and expected > deadline:
-            _end(setup, candidate, STOPPED, why=f"it would take longer than is left ({_left(setup, deadline)})")
-            return
-        failed = _try(setup, candidate, deadline)
-        failures = failures + 1 if failed else 0
-        if failures >= MOST_FAILURES:
+            yield self._begun(candidate)
+
+    def look(self, running: Sequence[Job]) -> None:
+        """Pass on what trials on other machines report, and tell those to stop that are not worth their time."""
+        for job in running:
+            self._listen(self._going[job.folder], act=True)
+
+    def ended(self, end: Ended) -> None:
+        """Tell the study the end of a trial.
+
+        Raises:
+            DataError, RunError: the search cannot go on.
+        """
+        going = self._going.pop(end.job.folder)
+        self._listen(going, act=False)
+        candidate, failure = going.candidate, end.failure
+        if failure is None:
+            self._failures = 0
+            self._tell(candidate, end.result)
+        else:
+            self._failed(candidate, failure)
+        self._deadline = self._search.budget.deadline(self._search.study.results(), self._setup.plan.splits)
+
+    def _failed(self, candidate: Candidate, failure: Failure) -> None:
+        if candidate.number == PRESET or _is_of_all(failure):
+            what = "the preset failed, which every trial starts from"
+            raise _ends_search(self._search, candidate.number, failure, what)
+        reason = self._search.reason(candidate.number, failure)
+        self._tell(candidate, TrialEnd(FAILED, None, None, reason))
+        self._failures += 1
+        if self._failures >= MOST_FAILURES:
             raise RunError(
-                f"{failures} trials failed in a row, the last one: {failed}\nCorrect that, then give the same command "
-                f"again: the search in {setup.folder.path} goes on."
+                f"{self._failures} trials failed in a row, the last one: {reason}\nCorrect that, then give the same "
+                f"command again: the search in {self._setup.folder.path} goes on."
             )
 
+    def _begun(self, candidate: Candidate) -> Job:
+        """Return the job of a trial; what it reported elsewhere, under a command that was killed, is passed on."""
+        folder = self._setup.folder.trial(candidate.number)
+        going = self._going[folder] = _Going(candidate, folder)
+        let_go_on(folder)
+        self._listen(going, act=self._search.executor.elsewhere)
+        runs = [self._setup.folder.trial_run(candidate.number, split) for split in range(self._setup.plan.splits)]
+        work = self._search.works.trial(candidate, self._deadline)
+        return Job(f"trial {candidate.number}", folder, work, tuple(run.path for run in runs))
 
-def _try(setup: Setup, candidate: Candidate, deadline: float) -> str:
-    """Train a trial and tell its end; return why it failed, empty if it did not."""
-    limits = Limits(deadline, lambda splits: setup.answers(PRESET, splits))
-    try:
-        score = train_trial(setup, candidate, limits)
-    except Interrupted:
-        setup.clock.keep()
-        raise Interrupted(
-            f"stopped in trial {candidate.number}; everything is saved in {setup.folder.path}\n"
-            "Go on with the same command."
-        ) from None
-    except StoppedError as stopped:
-        _end(setup, candidate, STOPPED, why=str(stopped))
-    except OutOfTimeError:
-        _end(setup, candidate, STOPPED, why="the time for trials was used up")
-    except DataError:  # every other trial would fail too
-        raise
-    except Exception as error:  # whatever it is, the other trials are worth their time
-        reason = _reason(setup, candidate.number, error)
-        if candidate.number == PRESET:
-            raise RunError(
-                f"the preset failed, which every trial starts from: {reason}\nCorrect that, then give the same command "
-                "again."
-            ) from None
-        _end(setup, candidate, FAILED, why=reason)
-        return reason
-    else:
-        _end(setup, candidate, COMPLETE, accuracy=score.mean, error=score.error)
-    return ""
+    def _listen(self, going: _Going, *, act: bool) -> None:
+        """Pass on the new reports of a trial; with `act`, tell it to stop if it is not worth its time."""
+        candidate, why = going.candidate, ""
+        new = read_reports(going.folder)[going.seen :]
+        going.seen += len(new)
+        for report in new:
+            candidate.note_host(report.host)
+            candidate.keep_seconds(report.seconds)
+            candidate.report(report.step, report.accuracy)
+            if report.at and candidate.lags():
+                why = why or report.lags
+        if candidate.number != PRESET and self._search.clock.seconds > self._deadline:
+            why = why or OUT_OF_TIME
+        if act and why and not going.told:
+            going.told = True
+            tell_to_stop(going.folder, why)
 
+    def _tell(self, candidate: Candidate, end: TrialEnd) -> None:
+        """Tell the end of a trial, then remove what it trained."""
+        search, used = self._search, self._search.clock.seconds
+        search.clock.keep()
+        candidate.end(end.state, end.accuracy, error=end.error, why=end.why, at=round(used, 1))
+        self._setup.folder.remove_training(candidate.number)
+        start = f"trial {candidate.number}: " if search.executor.elsewhere else "  "
+        measured = f"{100 * end.accuracy:.1f}" if end.accuracy is not None else end.state
+        around = f" ± {100 * end.error:.1f}" if end.error is not None else ""
+        reason = f": {end.why}" if end.why else ""
+        style = "red" if end.state == FAILED else None
+        search.console.print(f"{start}{measured}{around}{reason} ({duration(used)} used)", style=style, markup=False)
 
-def _end(
-    setup: Setup,
-    candidate: Candidate,
-    state: str,
-    *,
-    accuracy: float | None = None,
-    error: float | None = None,
-    why: str = "",
-) -> None:
-    """Tell the end of a trial, then remove what it trained."""
-    setup.clock.keep()
-    candidate.end(state, accuracy, error=error, why=why, at=round(setup.clock.seconds, 1))
-    for split in range(setup.plan.splits):
-        setup.folder.remove_run(candidate.number, split)
-    measured = f"{100 * accuracy:.1f}" if accuracy is not None else state
-    around = f" ± {100 * error:.1f}" if error is not None else ""
-    reason = f": {why}" if why else ""
-    style = "red" if state == FAILED else None
-    used = duration(setup.clock.seconds)
-    setup.console.print(f"  {measured}{around}{reason} ({used} used)", style=style, markup=False)
+    def _announce(self, candidate: Candidate) -> None:
+        values = ", ".join(f"{short_path(path)} {number_text(value)}" for path, value in candidate.values.items())
+        again = ", goes on" if candidate.resumed else ""
+        preset = " (the preset)" if candidate.number == PRESET else ""
+        self._search.console.print(f"Trial {candidate.number}{preset}{again}: {values}", markup=False)
+
+    def _expected(self, candidate: Candidate, results: Sequence[TrialResult]) -> float:
+        """Return the seconds that a trial takes if it is not stopped."""
+        plan = self._setup.plan
+        return preset_seconds(results) * relative_steps(plan.config, candidate.values, plan.search)
 
 
-def _announce(setup: Setup, candidate: Candidate) -> None:
-    values = ", ".join(f"{short_path(path)} {number_text(value)}" for path, value in candidate.values.items())
-    again = ", goes on" if candidate.resumed else ""
-    preset = " (the preset)" if candidate.number == PRESET else ""
-    setup.console.print(f"Trial {candidate.number}{preset}{again}: {values}", markup=False)
+def _ends_search(search: Search, number: int, failure: Failure, what: str) -> LptError:
+    """Return the error by which a failure ends the whole search.
+
+    Args:
+        search: the search.
+        number: of the trial that failed.
+        failure: its failure.
+        what: says what failed, where it is not a failure that all trials would have.
+    """
+    if _is_of_all(failure):
+        return failure.error(failure.message)
+    reason = search.reason(number, failure)
+    return RunError(f"{what}: {reason}\nCorrect that, then give the same command again.")
 
 
-def _sweep(setup: Setup, study: Study) -> None:
-    """Remove what trials trained that had ended when a kill came."""
-    for trial in study.results():
-        for split in range(setup.plan.splits):
-            setup.folder.remove_run(trial.number, split)
-
-
-def _expected(setup: Setup, candidate: Candidate, results: list[TrialResult]) -> float:
-    """Return the seconds that a trial takes if it is not stopped."""
-    steps = relative_steps(setup.plan.config, candidate.values, setup.plan.search)
-    return preset_seconds(results) * steps
-
-
-def _left(setup: Setup, deadline: float) -> str:
-    return duration(max(deadline - setup.clock.seconds, 0))
-
-
-def _reason(setup: Setup, number: int, error: Exception) -> str:
-    """Say why a trial failed; the traceback of an unexpected error is written into the folder."""
-    if isinstance(error, LptError):
-        return str(error).replace("\n", " ")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lacks_memory(error)):
-        return "the memory does not hold it"
-    path = setup.folder.write_error(number, error)
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (the whole of it: {path})"
+def _is_of_all(failure: Failure) -> bool:
+    return any(failure.is_a(kind) for kind in _OF_ALL)

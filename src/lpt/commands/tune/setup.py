@@ -1,4 +1,4 @@
-"""What all trials of a search share: images, splits, the configuration of the preset, folder and clock."""
+"""What all trials of a search share: images, splits, the configuration of the preset, and the folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.commands.fit.request import RunRequest
-from lpt.commands.tune.clock import Clock
 from lpt.commands.tune.splits import Cut, cut_splits
 from lpt.commands.tune.store import StoredPlan, TuneFolder
 from lpt.config.values import merge, nested
@@ -28,15 +26,11 @@ class Setup:
         folder: of the search.
         plan: as it is stored.
         base: the run of the preset on all training images, which are kept in memory where they fit.
-        clock: time used.
-        console: where to report.
     """
 
     folder: TuneFolder
     plan: StoredPlan
     base: Prepared
-    clock: Clock
-    console: Console
 
     @property
     def seed(self) -> int:

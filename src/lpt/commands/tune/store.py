@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -35,12 +34,15 @@ from lpt.system.owned import (
 from lpt.training.folder import RUN_NAMES, Inputs, RunFolder, clear_runs, no_inputs
 
 CLOCK, JOURNAL = "clock.json", "study.journal"
+REPORTS, STOP = "reports.json", "stop.json"
+"""What a trial on another machine tells the search, and is told."""
 _SPLIT_RUNS: Names = {r"split\d+": RUN_NAMES}
+_WHILE_IT_TRAINS = exactly(REPORTS, STOP, LOCK)
 NAMES: Names = {
     **exactly(PLAN, LOCK, CLOCK, JOURNAL, REPORT, *WRITTEN),
     rf"{re.escape(JOURNAL)}\.lock.*": None,
     "errors": {r"\d{4,}\.txt": None},
-    "trials": {r"\d{4,}": {**_SPLIT_RUNS, r"split\d+\.json": None}},
+    "trials": {r"\d{4,}": {**_SPLIT_RUNS, r"split\d+\.json": None, **_WHILE_IT_TRAINS}},
     "phase1": _SPLIT_RUNS,
     "run": RUN_NAMES,
     "preset": RUN_NAMES,
@@ -87,8 +89,8 @@ class TuneFolder:
     """The folder of a search.
 
     `tune.json` (the marker), `clock.json` (time used), `study.journal` (Optuna's journal), `trials/NUMBER/` (answers
-    for each split, and a run folder while it trains), `phase1/` (shared phase 1 of a search of phase 2), `run/` and
-    `preset/` (trained on all images), `errors/` (tracebacks), tables and the report.
+    for each split; while it trains a run folder, and on other machines its reports), `phase1/` (shared phase 1 of a
+    search of phase 2), `run/` and `preset/` (trained on all images), `errors/` (tracebacks), tables and the report.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,9 +132,13 @@ class TuneFolder:
         """
         write_json(self.plan, {**marker(KIND), **asdict(plan)})
 
+    def trial(self, number: int) -> Path:
+        """Return the folder of a trial, whose lock is held by the process that trains it."""
+        return self.path / "trials" / f"{number:04d}"
+
     def trial_run(self, number: int, split: int) -> RunFolder:
         """Return where a trial trains on a split; it is there only while it does."""
-        return RunFolder(self._trial(number) / f"split{split}")
+        return RunFolder(self.trial(number) / f"split{split}")
 
     def phase1(self, split: int) -> RunFolder:
         """Return the shared phase 1 of a split."""
@@ -163,19 +169,21 @@ class TuneFolder:
         Raises:
             RunError: a file cannot be removed.
         """
-        try:
-            remove_names(self.trial_run(number, split).path, RUN_NAMES)
-        except OSError as error:
-            raise RunError(
-                f"cannot remove {error.filename}: {error.strerror}. Change its permissions, then give the same "
-                "command again."
-            ) from None
+        _remove(self.trial_run(number, split).path, RUN_NAMES)
 
-    def write_error(self, number: int, error: Exception) -> Path:
+    def remove_training(self, number: int) -> None:
+        """Remove all of a trial that has ended but its answers.
+
+        Raises:
+            RunError: a file cannot be removed.
+        """
+        _remove(self.trial(number), {**_SPLIT_RUNS, **_WHILE_IT_TRAINS})
+
+    def write_error(self, number: int, traceback: str) -> Path:
         """Write the traceback of a failed trial, and return its file."""
         path = self.path / "errors" / f"{number:04d}.txt"
         path.parent.mkdir(exist_ok=True)
-        write_text(path, "".join(traceback.format_exception(error)))
+        write_text(path, traceback)
         return path
 
     def check_removable(self, inputs: Inputs = no_inputs) -> None:
@@ -210,8 +218,20 @@ class TuneFolder:
         runs = [run for run in (self.run, self.preset) if run.path.is_dir()]
         return clear_runs(self.path, contents(self.path, NAMES), runs, keep=[self.plan, self.path / LOCK])
 
-    def _trial(self, number: int) -> Path:
-        return self.path / "trials" / f"{number:04d}"
-
     def _answers(self, number: int, split: int) -> Path:
-        return self._trial(number) / f"split{split}.json"
+        return self.trial(number) / f"split{split}.json"
+
+
+def _remove(folder: Path, names: Names) -> None:
+    """Remove what a search wrote in a folder.
+
+    Raises:
+        RunError: a file cannot be removed.
+    """
+    try:
+        remove_names(folder, names)
+    except OSError as error:
+        raise RunError(
+            f"cannot remove {error.filename}: {error.strerror}. Change its permissions, then give the same command "
+            "again."
+        ) from None

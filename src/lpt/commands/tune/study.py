@@ -58,6 +58,12 @@ class Candidate:
         with _quiet():
             return self._trial.should_prune()
 
+    def note_host(self, host: str) -> None:
+        """Note a machine of the cluster that the trial runs on."""
+        hosts = self._trial.user_attrs.get("hosts", [])
+        if host not in hosts:
+            self._trial.set_user_attr("hosts", [*hosts, host])
+
     @property
     def seconds(self) -> float:
         """Seconds of the trial that earlier commands spent on it."""
@@ -82,7 +88,7 @@ class Study:
     Args:
         journal: its file.
         ranges: what is searched.
-        seed: of the suggestions. They depend on the seed, the number of a trial and the trials before it alone.
+        seed: of the suggestions. They depend on the seed, the number of a trial and the trials begun before it alone.
 
     Raises:
         RunError: the journal is damaged.
@@ -90,6 +96,7 @@ class Study:
 
     def __init__(self, journal: Path, ranges: Sequence[Range], seed: int) -> None:
         self._ranges, self._seed = ranges, seed
+        self._taken = set[int]()
         _mend(journal)
         try:
             with _quiet():
@@ -109,19 +116,28 @@ class Study:
             ) from None
 
     def next(self) -> Candidate:
-        """Return the trial that an earlier command left unfinished, or a new one."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        number = running[0].number if running else len(self._ended())
-        sampler_seed = seed_of(self._seed, "tune", number) % 2**32
+        """Return a trial that an earlier command left unfinished, or a new one."""
+        left, running = self._left(), len(self._running())
+        number = left[0].number if left else running + len(self._ended())
+        self._taken.add(number)
         with _quiet():
-            self._study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=STARTUP_TRIALS)
-            trial = optuna.trial.Trial(self._study, running[0]._trial_id) if running else self._study.ask()
-        return Candidate(self._study, trial, self._ranges, resumed=bool(running))
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=seed_of(self._seed, "tune", number) % 2**32,
+                n_startup_trials=STARTUP_TRIALS,
+                constant_liar=True,  # several at once do not try the same; without effect while none other runs
+            )
+            trial = optuna.trial.Trial(self._study, left[0]._trial_id) if left else self._study.ask()
+        return Candidate(self._study, trial, self._ranges, resumed=bool(left))
 
     @property
     def interrupted(self) -> bool:
-        """Whether an earlier command left a trial unfinished."""
-        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+        """Whether an earlier command left a trial unfinished that has not been taken up again."""
+        return bool(self._left())
+
+    @property
+    def going(self) -> int:
+        """How many trials were begun and have not ended."""
+        return len(self._running())
 
     def results(self) -> list[TrialResult]:
         """Return the trials that have ended, by number."""
@@ -142,6 +158,12 @@ class Study:
         except (ValueError, RuntimeError):  # all accuracies are the same
             return None
         return {name: float(share) for name, share in shares.items()}
+
+    def _running(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def _left(self) -> list[FrozenTrial]:
+        return [trial for trial in self._running() if trial.number not in self._taken]
 
     def _ended(self) -> list[FrozenTrial]:
         trials = self._study.get_trials(deepcopy=False, states=tuple(_STATES))
@@ -167,6 +189,7 @@ def _result(trial: FrozenTrial) -> TrialResult:
         seconds=float(facts.get("seconds", 0.0)),
         at=float(facts.get("at", 0.0)),
         why=str(facts.get("why", "")),
+        hosts=list(facts.get("hosts", [])),
     )
 
 

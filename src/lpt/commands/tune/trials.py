@@ -1,9 +1,13 @@
-"""Train a trial on its splits: each split goes on where a kill left it, to the same model."""
+"""Train a trial on its splits: each split goes on where a kill left it, to the same model.
+
+Nothing here knows where the search is: what ties a trial to it is a `Link`.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -11,19 +15,20 @@ from rich.console import Console
 from lpt.commands.fit.measure import predict_images, trained_phases
 from lpt.commands.fit.prepare import Prepared, with_absolute_paths
 from lpt.commands.fit.start import check_unchanged, start_facts
+from lpt.commands.tune.links import Link, StoppedError
 from lpt.commands.tune.setup import Setup
-from lpt.commands.tune.study import Candidate
 from lpt.data.longtail import stratified_subset
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.metrics import class_accuracies
-from lpt.evaluation.tuning import PRESET, Answers, Score
+from lpt.evaluation.tuning import COMPLETE, PRESET, STOPPED, Answers, Score
 from lpt.model import Classifier
 from lpt.report.progress import ConsoleCallback
 from lpt.system.hardware import reproducible
 from lpt.system.interrupt import Interrupted, stop_on_signal
+from lpt.system.lock import locked_output
 from lpt.system.readers import lost_reader_explained
 from lpt.training.callbacks import Callback, Callbacks
-from lpt.training.checkpoint import Position, begin_phase2, saved_position
+from lpt.training.checkpoint import begin_phase2, saved_position
 from lpt.training.folder import RunFolder
 from lpt.training.phase_data import phase_plan
 from lpt.training.phases import Trainer
@@ -37,69 +42,51 @@ MOST_AT_EPOCH = 512
 _SILENT = Console(quiet=True)
 
 
-class StoppedError(Exception):
-    """A trial is not worth its time; the message says why."""
+class TrialEnd(NamedTuple):
+    """How a trial ended: complete with its accuracy and standard error, or stopped for a reason."""
 
-
-class OutOfTimeError(Exception):
-    """The budget of the trials is used up."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a trial ends early.
-
-    Args:
-        deadline: seconds of the clock at which the budget of the trials ends; never for the preset.
-        rival: returns the preset's answers for the first splits.
-    """
-
-    deadline: float
-    rival: Callable[[int], Answers | None]
+    state: str
+    accuracy: float | None
+    error: float | None
+    why: str
 
 
 class _EpochCallback(Callback):
     """Measures held-out images after each epoch, and ends a trial that is not worth its time."""
 
-    def __init__(self, setup: Setup, candidate: Candidate, limits: Limits, prepared: Prepared, split: int) -> None:
-        self._setup, self._candidate, self._limits = setup, candidate, limits
-        self._prepared, self._split = prepared, split
-        former = setup.answers(candidate.number, split) if split else None
+    def __init__(self, setup: Setup, link: Link, prepared: Prepared, split: int) -> None:
+        self._setup, self._link, self._prepared, self._split = setup, link, prepared, split
+        former = setup.answers(link.number, split) if split else None
         self._former = 0.0 if former is None else setup.accuracy(former).mean
         self._epochs = [phase_plan(prepared.config, phase).settings.epochs for phase in (1, 2)]
-        self._begun, self._before = setup.clock.seconds, candidate.seconds
+        self._begun, self._before = time.monotonic(), link.seconds
         self.model: Classifier | None = None
 
     def on_step_end(self, record: object) -> None:
-        """Keep the time."""
+        """End the trial if it was told to stop."""
         del record
-        self._setup.clock.tick()
+        self._link.after_step()
 
     def on_epoch_end(self, phase: int, epoch: int) -> None:
         """Report the accuracy of an epoch.
 
         Raises:
-            StoppedError: half of the other trials were better.
-            OutOfTimeError: the budget of the trials is used up.
+            StoppedError: half of the other trials were better, or the budget of the trials is used up.
         """
         self.keep_seconds()
         done = epoch + 1 + (self._epochs[0] if phase == 2 else 0)
         if done == sum(self._epochs):
             return
-        if self._candidate.number != PRESET and self._setup.clock.seconds > self._limits.deadline:
-            raise OutOfTimeError
+        self._link.check_time()
         accuracy = (self._split * self._former + self._accuracy(phase)) / (self._split + 1)  # of all splits so far
         tenth = TENTHS * done // sum(self._epochs)
-        self._candidate.report(TENTHS * self._split + tenth, accuracy)
-        if tenth >= WARMUP_TENTHS and self._candidate.number != PRESET and self._candidate.lags():
-            raise StoppedError(
-                f"after epoch {done} of {sum(self._epochs)} it was worse than half of the trials were ("
-                f"{100 * accuracy:.1f})"
-            )
+        may_end = tenth >= WARMUP_TENTHS and self._link.number != PRESET
+        at = f"epoch {done} of {sum(self._epochs)}" if may_end else ""
+        self._link.report(TENTHS * self._split + tenth, accuracy, at)
 
     def keep_seconds(self) -> None:
         """Keep the seconds of the trial."""
-        self._candidate.keep_seconds(self._before + self._setup.clock.seconds - self._begun)
+        self._link.keep_seconds(self._before + time.monotonic() - self._begun)
 
     def _accuracy(self, phase: int) -> float:
         assert self.model is not None
@@ -109,24 +96,35 @@ class _EpochCallback(Callback):
         return float(np.nanmean(class_accuracies(predictions.labels, predicted, len(self._setup.counts))))
 
 
-def train_trial(setup: Setup, candidate: Candidate, limits: Limits) -> Score:
-    """Train a trial on all splits, and return its accuracy; what is finished is not trained again.
+def train_trial(setup: Setup, link: Link, console: Console) -> TrialEnd:
+    """Train a trial on all splits, and return how it ended; what is finished is not trained again.
+
+    Raises:
+        Interrupted: a signal came; everything is saved.
+        LptError: the trial failed, or another process trains it.
+    """
+    with locked_output(setup.folder.trial(link.number), lambda line: None):
+        try:
+            score = _train_splits(setup, link, console)
+        except StoppedError as stopped:
+            return TrialEnd(STOPPED, None, None, str(stopped))
+    return TrialEnd(COMPLETE, score.mean, score.error, "")
+
+
+def _train_splits(setup: Setup, link: Link, console: Console) -> Score:
+    """Train a trial on all splits, and return its accuracy.
 
     Raises:
         StoppedError: the trial is not worth its time.
-        OutOfTimeError: the budget of the trials is used up.
-        Interrupted: a signal came; everything is saved.
-        LptError: the trial failed.
     """
     for split in range(setup.plan.splits):
-        if setup.folder.answers(candidate.number, split) is None:
-            setup.folder.write_answers(candidate.number, split, _train_split(setup, candidate, limits, split))
-            setup.clock.keep()
-        answers = setup.answers(candidate.number, split + 1)
+        if setup.folder.answers(link.number, split) is None:
+            setup.folder.write_answers(link.number, split, _train_split(setup, link, split, console))
+        answers = setup.answers(link.number, split + 1)
         assert answers is not None
         score = setup.accuracy(answers)
-        candidate.report(TENTHS * (split + 1), score.mean)
-        rival = None if candidate.number == PRESET else limits.rival(split + 1)
+        link.report(TENTHS * (split + 1), score.mean)
+        rival = None if link.number == PRESET else setup.answers(PRESET, split + 1)
         if rival is not None and split + 1 < setup.plan.splits:
             _check_worth(setup.lead(answers, rival), split + 1, setup.plan.splits)
     return score
@@ -141,15 +139,15 @@ def _check_worth(lead: Score, done: int, splits: int) -> None:
         )
 
 
-def _train_split(setup: Setup, candidate: Candidate, limits: Limits, split: int) -> Answers:
+def _train_split(setup: Setup, link: Link, split: int, console: Console) -> Answers:
     """Train a trial on a split, and return its answers for all held-out images."""
-    prepared, run = setup.prepared(candidate.values, split), setup.folder.trial_run(candidate.number, split)
-    start = shared_phase1(setup, split) if setup.plan.search == "phase2" else None
-    watch = _EpochCallback(setup, candidate, limits, prepared, split)
+    prepared, run = setup.prepared(link.values, split), setup.folder.trial_run(link.number, split)
+    start = setup.folder.phase1(split) if setup.plan.search == "phase2" else None
+    watch = _EpochCallback(setup, link, prepared, split)
     with reproducible(int(prepared.config.runtime.threads)):
         model = watch.model = prepared.new_model()
         begin = None if start is None else lambda: _begin_phase2(prepared, run, start, model)
-        train(prepared, run, model, watch, setup.console, begin=begin)
+        train(prepared, run, model, watch, console, begin=begin)
         images = setup.held_out(split)
         grouped = 2 in trained_phases(prepared)
         predictions = predict_images(prepared, model, images, grouped=grouped, console=_SILENT)
@@ -170,7 +168,7 @@ def train(
 
     Args:
         prepared: the run.
-        run: its folder. The lock of the search keeps others out.
+        run: its folder. The lock of the trial, or of this folder, keeps others out.
         model: on the device.
         watch: called at every step and epoch.
         console: shows progress on a terminal.
@@ -193,33 +191,33 @@ def train(
         raise Interrupted("stopped")
 
 
-def shared_phase1(setup: Setup, split: int) -> RunFolder:
-    """Train the phase 1 of a split that all trials of a search of phase 2 share, unless it is there; return its run.
+def train_phase1(setup: Setup, split: int, watch: Callback, console: Console) -> None:
+    """Train the phase 1 of a split that all trials of a search of phase 2 share, or go on with it.
+
+    Args:
+        setup: of the search.
+        split: number of the split.
+        watch: called at every step and epoch.
+        console: shows progress on a terminal.
 
     Raises:
         Interrupted: a signal came; everything is saved.
+        LptError: it failed, or another process trains it.
     """
+    prepared, run = _phase1(setup, split), setup.folder.phase1(split)
+    with locked_output(run.path, lambda line: None), reproducible(int(prepared.config.runtime.threads)):
+        train(prepared, run, prepared.new_model(), watch, console)
+
+
+def has_phase1(setup: Setup, split: int) -> bool:
+    """Return whether the shared phase 1 of a split is trained to its end."""
     run = setup.folder.phase1(split)
-    prepared = setup.prepared({"train.phase2.epochs": 0}, split)
-    end = Position(1, phase_plan(prepared.config, 1).steps, None)
     position = saved_position(run.checkpoints) if run.begun else None
-    if position is None or position[:2] != end[:2]:
-        setup.console.print(f"  phase 1 of split {split + 1}, which all trials share")
-        with reproducible(int(prepared.config.runtime.threads)):
-            train(prepared, run, prepared.new_model(), _Ticking(setup), setup.console)
-    return run
+    return position is not None and position[:2] == (1, phase_plan(_phase1(setup, split).config, 1).steps)
 
 
-class _Ticking(Callback):
-    """Keeps the time while a shared phase 1 trains."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._clock = setup.clock
-
-    def on_step_end(self, record: object) -> None:
-        """Keep the time."""
-        del record
-        self._clock.tick()
+def _phase1(setup: Setup, split: int) -> Prepared:
+    return setup.prepared({"train.phase2.epochs": 0}, split)
 
 
 def _begin_phase2(prepared: Prepared, run: RunFolder, start: RunFolder, model: Classifier) -> None:

@@ -6,6 +6,7 @@ search goes on with the same command, the trial that was running too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,23 @@ from lpt.commands.fit.prepare import Prepared, describe, prepare, warn_of_data, 
 from lpt.commands.fit.request import Config, Data
 from lpt.commands.fit.start import data_fingerprint
 from lpt.commands.inputs import config_file, inputs_of
+from lpt.commands.jobs.choice import choose_executor, cluster
+from lpt.commands.jobs.executors import Executor
 from lpt.commands.report.report import report_at_the_end
 from lpt.commands.report.tune import read_tuning
 from lpt.commands.tune.budget import Budget, epochs_of
 from lpt.commands.tune.clock import Clock
 from lpt.commands.tune.finish import finish
 from lpt.commands.tune.request import BUDGET, TuneRequest
-from lpt.commands.tune.search import run_trials
+from lpt.commands.tune.search import Search, run_trials
 from lpt.commands.tune.setup import Setup, has_validation
 from lpt.commands.tune.space import search_space
 from lpt.commands.tune.splits import unmeasured, wanted_splits
 from lpt.commands.tune.store import StoredPlan, TuneFolder
 from lpt.commands.tune.study import Study
+from lpt.commands.tune.works import WorksElsewhere, WorksHere
 from lpt.config.machine import of_the_machine, settings_sha256
-from lpt.config.values import Settings, leaves, merge, nested
+from lpt.config.values import Settings, leaves, merge, nested, section
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.evaluation.tuning import TuneResult
 from lpt.report.tune import print_tuning, write_tuning
@@ -54,6 +58,7 @@ def tune(
     config: Config | None = None,
     settings: Settings = (),
     overwrite: bool = False,
+    ray: bool = False,
     console: Console | None = None,
 ) -> TuneResult:
     """Search the settings of a method on held-out training images, then train with the best on all of them.
@@ -68,6 +73,8 @@ def tune(
         splits: validation splits of each trial. None: as many as the rare classes need and the budget holds.
         settings: as for `lpt.fit`; fields that are given here are not searched.
         overwrite: remove the search that is in `output`; other files stay.
+        ray: train trials and final runs, several at a time, on the machines of the Ray cluster that RAY_ADDRESS names,
+            else on one on this machine.
         console: where to report. None: silent.
 
     Raises:
@@ -86,6 +93,7 @@ def tune(
         config=config,
         settings=settings,
         overwrite=overwrite,
+        ray=ray,
     )
     return run_tuning(request, console or Console(quiet=True))
 
@@ -111,24 +119,25 @@ def _run_locked(request: TuneRequest, folder: TuneFolder, console: Console) -> T
             print_tuning(finished, console)
             console.print("This search was finished before. For a longer one choose another folder with --output.")
             return finished
-    setup, budget = _begin(request, values, before, folder, console)
-    study = Study(folder.journal, setup.plan.ranges, setup.seed)
-    try:
-        if setup.plan.chosen is None:
-            run_trials(setup, study, budget)
-        result = finish(setup, study, request.budget)
-    except KeyboardInterrupt:  # between two trainings
-        raise Interrupted(f"stopped; everything is saved in {folder.path}\nGo on with the same command.") from None
+    with cluster(request.ray, console):
+        search = _begin(request, values, before, folder, console)
+        try:
+            if search.setup.plan.chosen is None:
+                run_trials(search)
+            result = finish(search, request.budget)
+        except KeyboardInterrupt:  # between two trainings
+            raise Interrupted(f"stopped; everything is saved in {folder.path}\nGo on with the same command.") from None
     write_tuning(folder.path, result)
     print_tuning(result, console)
-    parts = (setup.base.splits.test, setup.base.splits.validation, setup.base.train)
+    base = search.setup.base
+    parts = (base.splits.test, base.splits.validation, base.train)
     report_at_the_end(folder.path, [images for images in parts if images is not None], console)
     return result
 
 
 def _begin(
     request: TuneRequest, values: dict[str, Any], before: StoredPlan | None, folder: TuneFolder, console: Console
-) -> tuple[Setup, Budget]:
+) -> Search:
     """Check everything, and write the plan that later commands go on with."""
     config = config_file(request.config)
     if request.overwrite:
@@ -146,18 +155,46 @@ def _begin(
                 f"the training images are not those that the search in {folder.path} was begun on. Put them back as "
                 "they were, or begin anew with --overwrite or another --output."
             )
-    setup = Setup(folder, plan, base, clock, console)
-    finals = 2 if base.splits.test is not None and len(base.splits.test) else 1
-    ratio = epochs_of(plan.config["train"], "all") / epochs_of(plan.config["train"], plan.search)
-    budget = Budget(60 * request.budget, finals, request.trials, ratio)
+    plan, executor = _placed(request, plan, values if before is None else None, console)
+    setup = Setup(folder, plan, base)
+    budget = _budget(request, setup, executor)
     if before is None:
-        setup = _with_splits(setup, budget, request.splits)
+        setup = _with_splits(setup, budget, request.splits, clock, console)
         if message := _cleared(folder, request, values, base):
             console.print(message, style="yellow", markup=False)
         folder.write_plan(setup.plan)
         clock.keep()
-    _describe_search(setup, budget)
-    return setup, budget
+    study = Study(folder.journal, setup.plan.ranges, setup.seed)
+    works = WorksElsewhere.of(setup, values) if executor.elsewhere else WorksHere(setup, clock)
+    search = Search(setup, study, budget, clock, executor, works, console)
+    _describe_search(search)
+    return search
+
+
+def _placed(
+    request: TuneRequest, plan: StoredPlan, new_values: Mapping[str, Any] | None, console: Console
+) -> tuple[StoredPlan, Executor]:
+    """Return what trains, and the plan with the threads that each run has there.
+
+    Args:
+        request: what is asked for.
+        plan: the plan.
+        new_values: the user's values for a new search; None: the search was begun before, and its threads stay.
+        console: where to describe the cluster.
+    """
+    runtime = plan.config["runtime"]
+    threads = runtime["threads"] if new_values is None else section(new_values, "runtime").get("threads")
+    executor = choose_executor(request.ray, device=runtime["device"], threads=threads, console=console)
+    if not executor.elsewhere:
+        return plan, executor
+    return replace(plan, config=merge(plan.config, {"runtime": {"threads": executor.cores}})), executor
+
+
+def _budget(request: TuneRequest, setup: Setup, executor: Executor) -> Budget:
+    test, train = setup.base.splits.test, setup.plan.config["train"]
+    finals = 2 if test is not None and len(test) else 1
+    ratio = epochs_of(train, "all") / epochs_of(train, setup.plan.search)
+    return Budget(60 * request.budget, finals, request.trials, ratio, executor.slots)
 
 
 def _new_plan(request: TuneRequest, values: dict[str, Any], base: Prepared) -> StoredPlan:
@@ -172,7 +209,7 @@ def _new_plan(request: TuneRequest, values: dict[str, Any], base: Prepared) -> S
     )
 
 
-def _with_splits(setup: Setup, budget: Budget, given: int | None) -> Setup:
+def _with_splits(setup: Setup, budget: Budget, given: int | None, clock: Clock, console: Console) -> Setup:
     """Choose the number of splits, by timing a few real steps.
 
     Raises:
@@ -191,10 +228,10 @@ def _with_splits(setup: Setup, budget: Budget, given: int | None) -> Setup:
         wanted = wanted_splits(counts)
     else:
         raise DataError("every class has a single training image: none can be held out to choose settings by")
-    with setup.console.status("trying a few steps"):
+    with console.status("trying a few steps"):
         seconds = estimate_run(setup.prepared({}, 0)).seconds
     split_seconds = seconds / budget.final_ratio
-    used = setup.clock.seconds + seconds - split_seconds
+    used = clock.seconds + seconds - split_seconds
     splits = budget.splits(given or wanted, used, split_seconds)
     return replace(setup, plan=replace(setup.plan, splits=given or splits))  # fewer trials, where that is asked for
 
@@ -237,9 +274,10 @@ def _machine_values(values: dict[str, Any], base: Prepared) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def _describe_search(setup: Setup, budget: Budget) -> None:
+def _describe_search(search: Search) -> None:
     """Print what is searched, on which splits, and in which time."""
-    console, plan = setup.console, setup.plan
+    setup, budget, console = search.setup, search.budget, search.console
+    plan = setup.plan
     console.print(f"[bold]Search[/bold]: {plural(len(plan.ranges), 'field')}, the preset first")
     for item in plan.ranges:
         console.print(f"  {item.path}: {item.describe()}", markup=False)
@@ -258,6 +296,6 @@ def _describe_search(setup: Setup, budget: Budget) -> None:
         )
     runs = "the chosen settings and the preset" if budget.finals == 2 else "the chosen settings"
     console.print(
-        f"[bold]Budget[/bold]: {duration(budget.seconds)}, of which {duration(setup.clock.seconds)} are used; "
+        f"[bold]Budget[/bold]: {duration(budget.seconds)}, of which {duration(search.clock.seconds)} are used; "
         f"training {runs} on all images is part of it"
     )

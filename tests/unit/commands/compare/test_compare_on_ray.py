@@ -16,11 +16,11 @@ import psutil
 import pytest
 from rich.console import Console
 
-from lpt.commands.compare import on_ray
 from lpt.commands.compare.compare import compare
-from lpt.commands.compare.executors import Job
 from lpt.commands.compare.plan import CellKey
 from lpt.commands.compare.store import ComparisonFolder
+from lpt.commands.jobs import on_ray
+from lpt.commands.jobs.executors import Job
 from lpt.errors import ConfigError, DataError
 from lpt.system.lock import LOCK, Holder
 from lpt.training.folder import RunFolder

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from lpt.commands.tune.budget import FINAL_FACTOR, PACKING_SECONDS, Budget
 from lpt.commands.tune.clock import Clock
+from lpt.commands.tune.links import FileLink, StoppedError, let_go_on, read_reports, tell_to_stop
 from lpt.commands.tune.space import search_space
 from lpt.commands.tune.splits import FEWEST_HELD, cut_splits, unmeasured, wanted_splits
 from lpt.commands.tune.store import TuneFolder
@@ -145,6 +146,20 @@ def test_a_budget_keeps_time_for_the_final_runs_and_says_the_least_that_would_do
     assert "2 trials, as asked for" in Budget(3600, 2, most=2).why_over(trials, 2, used=0)
 
 
+def test_a_budget_counts_on_several_runs_at_a_time() -> None:
+    budget = Budget(seconds=3600, finals=2, slots=4)
+    assert budget.splits(wanted=4, used=0, split_seconds=400) == 3  # alone it is one
+    with pytest.raises(ConfigError, match=r"at least 35 minutes"):
+        Budget(2000, 2, slots=2).splits(wanted=4, used=0, split_seconds=940)
+    trials = [
+        TrialResult(0, COMPLETE, {}, 0.5, 0.1, 100.0, 100.0),
+        TrialResult(1, COMPLETE, {}, 0.6, 0.1, 200.0, 300.0),
+    ]
+    assert budget.deadline(trials, splits=2) == pytest.approx(3600 - FINAL_FACTOR * 100 - PACKING_SECONDS)
+    assert Budget(3600, 2, most=4, slots=4).why_over(trials, 2, used=0, going=1) == ""
+    assert "4 trials, as asked for" in Budget(3600, 2, most=4, slots=4).why_over(trials, 2, used=0, going=2)
+
+
 def test_the_clock_goes_on_where_a_killed_command_left_it(tmp_path: Path) -> None:
     (tmp_path / "clock.json").write_text('{"seconds": 1000}')
     assert 1000 <= Clock(tmp_path / "clock.json", goes_on=True).seconds < 1100
@@ -188,6 +203,27 @@ def test_a_killed_study_goes_on_with_the_trial_that_was_running(tmp_path: Path) 
     assert again.importance() is None
 
 
+def test_trials_that_were_interrupted_at_once_all_go_on_before_new_ones(tmp_path: Path) -> None:
+    journal, ranges = tmp_path / "study.journal", [RATE, LENGTH]
+    study = Study(journal, ranges, seed=0)
+    begun = [study.next() for _ in range(3)]
+    begun[1].end(COMPLETE, 0.5, at=1.0)
+    assert (study.interrupted, study.going) == (False, 2)
+
+    again = Study(journal, ranges, seed=0)
+    assert again.interrupted
+    resumed = [again.next(), again.next()]
+    assert [(trial.number, trial.values) for trial in resumed] == [(trial.number, trial.values) for trial in begun[::2]]
+    assert all(trial.resumed for trial in resumed)
+    new = again.next()
+    assert (new.number, new.resumed, again.interrupted, again.going) == (3, False, False, 3)
+    in_turn = Study(tmp_path / "other.journal", ranges, seed=0)
+    for expected in [*begun, new]:  # at random before the sampler learns: the same whoever else runs
+        trial = in_turn.next()
+        assert trial.values == expected.values
+        trial.end(COMPLETE, 0.5, at=1.0)
+
+
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     journal = tmp_path / "study.journal"
     Study(journal, [RATE], seed=0)
@@ -204,6 +240,33 @@ def test_importance_finds_the_field_that_matters(tmp_path: Path) -> None:
     importance = study.importance()
     assert importance is not None
     assert importance[RATE.path] > importance[LENGTH.path]
+
+
+# --- links
+
+
+def test_a_trial_on_another_machine_reports_by_files_and_stops_when_it_is_told(tmp_path: Path) -> None:
+    link = FileLink(tmp_path, 3, {RATE.path: 0.01}, seconds=12.0)
+    link.after_step()
+    link.keep_seconds(20)
+    link.report(4, 0.4)
+    link.report(5, 0.25, "epoch 5 of 9")
+    reports = read_reports(tmp_path)
+    assert [(report.step, report.accuracy, report.at, report.seconds) for report in reports] == [
+        (4, 0.4, "", 20),
+        (5, 0.25, "epoch 5 of 9", 20),
+    ]
+    assert reports[1].lags == "after epoch 5 of 9 it was worse than half of the trials were (25.0)"
+
+    again = FileLink(tmp_path, 3, {RATE.path: 0.01}, seconds=12.0)  # its process was killed
+    assert again.seconds == 20
+    again.report(6, 0.3)
+    assert [report.step for report in read_reports(tmp_path)] == [4, 5, 6]
+    tell_to_stop(tmp_path, "it was worse")
+    with pytest.raises(StoppedError, match="it was worse"):
+        again.after_step()
+    let_go_on(tmp_path)
+    FileLink(tmp_path, 3, {}, seconds=0).after_step()
 
 
 # --- folder

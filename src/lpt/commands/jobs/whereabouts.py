@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.markup import escape
 
-from lpt.commands.compare.executors import Job
+from lpt.commands.jobs.executors import Job
 from lpt.system.lock import LOCK, Holder
 from lpt.training.folder import RunFolder
 
@@ -43,9 +43,9 @@ class Whereabouts:
         """Look where jobs are now, and show it."""
         parts = []
         for job in jobs:
-            holder = Holder.of(job.run / LOCK)
-            if holder is not None and holder != self._places.get(job.run):
-                self._places[job.run] = holder
+            holder = Holder.of(job.folder / LOCK)
+            if holder is not None and holder != self._places.get(job.folder):
+                self._places[job.folder] = holder
                 self._console.print(f"{job.title}: {holder}", style="dim", markup=False)
             parts.append(f"{job.title}: {'opening its images' if holder is None else _progress(job, holder)}")
         if parts and self._console.is_terminal:
@@ -53,17 +53,20 @@ class Whereabouts:
 
     def forget(self, job: Job) -> None:
         """Forget a job that has ended."""
-        self._places.pop(job.run, None)
+        self._places.pop(job.folder, None)
 
 
 def _progress(job: Job, holder: Holder) -> str:
-    """Return a clause on how far a run is, and where."""
-    try:
-        with RunFolder(job.run).log.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(log.tell() - _TAIL_BYTES, 0))
-            lines = log.read().splitlines(keepends=True)
-        record = json.loads(next(line for line in reversed(lines) if line.endswith(b"\n")))
-        return f"phase {record['phase']}, step {record['step'] + 1}, on {holder.host}"
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):  # none yet, or half a line
-        return f"on {holder.host}"
+    """Return a clause on how far a job is, and where."""
+    for number, run in enumerate(job.runs, start=1):
+        part = f"run {number} of {len(job.runs)}, " if len(job.runs) > 1 else ""
+        try:
+            with RunFolder(run).log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(log.tell() - _TAIL_BYTES, 0))
+                lines = log.read().splitlines(keepends=True)
+            record = json.loads(next(line for line in reversed(lines) if line.endswith(b"\n")))
+            return f"{part}phase {record['phase']}, step {record['step'] + 1}, on {holder.host}"
+        except (OSError, ValueError, KeyError, TypeError, StopIteration):  # none yet, or half a line
+            continue
+    return f"on {holder.host}"

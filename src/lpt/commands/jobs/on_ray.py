@@ -1,6 +1,6 @@
 """Train jobs as tasks of a Ray cluster, whose machines share the disk of the run folders.
 
-Ray only finds a free machine and says when a task has ended. A run that is lost with its machine goes on elsewhere from
+Ray only finds a free machine and says when a task has ended. A job that is lost with its machine goes on elsewhere from
 its last checkpoint, since its folder holds everything.
 """
 
@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from lpt.commands.compare.executors import Ended, Failure, Job, attempted
-from lpt.commands.compare.whereabouts import Whereabouts
+from lpt.commands.jobs.executors import Ended, Failure, Job, Look, attempted, unwatched
+from lpt.commands.jobs.whereabouts import Whereabouts
 from lpt.errors import ConfigError, RunError
 from lpt.system.cluster import Node, nodes, ray
 from lpt.system.interrupt import Interrupted, stop_on_signal
@@ -33,8 +33,11 @@ from lpt.training.folder import RunFolder
 MOST_LOSSES = 3
 """How often a run may be lost in a row without a new checkpoint; then it is not sent again."""
 PATIENCE_SECONDS = 90.0
-"""How long a task waits for the lock of a run whose former process has lost its machine but still goes on."""
+"""How long a task waits for the lock of a job whose former process has lost its machine but still goes on."""
 _LOOK_SECONDS = 0.25
+
+_Checkpoints = list[tuple[int, int] | None]
+"""What changes with each checkpoint of a job: time and size of that of each of its runs; None: it has none."""
 
 
 @dataclass
@@ -43,12 +46,12 @@ class _Sent:
 
     Args:
         job: the job.
-        checkpoint: of its run, when it was sent.
+        checkpoint: the state of its checkpoints when it was sent.
         losses: how often it was lost since that checkpoint.
     """
 
     job: Job
-    checkpoint: tuple[int, int] | None
+    checkpoint: _Checkpoints
     losses: int = 0
 
 
@@ -71,6 +74,8 @@ class OnRay:
     Raises:
         ConfigError: no machine of the cluster has that much.
     """
+
+    elsewhere = True
 
     def __init__(self, *, card: bool, cores: int | None = None) -> None:
         self.card = card
@@ -96,18 +101,20 @@ class OnRay:
         share = f"{plural(self.cores, 'core')}{' and a card' if self.card else ''}"
         return f"{plural(len(there), 'machine')}; a run takes {share}, {plural(self.slots, 'run')} at a time"
 
-    def run(self, jobs: Iterable[Job], console: Console) -> Iterator[Ended]:
+    def run(self, jobs: Iterable[Job], console: Console, look: Look = unwatched) -> Generator[Ended]:
         """Run jobs as `Executor.run` says. The first Ctrl-C stops all after their step, a second one at once."""
         waiting, sent = iter(jobs), dict[Any, _Sent]()
         where = Whereabouts(console)
         with stop_on_signal() as stop, where, _stopped_at_the_end(sent):
             while True:
                 while len(sent) < self.slots and (job := next(waiting, None)) is not None:
-                    self._send(_Sent(job, _checkpoint(job)), sent)
+                    self._send(_Sent(job, _checkpoints(job)), sent)
                 if not sent:
                     return
                 done, _ = ray.wait(list(sent), timeout=_LOOK_SECONDS)
-                where.show([each.job for each in sent.values()])
+                running = [each.job for each in sent.values()]
+                where.show(running)
+                look(running)
                 if stop.requested:
                     titles = "; ".join(each.job.title for each in sent.values())
                     console.print("Stopping: each run finishes its step and saves.", style="yellow")
@@ -134,7 +141,7 @@ class OnRay:
             max_retries=0,  # a lost run is sent again here, where it is told and counted
             max_calls=1,  # a process for each run: its memory is measured, and freed
         )(_run_there)
-        job = replace(each.job, run=each.job.run.absolute())
+        job = replace(each.job, folder=each.job.folder.absolute())
         sent[task.remote(job, self.cores, typed_command())] = each
 
     def _ended(self, reference: Any, each: _Sent, console: Console) -> Ended | None:
@@ -155,7 +162,7 @@ class OnRay:
 
 def _lost(each: _Sent, reason: str, console: Console) -> Ended | None:
     """Count a loss; return the end of a job that was lost too often, else None: it goes on elsewhere."""
-    checkpoint = _checkpoint(each.job)
+    checkpoint = _checkpoints(each.job)
     each.losses = 1 if checkpoint != each.checkpoint else each.losses + 1
     each.checkpoint = checkpoint
     if each.losses >= MOST_LOSSES:
@@ -178,10 +185,14 @@ def _not_begun(error: Exception) -> Failure:
     )
 
 
-def _checkpoint(job: Job) -> tuple[int, int] | None:
-    """Return what changes with each checkpoint of a run; None: it has none."""
+def _checkpoints(job: Job) -> _Checkpoints:
+    """Return the state of the checkpoints of a job."""
+    return [_state(RunFolder(run).checkpoints / FILE_NAME) for run in job.runs]
+
+
+def _state(file: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        status = (RunFolder(job.run).checkpoints / FILE_NAME).stat()
+        status = file.stat()
         return status.st_mtime_ns, status.st_size
     return None
 
@@ -219,17 +230,17 @@ def _run_there(job: Job, cores: int, command: str) -> _Answer:
 
 
 def _unlocked(job: Job, console: Console) -> Any:
-    """Do the work of a job once nobody else holds its run."""
-    _wait_for_lock(job.run)
+    """Do the work of a job once nobody else holds its folder."""
+    _wait_for_lock(job.folder)
     return job.work(console)
 
 
-def _wait_for_lock(run: Path) -> None:
-    """Wait for a former process of a run that lost its machine: it may take a while to notice, and still holds it."""
+def _wait_for_lock(folder: Path) -> None:
+    """Wait for a former process of a job that lost its machine: it may take a while to notice, and still holds it."""
     end = time.monotonic() + PATIENCE_SECONDS
-    while (run / LOCK).exists():
+    while (folder / LOCK).exists():
         try:
-            with locked(run):
+            with locked(folder):
                 return
         except FolderInUseError:
             if time.monotonic() > end:
