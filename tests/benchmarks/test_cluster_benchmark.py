@@ -20,9 +20,9 @@ def test_predict_makes_its_table(ray_cluster: RayCluster, tmp_path: Path, monkey
     monkeypatch.setattr(predict, "cluster", lambda nodes: nullcontext())
     monkeypatch.setattr(performance_tables, "RESULTS", tmp_path)
     output = tmp_path / "cluster_predict.json"
-    cluster.main(["predict", "--images", "24", "--sleep", "2", "--shard", "4", "--output", str(output)])
+    cluster.main(["predict", "--images", "24", "--sleep", "20", "--shard", "4", "--output", str(output)])
     record = json.loads(output.read_text(encoding="utf-8"))
-    assert record["settings"] == {"images": 24, "sleep_ms": 2, "shard": 4}
+    assert record["settings"] == {"images": 24, "sleep_ms": 20, "shard": 4}
     assert record["sleep"]["two nodes of one node's rate"] > 0
     heading, _, row, _, sentence, _, source = scaling_tables.TABLES["cluster_predict"]().splitlines()
     assert heading == "| work | one process | 1 node | 2 nodes |"
