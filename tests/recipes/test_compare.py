@@ -460,7 +460,7 @@ def test_a_budget_is_measured_once(
     photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of whole steps: not of those cut before; and not by methods that have none."""
-    asked = {"preset": "laptop", "settings": [*settings(tiny_backbone), "train.epoch_steps=4000"], "budget": 0.1}
+    asked = {"preset": "laptop", "settings": [*settings(tiny_backbone), "train.epoch_steps=40000"], "budget": 1}
 
     def share(folder: Path) -> float | None:
         return json.loads((folder / "plan.json").read_text(encoding="utf-8"))["share"]
