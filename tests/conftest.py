@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Tiny tensors gain nothing from threads, and spinning threads of several test processes would take each other's cores.
@@ -25,7 +26,20 @@ TESTS = Path(__file__).resolve().parent
 if str(TESTS) not in sys.path:  # so that `from oracle import ...` works under every import mode of pytest
     sys.path.insert(0, str(TESTS))
 
-from ray_cluster import _ray_cluster, ray_cluster  # noqa: E402, F401  (fixtures of all tests)
+from ray_cluster import end_ray_cluster, needs_ray_cluster, ray_cluster  # noqa: E402, F401  (a fixture of all tests)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need a Ray cluster first: pytest-xdist gives them to one worker, so that one is started."""
+    items.sort(key=lambda item: not needs_ray_cluster(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the Ray cluster after the last test that needs it."""
+    yield
+    if needs_ray_cluster(item) and not needs_ray_cluster(nextitem):
+        end_ray_cluster()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +27,14 @@ _HEAD, _SECOND = f"{NET}.2", f"{NET}.3"
 class RayCluster:
     """Two nodes of one CPU each: the head, to which drivers connect, and a second one."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="lpt-ray-"))  # short: sockets lie in it, whose paths have a limit
+        self._nodes = list[Node]()
         self.address = f"{_HEAD}:{free_port(_HEAD)}"
-        self._nodes = [self._start(_HEAD, *head_arguments(self.address, folder))]
         try:
+            self._start(_HEAD, *head_arguments(self.address, self._folder))
             self.revive()
-        except RuntimeError:
+        except BaseException:
             self.end()
             raise
 
@@ -47,40 +48,52 @@ class RayCluster:
         """The node that tests may kill."""
         return self._nodes[-1]
 
+    @property
+    def started(self) -> set[int]:
+        """The process numbers of `ray start` of all nodes."""
+        return {node.started.pid for node in self._nodes}
+
     def revive(self) -> None:
         """Start the second node, at first and again if a test killed it."""
         if len(self._nodes) == 1 or not self.second.alive:
-            self._nodes.append(self._start(_SECOND, f"--address={self.address}"))
+            self._start(_SECOND, f"--address={self.address}")
 
     def end(self) -> None:
         """End all nodes."""
         for node in reversed(self._nodes):
             node.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, address: str, *arguments: str) -> Node:
-        return start_node(address, arguments, {**self.environment, **_QUICK_TO_NOTICE}, self._folder)
+    def _start(self, address: str, *arguments: str) -> None:
+        environment = {**self.environment, **_QUICK_TO_NOTICE}
+        self._nodes.append(start_node(address, arguments, environment, self._folder))
 
 
-@pytest.fixture(scope="session")
-def _ray_cluster() -> Iterator[RayCluster]:
+_running = list[RayCluster]()
+"""The cluster of this process, from the first test that needs it to the last."""
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    """The cluster with both nodes alive, which `connected()` of this process finds too."""
     if not sys.platform.startswith("linux"):
         pytest.skip("needs Linux: only there all of 127.0.0.0/8 is this machine")
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs the extra ray")
-    folder = Path(tempfile.mkdtemp(prefix="lpt-ray-"))  # short: Ray's sockets lie in it, and their paths have a limit
-    cluster: RayCluster | None = None
-    try:
-        cluster = RayCluster(folder)
-        yield cluster
-    finally:
-        if cluster is not None:
-            cluster.end()
-        shutil.rmtree(folder, ignore_errors=True)
+    if not _running:
+        _running.append(RayCluster())
+    _running[0].revive()
+    monkeypatch.setenv("RAY_ADDRESS", _running[0].address)
+    return _running[0]
 
 
-@pytest.fixture
-def ray_cluster(_ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
-    """The cluster with both nodes alive, which `connected()` of this process finds too."""
-    _ray_cluster.revive()
-    monkeypatch.setenv("RAY_ADDRESS", _ray_cluster.address)
-    return _ray_cluster
+def needs_ray_cluster(item: pytest.Item | None) -> bool:
+    """Whether a test has the fixture."""
+    return "ray_cluster" in getattr(item, "fixturenames", ())
+
+
+@atexit.register
+def end_ray_cluster() -> None:
+    """End the cluster, which takes some of a core even if nobody uses it."""
+    while _running:
+        _running.pop().end()

@@ -28,7 +28,11 @@ NET = f"127.{1 + os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
 _START_SECONDS = 240
 _END_WITH_PARENT = 1
 """Of `prctl`: the signal that a process gets when its parent is gone, such as tests that were killed."""
-_LIMITS = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats")
+_LIMITS = (
+    "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--no-monitor",
+    "--include-log-monitor=false",
+)  # fmt: skip
+"""Small nodes, without the processes that add machines and that send logs to drivers."""
 
 
 class Node(NamedTuple):

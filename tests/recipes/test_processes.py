@@ -14,21 +14,22 @@ from typing import Any
 
 import pytest
 import torch
+import twenty_steps
 from safetensors.torch import load_file
 
 import lpt
 from samples import as_assignments, tiny_settings
+from warm_process import WarmProcess, run_lpt, run_warm, warm_lpt, warm_ranks
 
-SCRIPT = Path(__file__).parent / "twenty_steps.py"
 TINY = as_assignments(tiny_settings(batch_size=6, epoch_steps=5, epochs=(2, 2)))
 
 
-def launched(processes: int, *command: str) -> list[str]:
+def torchrun() -> list[str]:
+    """What starts a program in two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
-    return [*launcher, *command]
+    return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
 
 
 def environment() -> dict[str, str]:
@@ -37,16 +38,10 @@ def environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment(), check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def fit_command(photos: Path, backbone: Path, folder: Path, *settings: str) -> list[str]:
+def fit_arguments(photos: Path, backbone: Path, folder: Path, *settings: str) -> list[str]:
     given = [f"backbone.checkpoint={backbone}", *TINY, *settings]
     sets = [part for setting in given for part in ("--set", setting)]
-    return ["-m", "lpt", "fit", str(photos), "--output", str(folder), "--preset", "laptop", *sets]
+    return ["fit", str(photos), "--output", str(folder), "--preset", "laptop", *sets]
 
 
 def losses(folder: Path) -> list[dict[str, Any]]:
@@ -83,9 +78,12 @@ def test_twenty_float64_steps_are_those_of_one_process(tmp_path: Path) -> None:
 
     Each closes its connection before the interpreter ends: gloo's threads abort a process now and then otherwise.
     """
-    for processes in (1, 2):
-        done = run(launched(processes, str(SCRIPT), str(tmp_path / f"{processes}.pt")))
-        assert done.stdout.count("ended alone") == processes  # words and line ends of two processes mingle
+    alone = run_warm(WarmProcess(twenty_steps.main, str(tmp_path / "1.pt")))
+    assert alone.returncode == 0, alone.stderr
+    command = [*torchrun(), twenty_steps.__file__, str(tmp_path / "2.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment(), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ended alone") == 2  # words and line ends of two processes mingle
     item, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
     assert len(item["losses"]) == 2 * 20
     assert two["losses"] == pytest.approx(item["losses"], rel=1e-11)
@@ -100,14 +98,16 @@ def test_twenty_float64_steps_are_those_of_one_process(tmp_path: Path) -> None:
 def test_two_processes_make_the_pack_of_one(
     settings: tuple[str, ...], alone: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """`torchrun -m lpt fit` with uneven shares gives the losses, pack and metrics of a plain `lpt fit`."""
+    """`lpt fit` with uneven shares gives the losses, pack and metrics of a plain `lpt fit`."""
     reference = alone
     if settings:
         given = [f"backbone.checkpoint={tiny_backbone}", *TINY, *settings]
         reference = lpt.fit(photo_folder, tmp_path / "alone", preset="laptop", settings=given).folder
-    done = run(launched(2, *fit_command(photo_folder, tiny_backbone, tmp_path / "two", *settings)))
+    ranks = warm_ranks(2, run_lpt, fit_arguments(photo_folder, tiny_backbone, tmp_path / "two", *settings))
+    done = [run_warm(process, timeout=240) for process in ranks]
+    assert [process.returncode for process in done] == [0, 0], done
     assert_same_run(tmp_path / "two", reference)
-    assert done.stdout.count("Phase 1") == 1  # one process reports
+    assert [process.stdout.count("Phase 1") for process in done] == [1, 0]  # one process reports
     assert not list((tmp_path / "two").glob("prefix_cache/*"))
 
 
@@ -115,9 +115,10 @@ def test_two_processes_make_the_pack_of_one(
 def test_a_killed_process_ends_the_job_and_one_goes_on(
     alone: Path, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """Kill -9 of one of two: the other says what happened and what to do; one process resumes to the same pack."""
+    """Kill -9 of one of torchrun's two: the other says what to do; one process resumes to the same pack."""
     folder = tmp_path / "run"
-    command = launched(2, *fit_command(photo_folder, tiny_backbone, folder, "runtime.checkpoint_seconds=0"))
+    arguments = fit_arguments(photo_folder, tiny_backbone, folder, "runtime.checkpoint_seconds=0")
+    command = [*torchrun(), "-m", "lpt", *arguments]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     deadline = time.monotonic() + 120
     while not (folder / "log.jsonl").exists() or len((folder / "log.jsonl").read_text().splitlines()) < 3:
@@ -130,7 +131,8 @@ def test_a_killed_process_ends_the_job_and_one_goes_on(
     assert "another process of this run has ended" in messages
     assert "--resume" in messages
     assert not (folder / "metrics.json").exists()
-    resumed = run([sys.executable, "-m", "lpt", "fit", "--resume", str(folder)])
+    resumed = run_warm(warm_lpt("fit", "--resume", folder))
+    assert resumed.returncode == 0, resumed.stderr
     assert "Next: lpt predict" in resumed.stdout
     assert_same_run(folder, alone)
 

@@ -15,6 +15,7 @@ import pytest
 from lpt.errors import RunError
 from lpt.system.readers import is_lost_reader, lost_reader_explained
 from samples import as_assignments, tiny_settings
+from warm_process import WarmProcess, run_lpt, warm_lpt
 
 SCRIPT = """
 import multiprocessing, sys
@@ -30,16 +31,16 @@ def settings(checkpoint: Path, *more: str, epochs: tuple[int, int] = (2, 1)) -> 
     return [*as_assignments(tiny_settings(checkpoint, epochs=epochs)), *more]
 
 
-def fit_command(photos: Path, output: Path, values: list[str]) -> list[str]:
+def fit_arguments(photos: Path, output: Path, values: list[str]) -> list[str]:
     options = [part for value in values for part in ("--set", value)]
-    return [sys.executable, "-m", "lpt", "fit", str(photos), "-o", str(output), "--preset", "laptop", *options]
+    return ["fit", str(photos), "-o", str(output), "--preset", "laptop", *options]
 
 
 def test_a_killed_reader_is_one_message(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     """It names memory, /dev/shm, fewer readers and the command to go on with, which leads to a pack."""
     run = tmp_path / "run"
     values = settings(tiny_backbone, "runtime.workers=1", "data.cache=false", epochs=(500, 500))
-    process = subprocess.Popen(fit_command(photo_folder, run, values), stderr=subprocess.PIPE, text=True)
+    process = warm_lpt(*fit_arguments(photo_folder, run, values))
     deadline = time.monotonic() + 120
     while not (run / "log.jsonl").exists() or not (run / "log.jsonl").stat().st_size:
         assert process.poll() is None
@@ -87,17 +88,23 @@ def test_a_script_without_a_guard_trains_once(photo_folder: Path, tiny_backbone:
     assert "trained" not in done.stdout
 
 
+def run_on_a_closed_pipe(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(writing)
+    os.close(reading)
+    run_lpt(arguments)
+
+
 @pytest.mark.parametrize("how", ["closed pipe", "no streams"])
 def test_a_closed_screen_stops_no_training(how: str, photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     """The run goes on to its pack with exit code 0."""
-    run, command = tmp_path / "run", fit_command(photo_folder, tmp_path / "run", settings(tiny_backbone))
+    run, arguments = tmp_path / "run", fit_arguments(photo_folder, tmp_path / "run", settings(tiny_backbone))
+    process: WarmProcess | subprocess.Popen[str]
     if how == "closed pipe":
-        reading, writing = os.pipe()
-        process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True)
-        os.close(writing)
-        os.close(reading)
+        process = WarmProcess(run_on_a_closed_pipe, arguments)
     else:
-        shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+        shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-m", "lpt", *arguments]
         process = subprocess.Popen(shell, stderr=subprocess.PIPE, text=True)
     _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors

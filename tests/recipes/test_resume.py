@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from lpt.training import recorder
 from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
 from lpt.training.prefix_cache import PrefixCache
 from samples import as_assignments, tiny_settings
+from warm_process import WarmProcess
 
 STEPS = 40
 SETTINGS = [
@@ -35,20 +34,6 @@ SETTINGS = [
     "model.group_init=shared",
     "model.key_init=kmeans",
 ]
-DRIVER = """
-import sys
-import lpt
-from lpt.errors import LptError
-command, folder, data, checkpoint, *settings = sys.argv[1:]
-try:
-    if command == "fit":
-        lpt.fit(data, folder, preset="laptop", settings=[f"backbone.checkpoint={checkpoint}", *settings])
-    else:
-        lpt.resume(folder)
-except LptError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +66,25 @@ def uninterrupted(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def start(command: str, folder: Path, inputs: tuple[Path, Path], *extra: str) -> subprocess.Popen[str]:
-    """Run the driver in a process of its own, a checkpoint at every step."""
+def start(command: str, folder: Path, inputs: tuple[Path, Path], *extra: str) -> WarmProcess:
+    """Train or resume in a process of its own, a checkpoint at every step."""
     data, checkpoint = inputs
-    arguments = [command, str(folder), str(data), str(checkpoint), *SETTINGS, "runtime.checkpoint_seconds=0", *extra]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments], stderr=subprocess.PIPE, text=True, env=environment
-    )
+    settings = [f"backbone.checkpoint={checkpoint}", *SETTINGS, "runtime.checkpoint_seconds=0", *extra]
+    return WarmProcess(train, command, folder, data, settings)
 
 
-def wait_for_step(folder: Path, phase: int, step: int, process: subprocess.Popen[str]) -> None:
+def train(command: str, folder: Path, data: Path, settings: list[str]) -> None:
+    try:
+        if command == "fit":
+            lpt.fit(data, folder, preset="laptop", settings=settings)
+        else:
+            lpt.resume(folder)
+    except lpt.LptError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def wait_for_step(folder: Path, phase: int, step: int, process: WarmProcess) -> None:
     """Return as soon as the log holds a step of a phase."""
     marker = f'"phase": {phase}, "epoch": {step // (STEPS // 4)}, "step": {step},'
     deadline = time.monotonic() + 100

@@ -28,7 +28,7 @@ BATCH, STEPS = 5, 20
 LABELS = torch.tensor([0, 1, 2, 0, 1])
 
 
-def main() -> None:
+def main(output: str) -> None:
     torch.set_num_threads(1)
     atexit.register(lambda: print("connected" if torch.distributed.is_initialized() else "ended alone", flush=True))
     processes = Processes.started(on_cpu=True)
@@ -67,7 +67,8 @@ def main() -> None:
         )  # fmt: skip
     everything = processes.gather(consumed)
     if processes.is_main:
-        torch.save({"losses": losses, "state": model.state_dict(), "consumed": everything}, sys.argv[1])
+        torch.save({"losses": losses, "state": model.state_dict(), "consumed": everything}, output)
 
 
-main()
+if __name__ == "__main__":
+    main(sys.argv[1])

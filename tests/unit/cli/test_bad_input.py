@@ -28,8 +28,7 @@ from lpt.commands.fit.prepare import printable
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import ConfigError, DataError
-
-LPT = [sys.executable, "-c", "from lpt.cli import main; main()"]
+from warm_process import run_warm, warm_lpt
 
 
 class World(NamedTuple):
@@ -274,46 +273,38 @@ def test_no_room_on_the_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> N
         assert "the run needs" in message
 
 
-def program(arguments: list[object], *, limit_kib: int | None = None, **environment: str) -> tuple[int, str, str]:
-    """The real program: exit code, standard output, standard error."""
-    command = [*LPT, *map(str, arguments)]
-    if limit_kib is not None:
-        command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    )
-    return done.returncode, done.stdout, done.stderr
+def program(arguments: list[object], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real program in an environment that libraries read when they are imported."""
+    command = [sys.executable, "-m", "lpt", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
 
 
 def test_backbone_not_in_the_cache_offline(world: World) -> None:
     (world.path / "hub").mkdir()
     arguments = ["fit", world.photos, "--backbone", "vit_small_patch16_224.augreg_in21k", "--device", "cpu"]
-    code, output, message = program(arguments, HF_HUB_CACHE=str(world.path / "hub"), HF_HUB_OFFLINE="1")
-    assert (code, output) == (2, "")
-    assert "vit_small_patch16_224.augreg_in21k" in message
-    assert "--checkpoint FILE" in message
-    assert "Traceback" not in message
+    done = program(arguments, HF_HUB_CACHE=str(world.path / "hub"), HF_HUB_OFFLINE="1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "vit_small_patch16_224.augreg_in21k" in done.stderr
+    assert "--checkpoint FILE" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (world.path / "runs").exists()
 
 
 def test_unknown_backbone(world: World) -> None:
-    code, _, message = program(["fit", world.photos, "--backbone", "vit_tinny_patch16_224", "--device", "cpu"])
-    assert code == 2
+    message = refused(world, ["fit", world.photos, "--backbone", "vit_tinny_patch16_224", "--device", "cpu"])
     assert "'vit_tinny_patch16_224'" in message
     assert "vit_tiny_patch16_224" in message
-    assert "Traceback" not in message
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs ulimit")
 def test_disk_that_fills_up(world: World, fitted_run: Path) -> None:
     """A write that fails in the middle names the file and leaves neither it nor a temporary one."""
     output = world.path / "result" / "found.csv"
-    code, _, message = program(
-        ["predict", "--checkpoint", world.backbone, fitted_run, world.photos, "--output", output], limit_kib=1
-    )
-    assert code == 2
-    assert str(output) in message
-    assert "Traceback" not in message
+    arguments = ["predict", "--checkpoint", world.backbone, fitted_run, world.photos, "--output", output]
+    done = run_warm(warm_lpt(*arguments, most_bytes=1024))
+    assert done.returncode == 2
+    assert str(output) in done.stderr
+    assert "Traceback" not in done.stderr
     assert list(output.parent.glob("*")) == []
 
 
@@ -323,13 +314,13 @@ def test_disk_that_fills_up_in_training(world: World) -> None:
     """The run stops with the file's name; when there is room again, it goes on."""
     sizes = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")
     settings = [part for item in sizes for part in ("--set", item)]
-    code, _, message = program(fit_arguments(world, *settings), limit_kib=8)
-    assert code == 2
-    assert "latest.safetensors" in message
-    assert "Traceback" not in message
-    code, output, message = program(["fit", "--resume", world.path / "out"])
-    assert code == 0, message
-    assert "Pack: " in output
+    done = run_warm(warm_lpt(*fit_arguments(world, *settings), most_bytes=8192))
+    assert done.returncode == 2
+    assert "latest.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run_warm(warm_lpt("fit", "--resume", world.path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "Pack: " in done.stdout
 
 
 # --- packs
@@ -499,10 +490,10 @@ def test_evaluate_does_not_replace(world: World, fitted_run: Path) -> None:
 def test_hugging_face_folder_that_is_none(world: World) -> None:
     if importlib.util.find_spec("datasets") is None:
         pytest.skip("needs the extra hf")
-    code, _, message = program(["doctor", f"hf:{world.path / 'nowhere'}"], HF_HUB_OFFLINE="1")
-    assert code == 2
-    assert "nowhere" in message
-    assert "Traceback" not in message
+    done = program(["doctor", f"hf:{world.path / 'nowhere'}"], HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("field", "value"), [("std", [0, 1, 1]), ("mean", [float("nan"), 0, 0]), ("name", "")])

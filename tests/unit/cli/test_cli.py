@@ -24,6 +24,7 @@ from lpt.commands.fit.prepare import prepare
 from lpt.commands.fit.request import RunRequest
 from lpt.data.images import FileImages
 from samples import as_assignments, tiny_settings
+from warm_process import run_warm, warm_lpt
 
 COMMANDS = ("doctor", "fit", "tune", "evaluate", "predict", "serve", "inspect", "config", "demo")
 SETTINGS = ("train.phase1.epochs=1", "train.phase2.epochs=1", "train.epoch_steps=3", "train.batch_size=8")
@@ -135,12 +136,13 @@ def test_fit_then_everything_else(photo_folder: Path, tiny_backbone: Path, tmp_p
 
 
 def test_quiet_is_silent(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    """Libraries too, when they are imported."""
     done = program(*fit_arguments(photo_folder, tiny_backbone, tmp_path / "run"), "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_no_library_speaks(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    done = program(*fit_arguments(photo_folder, tiny_backbone, tmp_path / "run"))
+    done = run_warm(warm_lpt(*fit_arguments(photo_folder, tiny_backbone, tmp_path / "run")))
     assert (done.returncode, done.stderr) == (0, "")
     assert "Warning" not in done.stdout
 
@@ -221,7 +223,7 @@ def test_evaluate_matches_classes_by_name(
 
 def test_predict_to_standard_output(fitted_run: Path, tiny_backbone: Path, photo_folder: Path) -> None:
     """The CSV is all there is on standard output."""
-    done = program("predict", "--checkpoint", tiny_backbone, fitted_run, photo_folder / "test", "--top-k", 2)
+    done = run_warm(warm_lpt("predict", "--checkpoint", tiny_backbone, fitted_run, photo_folder / "test", "--top-k", 2))
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert list(rows[0]) == ["image", "class_1", "probability_1", "class_2", "probability_2"]
@@ -311,9 +313,7 @@ def test_preset_printed_can_be_used(name: str, tmp_path: Path) -> None:
 def test_ctrl_c_saves_and_resume_goes_on(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = [*fit_arguments(photo_folder, tiny_backbone, folder), "--set", "train.epoch_steps=4000"]
-    process = subprocess.Popen(
-        [*PROGRAM, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = warm_lpt(*arguments)
     deadline = time.monotonic() + 90
     while not ((folder / "log.jsonl").exists() and (folder / "log.jsonl").stat().st_size):
         assert process.poll() is None
@@ -331,12 +331,10 @@ def test_ctrl_c_saves_and_resume_goes_on(photo_folder: Path, tiny_backbone: Path
 def test_ctrl_c_elsewhere(fitted_run: Path, tiny_backbone: Path, photo_folder: Path) -> None:
     """Ctrl-C in a command that saves nothing ends with 130, without a traceback."""
     arguments = ["predict", "--checkpoint", tiny_backbone, fitted_run, *[photo_folder] * 3000]
-    pipe = subprocess.PIPE
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (tests run in the background ignore it)
-    command = [*PROGRAM, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("image,class_1")
+    process = warm_lpt(*arguments)
+    while not process.printed().startswith("image,class_1"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130

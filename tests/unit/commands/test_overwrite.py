@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,6 +25,7 @@ from lpt.errors import LptError, RunError
 from lpt.system.owned import Input, contents, first_inside
 from lpt.training.folder import RUN_NAMES, RunFolder
 from samples import as_assignments, tiny_settings
+from warm_process import WarmProcess
 
 MARK = '{"kind": "lpt-run", "format_version": 1}'
 SMALL = [
@@ -342,24 +342,21 @@ def test_what_is_in_the_way_is_told_before_anything_goes(fitted_run: Path, tmp_p
     refused(tmp_path, lambda: RunFolder.create(fitted_run, {}, overwrite=True), "losses.png/ lies where")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import lpt.system.owned
-from lpt.training.folder import RunFolder
-left, real = int(sys.argv[2]), {name: getattr(os, name) for name in ("unlink", "rmdir", "mkdir", "replace")}
-def counting(name):
-    def act(*arguments, **more):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real[name](*arguments, **more)
-    return act
-for name in real:
-    setattr(os, name, counting(name))
-RunFolder.create(Path(sys.argv[1]), {"data_sha256": "new"}, overwrite=True)
-"""
+def overwrite_until_killed(folder: Path, after: int) -> None:
+    """Overwrite a run, and be killed after so many changes of the disk."""
+    changes = itertools.count()
+
+    def counting(act: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **more: Any) -> Any:
+            if next(changes) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return act(*arguments, **more)
+
+        return counted
+
+    for name in ("unlink", "rmdir", "mkdir", "replace"):
+        setattr(os, name, counting(getattr(os, name)))
+    RunFolder.create(folder, {"data_sha256": "new"}, overwrite=True)
 
 
 @pytest.mark.parametrize("after", range(0, 24, 3))
@@ -368,8 +365,8 @@ def test_a_kill_at_any_moment_leaves_a_run_that_can_be_overwritten(
 ) -> None:
     """The marker is there until the new one takes its place, so that the same command works again."""
     (fitted_run / "thesis.tex").write_text("work of years")
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(fitted_run), str(after)], check=False)
-    assert killed.returncode in (-signal.SIGKILL, 0)
+    killed = WarmProcess(overwrite_until_killed, fitted_run, after)
+    assert killed.wait(60) in (-signal.SIGKILL, 0)
     assert RunFolder(fitted_run).is_run
     RunFolder.create(fitted_run, {}, overwrite=True)
     assert sorted(path.name for path in fitted_run.iterdir()) == ["checkpoints", "run.json", "thesis.tex"]
@@ -379,7 +376,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_can_be_overwritten(
 @pytest.mark.parametrize("after", range(4))
 def test_a_kill_at_the_start_leaves_a_folder_that_is_used_again(after: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    subprocess.run([sys.executable, "-c", KILLED, str(run), str(after)], check=False)
+    WarmProcess(overwrite_until_killed, run, after).wait(60)
     assert not run.exists() or RunFolder(run).is_run or not [path for path in run.iterdir() if path.name[0] != "."]
     RunFolder.create(run, {}, overwrite=False)
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "run.json"]

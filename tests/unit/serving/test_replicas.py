@@ -7,8 +7,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +23,13 @@ from lpt.errors import ConfigError
 from lpt.system.cluster import Node
 from ray_cluster import RayCluster
 from small_server import encoded
+from warm_process import WarmProcess, warm_lpt
 
 PREDICT = "/v1/packs/birds/predict"
 PATIENCE_SECONDS = 240
 
 
-def until(reached: Callable[[], bool]) -> None:
+def until(reached: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not reached():
         assert time.monotonic() < end, "it did not happen"
@@ -39,12 +38,12 @@ def until(reached: Callable[[], bool]) -> None:
 
 def replicas(cluster: RayCluster) -> list[psutil.Process]:
     """The processes of the replicas, on all nodes."""
-    nodes, there = {node.started.pid for node in cluster._nodes}, []
+    there = []
     for process in psutil.process_iter(["cmdline"]):
         title = " ".join(process.info["cmdline"] or ())
         if title.startswith("ray::ServeReplica") and ":Replica" in title:
             with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
-                if nodes & {parent.pid for parent in process.parents()}:
+                if cluster.started & {parent.pid for parent in process.parents()}:
                     there.append(process)
     return there
 
@@ -80,32 +79,22 @@ class Load:
 
 
 @pytest.fixture
-def served(
-    ray_cluster: RayCluster, packs: Path, tiny_backbone: Path, tmp_path: Path
-) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
-    """`lpt serve --ray` with two replicas, its address and its log; a pipe that nobody reads would fill and stop it."""
+def served(ray_cluster: RayCluster, packs: Path, tiny_backbone: Path) -> Iterator[tuple[WarmProcess, str]]:
+    """`lpt serve --ray` with two replicas, and its address."""
     shutil.move(packs / "cranes", packs.parent / "later")
     arguments = [packs, "--checkpoint", tiny_backbone, "--device", "cpu", "--port", "0", "--watch"]
-    with (log := tmp_path / "log.txt").open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lpt", "serve", *map(str, arguments), "--ray", "--replicas", "2"],
-            stdout=subprocess.PIPE,
-            stderr=file,
-            text=True,
-            env=ray_cluster.environment,
-        )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ serves \S+ with 2 replicas of 1 core\n", line), log.read_text()
-    yield process, line.split()[0], log
+    process = warm_lpt("serve", *arguments, "--ray", "--replicas", "2", environment=ray_cluster.environment)
+    until(lambda: process.printed() or process.poll() is not None)
+    line = process.printed()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ serves \S+ with 2 replicas of 1 core\n", line), process.communicate()
+    yield process, line.split()[0]
     process.kill()
-    process.communicate()
 
 
 def test_no_request_fails_when_a_replica_is_killed(
-    served: tuple[subprocess.Popen[str], str, Path], ray_cluster: RayCluster, packs: Path
+    served: tuple[WarmProcess, str], ray_cluster: RayCluster, packs: Path
 ) -> None:
-    process, url, log = served
+    process, url = served
     first = replicas(ray_cluster)
     assert len(first) == 2
     with Load(url + PREDICT) as load:
@@ -125,8 +114,7 @@ def test_no_request_fails_when_a_replica_is_killed(
     assert float(counted[1]) == len(load.statuses)
 
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_SECONDS)
-    errors = log.read_text()
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, errors
     assert {json.loads(line)["event"] for line in errors.splitlines()} == {"request"}, "Ray's messages are kept out"
     until(lambda: not replicas(ray_cluster))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,11 +24,12 @@ from lpt.system.lock import LOCK, Holder
 from lpt.training.folder import RunFolder
 from ray_cluster import RayCluster
 from samples import as_assignments, tiny_settings
+from warm_process import WarmProcess, warm_lpt
 
 PATIENCE_SECONDS = 240
 
 
-def until(reached: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
+def until(reached: Callable[[], bool], driver: WarmProcess) -> None:
     """Wait for something, while a process goes on."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not reached():
@@ -47,55 +46,6 @@ def is_on(run: RunFolder, ancestor: psutil.Process) -> bool:
     """Whether a run goes on in a process that another one started."""
     holder = Holder.of(run.path / LOCK)
     return holder is not None and any(child.pid == holder.pid for child in ancestor.children(recursive=True))
-
-
-def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
-    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path
-) -> None:
-    settings = as_assignments(tiny_settings(tiny_backbone, epoch_steps=60) | {"runtime.checkpoint_seconds": 0.1})
-    settings.remove("runtime.threads=1")  # a cell has the one core of its node
-    options = [part for each in settings for part in ("--set", each)]
-    output = tmp_path / "compared"
-    command = ["compare", str(photo_folder), "--output", str(output), "--preset", "laptop", "--methods", "lpt"]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "lpt", *command, "--seeds", "0,1", "--ray", *options],
-        env=ray_cluster.environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    folder = ComparisonFolder(output)
-    runs = {seed: folder.run(CellKey("lpt", seed)) for seed in (0, 1)}
-    started = ray_cluster.second.started
-    until(lambda: any(is_on(run, started) and run.checkpoints.is_dir() for run in runs.values()), driver)
-    lost = next(seed for seed, run in runs.items() if is_on(run, started))
-    until(lambda: any(runs[lost].checkpoints.iterdir()), driver)
-    ray_cluster.second.kill()
-    before = len(steps(runs[lost]))
-    assert before < 180, "the cell was finished before its node was killed"
-    until(lambda: len(steps(runs[lost])) > before + 5, driver)
-    driver.send_signal(signal.SIGINT)
-    printed, _ = driver.communicate(timeout=PATIENCE_SECONDS)
-    assert driver.returncode == 130, printed
-    assert "lost" in printed
-    assert "everything is saved" in printed
-    assert not runs[lost].finished
-    assert not (runs[lost].path / LOCK).exists()
-
-    reference = compare(
-        photo_folder, tmp_path / "alone", methods=["lpt"], seeds=[lost], preset="laptop",
-        settings=[*settings, "runtime.threads=1"],
-    )  # fmt: skip
-    again = compare(photo_folder, output, methods=["lpt"], seeds=[0, 1], preset="laptop", settings=settings)
-    assert steps(runs[lost]) == [(1, step) for step in range(120)] + [(2, step) for step in range(60)]
-    alone = ComparisonFolder(tmp_path / "alone").run(CellKey("lpt", lost))
-    for name in ("pack/pack.safetensors", "predictions.csv"):
-        assert (runs[lost].path / name).read_bytes() == (alone.path / name).read_bytes(), name
-    cells = {cell.seed: cell.metrics for cell in again.cells}
-    assert cells[lost] == reference.cells[0].metrics
-    facts = runs[1 - lost].start_facts()
-    assert facts["command"].startswith("lpt compare "), "a cell names the command that was typed, not that of Ray"
 
 
 def fine(number: int, console: Console) -> int:
@@ -117,10 +67,11 @@ def killed(console: Console) -> None:
 
 @pytest.fixture
 def connected(ray_cluster: RayCluster) -> Iterator[None]:
-    from lpt.system.cluster import connected
+    from lpt.system.cluster import connected, ray
 
     with connected():
         yield
+    assert not ray.is_initialized()
 
 
 def test_no_job_stops_another(connected: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +106,46 @@ def test_no_job_stops_another(connected: None, tmp_path: Path, monkeypatch: pyte
     assert (failures["at fault"].explained, str(failures["at fault"])) == (True, "broken.jpg cannot be read")
     assert "in unforeseen" in failures["unforeseen"].traceback
     assert str(failures["unforeseen"]) == "KeyError: 'a bug'"
+
+
+def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
+    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = as_assignments(tiny_settings(tiny_backbone, epoch_steps=60) | {"runtime.checkpoint_seconds": 0.1})
+    settings.remove("runtime.threads=1")  # a cell has the one core of its node
+    options = [part for each in settings for part in ("--set", each)]
+    output = tmp_path / "compared"
+    command = ["compare", str(photo_folder), "--output", str(output), "--preset", "laptop", "--methods", "lpt"]
+    monkeypatch.chdir(tmp_path)
+    driver = warm_lpt(*command, "--seeds", "0,1", "--ray", *options, environment=ray_cluster.environment)
+    folder = ComparisonFolder(output)
+    runs = {seed: folder.run(CellKey("lpt", seed)) for seed in (0, 1)}
+    started = ray_cluster.second.started
+    until(lambda: any(is_on(run, started) and run.checkpoints.is_dir() for run in runs.values()), driver)
+    lost = next(seed for seed, run in runs.items() if is_on(run, started))
+    until(lambda: any(runs[lost].checkpoints.iterdir()), driver)
+    ray_cluster.second.kill()
+    before = len(steps(runs[lost]))
+    assert before < 180, "the cell was finished before its node was killed"
+    until(lambda: len(steps(runs[lost])) > before + 5, driver)
+    driver.send_signal(signal.SIGINT)
+    printed = "".join(driver.communicate(timeout=PATIENCE_SECONDS))
+    assert driver.returncode == 130, printed
+    assert "lost" in printed
+    assert "everything is saved" in printed
+    assert not runs[lost].finished
+    assert not (runs[lost].path / LOCK).exists()
+
+    reference = compare(
+        photo_folder, tmp_path / "alone", methods=["lpt"], seeds=[lost], preset="laptop",
+        settings=[*settings, "runtime.threads=1"],
+    )  # fmt: skip
+    again = compare(photo_folder, output, methods=["lpt"], seeds=[0, 1], preset="laptop", settings=settings)
+    assert steps(runs[lost]) == [(1, step) for step in range(120)] + [(2, step) for step in range(60)]
+    alone = ComparisonFolder(tmp_path / "alone").run(CellKey("lpt", lost))
+    for name in ("pack/pack.safetensors", "predictions.csv"):
+        assert (runs[lost].path / name).read_bytes() == (alone.path / name).read_bytes(), name
+    cells = {cell.seed: cell.metrics for cell in again.cells}
+    assert cells[lost] == reference.cells[0].metrics
+    facts = runs[1 - lost].start_facts()
+    assert facts["command"].startswith("lpt compare "), "a cell names the command that was typed, not that of Ray"

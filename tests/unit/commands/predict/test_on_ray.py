@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.console import Console
 from lpt.commands.predict.predict import predict_files
 from lpt.commands.predict.request import PredictRequest
 from ray_cluster import RayCluster
+from warm_process import WarmProcess
 
 IMAGES, SIZE = 160, 8
 PROGRAM = f"""
@@ -57,6 +58,11 @@ main()
 """Work on the nodes that rests while a file says how many shards are enough: there is time to kill a node."""
 
 
+def run_script(command: list[str]) -> None:
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")  # Ray takes what is defined there to its workers
+
+
 class Work:
     """A job of 160 images in 20 shards."""
 
@@ -71,9 +77,9 @@ class Work:
         (folder / "program.py").write_text(PROGRAM)
         self.cluster, self.pack, self.backbone = cluster, run / "pack", backbone
         options = ["--checkpoint", str(backbone), "--device", "cpu", "--batch-size", "4", "--top-k", "3", "--ray"]
-        self.command = [sys.executable, str(folder / "program.py"), "predict", str(run), str(self.images)]
-        self.command += ["--output", str(self.output), *options]
-        self.command += [str(self.parts), str(self._gate)]
+        self._command = [str(folder / "program.py"), "predict", str(run), str(self.images)]
+        self._command += ["--output", str(self.output), *options]
+        self._command += [str(self.parts), str(self._gate)]
 
     def hold(self, shards: int) -> None:
         """Let the workers rest once so many shards are done, until they are released."""
@@ -83,11 +89,10 @@ class Work:
     def release(self) -> None:
         self._gate.unlink()
 
-    def start(self) -> subprocess.Popen[str]:
-        environment = {**self.cluster.environment, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(self.command, env=environment, stderr=subprocess.PIPE, text=True)
+    def start(self) -> WarmProcess:
+        return WarmProcess(run_script, self._command, environment=self.cluster.environment)
 
-    def wait_for(self, process: subprocess.Popen[str], count: int, files: str = "*.part") -> None:
+    def wait_for(self, process: WarmProcess, count: int, files: str = "*.part") -> None:
         end = time.monotonic() + 240
         while len(list(self.parts.glob(files))) < count:
             assert process.poll() is None, process.communicate()

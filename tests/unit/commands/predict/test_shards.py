@@ -7,8 +7,6 @@ import io
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from lpt.commands.predict.worker import Worker
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.system.claims import Claims
 from lpt.system.interrupt import Interrupted, StopRequest
+from warm_process import run_lpt, run_warm, warm_ranks
 
 OPTIONS: dict[str, Any] = {"top_k": 2, "device": "cpu", "batch_size": 2, "shard_size": 4}
 
@@ -365,12 +364,9 @@ def test_several_processes_do_not_share_standard_output(job: Job, monkeypatch: p
 @pytest.mark.parametrize("arguments", [["predict", "--top-k", "0"], ["nothing"], ["inspect", "nowhere"]])
 def test_of_several_processes_one_says_what_is_wrong(arguments: list[str]) -> None:
     """All end with the same code."""
-    outcomes = []
-    for rank in "01":
-        environment = {**os.environ, "WORLD_SIZE": "2", "RANK": rank, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, "-m", "lpt", *arguments], capture_output=True, env=environment)
-        outcomes.append((done.returncode, bool(done.stderr), done.stdout))
-    assert outcomes == [(2, True, b""), (2, False, b"")]
+    done = [run_warm(process) for process in warm_ranks(2, run_lpt, arguments)]
+    outcomes = [(process.returncode, bool(process.stderr), process.stdout) for process in done]
+    assert outcomes == [(2, True, ""), (2, False, "")]
 
 
 def test_an_unwritable_output_is_told_before_the_work(job: Job) -> None:

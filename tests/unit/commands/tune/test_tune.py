@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +35,7 @@ from lpt.training.callbacks import Callback
 from lpt.training.checkpoint import begin_phase2
 from lpt.training.folder import RunFolder
 from samples import as_assignments, tiny_settings
+from warm_process import warm_lpt
 
 SILENT = Console(quiet=True)
 
@@ -134,14 +133,12 @@ def test_a_search_goes_on_after_a_kill_and_ctrl_c_and_ends_as_if_never_stopped(
 ) -> None:
     folder = tmp_path / "tuned"
     command = arguments(photo_folder, tiny_backbone, folder)
-    running = subprocess.Popen(
-        [sys.executable, "-m", "lpt", *command], stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    running = warm_lpt(*command)
     begun = folder / "trials" / "0001" / "split0" / "checkpoints" / "latest.safetensors"
     while not begun.exists():
         assert running.poll() is None, "the search ended before it could be killed"
         time.sleep(0.002)
-    os.kill(running.pid, signal.SIGKILL)
+    running.kill()
     running.wait()
     assert not (folder / "tuning.json").exists()
     report = CliRunner().invoke(app, ["report", str(folder)])
