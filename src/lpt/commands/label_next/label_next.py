@@ -24,10 +24,11 @@ from lpt.evaluation.acquisition import Suggestion, choose_next, suggest
 from lpt.packs.info import COUNTS_UNKNOWN, PackInfo
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
+from lpt.report.bars import image_bar, warner
 from lpt.report.html.contact_sheet import Sheet, SoughtClass, is_sheet, render_sheet
 from lpt.report.html.thumbnails import thumbnail_data
-from lpt.report.progress import image_bar
 from lpt.system.files import write_text
+from lpt.system.lock import locked_path
 from lpt.system.text import plural
 
 THUMBNAIL_SIDE = 168
@@ -101,6 +102,11 @@ def label_requested(request: LabelNextRequest, *, console: Console) -> list[Sugg
     check_positive(n=request.number, batch_size=request.batch_size)
     if request.bad_images not in BAD_IMAGES:
         raise ConfigError(f"--bad-images: {request.bad_images!r} is not accepted; choose {', '.join(BAD_IMAGES)}")
+    with locked_path(request.output, warner(console)):
+        return _label_locked(request, console)
+
+
+def _label_locked(request: LabelNextRequest, console: Console) -> list[Suggestion]:
     page = request.output.with_suffix(".html")
     check_replaceable(request.output, page if request.sheet else None)
     check_writable(request.output)
