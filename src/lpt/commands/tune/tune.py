@@ -16,7 +16,6 @@ from lpt.commands.fit.disk import check_prefix_cache
 from lpt.commands.fit.estimate import estimate_run
 from lpt.commands.fit.prepare import Prepared, describe, prepare, warn_of_data, with_absolute_paths
 from lpt.commands.fit.request import Config, Data
-from lpt.commands.fit.start import data_fingerprint
 from lpt.commands.inputs import config_file, inputs_of
 from lpt.commands.report.report import report_at_the_end
 from lpt.commands.report.tune import read_tuning
@@ -32,6 +31,7 @@ from lpt.commands.tune.store import StoredPlan, TuneFolder
 from lpt.commands.tune.study import Study
 from lpt.config.machine import of_the_machine, settings_sha256
 from lpt.config.values import Settings, leaves, merge, nested
+from lpt.data.fingerprint import data_fingerprint
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.evaluation.tuning import TuneResult
 from lpt.report.tune import print_tuning, write_tuning
