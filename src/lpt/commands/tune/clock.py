@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lpt.errors import RunError
 from lpt.system.files import write_json
 
 KEEP_SECONDS = 5.0
@@ -38,6 +42,29 @@ class Clock:
             RunError: it cannot be written.
         """
         if time.monotonic() - self._kept >= KEEP_SECONDS:
+            self.keep()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the time again and again while the block runs, and at its end; a kill then loses little.
+
+        Raises:
+            RunError: it cannot be written at the end.
+        """
+        done = threading.Event()
+
+        def keep() -> None:
+            while not done.wait(KEEP_SECONDS):
+                with suppress(RunError):  # the block needs the disk too, and says what is wrong
+                    self.keep()
+
+        thread = threading.Thread(target=keep, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
             self.keep()
 
     def keep(self) -> None:

@@ -103,17 +103,16 @@ def _train(setup: Setup, run: RunFolder, values: Mapping[str, Any], what: str) -
     setup.console.print(f"[bold]Final run[/bold]: {what}, on all training images")
     prepared = setup.final(values)
     try:
-        if run.begun:
-            run.write_config(with_absolute_paths(prepared.config, prepared.splits))  # the machine may have changed
-            resume_prepared(prepared, run, setup.console)
-        else:
-            fit_prepared(prepared, run.path, overwrite=True, console=setup.console)
+        with setup.clock.kept():
+            if run.begun:
+                run.write_config(with_absolute_paths(prepared.config, prepared.splits))  # the machine may have changed
+                resume_prepared(prepared, run, setup.console)
+            else:
+                fit_prepared(prepared, run.path, overwrite=True, console=setup.console)
     except Interrupted:
         raise Interrupted(
             f"stopped in a final run; everything is saved in {setup.folder.path}\nGo on with the same command."
         ) from None
-    finally:
-        setup.clock.keep()
 
 
 def _tested(setup: Setup, chosen: int) -> Final:

@@ -15,6 +15,8 @@ from lpt.training.loop import lacks_memory
 
 MOST_FAILURES = 3
 """Trials in a row whose failure ends the search."""
+MOST_TOO_LONG = 5
+"""Trials in a row that end the search because they would take longer than is left: a shorter one may come."""
 
 
 def run_trials(setup: Setup, study: Study, budget: Budget) -> None:
@@ -26,7 +28,7 @@ def run_trials(setup: Setup, study: Study, budget: Budget) -> None:
         RunError: the preset failed, or several trials in a row did.
     """
     _sweep(setup, study)
-    failures = 0
+    failures = too_long = 0
     while True:
         results = study.results()
         if not study.interrupted:
@@ -40,7 +42,12 @@ def run_trials(setup: Setup, study: Study, budget: Budget) -> None:
         expected = setup.clock.seconds + _expected(setup, candidate, results)
         if not candidate.resumed and expected > deadline:
             _end(setup, candidate, STOPPED, why=f"it would take longer than is left ({_left(setup, deadline)})")
-            return
+            too_long += 1
+            if too_long == MOST_TOO_LONG:
+                setup.console.print(f"The search ends: {too_long} trials in a row would take longer than is left.")
+                return
+            continue
+        too_long = 0
         failed = _try(setup, candidate, deadline)
         failures = failures + 1 if failed else 0
         if failures >= MOST_FAILURES:

@@ -25,6 +25,7 @@ from lpt.system.readers import lost_reader_explained
 from lpt.training.callbacks import Callback, Callbacks
 from lpt.training.checkpoint import Position, begin_phase2, saved_position
 from lpt.training.folder import RunFolder
+from lpt.training.loop import PhasePlan
 from lpt.training.phase_data import phase_plan
 from lpt.training.phases import Trainer
 
@@ -88,9 +89,28 @@ class _EpochCallback(Callback):
             return
         if self._candidate.number != PRESET and self._setup.clock.seconds > self._limits.deadline:
             raise OutOfTimeError
-        accuracy = (self._split * self._former + self._accuracy(phase)) / (self._split + 1)  # of all splits so far
+        self._judge(phase, done)
+
+    def on_phase_begin(self, plan: PhasePlan, first_step: int) -> None:
+        """Judge the last epoch of a trial that goes on, in case a kill came between its checkpoint and its judgement.
+
+        Raises:
+            StoppedError: half of the other trials were better.
+        """
+        epochs, rest = divmod(first_step, plan.epoch_steps)
+        phase = 2 if plan.phase == 2 and epochs else 1
+        done = epochs + (self._epochs[0] if plan.phase == 2 else 0)
+        is_shared = phase == 1 and self._setup.plan.search == "phase2"
+        if self._candidate.resumed and done and not rest and not is_shared:
+            self._judge(phase, done)
+
+    def _judge(self, phase: int, done: int) -> None:
         tenth = TENTHS * done // sum(self._epochs)
-        self._candidate.report(TENTHS * self._split + tenth, accuracy)
+        step = TENTHS * self._split + tenth
+        accuracy = self._candidate.reported(step)
+        if accuracy is None:
+            accuracy = (self._split * self._former + self._accuracy(phase)) / (self._split + 1)  # of all splits so far
+            self._candidate.report(step, accuracy)
         if tenth >= WARMUP_TENTHS and self._candidate.number != PRESET and self._candidate.lags():
             raise StoppedError(
                 f"after epoch {done} of {sum(self._epochs)} it was worse than half of the trials were ("

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
+from lpt.commands.tune import clock, search
 from lpt.commands.tune.budget import FINAL_FACTOR, PACKING_SECONDS, Budget
 from lpt.commands.tune.clock import Clock
 from lpt.commands.tune.space import search_space
 from lpt.commands.tune.splits import FEWEST_HELD, cut_splits, unmeasured, wanted_splits
 from lpt.commands.tune.store import TuneFolder
-from lpt.commands.tune.study import Study
+from lpt.commands.tune.study import Candidate, Study
+from lpt.commands.tune.trials import StoppedError, _EpochCallback
 from lpt.config.presets import with_preset
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
 from lpt.data.longtail import ShotGroups
 from lpt.errors import ConfigError, RunError
-from lpt.evaluation.tuning import COMPLETE, FAILED, STOPPED, Answers, Range, TrialResult, accuracy_of, choose, lead_of
+from lpt.evaluation.tuning import (
+    COMPLETE,
+    FAILED,
+    STOPPED,
+    Answers,
+    Range,
+    Score,
+    TrialResult,
+    accuracy_of,
+    choose,
+    lead_of,
+)
 
 COUNTS = np.array([40, 9, 2, 1, 0])
 LABELS = np.repeat(np.arange(5), COUNTS)
@@ -153,6 +170,36 @@ def test_the_clock_goes_on_where_a_killed_command_left_it(tmp_path: Path) -> Non
     assert Clock(tmp_path / "clock.json", goes_on=True).seconds < 100
 
 
+def test_a_killed_final_run_counts_up_to_its_last_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "KEEP_SECONDS", 0.01)
+    file = tmp_path / "clock.json"
+    with Clock(file, goes_on=False).kept():
+        end = time.monotonic() + 30
+        while not file.is_file():  # a kill from here on would find it
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        file.unlink()
+    assert file.is_file()
+
+
+@pytest.mark.parametrize(("too_long", "states"), [({1, 2}, "CSSCCCCC"), ({1, 2, 3, 4, 5, 6, 7}, "CSSSSS")])
+def test_a_trial_too_long_for_the_time_left_makes_way_for_a_shorter_one(
+    too_long: set[int], states: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only several of them in a row end the search."""
+    setup: Any = SimpleNamespace(
+        console=Console(quiet=True),
+        clock=Clock(tmp_path / "clock.json", goes_on=False),
+        plan=SimpleNamespace(splits=1),
+        folder=SimpleNamespace(remove_run=lambda number, split: None),
+    )
+    monkeypatch.setattr(search, "train_trial", lambda setup, candidate, limits: Score(0.5, None))
+    monkeypatch.setattr(search, "_expected", lambda setup, candidate, results: 9e9 * (candidate.number in too_long))
+    study = Study(tmp_path / "study.journal", [RATE], seed=0)
+    search.run_trials(setup, study, Budget(3600, 1, most=8))
+    assert [trial.state for trial in study.results()] == [{"C": COMPLETE, "S": STOPPED}[state] for state in states]
+
+
 # --- study
 
 
@@ -186,6 +233,34 @@ def test_a_killed_study_goes_on_with_the_trial_that_was_running(tmp_path: Path) 
     ]
     assert all(trial.state is not TrialState.RUNNING for trial in again._study.trials)
     assert again.importance() is None
+
+
+def test_a_trial_whose_report_a_kill_lost_is_judged_when_it_goes_on(tmp_path: Path) -> None:
+    """The kill came after the checkpoint of an epoch: with the report the trial would have been stopped there."""
+    journal, plan = tmp_path / "study.journal", SimpleNamespace(phase=2, epoch_steps=4)
+    study = Study(journal, [RATE], seed=0)
+    for _ in range(4):
+        other = study.next()
+        other.report(5, 0.9)
+        other.end(COMPLETE, 0.9)
+    assert study.next().number == 4
+
+    def watching(candidate: Candidate, search: str = "all") -> _EpochCallback:
+        watch = object.__new__(_EpochCallback)
+        watch._setup, watch._candidate = SimpleNamespace(plan=SimpleNamespace(search=search)), candidate  # type: ignore[assignment]
+        watch._split, watch._former, watch._epochs = 0, 0.0, [2, 2]
+        watch._accuracy = lambda phase: 0.1 * phase  # type: ignore[method-assign]
+        return watch
+
+    candidate = Study(journal, [RATE], seed=0).next()
+    watching(candidate).on_phase_begin(plan, 3)  # type: ignore[arg-type]  # within an epoch
+    watching(candidate, "phase2").on_phase_begin(plan, 0)  # type: ignore[arg-type]  # no trial reports a shared phase
+    assert candidate.reported(5) is None
+    for _ in range(2):  # the second kill comes after the report, before the end is told
+        with pytest.raises(StoppedError, match=r"after epoch 2 of 4 .*10\.0"):
+            watching(candidate).on_phase_begin(plan, 0)  # type: ignore[arg-type]
+        assert candidate.reported(5) == 0.1
+        candidate = Study(journal, [RATE], seed=0).next()
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
