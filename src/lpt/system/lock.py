@@ -167,7 +167,7 @@ class _Lock(NamedTuple):
         name = os.fsencode(real.name)
         stem = real.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
         use = "is writing it. Two commands with one output would overwrite each other's work"
-        return cls(real.with_name(f".{stem}.lock{TEMP_SUFFIX}"), path, use)
+        return cls(real.parent / f".{stem}.lock{TEMP_SUFFIX}", path, use)
 
     def in_use(self, holder: Holder | None) -> FolderInUseError:
         """Return the error for a lock that another process holds."""

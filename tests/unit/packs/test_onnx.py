@@ -158,7 +158,7 @@ def test_a_split_is_measured_as_on_torch(
 ) -> None:
     here, expected = (
         lpt.evaluate(packs["extended"], photo_folder, batch_size=4, **engine).predictions
-        for engine in ({"engine": "onnx", "backbone": exported}, {"checkpoint": checkpoint})
+        for engine in ({"engine": "onnx", "backbone": str(exported)}, {"checkpoint": checkpoint})
     )
     np.testing.assert_allclose(here.scores, expected.scores, atol=1e-5)
     assert here.groups is not None
