@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from lpt.config.faults import faults
 
 Shape = TypeVar("Shape")
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+"""What checks each shape; to make one takes a millisecond."""
 
 
 def read_fields(file: Path, shape: type[Any]) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def checked(shape: type[Shape], values: Any) -> Shape:
     return value
 
 
-@lru_cache(maxsize=32)
-def _adapter(shape: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    if shape not in _ADAPTERS:
+        _ADAPTERS[shape] = TypeAdapter(shape)
+    return _ADAPTERS[shape]
