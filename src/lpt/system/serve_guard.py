@@ -47,8 +47,13 @@ class Guard:
 
 
 def _watch(application: str, pulse: Any, guard: Any) -> None:
-    with contextlib.suppress(ray.exceptions.RayActorError):
-        ray.get(pulse.stay.remote())
+    while True:
+        try:
+            ray.get(pulse.stay.remote())
+        except ray.exceptions.ActorUnavailableError:  # the network hangs for a while, or the pulse starts again
+            time.sleep(1)
+        except ray.exceptions.RayActorError:
+            break
     try:
         serve().delete(application)
     finally:
