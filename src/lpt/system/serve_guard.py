@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 from lpt.errors import RunError
 from lpt.system.cluster import ray, serve
@@ -35,10 +36,10 @@ class Guard:
 
     Args:
         application: its name.
-        pulse: of the process. If a node dies with it, Ray starts it again elsewhere, unless the process is gone.
+        pulse: name of the process's. If a node dies with it, Ray starts it again elsewhere, unless the process is gone.
     """
 
-    def __init__(self, application: str, pulse: Any) -> None:
+    def __init__(self, application: str, pulse: str) -> None:
         itself = ray.get_runtime_context().current_actor
         threading.Thread(target=_watch, args=(application, pulse, itself), daemon=True).start()
 
@@ -46,13 +47,13 @@ class Guard:
         """Return once the guard is there."""
 
 
-def _watch(application: str, pulse: Any, guard: Any) -> None:
+def _watch(application: str, pulse: str, guard: Any) -> None:
     while True:
         try:
-            ray.get(pulse.stay.remote())
+            ray.get(ray.get_actor(pulse, namespace=_NAMESPACE).stay.remote())
         except ray.exceptions.ActorUnavailableError:  # the network hangs for a while, or the pulse starts again
             time.sleep(1)
-        except ray.exceptions.RayActorError:
+        except (ray.exceptions.RayActorError, ValueError):  # it has ended, just now or before
             break
     try:
         serve().delete(application)
@@ -71,14 +72,16 @@ def deleted_with_this_process(application: str) -> Iterator[None]:
     """
     name = f"guard of {application}"
     _end(name)
-    pulse = _actor(Pulse, max_task_retries=-1).remote()
-    guard = _actor(Guard).options(name=name, namespace=_NAMESPACE, lifetime="detached").remote(application, pulse)
+    pulse = f"pulse of {application}, {uuid4().hex}"  # a killed process's may be there still
+    held = _actor(Pulse, name=pulse, max_task_retries=-1).remote()
+    guard = _actor(Guard, name=name, lifetime="detached").remote(application, pulse)
     ray.get(guard.ready.remote())
     try:
         yield
     finally:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(guard)
+            ray.kill(held)
 
 
 def _end(name: str) -> None:
@@ -96,4 +99,4 @@ def _end(name: str) -> None:
 
 
 def _actor(kind: type, **options: Any) -> Any:
-    return ray.remote(num_cpus=0, max_restarts=-1, **options)(kind)
+    return ray.remote(num_cpus=0, max_restarts=-1)(kind).options(namespace=_NAMESPACE, **options)
