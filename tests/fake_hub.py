@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +44,8 @@ class FakeHub:
         self.requests: list[str] = []
         self.refused: tuple[int, str] | None = None
         """Status and message with which every write is refused."""
+        self.trickles = False
+        """Whether files come a byte at a time, without an end: a network that hangs, and never times out."""
         self.url = ""
 
     def add(self, name: str, files: dict[str, bytes], *, private: bool = False) -> str:
@@ -115,7 +119,17 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self.fail(404, "EntryNotFound")
                 return
             etag = _entry(path, files[path]).get("lfs", {}).get("oid") or _git_oid(files[path])
+            if hub.trickles and self.command == "GET":
+                self.trickle(X_Repo_Commit=oid, ETag=f'"{etag}"')
+                return
             self.answer(files[path], X_Repo_Commit=oid, ETag=f'"{etag}"')
+
+        def trickle(self, **headers: str) -> None:
+            self.answer(b"", Content_Length="1000000", **headers)
+            with contextlib.suppress(OSError):  # the client has left
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
 
         def do_PUT(self) -> None:
             hub.blobs[self.path.rpartition("/")[2]] = self.content()

@@ -15,6 +15,7 @@ from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import Float32Array, FloatArray, IntArray, LabelledImages
 from lpt.evaluation.strangers import known_scores
 from lpt.model.lpt import LPT
+from lpt.packs.pack import read_info
 
 NO_LABEL = -1
 
@@ -43,9 +44,10 @@ def score_images(pack: Path, images: LabelledImages, kept: Path, *, strangers: b
     Args:
         pack: the pack.
         images: the images.
-        kept: the file.
+        kept: the file; the hash of the pack is added to its name, so that another pack has another file.
         strangers: the labels mean nothing to the pack.
     """
+    kept = kept.with_stem(f"{kept.stem}_{read_info(pack).tensors_sha256[:16]}")
     if not kept.exists():
         scored = _score(pack, images)
         kept.parent.mkdir(parents=True, exist_ok=True)

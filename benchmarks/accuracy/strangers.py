@@ -11,7 +11,7 @@ With `HF_HUB_CACHE=../shared/hub HF_HUB_OFFLINE=1` in the environment:
 training images of CIFAR-100-LT: known are the 80 classes of `benchmarks.accuracy.new_classes`, strangers the 20 others.
 The images that a threshold is fitted on are drawn as a validation split of 10 % would have them, and it is measured on
 the rest. `final` measures what was chosen on the test images of both data sets. A finished run is not trained again,
-and scores are computed once; what is missing is named and left out.
+and the scores of a pack are computed once; what is missing is named and left out.
 """
 
 from __future__ import annotations

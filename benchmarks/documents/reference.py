@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
@@ -55,7 +56,7 @@ def module(name: str) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "commands": commands,
     "configuration": configuration,
-    **{f"module {name}": lambda name=name: module(name) for name in ("lpt", "lpt.model", "lpt.losses", "lpt.serving")},
+    **{f"module {name}": partial(module, name) for name in ("lpt", "lpt.model", "lpt.losses", "lpt.serving")},
 }
 
 

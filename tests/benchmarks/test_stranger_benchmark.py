@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.accuracy.stranger_scores import CANDIDATES, Scored
+from benchmarks.accuracy import stranger_scores
+from benchmarks.accuracy.stranger_scores import CANDIDATES, Scored, score_images
 from benchmarks.accuracy.strangers import balanced, by_group, common, outcome, separation, validation_draws
 from benchmarks.documents import stranger_tables
 from benchmarks.documents.performance_tables import MISSING
+
+from lpt.data.images import ArrayImages
+from lpt.data.manifest import LabelledImages
+
+OLD_PACK = Path(__file__).parent.parent / "regression" / "packs" / "format1" / "pack"
 
 
 def test_a_draw_is_a_validation_split_of_a_tenth() -> None:
@@ -45,6 +52,22 @@ def test_every_candidate_tells_clear_strangers_apart() -> None:
     values = [part.scores.max(axis=1).astype(np.float64) for part in parts]
     shares = outcome(parts[0], values[0], parts[1], values[1], [0.3] * 3, np.array([200, 50, 50, 5, 5]))
     assert set(shares.values()) == {1.0}
+
+
+def test_scores_are_kept_for_a_pack_and_not_for_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack that was trained again under the same path is scored again; an unchanged one is not."""
+    images = LabelledImages(ArrayImages(np.zeros((2, 4, 4, 3), np.uint8)), np.arange(2), np.zeros(2, np.int64), ("a",))
+    scored = iter(Scored(np.full((2, 1), value, np.float32), np.zeros(2), np.zeros(2, np.int64)) for value in (1, 2))
+    monkeypatch.setattr(stranger_scores, "_score", lambda pack, images: next(scored))
+    pack = Path(shutil.copytree(OLD_PACK, tmp_path / "pack"))
+
+    def score() -> float:
+        return float(score_images(pack, images, tmp_path / "scores" / "seed0.npz").scores[0, 0])
+
+    assert (score(), score()) == (1, 1)
+    description = json.loads((pack / "pack.json").read_text(encoding="utf-8"))
+    (pack / "pack.json").write_text(json.dumps(description | {"tensors_sha256": "0" * 64}), encoding="utf-8")
+    assert (score(), score()) == (2, 2)
 
 
 def test_tables_leave_out_what_was_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ LIGHT_COMMANDS = (["--help"], ["methods"], ["config"], ["config", "--preset", "l
 HEAVY_COMMANDS = (
     ["fit", "x"],
     ["evaluate", "x", "y"],
-    ["predict", "x", "y"],
     ["extend", "x", "y", "--output", "z"],
     ["calibrate", "x", "y", "--output", "z"],
     ["compare", "x"],

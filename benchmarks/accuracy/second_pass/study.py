@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,8 +40,9 @@ class FusedObjective(PhaseObjective):
 
     def _scores(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         assert isinstance(chunk.inputs, Encoded)
-        opinions = self.model(chunk.inputs, chunk.feature_mask)
-        if self.model.parts.fused:
+        second = cast(SecondPass, self.model)
+        opinions = second(chunk.inputs, chunk.feature_mask)
+        if second.parts.fused:
             return (opinions.first + opinions.second) / 2, opinions.similarity
         return opinions.second, opinions.similarity
 

@@ -31,6 +31,7 @@ from lpt.cli import (
 )
 from lpt.cli.screen import hush, print_error, speaks
 from lpt.errors import LptError, command_line
+from lpt.system.interrupt import end_soon
 from lpt.system.openmp import limit_spinning
 from lpt.system.packages import missing_package
 
@@ -137,6 +138,15 @@ def main() -> None:
     """Run `lpt`. Of several processes that a launcher started, only the first prints."""
     limit_spinning()  # nothing has imported PyTorch yet
     hush()
+    try:
+        _run()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            end_soon(INTERRUPTED)
+        raise
+
+
+def _run() -> None:
     if speaks():
         app()
         return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,14 +14,12 @@ from lpt.config.bounds import MAX_PIXELS
 def calibrate(
     pack: options.PackPath,
     data: options.Data,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the new pack.")],
+    output: options.NewPack,
     keep: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Share of the images of known classes that the threshold is to keep."),
     ] = 0.95,
-    split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")
-    ] = "validation",
+    split: options.Split = "validation",
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -44,19 +41,13 @@ def calibrate(
     """
     from lpt.commands.calibrate.calibrate import calibrate_pack
     from lpt.commands.evaluate.request import EvaluationRequest
+    from lpt.commands.inputs import data_settings
 
     request = EvaluationRequest(
         pack=pack,
         data=data,
         split=split,
-        data_settings={
-            "image_root": image_root,
-            "image_column": image_column,
-            "label_column": label_column,
-            "split_column": split_column,
-            "bad_images": bad_images,
-            "max_pixels": max_pixels,
-        },
+        data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         output=output,
         backbone=backbone,
         checkpoint=checkpoint,

@@ -70,9 +70,7 @@ def compare(
             rich_help_panel=_RUN,
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train several methods on the same images, with as many draws each, and compare them with LPT.
 

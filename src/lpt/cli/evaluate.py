@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -31,9 +31,7 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the evaluation that is in --output; other files stay.")
     ] = False,
-    split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")
-    ] = "test",
+    split: options.Split = "test",
     shift: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +67,7 @@ def evaluate(
     split_column: options.SplitColumn = None,
     bad_images: options.BadImages = "stop",
     max_pixels: options.MaxPixels = MAX_PIXELS,
+    engine: options.Engine = "auto",
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -85,22 +84,16 @@ def evaluate(
     """
     from lpt.commands.evaluate.evaluate import evaluate_pack
     from lpt.commands.evaluate.request import EvaluationRequest
+    from lpt.commands.inputs import data_settings
 
-    values = {
-        "image_root": image_root,
-        "image_column": image_column,
-        "label_column": label_column,
-        "split_column": split_column,
-        "bad_images": bad_images,
-        "max_pixels": max_pixels,
-    }
     request = EvaluationRequest(
         pack=pack,
         data=data,
         split=split,
-        data_settings=values,
+        data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         output=output,
         overwrite=overwrite,
+        engine=engine,
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",

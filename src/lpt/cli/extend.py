@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,7 +14,7 @@ from lpt.config.bounds import MAX_PIXELS
 def extend(
     pack: options.PackPath,
     data: options.Data,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the new pack.")],
+    output: options.NewPack,
     known: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +45,7 @@ def extend(
     """
     from lpt.commands.extend.extend import extend_pack
     from lpt.commands.extend.request import ExtendRequest
+    from lpt.commands.inputs import data_settings
 
     request = ExtendRequest(
         pack=pack,
@@ -53,14 +53,7 @@ def extend(
         output=output,
         known=known,
         known_split=known_split,
-        data_settings={
-            "image_root": image_root,
-            "image_column": image_column,
-            "label_column": label_column,
-            "split_column": split_column,
-            "bad_images": bad_images,
-            "max_pixels": max_pixels,
-        },
+        data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         checkpoint=checkpoint,
         device=device or "auto",
         batch_size=batch_size,

@@ -69,9 +69,7 @@ def fit(
             rich_help_panel=_RUN,
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a prompt pack: shared prompt first, group prompts second; then test, plot and pack it.
 

@@ -14,7 +14,7 @@ DATA_HELP = (
     "Images with labels: a folder of class folders (or of train/val/test folders of those), a .csv, .tsv or .jsonl "
     "table, a .txt of `path label` lines, or hf:NAME_OR_FOLDER[:image_column[:label_column]]."
 )
-_DATA, _MODEL = "Data", "Backbone and machine"
+_DATA, _MODEL, RUN = "Data", "Backbone and machine", "Run"
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 DataOrConfig = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP + " May stand in --config.")]
@@ -47,6 +47,8 @@ SplitColumn = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
+Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")]
+NewPack = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the new pack.")]
 Test = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Test images, in any form of DATA.", rich_help_panel=_DATA),
@@ -100,6 +102,14 @@ Checkpoint = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Local weights of that architecture.", rich_help_panel=_MODEL),
 ]
+Engine = Annotated[
+    Literal["auto", "torch", "onnx"],
+    typer.Option(
+        help="What runs the network: PyTorch, or ONNX Runtime on the folder that lpt export --backbone wrote "
+        "(--backbone FOLDER).",
+        rich_help_panel=_MODEL,
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option(metavar="PIXELS|HxW", help="Input size: 224, or 160x128.", rich_help_panel=_MODEL),
@@ -114,6 +124,7 @@ Precision = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=RUN)]
 
 
 def settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def predict(
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
     max_pixels: options.MaxPixels = MAX_PIXELS,
+    engine: options.Engine = "auto",
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,
@@ -80,6 +81,8 @@ def predict(
 
     **Example:** lpt predict runs/photos new_photos/ --output predictions.csv --top-k 3
 
+    **Example:** lpt predict runs/photos new_photos/ --engine onnx --backbone exported/vit
+
     **Example:** torchrun --nproc_per_node 8 -m lpt predict runs/photos archive/ --output archive.jsonl
 
     **Example:** RAY_ADDRESS=head:6379 lpt predict runs/photos archive.parquet --output /shared/archive.parquet --ray
@@ -99,6 +102,7 @@ def predict(
         image_column=image_column,
         repair=bad_images == "repair",
         max_pixels=max_pixels,
+        engine=engine,
         backbone=backbone,
         checkpoint=checkpoint,
         device=device or "auto",

@@ -29,6 +29,14 @@ def report(
     ] = False,
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Where the images of the run are, for the pictures. Default: where its config.yaml says, unless that "
+            "is on the hub.",
+        ),
+    ] = None,
     device: options.Device = None,
 ) -> None:
     """Draw a finished run, comparison or search as one HTML file that is read in five minutes, and prints.
@@ -46,6 +54,7 @@ def report(
         quick=quick,
         backbone=backbone,
         checkpoint=checkpoint,
+        data=data,
         device=device or "auto",
     )
     report_requested(request, console=output_console(lasting=True))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,10 +83,7 @@ def serve(
             rich_help_panel=_SERVER,
         ),
     ] = None,
-    engine: Annotated[
-        Literal["auto", "torch", "onnx"],
-        typer.Option(help="What runs the network: PyTorch, or ONNX Runtime on what lpt export wrote."),
-    ] = "auto",
+    engine: options.Engine = "auto",
     backbone: options.Backbone = None,
     checkpoint: options.Checkpoint = None,
     device: options.Device = None,

@@ -1,4 +1,4 @@
-"""The files that a command reads: they must not lie in a folder that is emptied for the results."""
+"""The images that a command opens, and the files that it reads: they must not lie in a folder that is emptied."""
 
 from __future__ import annotations
 
@@ -26,6 +26,25 @@ from lpt.system.owned import Input
 def config_file(config: str | Path | Mapping[str, Any] | None) -> Path | None:
     """Return the file that a configuration is read from, if there is one."""
     return None if config is None or isinstance(config, Mapping) else Path(config)
+
+
+def data_settings(
+    image_root: str | Path | None,
+    image_column: str | None,
+    label_column: str | None,
+    split_column: str | None,
+    bad_images: str,
+    max_pixels: int,
+) -> dict[str, Any]:
+    """Return the fields of the `data` section that say how a source is read."""
+    return {
+        "image_root": None if image_root is None else Path(image_root),
+        "image_column": image_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "bad_images": bad_images,
+        "max_pixels": max_pixels,
+    }
 
 
 def inputs_of(values: Mapping[str, Any], config: Path | None, splits: Splits | None = None) -> Iterator[Input]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 from lpt.commands.inputs import inputs_of
 from lpt.errors import RunError
+from lpt.report.bars import warner
 from lpt.system.files import atomic_path
+from lpt.system.lock import locked_path
+from lpt.system.outputs import check_absent
 from lpt.system.owned import Input, first_inside, is_marked
 
 
@@ -28,6 +33,18 @@ class Results(NamedTuple):
     names: tuple[str, ...]
     title: str
     option: str = "--output"
+
+
+@contextmanager
+def new_output(output: Path, console: Console) -> Iterator[None]:
+    """Hold the lock of an output that must not be there yet, such as a pack.
+
+    Raises:
+        RunError: it is there, or another command is writing it.
+    """
+    with locked_path(output, warner(console)):
+        check_absent(output)
+        yield
 
 
 def check_owned(output: Path, results: Results) -> bool:

@@ -1,10 +1,13 @@
-"""Describe the faults that pydantic finds in a configuration."""
+"""Describe the faults that pydantic finds in a configuration, or in a file that LPT wrote."""
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+_FAULTS_SHOWN = 5
 
 
 def fault_lines(error: ValidationError, schema: type[BaseModel]) -> list[str]:
@@ -33,3 +36,23 @@ def _accepted_fields(location: tuple[int | str, ...], schema: type[BaseModel]) -
             break
         section = field.annotation
     return list(section.model_fields)
+
+
+def faults(error: ValidationError) -> str:
+    """Describe the first faults: dotted path, accepted values and the value."""
+    listed = error.errors(include_url=False, include_context=False)
+    shown = "; ".join(_fault(fault) for fault in listed[:_FAULTS_SHOWN])
+    return shown + (f"; and {len(listed) - _FAULTS_SHOWN} more" if len(listed) > _FAULTS_SHOWN else "")
+
+
+def _fault(fault: Any) -> str:
+    path = ".".join(_short(part) for part in fault["loc"])
+    accepted = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in ("missing", "json_invalid") or isinstance(fault["input"], dict | BaseModel):
+        return f"{path}: {accepted}" if path else accepted
+    return f"{path}: {accepted} (got {reprlib.repr(fault['input'])})"
+
+
+def _short(part: int | str) -> str:
+    text = str(part)
+    return text if len(text) <= 40 and text.isprintable() else reprlib.repr(text)

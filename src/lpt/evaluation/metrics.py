@@ -8,12 +8,13 @@ training images is in no group, but its test images count in the overall accurac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lpt.config.stored import checked
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import DataError
@@ -68,10 +69,13 @@ class Metrics:
         return asdict(self) | {"group_classes": list(self.group_classes)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Metrics:
-        """Read what `to_dict` returned. Unknown keys are left out, so that later versions can add some."""
-        given = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**given | {"group_classes": tuple(given["group_classes"])})
+    def from_dict(cls, values: Any) -> Metrics:
+        """Read what `to_dict` returned. Unknown keys are left out, so that later versions can add some.
+
+        Raises:
+            ValueError: a value is missing, or of another kind.
+        """
+        return checked(cls, values)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import Float32Array, IntArray, LabelledImages
@@ -17,6 +18,8 @@ from lpt.model.inference import InferenceModel
 from lpt.system.processes import ALONE, Processes
 
 Progress = Callable[[int], None]
+Classify = Callable[[Tensor], tuple[Float32Array, IntArray | None]]
+"""Images from the test transform, uint8 -> scores [B, C], and picked group prompts [B, k] if there are any."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,60 @@ def predict_split(
         RunError: scores are not finite.
     """
     inference = InferenceModel(model, preprocessing, group_prompts=group_prompts)
+
+    def classify(pixels: Tensor) -> tuple[Float32Array, IntArray | None]:
+        scores, groups = inference.classify(pixels)
+        return scores.cpu().numpy(), None if groups is None else groups.cpu().numpy()
+
+    return classify_split(
+        classify,
+        images,
+        preprocessing,
+        classes=len(model.head.weight),
+        group_prompts=group_prompts,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        processes=processes,
+        model_name=model_name,
+    )
+
+
+def classify_split(
+    classify: Classify,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    *,
+    classes: int,
+    group_prompts: bool,
+    batch_size: int,
+    workers: int = 0,
+    progress: Progress = lambda done: None,
+    processes: Processes = ALONE,
+    model_name: str = "the trained model",
+) -> Predictions:
+    """Do what `predict_split` does, with anything that classifies images.
+
+    Args:
+        classify: what classifies a batch.
+        classes: number of its classes.
+        group_prompts: whether it picks group prompts.
+        images, preprocessing, batch_size, workers, progress, processes, model_name: as for `predict_split`.
+
+    Raises:
+        RunError: scores are not finite.
+    """
     labels, groups = [], []
     done = 0
     part = images.subset(np.array(processes.share(len(images)), dtype=np.int64))
-    scores: Float32Array = np.empty((len(part), len(model.head.weight)), dtype=np.float32)  # the largest thing there is
+    scores: Float32Array = np.empty((len(part), classes), dtype=np.float32)  # the largest thing there is
     with processes.local():
         for batch in evaluation_batches(part, batch_size=batch_size, preprocessing=preprocessing, workers=workers):
             rows = slice(done, done + len(batch.labels))
-            given, picked = inference.classify(batch.images)
-            scores[rows] = given.cpu().numpy()
+            scores[rows], picked = classify(batch.images)
             check_scores(scores[rows], lambda row, first=done: part.name(first + row), model_name=model_name)  # type: ignore[misc]
             if picked is not None:
-                groups.append(picked.cpu().numpy())
+                groups.append(picked)
             labels.append(batch.labels.numpy())
             done += len(batch.labels)
             progress(done)

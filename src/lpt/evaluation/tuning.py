@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lpt.config.stored import checked
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import IntArray
 from lpt.evaluation.metrics import Metrics
@@ -87,7 +88,7 @@ class TrialResult:
 
     number: int
     state: str
-    values: dict[str, float]
+    values: dict[str, int | float]
     accuracy: float | None
     error: float | None
     seconds: float
@@ -185,24 +186,10 @@ class TuneResult:
         Raises:
             KeyError, TypeError, ValueError: a value is missing, or of another kind.
         """
-        final = values["final"]
-        differences = {
-            name: Difference(**{**value, "by_seed": tuple(value["by_seed"])}) for name, value in final["gains"].items()
-        }
-        read = {
-            "folder": folder,
-            "run": folder / values["run"],
-            "ranges": [Range(**item) for item in values["ranges"]],
-            "trials": [TrialResult(**item) for item in values["trials"]],
-            "lead": None if values["lead"] is None else Score(*values["lead"]),
-            "final": Final(
-                split=str(final["split"]),
-                chosen=Metrics.from_dict(final["chosen"]),
-                preset=None if final["preset"] is None else Metrics.from_dict(final["preset"]),
-                gains=differences,
-            ),
-        }
-        return cls(**{**values, **read})
+        result = checked(cls, {**values, "folder": folder, "run": folder / values["run"]})
+        if not {result.best, result.chosen} <= {trial.number for trial in result.trials}:
+            raise ValueError(f"there is no trial {result.best} or {result.chosen}, which were best and chosen")
+        return result
 
 
 def accuracy_of(answers: Answers, train_counts: IntArray, groups: ShotGroups) -> Score:

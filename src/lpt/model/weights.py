@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lpt.errors import ConfigError
 from lpt.system.text import size_of
+from lpt.system.threads import in_passing_thread
 
 _HUB_NAMES = (
     "model.safetensors",
@@ -64,7 +65,7 @@ def hub_file(vit: VisionTransformer, repository: str) -> Path:
     first_error: EntryNotFoundError | LocalEntryNotFoundError | None = None
     for file in names:
         try:
-            return Path(hf_hub_download(name, file, revision=revision or None))
+            return Path(in_passing_thread(partial(hf_hub_download, name, file, revision=revision or None)))
         except (EntryNotFoundError, LocalEntryNotFoundError) as error:
             first_error = first_error or error
     assert first_error is not None

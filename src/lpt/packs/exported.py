@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from lpt.config.bounds import Sha256, Side, Text
+from lpt.config.faults import faults
 from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError
 from lpt.model.record import BackboneRecord
 from lpt.packs.files import read_json, sha256
-from lpt.packs.info import faults
 from lpt.system.files import read_regular
 
 DESCRIPTION, POSITIONS, GRAPH = "backbone.json", "positions.safetensors", "backbone.onnx"

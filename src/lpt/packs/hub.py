@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lpt.errors import ConfigError, LptError, PackError, RunError
 from lpt.system.owned import PACK_FILES
 from lpt.system.text import plural, shorten
+from lpt.system.threads import in_passing_thread
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -102,7 +103,9 @@ def fetch(pack: str) -> Fetched:
 
     address = parse_address(pack)
     try:
-        cached = snapshot_download(address.repository, revision=address.revision, allow_patterns=list(PACK_FILES))
+        cached = in_passing_thread(  # so that Ctrl-C need not wait for its threads, which the network may hold up
+            lambda: snapshot_download(address.repository, revision=address.revision, allow_patterns=list(PACK_FILES))
+        )
     except Exception as error:  # the hub, the network and the disk raise many kinds of errors
         raise PackError(_fetching_failed(address, error)) from None
     folder = Path(cached)

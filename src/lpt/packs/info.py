@@ -22,6 +22,7 @@ from pydantic import (
 
 from lpt.config.architecture import Architecture
 from lpt.config.bounds import Count, Finite, Scale, Sha256, Size, Text
+from lpt.config.faults import faults
 from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
 from lpt.model.record import BackboneRecord
@@ -36,7 +37,6 @@ MOST_CLASSES = 1_000_000
 MOST_CLASSES_WITH_USE = 100_000
 """Most classes whose use of group prompts is stored: a list for each, and a reader bounds the lists of pack.json."""
 COUNTS_UNKNOWN = "The pack does not know how many training images its classes had: all of them count as few-shot."
-_FAULTS_SHOWN = 5
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -356,26 +356,6 @@ class PackInfo(_Section):
         for part in path:
             value = value.get(part) if isinstance(value, dict) else None
         return value
-
-
-def faults(error: ValidationError) -> str:
-    """Describe the first faults: dotted path, accepted values and the value."""
-    listed = error.errors(include_url=False, include_context=False)
-    shown = "; ".join(_fault(fault) for fault in listed[:_FAULTS_SHOWN])
-    return shown + (f"; and {len(listed) - _FAULTS_SHOWN} more" if len(listed) > _FAULTS_SHOWN else "")
-
-
-def _fault(fault: Any) -> str:
-    path = ".".join(_short(part) for part in fault["loc"])
-    accepted = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] in ("missing", "json_invalid") or isinstance(fault["input"], dict | BaseModel):
-        return f"{path}: {accepted}" if path else accepted
-    return f"{path}: {accepted} (got {reprlib.repr(fault['input'])})"
-
-
-def _short(part: int | str) -> str:
-    text = str(part)
-    return text if len(text) <= 40 and text.isprintable() else reprlib.repr(text)
 
 
 def _version(name: str) -> str:

@@ -19,12 +19,13 @@ from pydantic import ValidationError
 from safetensors.numpy import save
 
 from lpt.config.bounds import one_line
+from lpt.config.faults import faults
 from lpt.data.manifest import Float32Array
 from lpt.errors import ConfigError, PackError, RunError
 from lpt.model.shapes import Shape, shape_faults, trained_shapes
 from lpt.packs.files import number_fault, read_json, read_tensors
 from lpt.packs.hub import FORM, Fetched, damage_advice, fetch, is_address
-from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions, faults
+from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions
 from lpt.packs.reference_image import REFERENCE_TOLERANCE, ReferenceOutput, largest_difference
 from lpt.system.files import write_bytes, write_text
 from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names

@@ -13,7 +13,7 @@ import numpy as np
 
 from lpt.config.bounds import check_positive
 from lpt.data.decoding import Reading
-from lpt.data.manifest import LabelledImages
+from lpt.data.manifest import Float32Array, IntArray, LabelledImages
 from lpt.errors import ConfigError
 from lpt.evaluation.scores import check_scores
 from lpt.model.consent import permitted_name
@@ -28,6 +28,8 @@ from lpt.system.files import last_part
 from lpt.system.packages import explain_missing_packages
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lpt.evaluation.predictions import Predictions
     from lpt.model.backbone import FrozenViT
     from lpt.model.inference import InferenceModel
@@ -312,19 +314,23 @@ class Predictor:
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
         """Return the scores of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
         from lpt.data.cache import with_white
-        from lpt.evaluation.predictions import predict_split
+        from lpt.evaluation.predictions import classify_split, predict_split
 
-        described = self.pack(pack)
-        info, model = described.info, self.model(pack).model
+        loaded = self._find(pack)[1]
+        info = loaded.pack.info
         (images,) = with_white([images], info.preprocessing.white)
-        return predict_split(
-            model,
-            images,
-            info.preprocessing,
-            group_prompts=info.uses_group_prompts,
-            model_name=label_of(described),
-            **options,  # type: ignore[arg-type]
-        )
+        picks = info.uses_group_prompts
+        options |= {"group_prompts": picks, "model_name": label_of(loaded.pack)}
+        if self._engine.name == "torch":  # in the batches of training, which its numbers were measured with
+            return predict_split(self.model(pack).model, images, info.preprocessing, **options)  # type: ignore[arg-type]
+
+        def classify(pixels: Tensor) -> tuple[Float32Array, IntArray | None]:
+            outputs = self._engine.run([(loaded, image) for image in pixels.numpy()])
+            scores = np.stack([output.scores for output in outputs])
+            return scores, np.array([output.groups for output in outputs]) if picks else None
+
+        options["classes"] = len(info.class_names)
+        return classify_split(classify, images, info.preprocessing, **options)  # type: ignore[arg-type]
 
     def _find(self, name: str | None) -> tuple[str, LoadedPack]:
         """Return a pack and its name; the first one for None."""

@@ -1,53 +1,18 @@
-"""Show the progress of a run on a console."""
+"""Show the progress of training on a console."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
+from lpt.report.bars import progress_bar
 from lpt.system.text import plural
 from lpt.training.callbacks import Callback
 from lpt.training.loop import PhasePlan, StepRecord
 from lpt.training.objective import instance_weight
-
-
-def progress_bar(console: Console) -> Progress:
-    """Return a bar with count, text, time passed and time left.
-
-    It is shown on terminals only, and disappears when done.
-    """
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[info]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-@contextmanager
-def image_bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar over a known number of images; yield a function to call with the number of images done."""
-    with progress_bar(console) as bar:
-        task = bar.add_task(what, total=total, info="images")
-        yield lambda done: bar.update(task, completed=done)
 
 
 class ConsoleCallback(Callback):

@@ -15,7 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from lpt.config.bounds import one_line
-from lpt.packs.info import faults
+from lpt.config.faults import faults
 from lpt.serving.faults import Fault, too_many_images
 from lpt.serving.limits import Limits
 

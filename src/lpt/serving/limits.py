@@ -28,8 +28,9 @@ class Limits:
         max_pixels: most pixels of an image.
         max_top_k: most classes that an answer lists for an image.
         body_seconds: longest time in which a body must arrive.
-        header_seconds: longest time in which the head of a request must arrive, and in which a client must read on;
-            this and the next are bounds of `lpt serve`, not of the app.
+        header_seconds: longest time in which the head of a request must arrive; this and the next two are bounds of
+            `lpt serve`, not of the app.
+        read_rate: fewest bytes a second that a client must read of an answer, measured over `header_seconds`.
         connections: most open connections; more are closed at once.
     """
 
@@ -43,6 +44,7 @@ class Limits:
     max_top_k: int = 1000
     body_seconds: float = 30.0
     header_seconds: float = 10.0
+    read_rate: int = 8 * 2**10
     connections: int = 512
 
     def __post_init__(self) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lpt.serving.limits import Limits
+
+_UNSENT_BYTES = 64 * 2**10
+"""Most bytes that wait in the system for the network: the rest waits here, where it is seen how fast a client reads."""
 
 
 class BoundedProtocol(H11Protocol):
@@ -22,14 +26,18 @@ class BoundedProtocol(H11Protocol):
         super().__init__(*arguments, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
+        self._unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
             transport.abort()
-        else:
-            self._bound_head()
+            return
+        self._bound_head()
+        connection = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
@@ -48,10 +56,10 @@ class BoundedProtocol(H11Protocol):
             self._head_timer = None
 
     def pause_writing(self) -> None:
-        """Wait for a client that does not read; not for long."""
+        """Wait for a client that reads slowly; one that does not read is not waited for."""
         super().pause_writing()
         if self._reader_timer is None:
-            self._reader_timer = self.loop.call_later(self.limits.header_seconds, self.transport.abort)
+            self._bound_reader()
 
     def resume_writing(self) -> None:
         """Go on writing."""
@@ -59,6 +67,18 @@ class BoundedProtocol(H11Protocol):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+    def _bound_reader(self) -> None:
+        self._unread = self.transport.get_write_buffer_size()
+        self._reader_timer = self.loop.call_later(self.limits.header_seconds, self._check_reader)
+
+    def _check_reader(self) -> None:
+        """Close the connection if the client has read too little since the last look."""
+        read = self._unread - self.transport.get_write_buffer_size()
+        if read < self.limits.read_rate * self.limits.header_seconds:
+            self.transport.abort()
+        else:
+            self._bound_reader()
 
     def _bound_head(self) -> None:
         if self._head_timer is None:

@@ -32,6 +32,7 @@ from lpt.serving.limits import Limits
 from lpt.serving.shelf import find_packs
 from lpt.system.cluster import Node, connected, nodes, ray, serve
 from lpt.system.limits import usable_cores
+from lpt.system.serve_guard import deleted_with_this_process
 from lpt.system.text import plural
 
 FRONTS = 2
@@ -224,7 +225,7 @@ def running_replicas(
         replicas: how many.
         limits: of the server.
         options: more arguments of `create_app`.
-        port: of the front. A front that was killed leaves its replicas; the next one on this port replaces them.
+        port: of the front. If it is killed, its replicas end; the next one on this port need not wait for that.
 
     Yields:
         The replicas, and a line on where they are.
@@ -243,11 +244,12 @@ def running_replicas(
             packs=list(packs), replicas=replicas, cores=cores, cards=int(card), app=options, limits=asdict(limits)
         )
         share = plural(cores, "core") + (" and a card" if card else "")
-        try:
-            yield _started(arguments, name), f"{plural(replicas, 'replica')} of {share}"
-        finally:
-            with contextlib.suppress(ray.exceptions.RayError, RuntimeError, KeyError):  # they are gone, or never were
-                serve().delete(name)
+        with deleted_with_this_process(name):
+            try:
+                yield _started(arguments, name), f"{plural(replicas, 'replica')} of {share}"
+            finally:
+                with contextlib.suppress(ray.exceptions.RayError, RuntimeError, KeyError):  # gone, or never there
+                    serve().delete(name)
 
 
 def _started(arguments: Replicated, name: str) -> RayReplicas:

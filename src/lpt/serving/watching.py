@@ -26,6 +26,8 @@ from lpt.system.threads import in_passing_thread
 
 KEPT_EVENTS = 200
 _LOOKS_UNTIL_GONE = 2
+CLOSE_SECONDS = 5.0
+"""How long the end of the server waits for a pack that is being taken up: its backbone may come over a network."""
 Mark = tuple[object, ...]
 logger = logging.getLogger("lpt.serving")
 
@@ -103,7 +105,7 @@ class Watcher:
         """Stop looking."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(CLOSE_SECONDS)
 
     def look(self) -> None:
         """Look once, and take up what changed."""

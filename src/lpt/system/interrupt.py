@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 """The terminal or the connection is closed; Windows has no such signal."""
 
 
+END_SECONDS = 5.0
+"""How long a program that was interrupted may take to end."""
+
+
 class Interrupted(RunError):  # noqa: N818  (nothing went wrong)
     """The user stopped the run; its state is saved."""
 
@@ -26,6 +31,17 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+
+
+def end_soon(code: int) -> None:
+    """End this process in some seconds, whatever still hangs, such as a thread of a library that waits for the network.
+
+    Args:
+        code: its exit code, which it would have anyway.
+    """
+    timer = threading.Timer(END_SECONDS, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A lock on a folder, with host and process: two runs in one folder would destroy each other's files.
+"""Locks on folders and outputs, with host and process: two runs in one folder would destroy each other's files.
 
 The operating system's lock on the file tells for sure while both processes are on one machine. Between machines that
 share a disk it may not; so the holder touches the file every few seconds, and whoever comes watches it for a while.
@@ -7,6 +7,7 @@ share a disk it may not; so the holder touches the file every few seconds, and w
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from lpt.errors import RunError
+from lpt.system.files import TEMP_SUFFIX
 from lpt.system.owned import marker, marker_fields
 
 try:
@@ -34,6 +36,8 @@ WATCH_SECONDS = 15.0
 """How long a lock of another machine must rest to be taken for stale."""
 CHILD_SECONDS = 5.0
 """How long a child of a killed holder may take to close the lock that it inherited."""
+_LONGEST_NAME = 200
+"""Longest name, in bytes, that a lock beside an output takes over: names of more than 255 cannot be made."""
 _START_TOLERANCE = 2.0
 _HELD: dict[int, Path] = {}
 """The locks of this process by descriptor. A child that inherits one closes it, or it would outlive the run."""
@@ -88,12 +92,100 @@ def locked(folder: Path, tell: Callable[[str], None] = lambda message: None) -> 
         FolderInUseError: another run holds it.
         RunError: the lock cannot be written.
     """
-    file, done = folder / LOCK, threading.Event()
-    with _write_errors(file):
-        descriptor = _opened(file)
+    with _held(_Lock.of_folder(folder), tell):
+        yield
+
+
+@contextlib.contextmanager
+def locked_output(folder: Path, tell: Callable[[str], None], option: str = "--output") -> Iterator[None]:
+    """Hold the lock of an output folder, which is made if it is missing, and removed again if nothing comes into it.
+
+    Args:
+        folder: the folder.
+        tell: as for `locked`.
+        option: the option that gives the folder, for messages.
+
+    Raises:
+        FolderInUseError: another run holds its lock.
+        RunError: the folder is a file or cannot be made, or the lock cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{option}: {folder} is a file; give a folder")
+    with _made(folder, option), locked(folder, tell):
+        yield
+
+
+@contextlib.contextmanager
+def locked_path(output: Path, tell: Callable[[str], None], option: str = "--output") -> Iterator[None]:
+    """Hold the lock of an output that takes its name in one step, such as a file or a pack; it need not exist.
+
+    The lock is a hidden file beside it, under the name of a temporary file: where a kill leaves it, it is removed as
+    one. A device or a pipe in the place of the output has none.
+
+    Args:
+        output: the file or folder.
+        tell: as for `locked`.
+        option: the option that gives the output, for messages.
+
+    Raises:
+        FolderInUseError: another command writes it.
+        RunError: its folder cannot be made, or the lock cannot be written.
+    """
+    if output.exists() and not (output.is_file() or output.is_dir()):
+        yield
+        return
+    with _made(Path(os.path.realpath(output)).parent, option), _held(_Lock.of_path(output), tell):
+        yield
+
+
+def check_free_of_runs(folder: Path) -> None:
+    """Check that no other process of this machine surely holds the lock of a folder; nothing is changed.
+
+    Raises:
+        FolderInUseError: one does.
+    """
+    holder = Holder.of(folder / LOCK)
+    if holder is not None and holder.host == socket.gethostname() and holder.lives:
+        raise _Lock.of_folder(folder).in_use(holder)
+
+
+class _Lock(NamedTuple):
+    """A lock file, what it locks, and what its holder does there."""
+
+    file: Path
+    place: Path
+    use: str
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> _Lock:
+        use = "is running in it. Two runs in one folder would destroy each other's files"
+        return cls(folder / LOCK, folder, use)
+
+    @classmethod
+    def of_path(cls, path: Path) -> _Lock:
+        real = Path(os.path.realpath(path))
+        name = os.fsencode(real.name)
+        stem = real.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
+        use = "is writing it. Two commands with one output would overwrite each other's work"
+        return cls(real.parent / f".{stem}.lock{TEMP_SUFFIX}", path, use)
+
+    def in_use(self, holder: Holder | None) -> FolderInUseError:
+        """Return the error for a lock that another process holds."""
+        who = "another process" if holder is None else str(holder)
+        return FolderInUseError(
+            f"{self.place} is in use: {who} {self.use}. Wait until it has ended or stop it, or choose another output "
+            f"with --output. If it is surely gone, remove {self.file}."
+        )
+
+
+@contextlib.contextmanager
+def _held(lock: _Lock, tell: Callable[[str], None]) -> Iterator[None]:
+    file, done = lock.file, threading.Event()
+    with _write_errors(lock):
+        descriptor = _opened(lock)
     try:
-        _check_stale(file, tell)
-        with _write_errors(file):
+        _check_stale(lock, tell)
+        with _write_errors(lock):
             _write(descriptor)
         _HELD[descriptor] = file
         threading.Thread(target=_beat, args=(file, done), daemon=True).start()
@@ -107,43 +199,24 @@ def locked(folder: Path, tell: Callable[[str], None] = lambda message: None) -> 
 
 
 @contextlib.contextmanager
-def locked_output(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of an output folder, which is made if it is missing, and removed again if nothing comes into it.
-
-    Args:
-        folder: the folder.
-        tell: as for `locked`.
-
-    Raises:
-        FolderInUseError: another run holds its lock.
-        RunError: the folder cannot be made, or the lock cannot be written.
-    """
+def _made(folder: Path, option: str) -> Iterator[None]:
+    """Have a folder in the block; the folders that were made for it are removed again if nothing comes into them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror}. Choose another with --output.") from None
+        raise RunError(f"cannot make the folder {folder}: {error.strerror}. Choose another with {option}.") from None
     try:
-        with locked(folder, tell):
-            yield
+        yield
     finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
-def check_free_of_runs(folder: Path) -> None:
-    """Check that no other process of this machine surely holds the lock of a folder; nothing is changed.
-
-    Raises:
-        FolderInUseError: one does.
-    """
-    holder = Holder.of(folder / LOCK)
-    if holder is not None and holder.host == socket.gethostname() and holder.lives:
-        raise _in_use(folder / LOCK, holder)
-
-
-def _opened(file: Path) -> int:
+def _opened(lock: _Lock) -> int:
     """Open the lock file and lock it; a file that its former holder removed meanwhile does not count."""
-    end = time.monotonic() + CHILD_SECONDS
+    file, end = lock.file, time.monotonic() + CHILD_SECONDS
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
@@ -154,7 +227,7 @@ def _opened(file: Path) -> int:
             holder = Holder.of(file)
             is_gone = holder is not None and holder.host == socket.gethostname() and not holder.lives
             if not is_gone or time.monotonic() > end:
-                raise _in_use(file, holder) from None
+                raise lock.in_use(holder) from None
             time.sleep(0.02)  # a child that was just forked closes what it inherited as soon as it runs
             continue
         except OSError:
@@ -164,41 +237,33 @@ def _opened(file: Path) -> int:
         os.close(descriptor)
 
 
-def _check_stale(file: Path, tell: Callable[[str], None]) -> None:
+def _check_stale(lock: _Lock, tell: Callable[[str], None]) -> None:
     """Raise `RunError` if the process that wrote a lock goes on."""
+    file, place = lock.file, lock.place
     holder = Holder.of(file)
     if holder is None:
         return
     if holder.host != socket.gethostname():
-        tell(f"{file.parent} has the lock of {holder}: waiting {WATCH_SECONDS:.0f} s to see whether it goes on.")
+        tell(f"{place} has the lock of {holder}: waiting {WATCH_SECONDS:.0f} s to see whether it goes on.")
         before, end = touched(file), time.monotonic() + WATCH_SECONDS
         while time.monotonic() < end:
             time.sleep(min(BEAT_SECONDS, WATCH_SECONDS) / 3)
             if touched(file) != before:
-                raise _in_use(file, holder)
+                raise lock.in_use(holder)
     elif holder.lives and (holder.pid != os.getpid() or file in _HELD.values()):
-        raise _in_use(file, holder)
-    tell(f"{file.parent} was locked by {holder}, which has ended without removing its lock: it is taken over.")
+        raise lock.in_use(holder)
+    tell(f"{place} was locked by {holder}, which has ended without removing its lock: it is taken over.")
 
 
 @contextlib.contextmanager
-def _write_errors(file: Path) -> Iterator[None]:
+def _write_errors(lock: _Lock) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise RunError(
-            f"cannot write {file}: {error.strerror}. Free some space if the disk is full, change the permissions, or "
-            "choose another folder."
+            f"cannot write {lock.file}: {error.strerror}. Free some space if the disk is full, change the permissions, "
+            "or choose another folder."
         ) from None
-
-
-def _in_use(file: Path, holder: Holder | None) -> FolderInUseError:
-    who = "another process" if holder is None else str(holder)
-    return FolderInUseError(
-        f"{file.parent} is in use: {who} is running in it. Two runs in one folder would destroy each other's files. "
-        "Wait until it has ended or stop it, or choose another folder with --output. If it is surely gone, remove "
-        f"{file}."
-    )
 
 
 def _write(descriptor: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -126,6 +126,13 @@ class Processes:
             if error_of_rank is not None:
                 raise error_of_rank
         return results[0]
+
+    @contextmanager
+    def held_by_main(self, held: AbstractContextManager[None]) -> Iterator[None]:
+        """Enter a context in rank 0 only, such as a lock, for a block that all run; all raise its `LptError`."""
+        with ExitStack() as stack:
+            self.on_main(lambda: stack.enter_context(held))
+            yield
 
     @contextmanager
     def local(self) -> Iterator[None]:

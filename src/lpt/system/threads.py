@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -15,6 +16,22 @@ def in_passing_thread(work: Callable[[], Result]) -> Result:
     OpenMP keeps helper threads for every thread that ever computed in parallel. Where all together are more than there
     are cores, GNU's OpenMP lets them sleep at each barrier instead of spinning. Then PyTorch takes half as long again
     for every image (measured: 41 to 63 ms on two cores). So in a server only the thread of the network may keep some.
+
+    Ctrl-C ends the wait at once, even if the work hangs in a library that does not look for it; then the thread goes on
+    alone, and does not keep the process alive.
     """
-    with ThreadPoolExecutor(1) as passing:
-        return passing.submit(work).result()
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return outcome.result()
+    finally:
+        if outcome.done():
+            thread.join()

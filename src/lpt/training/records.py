@@ -11,7 +11,7 @@ from typing import Any
 from lpt.errors import RunError
 
 _TEXTS = ("data_sha256", "backbone_sha256", "config_sha256")
-_COUNTED, _MEASURED = ("phase", "step"), ("loss", "seconds")
+_COUNTED, _MEASURED, _PARTS = ("phase", "step"), ("loss", "seconds"), ("balanced", "instance")
 
 
 def read_facts(file: Path) -> dict[str, Any]:
@@ -75,6 +75,8 @@ def _record(file: Path, number: int, line: bytes) -> dict[str, Any]:
         record = json.loads(line)
         fits = isinstance(record, dict) and all(type(record[name]) is int for name in _COUNTED)
         fits = fits and all(_is_number(record[name]) for name in _MEASURED)
+        fits = fits and all(record.get(name) is None or _is_number(record[name]) for name in _PARTS)
+        fits = fits and type(record.get("epoch", 0)) is int
     except (ValueError, KeyError, RecursionError):
         fits = False
     if not fits:

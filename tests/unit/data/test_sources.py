@@ -107,6 +107,17 @@ def test_splits_that_cannot_be_used_do_not_stop_the_others(make: Make) -> None:
     assert opened(root / "d").validation is not None
 
 
+def test_a_split_that_is_not_there_is_refused_with_the_option_that_names_it(make: Make) -> None:
+    source = make("d/train/a/1.png", "d/test/a/2.png") / "d"
+    with pytest.raises(DataError) as caught:
+        open_images(str(source), DataConfig(), split="validation", split_option="--split")
+    assert caught.value.message == (
+        f"--split validation: {source} has no validation split; its splits are: train, test. "
+        "Next: --split train or --split test."
+    )
+    assert "Next: give the folder or the list of the right images alone" in refusal(source, validation=str(source))
+
+
 def test_a_class_may_be_called_train(make: Make) -> None:
     root = make("d/train/1.png", "d/plane/2.png", "d/test/3.png")
     assert opened(root / "d").class_names == ("plane", "test", "train")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from lpt.report.card import model_card
 from lpt.serving import create_app
 from lpt.system.owned import PACK_FILES
 from small_packs import NAMES, edit, new_model, write
+from small_server import until
 from strangers import program
 
 NAME = "me/birds"
@@ -41,6 +46,7 @@ def server() -> Iterator[FakeHub]:
 def hub(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     server.repositories.clear()
     server.refused = None
+    server.trickles = False
     point_to(server.url, tmp_path / "cache", monkeypatch)
     return server
 
@@ -248,6 +254,18 @@ def test_without_a_token_nothing_is_pushed(
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_a_download_that_hangs(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
+    hub.add(NAME, files_of(folder))
+    hub.trickles = True
+    names = environment(hub, tmp_path / "other-cache")
+    command = [sys.executable, "-m", "lpt", "inspect", f"hf://{NAME}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **names}) as process:
+        until(lambda: any("resolve" in path and path.startswith("GET") for path in hub.requests), seconds=60)
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=60)
+    assert (process.returncode, "interrupted" in shown) == (130, True), shown
 
 
 def test_the_commands_take_addresses(hub: FakeHub, folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:

@@ -153,9 +153,28 @@ def test_threads_may_share_an_engine(onnx: Predictor, pictures: list[np.ndarray]
             np.testing.assert_allclose(given, expected[kind], atol=1e-6)
 
 
-def test_it_predicts_where_torch_is_not_installed(
-    packs: dict[str, Path], exported: Path, onnx: Predictor, pictures: list[np.ndarray]
+def test_a_split_is_measured_as_on_torch(
+    packs: dict[str, Path], exported: Path, checkpoint: Path, photo_folder: Path
 ) -> None:
+    here, expected = (
+        lpt.evaluate(packs["extended"], photo_folder, batch_size=4, **engine).predictions
+        for engine in ({"engine": "onnx", "backbone": str(exported)}, {"checkpoint": checkpoint})
+    )
+    np.testing.assert_allclose(here.scores, expected.scores, atol=1e-5)
+    assert here.groups is not None
+    assert here.groups.tolist() == expected.groups.tolist()  # type: ignore[union-attr]
+
+
+def test_it_predicts_where_torch_is_not_installed(
+    packs: dict[str, Path],
+    exported: Path,
+    onnx: Predictor,
+    pictures: list[np.ndarray],
+    photo_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """In Python, and by `lpt predict`, which names what is missing where it has no exported backbone."""
+    command = ["predict", str(packs["late"]), str(photo_folder / "test"), "--output", str(tmp_path / "rows.csv")]
     code = f"""
 import json, sys
 heavy = ("torch", "torchvision", "timm", "onnx", "onnxscript")
@@ -164,14 +183,22 @@ import numpy as np, lpt
 predictor = lpt.load_predictor({str(packs["late"])!r}, engine="onnx", backbone={str(exported)!r})
 pixels = np.random.default_rng(0).integers(0, 256, (1, 45, 60, 3), dtype=np.uint8)
 [prediction] = predictor.predict(pixels, attention=True)
-print(json.dumps([prediction.label, prediction.probability, prediction.groups]))
+from typer.testing import CliRunner
+from lpt.cli.app import app
+command = {command!r}
+shown = [CliRunner().invoke(app, [*command, *more]) for more in ([], ["--backbone", {str(exported)!r}])]
+shown = [(result.exit_code, result.output) for result in shown]
+print(json.dumps([prediction.label, prediction.probability, prediction.groups, shown]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     expected = onnx.predict(pictures[:1], pack="late")[0]
-    label, probability, groups = json.loads(done.stdout)
+    label, probability, groups, ((code, message), (works, _)) = json.loads(done.stdout)
     assert (label, tuple(groups)) == (expected.label, expected.groups)
     assert probability == pytest.approx(expected.probability, abs=1e-6)
+    assert (code, works) == (2, 0)
+    assert "which is not installed" in message
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 7
 
 
 @pytest.mark.parametrize("tensor", ["groups.prompts", "groups.keys", "head.weight", "shared.tokens"])

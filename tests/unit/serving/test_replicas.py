@@ -120,6 +120,13 @@ def test_no_request_fails_when_a_replica_is_killed(
     until(lambda: not replicas(ray_cluster))
 
 
+def test_the_replicas_of_a_killed_front_end(served: tuple[WarmProcess, str], ray_cluster: RayCluster) -> None:
+    process, _ = served
+    assert len(replicas(ray_cluster)) == 2
+    process.kill()
+    until(lambda: not replicas(ray_cluster))
+
+
 def test_what_a_user_can_get_wrong(packs: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     from lpt.serving.replicas import share_of_machine
 

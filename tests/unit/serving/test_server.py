@@ -19,11 +19,13 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from lpt.cli.app import app as program
 from lpt.serving import Limits
+from lpt.serving.protocol import BoundedProtocol
 from lpt.serving.server import listen
 from small_server import HeldNetwork, RunningServer, encoded, until
 
@@ -86,6 +88,37 @@ def test_an_early_answer_is_read_although_the_body_goes_on(new_app: NewApp) -> N
                 for _ in range(3000):
                     endless.sendall(b"x" * 65536)
                     time.sleep(0.01)
+
+
+def test_a_large_answer_is_bounded_by_how_fast_it_is_read_not_by_time(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that reads steadily gets all, however often the server looks; one that reads next to nothing is cut."""
+    looks, look = list[object](), BoundedProtocol._check_reader
+    monkeypatch.setattr(BoundedProtocol, "_check_reader", lambda protocol: (looks.append(protocol), look(protocol)))
+    app = new_app(limits=Limits(header_seconds=0.25, read_rate=100_000), hosts=["127.0.0.1"])
+    app.add_route("/large", lambda request: Response(b"x" * 8_000_000))
+
+    def read(size: int, pause: float) -> int:
+        """Return how many bytes come if a client reads so slowly, until the server has closed the connection."""
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.settimeout(30)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            count = len(client.recv(size))
+            with contextlib.suppress(ConnectionResetError):
+                while server.server.server_state.connections:
+                    count += len(client.recv(size))
+                    time.sleep(pause)
+                while chunk := client.recv(2**16):
+                    count += len(chunk)
+            return count
+
+    with RunningServer(app) as server:
+        assert read(2**16, 0.016) > 8_000_000
+        assert len(looks) > 2
+        assert read(2**10, 0.1) < 1_000_000
 
 
 def test_more_connections_than_accepted_are_closed(new_app: NewApp) -> None:

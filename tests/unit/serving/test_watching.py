@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from lpt.errors import ConfigError, PackError
-from lpt.packs.pack import JSON_NAME, TENSORS_NAME
+from lpt.packs.pack import JSON_NAME, TENSORS_NAME, Pack
 from lpt.serving import shelf as shelves
+from lpt.serving import watching
 from lpt.serving.shelf import Shelf, find_packs
 from lpt.serving.watching import PackEvents, Watcher
 from small_packs import edit, give_threshold
@@ -55,6 +57,26 @@ def test_a_pack_is_taken_up_once_it_has_settled(
     assert list(shelf.served) == ["birds", "cranes", "new"]
     predictors = {id(served.predictor) for served in shelf.served.values()}
     assert len(predictors) == 1  # one backbone in memory
+
+
+def test_the_end_does_not_wait_for_a_backbone_that_never_comes(
+    watcher: Watcher, shelf: Shelf, packs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_up, arrives = threading.Event(), threading.Event()
+
+    def put(name: str, pack: Pack) -> bool:
+        taken_up.set()
+        return arrives.wait(60)
+
+    monkeypatch.setattr(shelf, "put", put)
+    monkeypatch.setattr(watcher, "_seconds", 0.01)
+    monkeypatch.setattr(watching, "CLOSE_SECONDS", 0.1)
+    shutil.copytree(packs / "birds", packs / "new")
+    watcher.start()
+    assert taken_up.wait(30)
+    watcher.close()
+    assert not arrives.is_set()
+    arrives.set()
 
 
 def test_a_damaged_pack_leaves_the_former_one_serving(

@@ -15,7 +15,8 @@ import pytest
 
 from lpt.errors import RunError
 from lpt.system import lock
-from lpt.system.lock import LOCK, check_free_of_runs, locked
+from lpt.system.files import TEMP_SUFFIX
+from lpt.system.lock import LOCK, check_free_of_runs, locked, locked_output, locked_path
 
 HOLD = """
 import os, sys, time
@@ -136,3 +137,29 @@ def test_a_cut_lock_is_no_obstacle(content: str, tmp_path: Path) -> None:
     with locked(tmp_path):
         pass
     assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize("name", ["report.html", "n" * 250])
+def test_an_output_that_appears_in_one_step_is_locked_beside_it(name: str, tmp_path: Path) -> None:
+    """Another spelling of the path is the same output; another output is not; what was made for the lock goes again."""
+    output = tmp_path / "new" / "folder" / name
+    (tmp_path / "link").symlink_to(tmp_path / "new" / "folder")
+    with locked_path(output, print):
+        for again in (output, tmp_path / "link" / name):
+            with pytest.raises(RunError, match=rf"in use: process {os.getpid()} on \S+ is writing it"):
+                locked_path(again, print).__enter__()
+        with locked_path(output.with_name("other"), print):
+            pass
+        (left,) = output.parent.iterdir()
+        assert left.name.startswith(".")
+        assert left.name.endswith(TEMP_SUFFIX)  # a kill leaves it, and what removes temporary files removes it
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with locked_output(tmp_path / "mine", print), locked_output(tmp_path / "mine" / "a" / "b", print):
+        assert (tmp_path / "mine" / "a" / "b" / LOCK).is_file()
+    assert [*tmp_path.rglob("*")] == [tmp_path / "mine"]
+    with locked_path(Path(os.devnull), print):  # nothing lies beside a device
+        assert not list(Path(os.devnull).parent.glob(f".*{TEMP_SUFFIX}"))

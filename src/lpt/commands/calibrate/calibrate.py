@@ -10,6 +10,8 @@ from typing import Any, Literal
 from rich.console import Console
 
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes, readers_explained
+from lpt.commands.inputs import data_settings
+from lpt.commands.results import new_output
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.errors import ConfigError, DataError, PackError
@@ -20,10 +22,9 @@ from lpt.packs.info import PackInfo, Probabilities
 from lpt.packs.pack import TENSORS_NAME, Pack, load_pack, write_pack
 from lpt.packs.rejection import KEEP, LEAST_IMAGES, Rejection, fit_rejection
 from lpt.packs.temperature import fitted_probabilities
+from lpt.report.bars import image_bar
 from lpt.report.card import model_card, rejection_line
-from lpt.report.progress import image_bar
 from lpt.system.files import read_regular
-from lpt.system.outputs import check_absent
 from lpt.system.processes import ALONE
 from lpt.system.readers import refuse_second_start
 from lpt.system.text import plural
@@ -79,14 +80,7 @@ def calibrate(
         pack=pack,
         data=str(data),
         split=split,
-        data_settings={
-            "image_root": None if image_root is None else Path(image_root),
-            "image_column": image_column,
-            "label_column": label_column,
-            "split_column": split_column,
-            "bad_images": bad_images,
-            "max_pixels": max_pixels,
-        },
+        data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         output=Path(output),
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -113,9 +107,15 @@ def calibrate_pack(request: EvaluationRequest, *, keep: float, console: Console,
     refuse_second_start("lpt.calibrate")
     output = request.output
     assert output is not None  # `calibrate` and the program ask for it
-    check_absent(output)
     if not 0.5 <= keep < 1:
         raise ConfigError(f"--keep {keep}: a share from 0.5 to below 1 is accepted, such as 0.95")
+    with new_output(output, progress):
+        return _calibrate_locked(request, output, keep, console, progress)
+
+
+def _calibrate_locked(
+    request: EvaluationRequest, output: Path, keep: float, console: Console, progress: Console
+) -> Pack:
     subject = open_subject(request)
     print_notes(subject.notes, subject.skipped, progress)
     _check_images(subject, request.data)

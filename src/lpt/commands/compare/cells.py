@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 
 from lpt.commands.compare.inference_cost import InferenceCost, kept_inference_cost
 from lpt.commands.compare.plan import REFERENCE, CellKey
 from lpt.commands.compare.store import ComparisonFolder
 from lpt.commands.fit.prepare import Prepared
+from lpt.commands.report.kept import read_run
 from lpt.config.recipes import METHODS
-from lpt.config.values import leaves, read_yaml
+from lpt.config.values import leaves, section
 from lpt.data.manifest import IntArray
-from lpt.errors import LptError
+from lpt.errors import LptError, RunError
 from lpt.evaluation.comparison import Cell, Comparison, Cost
-from lpt.evaluation.metrics import Metrics
-from lpt.packs.pack import read_info
 from lpt.system.invocation import typed_command
-from lpt.system.text import plain_cell
 from lpt.training.folder import RunFolder
 
 
@@ -89,15 +84,17 @@ def read_cell(run: RunFolder, key: CellKey, inference: InferenceCost | None) -> 
         run: its folder.
         key: its method and seed.
         inference: what an image costs the method; None: not measured.
+
+    Raises:
+        RunError, PackError, ConfigError: a file of it is damaged.
     """
-    facts = json.loads(run.metrics.read_text(encoding="utf-8"))
-    facts["precision"] = read_yaml(run.config)["runtime"]["precision"]
-    info = read_info(run.pack)
-    index = {name: number for number, name in enumerate(info.class_names)}
-    with run.predictions.open(encoding="utf-8", newline="") as lines:
-        cells = [{name: plain_cell(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
-    rows = [(row["image"], index[row["class"]], index[row["predicted"]]) for row in cells]
-    images, labels, predicted = zip(*rows, strict=True)
+    kept = read_run(run.path)
+    predictions, metrics = kept.predictions, kept.metrics
+    if predictions is None or metrics is None or kept.split != "test":
+        raise RunError(
+            f"{run.metrics} has no test images, so it is of no comparison. Remove {run.path}: it is trained again."
+        )
+    facts = {**kept.results, "precision": section(kept.config, "runtime").get("precision")}
     cost = Cost(
         trained_parameters=facts["trainable_parameters"],
         stored_bytes=facts["pack_bytes"],
@@ -110,13 +107,13 @@ def read_cell(run: RunFolder, key: CellKey, inference: InferenceCost | None) -> 
     cell = Cell(
         method=key.method,
         seed=key.seed,
-        metrics=Metrics.from_dict(facts["test"]),
-        images=tuple(os.path.basename(image) for image in images),  # noqa: PTH119
-        labels=np.array(labels, dtype=np.int64),
-        predicted=np.array(predicted, dtype=np.int64),
+        metrics=metrics,
+        images=tuple(os.path.basename(image) for image in predictions.images),  # noqa: PTH119
+        labels=predictions.labels,
+        predicted=predictions.predicted,
         cost=cost,
     )
-    return FinishedCell(cell, np.asarray(info.class_counts, dtype=np.int64), facts)
+    return FinishedCell(cell, kept.counts, facts)
 
 
 def _inference(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lpt.commands.compare.plan import StoredPlan
 from lpt.commands.compare.settings import cell_changes, changes
+from lpt.commands.report.kept import read_run
 from lpt.config.schema import validate
 from lpt.config.values import read_yaml
-from lpt.data.manifest import LabelledImages
+from lpt.data.manifest import IntArray, LabelledImages
 from lpt.errors import RunError
 from lpt.model.record import BackboneRecord
 from lpt.packs.pack import read_info
@@ -69,22 +69,34 @@ def check_same_images(run: RunFolder, fingerprint: str, test: LabelledImages) ->
         test: the test images of now.
 
     Raises:
-        RunError: training or test images were added, removed or renamed.
+        RunError: training or test images were added, removed or renamed; or a file of the run is damaged.
     """
     changed = []
     if run.start_facts()["data_sha256"] != fingerprint:
         changed.append("training images")
     if run.finished:
-        with run.predictions.open(encoding="utf-8", newline="") as lines:
-            before = [(os.path.basename(row["image"]), row["class"]) for row in csv.DictReader(lines)]  # noqa: PTH119
-        names = [os.path.basename(test.name(index)) for index in range(len(test))]  # noqa: PTH119
-        if before != [(name, test.class_names[label]) for name, label in zip(names, test.labels, strict=True)]:
+        names = (test.name(index) for index in range(len(test)))
+        if _tested_images(run) != _with_classes(names, test.labels, test.class_names):
             changed.append("test images")
     if changed:
         raise RunError(
             f"{run.path} is of other {' and '.join(changed)} than there are now: some were added, removed or renamed. "
             "Restore them, or choose another folder with --output."
         )
+
+
+def _tested_images(run: RunFolder) -> list[tuple[str, str]]:
+    kept = read_run(run.path)
+    tested = kept.predictions
+    return [] if tested is None else _with_classes(tested.images, tested.labels, kept.info.class_names)
+
+
+def _with_classes(images: Iterable[str], labels: IntArray, class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return file name and class of each image."""
+    return [
+        (os.path.basename(image), class_names[label])  # noqa: PTH119
+        for image, label in zip(images, labels.tolist(), strict=True)
+    ]
 
 
 def check_same_weights(run: RunFolder, weights: BackboneRecord) -> None:

@@ -43,6 +43,7 @@ from lpt.config.values import Settings
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.evaluation.comparison import Comparison
+from lpt.report.bars import warner
 from lpt.report.comparison import print_comparison, write_comparison
 from lpt.system.processes import several_started
 from lpt.system.readers import refuse_second_start
@@ -110,7 +111,7 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
         raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
     refuse_second_start("lpt.compare")
     folder = ComparisonFolder(request.output)
-    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)), cluster(request.ray, console):
+    with folder.locked(warner(console)), cluster(request.ray, console):
         return _run_locked(request, folder, console)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from pydantic import BaseModel
 
 from lpt.config.schema import BackboneConfig, RuntimeConfig
+from lpt.config.stored import read_fields
 from lpt.model import FrozenViT
 from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import TENSORS_NAME, load_pack, read_info
@@ -29,6 +30,16 @@ class InferenceCost(NamedTuple):
     milliseconds: float
     backbone_milliseconds: float
     ratio: float
+
+
+class _KeptCost(BaseModel):
+    pack: str
+    milliseconds: float
+    backbone_milliseconds: float
+    ratio: float
+
+
+_Kept: TypeAlias = dict[str, _KeptCost]
 
 
 def inference_seconds(image_seconds: float) -> float:
@@ -51,7 +62,7 @@ def kept_inference_cost(
     Returns:
         None where nothing is kept of these packs and none of them has its weights.
     """
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept = _kept(file)
     folders = {read_info(pack).tensors_sha256: pack for pack in packs}
     if kept.get(method, {}).get("pack") not in folders:
         measurable = [sha256 for sha256, pack in folders.items() if (pack / TENSORS_NAME).is_file()]
@@ -70,6 +81,14 @@ def kept_inference_cost(
         kept[method] = {"pack": measurable[0], **cost._asdict()}
         write_json(file, kept)
     return InferenceCost(**{name: kept[method][name] for name in InferenceCost._fields})
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """Return what is kept, by method; nothing where the file is missing or damaged: it is measured anew."""
+    try:
+        return read_fields(file, _Kept)
+    except (OSError, ValueError):
+        return {}
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lpt.commands.fit.request import RunRequest, gather_values
 from lpt.config.recipes import METHODS, method_named
+from lpt.config.stored import checked
 from lpt.config.values import Settings, by_path, merge, nested
 from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
@@ -133,11 +134,12 @@ class StoredPlan:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredPlan | None:
-        """Read what `to_dict` returned; None where a value is missing."""
+        """Read what `to_dict` returned; None where a value is missing, or of another kind."""
         names = {field.name: _JSON_NAMES.get(field.name, field.name) for field in fields(cls)}
-        if not set(names.values()) <= set(values):
+        try:
+            return checked(cls, {name: values[json_name] for name, json_name in names.items()})
+        except (KeyError, ValueError):
             return None
-        return cls(**{name: values[json_name] for name, json_name in names.items()})
 
 
 def plan_of(request: ComparisonRequest) -> Plan:

@@ -15,10 +15,10 @@ from lpt.commands.compare.settings import cell_values, machine_values
 from lpt.commands.fit.auto import suit_to_counts
 from lpt.commands.fit.prepare import Prepared, open_data, prepare, printable, with_absolute_paths
 from lpt.commands.fit.request import RunRequest
-from lpt.commands.fit.start import data_fingerprint
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
 from lpt.config.values import merge
+from lpt.data.fingerprint import data_fingerprint
 from lpt.data.manifest import Splits
 from lpt.system.hardware import inspect_machine
 from lpt.training.folder import RunFolder

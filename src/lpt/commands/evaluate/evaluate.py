@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from lpt.commands.evaluate.folder import EVALUATION, check_evaluation
+from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, output_locked
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes, readers_explained
+from lpt.commands.inputs import data_settings
 from lpt.commands.results import clear
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured
 from lpt.packs.hub import pinned
 from lpt.packs.info import Versions
-from lpt.report.progress import image_bar
+from lpt.report.bars import image_bar
 from lpt.report.run_files import (
     write_measured,
     write_metrics,
@@ -43,6 +44,7 @@ def evaluate(
     split_column: str | None = None,
     bad_images: Literal["stop", "skip", "repair"] = "stop",
     max_pixels: int = MAX_PIXELS,
+    engine: str = "auto",
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
     device: str = "auto",
@@ -62,7 +64,8 @@ def evaluate(
         image_column, label_column, split_column: columns of a table; None: find them by name and values.
         bad_images: an image that cannot be read: `stop`, `skip` it, or `repair` a JPEG that lacks its last bytes.
         max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
-        backbone: name of the backbone; None: the one that the pack names.
+        engine: auto, torch or onnx, as for `lpt.load_predictor`.
+        backbone: name of the backbone, or the folder of an exported one; None: the one that the pack names.
         checkpoint: local weights of that backbone.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16, as for `lpt.load_predictor`.
@@ -82,16 +85,10 @@ def evaluate(
         pack=pack,
         data=str(data),
         split=split,
-        data_settings={
-            "image_root": None if image_root is None else Path(image_root),
-            "image_column": image_column,
-            "label_column": label_column,
-            "split_column": split_column,
-            "bad_images": bad_images,
-            "max_pixels": max_pixels,
-        },
+        data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         output=None if output is None else Path(output),
         overwrite=overwrite,
+        engine=engine,
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device,
@@ -115,7 +112,13 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
         RunError: the folder holds something else, or cannot be written.
     """
     refuse_second_start("lpt.evaluate")
-    processes, output = Processes.launched(request.device), request.output
+    processes = Processes.launched(request.device)
+    with output_locked(request.output, processes, console):
+        return _evaluate_locked(request, processes, console, progress)
+
+
+def _evaluate_locked(request: EvaluationRequest, processes: Processes, console: Console, progress: Console) -> Measured:
+    output = request.output
     request = replace(request, pack=processes.on_main(lambda: pinned(request.pack)))
 
     def check_and_open() -> Subject:
@@ -165,6 +168,7 @@ def _facts(subject: Subject, request: EvaluationRequest) -> dict[str, Any]:
         "pack": subject.pack.origin,
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
+        "engine": subject.predictor.engine.name,
         "precision": subject.predictor.engine.precision,
         "skipped_images": len(subject.skipped),
         "versions": Versions.here().model_dump(),

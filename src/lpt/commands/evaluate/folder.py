@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from lpt.commands.results import Results, check_inputs, check_owned, first_precious
 from lpt.errors import RunError
+from lpt.report.bars import warner
+from lpt.system.lock import locked_output
 from lpt.system.outputs import (
     COMPARISON_KIND,
     COMPARISON_MARKER,
@@ -16,6 +21,7 @@ from lpt.system.outputs import (
     SHIFT_KIND,
 )
 from lpt.system.owned import is_marked
+from lpt.system.processes import Processes
 from lpt.training.folder import SHIFT_NAMES, RunFolder
 
 EVALUATION = Results(
@@ -25,6 +31,15 @@ EVALUATION = Results(
     "an evaluation",
 )  # fmt: skip
 SHIFT = Results(SHIFT_KIND, SHIFT_NAMES, "measurements under domain shift")
+
+
+def output_locked(output: Path | None, processes: Processes, console: Console) -> AbstractContextManager[None]:
+    """Hold the lock of the folder of the results in the first process; without a folder there is none.
+
+    Raises:
+        RunError: another process holds it, or it cannot be made.
+    """
+    return nullcontext() if output is None else processes.held_by_main(locked_output(output, warner(console)))
 
 
 def check_evaluation(output: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> None:

@@ -46,7 +46,7 @@ class EvaluationRequest:
         data_settings: fields of the `data` section, such as the image root.
         output: folder for the files; None: write no files.
         overwrite: replace the evaluation that is in `output`.
-        backbone, checkpoint, device, precision: as for `Predictor`.
+        engine, backbone, checkpoint, device, precision: as for `lpt.load_predictor`.
         batch_size: images in a forward pass.
     """
 
@@ -56,6 +56,7 @@ class EvaluationRequest:
     data_settings: Mapping[str, Any] = field(default_factory=dict)
     output: Path | None = None
     overwrite: bool = False
+    engine: str = "auto"
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"
@@ -142,7 +143,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
     check_positive(batch_size=request.batch_size)
     pack = load_pack(request.pack)
     config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
-    opened = open_images(request.data, config, split=request.split)
+    opened = open_images(request.data, config, split=request.split, split_option="--split")
     images, matching = known_images(opened.images, pack.info.class_names, request.data)
     (images,) = with_white([images], pack.info.preprocessing.white)
     notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]
@@ -154,6 +155,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
         pack,
         backbone=request.backbone,
         checkpoint=request.checkpoint,
+        engine=request.engine,
         device=request.device,
         precision=request.precision,
     )

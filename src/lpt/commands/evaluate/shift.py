@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lpt.commands.evaluate.folder import SHIFT
+from lpt.commands.evaluate.folder import SHIFT, output_locked
 from lpt.commands.evaluate.kept import cell_settings, digest, kept_cells
 from lpt.commands.evaluate.passes import Passes
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes
@@ -33,7 +33,7 @@ from lpt.evaluation.shift import (
 from lpt.packs.hub import pinned
 from lpt.packs.info import Versions
 from lpt.packs.pack import Pack
-from lpt.report.progress import progress_bar
+from lpt.report.bars import progress_bar
 from lpt.report.run_files import write_skipped
 from lpt.report.shift import corruption_tables, data_shift_table, write_shift_csv
 from lpt.report.shift_plot import plot_shift
@@ -119,7 +119,15 @@ def evaluate_pack_shift(
         RunError: the folder holds measurements of another pack or in another precision.
         DataError: a source cannot be used, shares no class with the pack, or an image cannot be read.
     """
-    processes, output = Processes.launched(request.device), request.output
+    processes = Processes.launched(request.device)
+    with output_locked(request.output, processes, console):
+        return _evaluate_locked(request, shift, processes, console, progress)
+
+
+def _evaluate_locked(
+    request: EvaluationRequest, shift: ShiftRequest, processes: Processes, console: Console, progress: Console
+) -> ShiftResult:
+    output = request.output
     request = replace(request, pack=processes.on_main(lambda: pinned(request.pack)))
     subject = processes.on_all(lambda: open_subject(request))
     others = processes.on_all(lambda: _open_others(shift, subject, request.split))

@@ -17,6 +17,8 @@ from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
 from lpt.packs.hub import is_address
 from lpt.packs.pack import JSON_NAME, find_pack, load_pack, read_info
 from lpt.packs.rejection import check_threshold
+from lpt.report.bars import warner
+from lpt.system.lock import locked_output
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
@@ -78,8 +80,12 @@ def export(
 def export_files(request: ExportRequest, *, console: Console) -> Path:
     """Export what is asked for, and return the ONNX file, or the page; errors as for `export`."""
     request.check()
-    if request.web:
-        return _export_page(request, console)
+    with locked_output(request.output, warner(console), option="--web" if request.web else "--output"):
+        return _export_page(request, console) if request.web else _export_graph(request, console)
+
+
+def _export_graph(request: ExportRequest, console: Console) -> Path:
+    """Write the ONNX files of a pack or a backbone, and return the graph."""
     results, encoded = (BACKBONE, _backbone) if request.pack is None else (MODEL, _pack)
     check_output(request, results)
     files = encoded(request)

@@ -23,6 +23,8 @@ from lpt.commands.extend.rows import (
     shot_scales,
     unit,
 )
+from lpt.commands.inputs import data_settings
+from lpt.commands.results import new_output
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.manifest import Float32Array, FloatArray
 from lpt.data.sources.raw import SplitName
@@ -35,7 +37,6 @@ from lpt.model.pretrained import load_backbone
 from lpt.packs.pack import Pack
 from lpt.report.extension import print_extension
 from lpt.system.hardware import inspect_machine
-from lpt.system.outputs import check_absent
 from lpt.system.readers import refuse_second_start
 from lpt.system.text import plural
 
@@ -131,14 +132,7 @@ def extend(
         output=Path(output),
         known=None if known is None else str(known),
         known_split=known_split,
-        data_settings={
-            "image_root": None if image_root is None else Path(image_root),
-            "image_column": image_column,
-            "label_column": label_column,
-            "split_column": split_column,
-            "bad_images": bad_images,
-            "max_pixels": max_pixels,
-        },
+        data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device,
         batch_size=batch_size,
@@ -152,7 +146,13 @@ def extend_pack(
 ) -> Extension:
     """Add classes to a pack, write it, and print what its own classes lose; arguments and errors as for `extend`."""
     refuse_second_start("lpt.extend")
-    check_absent(request.output)
+    with new_output(request.output, progress):
+        return _extend_locked(request, backbone, console, progress)
+
+
+def _extend_locked(
+    request: ExtendRequest, backbone: FrozenViT | str | None, console: Console, progress: Console
+) -> Extension:
     task = open_task(request)
     on = _backbone(task.pack, backbone, request)
     seen = _look(task, task.pack.build(on), request.batch_size, progress)

@@ -11,7 +11,7 @@ from lpt.evaluation.predictions import Predictions, predict_split
 from lpt.model import Classifier
 from lpt.model.head import CosineHead
 from lpt.packs.info import PackInfo
-from lpt.report.progress import image_bar
+from lpt.report.bars import image_bar
 
 
 def make_encoder(model: Classifier) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from lpt.commands.extend.request import Task
+from lpt.config.faults import faults
 from lpt.data.manifest import FloatArray, IntArray
 from lpt.data.sample import SAMPLE, sample_files
 from lpt.data.sources.portable import portable_source
@@ -21,7 +22,7 @@ from lpt.evaluation.measured import most_picked, picked_shares
 from lpt.model.backbone import FrozenViT
 from lpt.model.build import build_model
 from lpt.packs.files import count_numbers, sha256
-from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo, Versions, faults
+from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo, Versions
 from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card

@@ -82,7 +82,7 @@ def open_task(request: ExtendRequest) -> Task:
     check_classes(opened.images, pack.info, request.data)
     notes, skipped, known = list(opened.notes), list(opened.skipped), None
     if request.known is not None:
-        others = open_images(request.known, config, split=request.known_split)
+        others = open_images(request.known, config, split=request.known_split, split_option="--known-split")
         known, more = _known(others, pack.info, request.known)
         notes += [*others.notes, *more]
         skipped += others.skipped

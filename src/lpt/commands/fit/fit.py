@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from lpt.errors import DataError, RunError
 from lpt.evaluation.metrics import Metrics, measure
 from lpt.model import Classifier
 from lpt.packs.pack import Pack, load_pack
+from lpt.report.bars import warner
 from lpt.report.progress import ConsoleCallback
 from lpt.report.run_files import write_skipped
 from lpt.report.tables import percent
@@ -269,16 +270,9 @@ def _new_folder(prepared: Prepared, path: Path, overwrite: bool, inputs: Inputs)
     return folder
 
 
-@contextmanager
-def _locked(folder: Path, processes: Processes, console: Console) -> Iterator[None]:
+def _locked(folder: Path, processes: Processes, console: Console) -> AbstractContextManager[None]:
     """Hold the lock of a run folder in the main process; all raise its errors."""
-    with ExitStack() as held:
-
-        def hold() -> None:
-            held.enter_context(locked(folder, lambda line: console.print(line, style="yellow", markup=False)))
-
-        processes.on_main(hold)
-        yield
+    return processes.held_by_main(locked(folder, warner(console)))
 
 
 def _run(prepared: Prepared, folder: RunFolder, console: Console, *, keep_micro_batch: bool = True) -> FitResult:

@@ -14,7 +14,7 @@ from lpt.model import Classifier
 from lpt.packs.info import Probabilities
 from lpt.packs.rejection import Rejection, fit_rejection
 from lpt.packs.temperature import fitted_probabilities
-from lpt.report.progress import image_bar
+from lpt.report.bars import image_bar
 from lpt.system.text import plural
 from lpt.training.phase_data import images_at_once, phase_plan
 from lpt.training.phases import PHASES

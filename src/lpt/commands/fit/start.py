@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,9 +11,7 @@ from rich.console import Console
 
 from lpt.commands.fit.disk import check_disk, disk_left
 from lpt.commands.fit.prepare import Prepared
-from lpt.data.cache import source_of
-from lpt.data.images import FileImages
-from lpt.data.manifest import LabelledImages
+from lpt.data.fingerprint import data_fingerprint
 from lpt.errors import RunError
 from lpt.packs.info import Versions
 from lpt.system.files import remove_leftovers
@@ -73,21 +69,6 @@ def _check_images(before: Mapping[str, Any], now: Mapping[str, Any], run: RunFol
         f"lpt fit DATA --resume {shlex.quote(str(run.path))}. To go on without them, start a new run: lpt fit --config "
         f"{shlex.quote(str(run.config))} --output FOLDER"
     )
-
-
-def data_fingerprint(images: LabelledImages) -> str:
-    """Return a SHA-256 of the class names, and of names, labels and sizes of the images, not of their folders."""
-    digest = hashlib.sha256("\0".join(images.class_names).encode("utf-8", "backslashreplace"))
-    digest.update(images.labels.tobytes())
-    digest.update(images.rows.tobytes())
-    source = source_of(images.source)
-    for index, row in enumerate(images.rows.tolist()):
-        if isinstance(source, FileImages):
-            name, size = source.name(row), source.stored_bytes(row)
-        else:
-            name, size = images.name(index), 0
-        digest.update(f"{os.path.basename(name)}|{size}\0".encode("utf-8", "backslashreplace"))  # noqa: PTH119
-    return digest.hexdigest()
 
 
 def start_facts(prepared: Prepared) -> dict[str, Any]:

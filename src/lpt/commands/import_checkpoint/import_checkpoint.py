@@ -20,7 +20,9 @@ from lpt.commands.import_checkpoint.layout import (
     read_checkpoint,
     suit_to_norm,
 )
+from lpt.commands.results import new_output
 from lpt.config.architecture import Architecture
+from lpt.config.faults import faults
 from lpt.config.schema import ImageConfig
 from lpt.data.longtail import ShotGroups
 from lpt.data.transforms import Preprocessing
@@ -29,12 +31,11 @@ from lpt.model.backbone import FrozenViT
 from lpt.model.build import build_model
 from lpt.model.consent import needed_options
 from lpt.model.pretrained import load_backbone
-from lpt.packs.info import PackInfo, Probabilities, faults
+from lpt.packs.info import PackInfo, Probabilities
 from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
 from lpt.report.card import model_card
 from lpt.system.files import last_part
-from lpt.system.outputs import check_absent
 from lpt.system.text import plural
 
 PUBLISHED_SCALE = 20.0
@@ -83,19 +84,19 @@ def import_checkpoint(
         RunError: the output is there already, or cannot be written.
     """
     file, output, console = Path(file), Path(output), console or Console(quiet=True)
-    check_absent(output)
     if not 0 < norm_eps <= 0.1:
         raise ConfigError(
             f"--norm-eps {norm_eps}: a number above 0, up to 0.1, is accepted; the authors' code has 1e-5"
         )
-    read = read_checkpoint(file)
-    named = _classes(classes, counts, read)
-    loaded = _backbone(backbone, checkpoint)
-    check_backbone(read, loaded)
-    architecture = architecture_of(read, loaded, top_k)
-    read = replace(read, trained=suit_to_norm(read.trained, loaded, norm_eps))
-    info, content = _packed(read, named, loaded.at_size(_size(size, loaded)), architecture)
-    write_pack(output, info, content, model_card(info, {}, len(content)))
+    with new_output(output, console):
+        read = read_checkpoint(file)
+        named = _classes(classes, counts, read)
+        loaded = _backbone(backbone, checkpoint)
+        check_backbone(read, loaded)
+        architecture = architecture_of(read, loaded, top_k)
+        read = replace(read, trained=suit_to_norm(read.trained, loaded, norm_eps))
+        info, content = _packed(read, named, loaded.at_size(_size(size, loaded)), architecture)
+        write_pack(output, info, content, model_card(info, {}, len(content)))
     pack = load_pack(output)
     _report(pack, read, console)
     return pack

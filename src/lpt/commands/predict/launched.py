@@ -17,7 +17,7 @@ from lpt.commands.predict.shards import PartFolder, parts_folder
 from lpt.commands.predict.table import Labeller
 from lpt.commands.predict.worker import Worker
 from lpt.errors import LptError
-from lpt.report.progress import image_bar
+from lpt.report.bars import image_bar
 from lpt.system.claims import Claims
 from lpt.system.interrupt import Interrupted, StopRequest, stop_on_signal
 from lpt.system.lock import LOCK, WATCH_SECONDS

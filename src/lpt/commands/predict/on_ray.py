@@ -27,7 +27,7 @@ from lpt.commands.predict.table import Labeller
 from lpt.commands.predict.worker import Worker
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.packs.hub import is_address, pinned
-from lpt.report.progress import image_bar
+from lpt.report.bars import image_bar
 from lpt.system.claims import Claims
 from lpt.system.cluster import connected, ray
 from lpt.system.interrupt import Interrupted, StopRequest, stop_on_signal

@@ -26,7 +26,7 @@ from lpt.packs.hub import pinned
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
 from lpt.packs.rejection import check_threshold
-from lpt.report.progress import image_bar
+from lpt.report.bars import image_bar
 from lpt.system.processes import Processes, several_started
 from lpt.system.text import output_for_programs
 
@@ -84,6 +84,7 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
         pack,
         backbone=request.backbone,
         checkpoint=request.checkpoint,
+        engine=request.engine,
         device=request.device,
         precision=request.precision,
     )
@@ -93,6 +94,7 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     job: Job = {
         "pack": hashlib.sha256(info.model_dump_json().encode("utf-8", "backslashreplace")).hexdigest(),
         "address": pack.address,
+        "--engine": predictor.engine.name,
         "precision": predictor.engine.precision,
         "--top-k": top_k,
         "--prior": None if shares is None else hashlib.sha256(repr(sorted(shares.items())).encode()).hexdigest(),

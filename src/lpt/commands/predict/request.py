@@ -23,7 +23,7 @@ class PredictRequest:
         skip_bad: leave out images that cannot be read, instead of stopping.
         repair: take a JPEG that lacks its last bytes as far as it goes.
         max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
-        backbone, checkpoint, device, precision: as for `Predictor`.
+        engine, backbone, checkpoint, device, precision: as for `lpt.load_predictor`.
         batch_size: images in a forward pass.
         shard_size: images of a shard.
         image_root: folder that relative paths of tables and lists start from.
@@ -40,6 +40,7 @@ class PredictRequest:
     skip_bad: bool = False
     repair: bool = False
     max_pixels: int = MAX_PIXELS
+    engine: str = "auto"
     backbone: str | None = None
     checkpoint: Path | None = None
     device: str = "auto"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,28 +33,8 @@ from lpt.system.text import plural
 from lpt.training.folder import RunFolder
 
 PROBE = "linear-probe"
-SUMMARY = "comparison.json"
 Runs = Mapping[str, Mapping[int, KeptRun]]
 """The finished runs of a comparison, by method and seed."""
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Read comparison.json.
-
-    Raises:
-        RunError: it is missing or damaged.
-    """
-    file = folder / SUMMARY
-    again = "Give the same lpt compare command again: finished runs are kept, and the tables are written anew."
-    try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        if not any(row["seeds"] for row in summary["methods"]):
-            raise RunError(f"the comparison in {folder} has no finished run. {again}")
-        return dict(summary)
-    except FileNotFoundError:
-        raise RunError(f"the comparison in {folder} is not finished: it has no {SUMMARY}. {again}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{file} is damaged ({error}). {again}") from None
 
 
 def read_runs(folder: Path, summary: Mapping[str, Any]) -> Runs:

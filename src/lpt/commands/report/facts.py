@@ -58,7 +58,7 @@ def trained_facts(run: KeptRun) -> Facts:
         ),
         (
             "Pack",
-            f"{info.method.trainable_parameters:,} numbers, {size_of(int(run.results.get('pack_bytes', 0)))}, "
+            f"{info.method.trainable_parameters:,} numbers, {size_of(int(run.results['pack_bytes']))}, "
             f"{100 * info.method.share_of_backbone:.1f} % of the backbone",
         ),
     ]
@@ -102,11 +102,11 @@ def record_of(run: KeptRun) -> Facts:
     rows = [
         ("Command", facts.get("command", "")),
         ("The same run again", shlex.join(again)),
-        ("Seed", str(run.results.get("seed", ""))),
-        ("Preset", str(run.results.get("preset", ""))),
+        ("Seed", str(run.seed)),
+        ("Preset", run.results["preset"]),
         ("Versions", _versions(facts.get("versions") or {})),
         ("Machine", str(facts.get("machine", ""))),
-        ("Date", str(run.results.get("date", ""))),
+        ("Date", run.results["date"]),
         ("Training images, SHA-256", str(facts.get("data_sha256", ""))),
         *((f"{str(name).capitalize()} images, SHA-256", str(value)) for name, value in measured.items()),
         ("Backbone, SHA-256", run.info.backbone.weight_hash),

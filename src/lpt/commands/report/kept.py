@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
+from lpt.config.stored import read_fields
 from lpt.config.values import read_yaml
 from lpt.data.manifest import FloatArray, IntArray
 from lpt.errors import RunError
@@ -51,6 +52,24 @@ class KeptPredictions:
         return np.asarray(self.labels == self.predicted)
 
 
+class _Results(BaseModel):
+    """The fields of metrics.json that reports and comparisons read."""
+
+    test: Metrics | None = None
+    validation: Metrics | None = None
+    preset: str
+    seed: int
+    train_images: int
+    image_draws: int
+    train_seconds: float
+    peak_memory_bytes: int
+    pack_bytes: int
+    trainable_parameters: int
+    machine: str
+    versions: dict[str, str]
+    date: str
+
+
 @dataclass(frozen=True)
 class KeptRun:
     """A finished run.
@@ -74,7 +93,7 @@ class KeptRun:
     @property
     def split(self) -> str:
         """The split that was measured; empty if none was."""
-        return next((name for name in SPLITS if name in self.results), "")
+        return next((name for name in SPLITS if self.results.get(name)), "")
 
     @property
     def metrics(self) -> Metrics | None:
@@ -89,7 +108,7 @@ class KeptRun:
     @property
     def seed(self) -> int:
         """The seed of the run."""
-        return int(self.results.get("seed", 0))
+        return int(self.results["seed"])
 
     def seed_result(self) -> SeedResult | None:
         """Return the predictions as `accuracy_intervals` takes them; None where nothing was measured."""
@@ -112,7 +131,7 @@ def read_run(path: Path) -> KeptRun:
         raise RunError(f"the run in {path} is not finished. Next: {folder.resume_command}")
     info = read_info(folder.pack)
     results = _results(folder.metrics)
-    measured = any(name in results for name in SPLITS)
+    measured = any(results.get(name) for name in SPLITS)
     return KeptRun(
         folder=folder,
         info=info,
@@ -157,14 +176,13 @@ def _groups(cells: Sequence[str | None], pool_size: int) -> IntArray:
 
 def _results(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        for name in SPLITS:
-            if name in values:
-                Metrics.from_dict(values[name])
-        return dict(values)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return read_fields(file, _Results)
+    except (OSError, ValueError) as error:
         raise _damaged(file, error) from None
 
 
 def _damaged(file: Path, reason: object) -> RunError:
-    return RunError(f"{file} is damaged ({reason}). Restore it, or run it again: a report is drawn from it.")
+    return RunError(
+        f"{file} is damaged, or of something else ({reason}). Restore it, or remove {file.parent} and train that run "
+        "again."
+    )

@@ -9,8 +9,11 @@ import numpy as np
 
 from lpt.commands.report.kept import KeptPredictions
 from lpt.config.schema import validate
+from lpt.config.values import section
+from lpt.data.fingerprint import data_fingerprint
 from lpt.data.manifest import LabelledImages
 from lpt.data.sources import open_splits
+from lpt.data.sources.huggingface import is_on_hub
 from lpt.errors import DataError, LptError
 from lpt.evaluation.confusion import ConfusedPair
 from lpt.report.html.content import PairShown, Picture
@@ -28,22 +31,55 @@ class Place(NamedTuple):
     row: int
 
 
-def open_data(config: Mapping[str, Any]) -> list[LabelledImages]:
-    """Open the splits of a run again.
+def open_data(config: Mapping[str, Any], given: str | None = None) -> list[LabelledImages]:
+    """Open the splits of a run again. A config.yaml may be a stranger's: nothing that it names is fetched from the hub.
 
     Args:
-        config: the values of its config.yaml.
+        config: the values of the run's config.yaml.
+        given: where the user says that the data is; None: where config.yaml says.
 
     Raises:
-        DataError: the data was given in Python, or is not there any more.
+        DataError: the data was given in Python, is not there any more, or is on the hub.
         ConfigError: the values are not those of a run.
     """
-    checked = validate({"data": config.get("data", {}), "runtime": {"seed": _seed(config)}}, origin="config.yaml")
+    data = {**section(config, "data"), **({} if given is None else {"source": given})}
+    checked = validate({"data": data, "runtime": {"seed": _seed(config)}}, origin="config.yaml")
     if checked.data.source is None:
-        raise DataError("the images were given in Python, so LPT cannot open them again")
+        raise DataError("the images were given in Python, so LPT cannot open them again: name them with --data")
+    for source in (checked.data.source, checked.data.validation, checked.data.test):
+        if isinstance(source, str) and source != given and is_on_hub(source):
+            raise DataError(
+                f"{source} is on the hub, and only what you name is fetched from there: add --data {source}"
+            )
     splits = open_splits(checked.data, seed=checked.runtime.seed)
     parts = (splits.test, splits.validation, splits.train)
     return [images for images in parts if images is not None]
+
+
+def find_measured(splits: Sequence[LabelledImages], kept: KeptPredictions, fingerprint: object) -> dict[str, Place]:
+    """Return where the images that a run measured are, by name: a config.yaml may name any folder of this machine.
+
+    Args:
+        splits: the images that are there.
+        kept: the predictions of the run.
+        fingerprint: that of the measured split in run.json.
+
+    Raises:
+        DataError: names, labels or sizes of some differ.
+    """
+    for images in splits:  # they may have been moved with their folder, so that their paths are others
+        if len(images) == len(kept.images) and data_fingerprint(images) == fingerprint:
+            return {name: Place(images, row) for row, name in enumerate(kept.images)}
+    places = find_images(splits, kept.images)  # a comparison tests on a part of train
+    parts = {id(place.images): place.images for place in places.values()}
+    if len(parts) == 1 and all(name in places for name in kept.images):
+        (images,) = parts.values()
+        rows = np.array([places[name].row for name in kept.images], dtype=np.int64)
+        if data_fingerprint(images.subset(rows)) == fingerprint:
+            return places
+    raise DataError(
+        "the images that the run measured are not there, with their names, labels and sizes: others are not shown"
+    )
 
 
 def find_images(splits: Iterable[LabelledImages], names: Collection[str]) -> dict[str, Place]:
@@ -90,24 +126,18 @@ def choose_images(pairs: Sequence[ConfusedPair], kept: KeptPredictions) -> list[
 
 
 def pairs_with_pictures(
-    pairs: Sequence[ConfusedPair], kept: KeptPredictions, splits: Iterable[LabelledImages], names: Sequence[str]
+    pairs: Sequence[ConfusedPair], kept: KeptPredictions, places: Mapping[str, Place], names: Sequence[str]
 ) -> list[PairShown]:
     """Return confused pairs with thumbnails of their images.
 
     Args:
         pairs: the pairs.
         kept: the predictions.
-        splits: where the images are.
+        places: where the images are, by name.
         names: names of the classes.
-
-    Raises:
-        DataError: none of the images is there.
     """
     chosen = choose_images(pairs, kept)
     rows = {row for images in chosen for row in (*images.wrong, images.right, images.other) if row is not None}
-    places = find_images(splits, [kept.images[row] for row in rows])
-    if rows and not places:
-        raise DataError("the images of the run are not there any more under their names")
     thumbnails = {row: thumbnail(places.get(kept.images[row])) for row in sorted(rows)}
 
     def picture(row: int) -> Picture:

@@ -7,20 +7,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lpt.commands.report.comparison import SUMMARY, comparison_content, read_runs, read_summary, shown_run
+from lpt.commands.report.comparison import comparison_content, read_runs, shown_run
 from lpt.commands.report.kept import read_run
 from lpt.commands.report.request import ReportRequest, Sight
 from lpt.commands.report.run import run_content
+from lpt.commands.report.summary import SUMMARY, read_summary
 from lpt.commands.report.tune import tuning_page
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError, LptError, RunError
+from lpt.report.bars import warner
 from lpt.report.html.content import Content
 from lpt.report.html.page import is_report, render_page
 from lpt.system.files import write_text
+from lpt.system.lock import locked_path
 from lpt.system.outputs import COMPARISON_KIND, COMPARISON_MARKER, REPORT, TUNE_KIND, TUNE_MARKER
 from lpt.system.owned import is_marked
 from lpt.system.text import size_of
 from lpt.training.folder import RunFolder
+
+_ACCEPTED = "Give what lpt fit, lpt compare or lpt tune wrote with --output."
 
 
 def write_report(
@@ -30,6 +35,7 @@ def write_report(
     quick: bool = False,
     backbone: str | None = None,
     checkpoint: str | Path | None = None,
+    data: str | Path | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> Path:
@@ -41,6 +47,8 @@ def write_report(
         quick: draw only what the folder keeps: the backbone is not loaded, and there is no map of queries.
         backbone: name of the backbone, for the queries; None: the one that the pack names, if a pack may name it.
         checkpoint: its weights; None: those that the run was trained with.
+        data: where the images of the run are, in any form of `data.source`; None: where its config.yaml says, unless
+            that is a data set on the hub. Other images than the run measured are not shown.
         device: for the queries: auto, cpu, cuda or mps.
         console: where to report. None: silent.
 
@@ -58,6 +66,7 @@ def write_report(
         quick=quick,
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        data=None if data is None else str(data),
         device=device,
     )
     return report_requested(request, console=console)
@@ -73,13 +82,16 @@ def report_requested(
         splits: the images, if they are open already.
         console: where to report. None: silent.
     """
-    console = console or Console(quiet=True)
-    file = request.output or request.folder / REPORT
-    check_replaceable(file)
-    with console.status("drawing the report"):
-        searched = is_marked(request.folder / TUNE_MARKER, TUNE_KIND)
-        text = tuning_page(request.folder) if searched else render_page(gather_content(request, splits))
-    write_text(file, text)
+    console, folder = console or Console(quiet=True), request.folder
+    file = request.output or folder / REPORT
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder.absolute()}. {_ACCEPTED}")
+    with locked_path(file, warner(console)):
+        check_replaceable(file)
+        with console.status("drawing the report"):
+            searched = is_marked(folder / TUNE_MARKER, TUNE_KIND)
+            text = tuning_page(folder) if searched else render_page(gather_content(request, splits))
+        write_text(file, text)
     console.print(f"Report: {file} ({size_of(len(text.encode('utf-8', 'backslashreplace')))})", markup=False)
     return file
 
@@ -108,10 +120,7 @@ def gather_content(request: ReportRequest, splits: Sequence[LabelledImages] | No
         return comparison_content(Sight(shown, request, splits), summary, runs)
     run = RunFolder(folder)
     if not run.is_run and not run.finished:
-        raise ConfigError(
-            f"{folder} is neither the folder of a run nor of a comparison or search. Give what lpt fit, lpt compare or "
-            "lpt tune wrote with --output."
-        )
+        raise ConfigError(f"{folder} is neither the folder of a run nor of a comparison or search. {_ACCEPTED}")
     return run_content(Sight(read_run(folder), request, splits))
 
 

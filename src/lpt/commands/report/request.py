@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,11 @@ import numpy as np
 
 from lpt.commands.report.kept import KeptRun
 from lpt.commands.report.parts import sample_rows, sharing, sharing_of
-from lpt.commands.report.pictures import Place, find_images, open_data, pairs_with_pictures
+from lpt.commands.report.pictures import Place, find_images, find_measured, open_data, pairs_with_pictures
 from lpt.config.values import section
 from lpt.data.cache import with_white
 from lpt.data.manifest import Float32Array, IntArray, LabelledImages
-from lpt.errors import DataError, LptError
+from lpt.errors import ConfigError, DataError, LptError
 from lpt.evaluation.arrangement import principal_plane
 from lpt.evaluation.confusion import confused_pairs
 from lpt.report.html.content import Absent, Pairs, PairShown, QueryMap, Sharing
@@ -41,6 +41,7 @@ class ReportRequest:
         quick: draw only what the folder keeps: the backbone is not loaded, and no query computed.
         backbone: name of the backbone, for the queries; None: the one that the pack names, if a pack may name it.
         checkpoint: its weights; None: those that the run was trained with.
+        data: where the images of the run are; None: where its config.yaml says, if that is on this machine.
         device: for the queries: auto, cpu, cuda or mps.
     """
 
@@ -49,6 +50,7 @@ class ReportRequest:
     quick: bool = False
     backbone: str | None = None
     checkpoint: Path | None = None
+    data: str | None = None
     device: str = "auto"
 
 
@@ -81,14 +83,21 @@ class Sight:
     given: Sequence[LabelledImages] | None = None
 
     @cached_property
-    def splits(self) -> Sequence[LabelledImages] | Absent:
-        """The images of the run, or why they cannot be seen."""
+    def places(self) -> Mapping[str, Place] | Absent:
+        """Where the measured images are, by name, or why they cannot be seen."""
+        run, kept = self.run, self.run.predictions
+        if kept is None:
+            return {}
         if self.given is not None:
-            return self.given
+            return find_images(self.given, kept.images)
         try:
-            return open_data(self.run.config)
+            splits = open_data(run.config, self.request.data)
         except LptError as error:
             return Absent(f"The pictures are left out, because the data cannot be opened: {_first_line(error)}")
+        try:
+            return find_measured(splits, kept, run.facts.get("measured_images", {}).get(run.split))
+        except DataError as error:
+            return Absent(f"The pictures are left out: {_first_line(error)}")
 
     def pairs(self, absent: str) -> Pairs | Absent:
         """Return the most confused pairs, with pictures where the images are there.
@@ -102,13 +111,10 @@ class Sight:
         pairs = confused_pairs(kept.labels, kept.predicted, run.counts, run.info.shot_groups)
         if not pairs:
             return Absent(f"There is no mistake among the {len(kept.labels):,} {run.split} images.")
-        splits = self.splits
-        if isinstance(splits, Absent):
-            return Pairs([PairShown(pair) for pair in pairs], splits.reason)
-        try:
-            return Pairs(pairs_with_pictures(pairs, kept, splits, run.info.class_names))
-        except DataError as error:
-            return Pairs([PairShown(pair) for pair in pairs], f"The pictures are left out: {_first_line(error)}")
+        places = self.places
+        if isinstance(places, Absent):
+            return Pairs([PairShown(pair) for pair in pairs], places.reason)
+        return Pairs(pairs_with_pictures(pairs, kept, places, run.info.class_names))
 
     @cached_property
     def sample(self) -> QuerySample | Absent:
@@ -118,11 +124,10 @@ class Sight:
             return Absent("There are no queries: no group prompt is picked, or nothing was measured.")
         if request.quick:
             return Absent(NOT_COMPUTED.format(folder=shlex.quote(str(request.folder))))
-        splits = self.splits
-        if isinstance(splits, Absent):
-            return Absent(splits.reason.replace("The pictures are", "The map is"))
+        if isinstance(self.places, Absent):
+            return Absent(self.places.reason.replace("The pictures are", "The map is"))
         rows = {kept.images[row]: row for row in sample_rows(kept, MOST_QUERIES).tolist()}
-        places = find_images(splits, rows)
+        places = {name: place for name, place in self.places.items() if name in rows}
         if len(places) < _FEWEST:
             return Absent("The map is left out: the images of the run are not there any more under their names.")
         try:
@@ -158,6 +163,8 @@ def compute_queries(run: KeptRun, places: Sequence[Place], request: ReportReques
     from lpt.packs.predictor import load_predictor
 
     checkpoint = request.checkpoint or section(run.config, "backbone").get("checkpoint")
+    if checkpoint is not None and not isinstance(checkpoint, str | Path):
+        raise ConfigError(f"{run.folder.config}: backbone.checkpoint is no path: {checkpoint!r}")
     predictor = load_predictor(
         run.folder.path,
         backbone=request.backbone,

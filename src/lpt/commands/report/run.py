@@ -30,7 +30,7 @@ def run_content(sight: Sight) -> Content:
     title = title_of(run.info.method.name)
     return Content(
         title=data_title(run),
-        subtitle=f"{title}, preset {run.results.get('preset', '–')}, seed {run.seed}",
+        subtitle=f"{title}, preset {run.results['preset']}, seed {run.seed}",
         split=run.split,
         images=0 if run.predictions is None else len(run.predictions.labels),
         trained=trained_facts(run),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lpt.errors import RunError
 from lpt.system.files import write_json
 
 KEEP_SECONDS = 5.0
@@ -24,20 +28,34 @@ class Clock:
         self._file = file
         self._before = _read(file) if goes_on else 0.0
         self._started = time.monotonic()
-        self._kept = self._started
+        self._lock = threading.Lock()  # of the file: a thread writes it too
 
     @property
     def seconds(self) -> float:
         """Seconds used so far."""
         return self._before + time.monotonic() - self._started
 
-    def tick(self) -> None:
-        """Write the time if it is due.
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write the time again and again while the block runs, and at its end; a kill then loses little.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: it cannot be written at the end.
         """
-        if time.monotonic() - self._kept >= KEEP_SECONDS:
+        done = threading.Event()
+
+        def keep() -> None:
+            while not done.wait(KEEP_SECONDS):
+                with suppress(RunError):  # the block needs the disk too, and says what is wrong
+                    self.keep()
+
+        thread = threading.Thread(target=keep, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
             self.keep()
 
     def keep(self) -> None:
@@ -46,8 +64,8 @@ class Clock:
         Raises:
             RunError: it cannot be written.
         """
-        write_json(self._file, {"seconds": round(self.seconds, 1)})
-        self._kept = time.monotonic()
+        with self._lock:
+            write_json(self._file, {"seconds": round(self.seconds, 1)})
 
 
 def _read(file: Path) -> float:

@@ -93,8 +93,12 @@ class Link(Protocol):
         """
         ...
 
+    def reported(self, step: int) -> float | None:
+        """Return the accuracy that was reported at a step, perhaps under an earlier command; None where none was."""
+        ...
+
     def report(self, step: int, accuracy: float, at: str = "") -> None:
-        """Report an accuracy.
+        """Report an accuracy, unless one was reported at this step.
 
         Args:
             step: which all trials have in common.
@@ -139,18 +143,22 @@ class LiveLink:
         self._candidate.keep_seconds(seconds)
 
     def after_step(self) -> None:
-        """Keep the time of the search."""
-        self._clock.tick()
+        """Do nothing: the search is asked after each epoch."""
 
     def check_time(self) -> None:
         """As `Link.check_time`."""
         if self.number != PRESET and self._clock.seconds > self._deadline:
             raise StoppedError(OUT_OF_TIME)
 
+    def reported(self, step: int) -> float | None:
+        """As `Link.reported`."""
+        return self._candidate.reported(step)
+
     def report(self, step: int, accuracy: float, at: str = "") -> None:
         """As `Link.report`."""
         self._clock.keep()
-        self._candidate.report(step, accuracy)
+        if self.reported(step) is None:
+            self._candidate.report(step, accuracy)
         if at and self._candidate.lags():
             raise StoppedError(Report(step, accuracy, at, self.seconds, "").lags)
 
@@ -186,12 +194,18 @@ class FileLink:
     def check_time(self) -> None:
         """Do nothing: the search watches the time, and tells the trial to stop."""
 
+    def reported(self, step: int) -> float | None:
+        """As `Link.reported`."""
+        return next((report.accuracy for report in self._reports if report.step == step), None)
+
     def report(self, step: int, accuracy: float, at: str = "") -> None:
-        """Write the report for the search, which decides.
+        """Write the report for the search, which decides; as `Link.report`.
 
         Raises:
             RunError: it cannot be written.
         """
+        if self.reported(step) is not None:
+            return
         self._reports.append(Report(step, accuracy, at, self.seconds, self._host))
         write_json(self._folder / REPORTS, [asdict(report) for report in self._reports])
 

@@ -28,6 +28,8 @@ from lpt.system.text import duration
 
 MOST_FAILURES = 3
 """Trials in a row whose failure ends the search."""
+MOST_TOO_LONG = 5
+"""Trials in a row that end the search because they would take longer than is left: a shorter one may come."""
 _OF_ALL = (DataError, FolderInUseError)
 """Errors that every other trial would have too, or that pass when another process ends: no trial is told by them."""
 
@@ -68,23 +70,15 @@ class Search:
         Raises:
             Interrupted: the user stopped; everything is saved.
         """
-
-        def watch(running: Sequence[Job]) -> None:
-            self.clock.tick()
-            look(running)
-
         try:
-            with closing(self.executor.run(jobs, self.console, watch)) as each:
+            with self.clock.kept(), closing(self.executor.run(jobs, self.console, look)) as each:
                 for end in each:
-                    self.clock.keep()
                     ended(end)
         except Interrupted as stopped:
             where = f"stopped in {stopped_in}" if stopped_in else str(stopped)
             raise Interrupted(
                 f"{where}; everything is saved in {self.setup.folder.path}\nGo on with the same command."
             ) from None
-        finally:
-            self.clock.keep()
 
     def reason(self, number: int, failure: Failure) -> str:
         """Say why a job failed; the traceback of an unexpected error is written under the number of its trial."""
@@ -154,7 +148,8 @@ class _Trials:
     def jobs(self) -> Iterator[Job]:
         """Yield a job for each trial, until the time is used up; each is asked for when there is room for it."""
         search, study, splits = self._search, self._search.study, self._setup.plan.splits
-        while True:
+        too_long = 0
+        while too_long < MOST_TOO_LONG:
             results = study.results()
             if not study.interrupted:
                 why = search.budget.why_over(results, splits, search.clock.seconds, study.going)
@@ -168,8 +163,12 @@ class _Trials:
             if not candidate.resumed and search.clock.seconds + self._expected(candidate, results) > self._deadline:
                 left = duration(max(self._deadline - search.clock.seconds, 0))
                 self._tell(candidate, TrialEnd(STOPPED, None, None, f"it would take longer than is left ({left})"))
-                return
+                too_long += 1
+                continue
+            too_long = 0
             yield self._begun(candidate)
+        start = "No further trial begins" if self._going else "The search ends"
+        search.console.print(f"{start}: {too_long} trials in a row would take longer than is left.")
 
     def look(self, running: Sequence[Job]) -> None:
         """Pass on what trials on other machines report, and tell those to stop that are not worth their time."""

@@ -53,6 +53,10 @@ class Candidate:
         with _quiet():
             self._trial.report(accuracy, step)
 
+    def reported(self, step: int) -> float | None:
+        """Return the accuracy that was reported at a step; None where none was."""
+        return self._study.get_trials(deepcopy=False)[self.number].intermediate_values.get(step)
+
     def lags(self) -> bool:
         """Return whether the trial, at its best, is worse than half of the complete ones were at this step."""
         with _quiet():

@@ -30,6 +30,7 @@ from lpt.system.readers import lost_reader_explained
 from lpt.training.callbacks import Callback, Callbacks
 from lpt.training.checkpoint import begin_phase2, saved_position
 from lpt.training.folder import RunFolder
+from lpt.training.loop import PhasePlan
 from lpt.training.phase_data import phase_plan
 from lpt.training.phases import Trainer
 
@@ -78,11 +79,30 @@ class _EpochCallback(Callback):
         if done == sum(self._epochs):
             return
         self._link.check_time()
-        accuracy = (self._split * self._former + self._accuracy(phase)) / (self._split + 1)  # of all splits so far
+        self._judge(phase, done)
+
+    def on_phase_begin(self, plan: PhasePlan, first_step: int) -> None:
+        """Judge the last epoch of a trial that goes on, in case a kill came between its checkpoint and its judgement.
+
+        Raises:
+            StoppedError: half of the other trials were better.
+        """
+        epochs, rest = divmod(first_step, plan.epoch_steps)
+        phase = 2 if plan.phase == 2 and epochs else 1
+        done = epochs + (self._epochs[0] if plan.phase == 2 else 0)
+        is_shared = phase == 1 and self._setup.plan.search == "phase2"
+        if done and not rest and not is_shared:
+            self._judge(phase, done)
+
+    def _judge(self, phase: int, done: int) -> None:
+        """Report the accuracy after so many epochs, unless that was done before a kill."""
         tenth = TENTHS * done // sum(self._epochs)
+        step = TENTHS * self._split + tenth
+        accuracy = self._link.reported(step)
+        if accuracy is None:
+            accuracy = (self._split * self._former + self._accuracy(phase)) / (self._split + 1)  # of all splits so far
         may_end = tenth >= WARMUP_TENTHS and self._link.number != PRESET
-        at = f"epoch {done} of {sum(self._epochs)}" if may_end else ""
-        self._link.report(TENTHS * self._split + tenth, accuracy, at)
+        self._link.report(step, accuracy, f"epoch {done} of {sum(self._epochs)}" if may_end else "")
 
     def keep_seconds(self) -> None:
         """Keep the seconds of the trial."""
@@ -191,13 +211,12 @@ def train(
         raise Interrupted("stopped")
 
 
-def train_phase1(setup: Setup, split: int, watch: Callback, console: Console) -> None:
+def train_phase1(setup: Setup, split: int, console: Console) -> None:
     """Train the phase 1 of a split that all trials of a search of phase 2 share, or go on with it.
 
     Args:
         setup: of the search.
         split: number of the split.
-        watch: called at every step and epoch.
         console: shows progress on a terminal.
 
     Raises:
@@ -206,7 +225,7 @@ def train_phase1(setup: Setup, split: int, watch: Callback, console: Console) ->
     """
     prepared, run = _phase1(setup, split), setup.folder.phase1(split)
     with locked_output(run.path, lambda line: None), reproducible(int(prepared.config.runtime.threads)):
-        train(prepared, run, prepared.new_model(), watch, console)
+        train(prepared, run, prepared.new_model(), Callback(), console)
 
 
 def has_phase1(setup: Setup, split: int) -> bool:

@@ -17,7 +17,6 @@ from lpt.commands.fit.disk import check_prefix_cache
 from lpt.commands.fit.estimate import estimate_run
 from lpt.commands.fit.prepare import Prepared, describe, prepare, warn_of_data, with_absolute_paths
 from lpt.commands.fit.request import Config, Data
-from lpt.commands.fit.start import data_fingerprint
 from lpt.commands.inputs import config_file, inputs_of
 from lpt.commands.jobs.choice import choose_executor, cluster
 from lpt.commands.jobs.executors import Executor
@@ -36,6 +35,7 @@ from lpt.commands.tune.study import Study
 from lpt.commands.tune.works import WorksElsewhere, WorksHere
 from lpt.config.machine import of_the_machine, settings_sha256
 from lpt.config.values import Settings, leaves, merge, nested, section
+from lpt.data.fingerprint import data_fingerprint
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.evaluation.tuning import TuneResult
 from lpt.report.tune import print_tuning, write_tuning

@@ -13,7 +13,6 @@ from rich.console import Console
 from lpt.commands.fit.fit import fit_prepared, resume_prepared
 from lpt.commands.fit.prepare import prepare, with_absolute_paths
 from lpt.commands.fit.request import RunRequest
-from lpt.commands.fit.start import data_fingerprint
 from lpt.commands.jobs.executors import Work, check_shared
 from lpt.commands.tune.clock import Clock
 from lpt.commands.tune.links import FileLink, LiveLink
@@ -21,8 +20,8 @@ from lpt.commands.tune.setup import Setup
 from lpt.commands.tune.store import StoredPlan, TuneFolder
 from lpt.commands.tune.trials import TrialEnd, train_phase1, train_trial
 from lpt.config.values import leaves, merge, nested
+from lpt.data.fingerprint import data_fingerprint
 from lpt.errors import RunError
-from lpt.training.callbacks import Callback
 from lpt.training.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class WorksHere:
 
     def phase1(self, split: int) -> Work:
         """As `Works.phase1`."""
-        return partial(train_phase1, self.setup, split, _Ticking(self.clock))
+        return partial(train_phase1, self.setup, split)
 
     def final(self, run: RunFolder, values: Mapping[str, Any]) -> Work:
         """As `Works.final`."""
@@ -161,21 +160,9 @@ def _trial_there(
 
 
 def _phase1_there(works: WorksElsewhere, split: int, console: Console) -> None:
-    train_phase1(works.setup(), split, Callback(), console)
+    train_phase1(works.setup(), split, console)
 
 
 def _final_there(works: WorksElsewhere, name: str, values: Mapping[str, Any], console: Console) -> None:
     setup = works.setup()
     train_final(setup, RunFolder(setup.folder.path / name), values, console)
-
-
-class _Ticking(Callback):
-    """Keeps the time of the search while something trains in its process."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def on_step_end(self, record: object) -> None:
-        """Keep the time."""
-        del record
-        self._clock.tick()

@@ -76,6 +76,15 @@ def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
     return fields[0], padded[0], padded[1]
 
 
+def is_on_hub(spec: str) -> bool:
+    """Return whether a source is a data set on the hub: neither a file or folder, nor `hf:FOLDER`.
+
+    Raises:
+        DataError: as `parse_spec`.
+    """
+    return spec.startswith(PREFIX) and not Path(parse_spec(spec)[0]).exists()
+
+
 def _load(name: str) -> Mapping[str, Any]:
     """Load the tables of a data set by split name."""
     try:

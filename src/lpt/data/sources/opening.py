@@ -20,7 +20,7 @@ from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.parquet import PARQUET
 from lpt.data.sources.pathlist import is_really_table, read_path_list, stream_listed_paths
-from lpt.data.sources.raw import SPLIT_WORDS, RawData, RawSplit, SplitName, label_images, merge_classes
+from lpt.data.sources.raw import SPLIT_WORDS, SPLITS, RawData, RawSplit, SplitName, label_images, merge_classes
 from lpt.data.sources.spelling import find_respelled, unify_classes
 from lpt.data.sources.table import Columns, read_table, stream_paths
 from lpt.errors import DataError
@@ -110,7 +110,12 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
 
 
 def open_images(
-    source: str, config: DataConfig, class_names: tuple[str, ...] | None = None, *, split: SplitName = "test"
+    source: str,
+    config: DataConfig,
+    class_names: tuple[str, ...] | None = None,
+    *,
+    split: SplitName = "test",
+    split_option: str = "",
 ) -> OpenedImages:
     """Open the images of one source, such as a test set for a finished pack.
 
@@ -119,12 +124,13 @@ def open_images(
         config: gives the image root, the columns and what to do with bad images.
         class_names: classes of the labels, in label order; None: those of the source.
         split: the split to take if the source has several.
+        split_option: the option that names the split, for messages; empty if there is none.
 
     Raises:
         DataError: the source cannot be used, or has classes that are not among `class_names`.
     """
     record = _Record()
-    actual_split, part = _one_split(source, split, config, record, needs_split=True)
+    actual_split, part = _one_split(source, split, config, record, needs_split=True, option=split_option)
     part = unify_classes({"train": part}, record.notes, class_names or ())["train"]
     if class_names is None:
         class_names = merge_classes({"train": part}, record.notes)
@@ -232,7 +238,13 @@ def _gather(config: DataConfig, record: _Record) -> dict[SplitName, RawSplit]:
 
 
 def _one_split(
-    source: str, split: SplitName, config: DataConfig, record: _Record, *, needs_split: bool = False
+    source: str,
+    split: SplitName,
+    config: DataConfig,
+    record: _Record,
+    *,
+    needs_split: bool = False,
+    option: str = "",
 ) -> tuple[SplitName, RawSplit]:
     """Read the requested split of a source, or its only one; return its name too."""
     data = read_source(source, config, needs_split=needs_split)
@@ -245,9 +257,11 @@ def _one_split(
         return next(iter(data.splits.items()))
     if not data.splits:
         raise DataError(" ".join(data.unusable.values()))
-    raise DataError(
-        f"{source} has no {split} split; its splits are: {', '.join(data.splits)}. Give the right one alone."
-    )
+    there = [name for name in SPLITS if name in data.splits]
+    lack = f"{source} has no {split} split; its splits are: {', '.join(there)}."
+    if option:
+        raise DataError(f"{option} {split}: {lack} Next: {' or '.join(f'{option} {name}' for name in there)}.")
+    raise DataError(f"{lack} Next: give the folder or the list of the right images alone.")
 
 
 def _missing_source(spec: str, path: Path) -> str:

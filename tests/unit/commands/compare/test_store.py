@@ -50,6 +50,14 @@ def test_a_plan_is_read_back_and_keeps_its_names(folder: ComparisonFolder) -> No
     assert ComparisonFolder(folder.path / "runs" / "none").stored_plan() is None
 
 
+def test_a_plan_with_a_field_of_another_kind_is_refused(folder: ComparisonFolder) -> None:
+    stored = json.loads(folder.plan.read_text(encoding="utf-8"))
+    for field in ({"values": 3}, {"machine": {"device": 1}}, {"share": "half"}):
+        folder.plan.write_text(json.dumps(stored | field), encoding="utf-8")
+        with pytest.raises(RunError, match=r"plan\.json is missing, damaged or of something else"):
+            folder.stored_plan()
+
+
 def test_what_is_begun_finished_and_failed(folder: ComparisonFolder) -> None:
     (folder.path / "runs" / "lpt" / "seed3").mkdir()  # an empty folder is no cell
     (folder.path / "runs" / "unknown" / "seed1").mkdir(parents=True)

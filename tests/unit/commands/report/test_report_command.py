@@ -172,6 +172,30 @@ def test_a_comparison_has_the_gains_over_the_linear_probe(comparison: Path) -> N
     assert file == comparison / "report.html"
 
 
+def test_a_damaged_comparison_is_refused_in_one_message(comparison: Path) -> None:
+    """Each field that is missing or of another kind is named, never met as a traceback; so is a foreign file."""
+    file = comparison / "comparison.json"
+    before = file.read_text(encoding="utf-8")
+    summary = json.loads(before)
+    row, difference = summary["methods"][0], summary["differences"][0]
+    broken = [(name, value) for name in ("methods", "differences", "seeds", "reference") for value in (..., 3, [{}])]
+    broken += [("methods", [row | {name: None}]) for name in ("method", "title", "seeds", "cost")]
+    broken += [("methods", [row | {"method": "../lpt"}]), ("methods", [row | {"cost": {"inference_ms": {}}}])]
+    broken += [("differences", [difference | {"measures": {"few": {"mean": "much"}}}]), ("seeds", [])]
+    for name, value in broken:
+        file.write_text(before, encoding="utf-8")
+        edit(file, name, value)
+        with pytest.raises(RunError, match=rf"comparison\.json is damaged, or of something else \({name}"):
+            lpt.write_report(comparison, quick=True)
+    result = CliRunner().invoke(app, ["report", str(comparison), "--quick"])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    for text in (before[: len(before) // 2], "[]", '"runs"'):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(RunError, match="Give the same lpt compare command again"):
+            lpt.write_report(comparison, quick=True)
+    assert not (comparison / "report.html").exists()
+
+
 def test_a_class_that_gains_as_much_as_it_loses_stayed_the_same() -> None:
     shown = probe_of([np.array([1.0, 1.0]), np.array([1 / 3, 0.0])], [np.array([2 / 3, 0.0]), np.array([2 / 3, 0.0])])
     assert shown.gain.tolist() == [0, 0.5]
@@ -199,6 +223,28 @@ def test_what_is_not_there_any_more_is_said(fitted_run: Path, tmp_path: Path) ->
     assert "data:image/webp" in page
 
 
+def test_only_pictures_that_the_run_measured_are_shown(fitted_run: Path, tmp_path: Path) -> None:
+    """A stranger's config.yaml that names a folder of mine shows nothing of it; nor is anything fetched for it."""
+    rewrite(fitted_run, lambda row: row["class"] == "light" and row.update(predicted="grey"))
+    text = (fitted_run / "config.yaml").read_text(encoding="utf-8")
+    source = read_yaml(fitted_run / "config.yaml")["data"]["source"]
+    mine = Path(shutil.copytree(source, tmp_path / "mine"))
+
+    def pictures(**options: Any) -> str | None:
+        pairs = contents(fitted_run, quick=True, **options).pairs
+        assert isinstance(pairs, Pairs)
+        assert bool(pairs.shown[0].pictures) != bool(pairs.without_pictures)
+        return pairs.without_pictures
+
+    assert not pictures(data=str(mine))  # moved with its folder
+    secret = next((mine / "test" / "light").iterdir())
+    secret.write_bytes(secret.read_bytes() + b"more")  # another picture under that name
+    (fitted_run / "config.yaml").write_text(text.replace(source, str(mine)), encoding="utf-8")
+    assert "others are not shown" in str(pictures())
+    (fitted_run / "config.yaml").write_text(text.replace(source, "hf:someone/pictures"), encoding="utf-8")
+    assert "hf:someone/pictures is on the hub" in str(pictures())
+
+
 def test_images_are_found_by_name_in_any_split(fitted_run: Path) -> None:
     splits = open_data(read_yaml(fitted_run / "config.yaml"))
     names = [row["image"] for row in rows_of(fitted_run)]
@@ -207,6 +253,16 @@ def test_images_are_found_by_name_in_any_split(fitted_run: Path) -> None:
     others = LabelledImages(array, np.arange(2), np.zeros(2, dtype=np.int64), ("x",))
     places = find_images([others, *splits], [*names[:1], "b", "nowhere"])
     assert {name: place.row for name, place in places.items()} == {"b": 1, names[0]: 0}
+
+
+LOG_LINE = '{"phase": 1, "epoch": 0, "step": 0, "loss": 1.0, "seconds": 1.0}\n'
+
+
+def edit(file: Path, name: str, value: object) -> None:
+    """Change a field of a JSON file in place; `...` removes it."""
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    kept = {key: inner for key, inner in fields.items() if key != name}
+    file.write_text(json.dumps(kept if value is ... else kept | {name: value}), encoding="utf-8")
 
 
 def damage(run: Path, file: str, text: str) -> None:
@@ -219,6 +275,10 @@ def damage(run: Path, file: str, text: str) -> None:
         (lambda run: (run / "metrics.json").unlink(), RunError, "not finished"),
         (lambda run: damage(run, "metrics.json", "{"), RunError, "metrics.json is damaged"),
         (lambda run: damage(run, "metrics.json", '{"test": {}}'), RunError, "metrics.json is damaged"),
+        (lambda run: edit(run / "metrics.json", "seed", "first"), RunError, r"metrics.json is damaged.*\(seed: "),
+        (lambda run: edit(run / "metrics.json", "test", {"overall": "all"}), RunError, "test.mean_per_class: "),
+        (lambda run: damage(run, "run.json", "[]"), RunError, "run.json is damaged"),
+        (lambda run: damage(run, "log.jsonl", LOG_LINE.replace('"epoch": 0', '"epoch": []')), RunError, "line 1 of"),
         (lambda run: damage(run, "predictions.csv", "image,class\na,b\n"), RunError, "predictions.csv is damaged"),
         (lambda run: rewrite(run, lambda row: row.update(groups="99 1")), RunError, "group prompts are not in 0..3"),
         (lambda run: rewrite(run, lambda row: row.update({"class": "owl"})), RunError, "owl"),

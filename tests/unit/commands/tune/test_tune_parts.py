@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
+from lpt.commands.jobs.executors import InThisProcess
+from lpt.commands.tune import clock
 from lpt.commands.tune.budget import FINAL_FACTOR, PACKING_SECONDS, Budget
 from lpt.commands.tune.clock import Clock
-from lpt.commands.tune.links import FileLink, StoppedError, let_go_on, read_reports, tell_to_stop
+from lpt.commands.tune.links import FileLink, LiveLink, StoppedError, let_go_on, read_reports, tell_to_stop
+from lpt.commands.tune.search import Search, _Trials, run_trials
 from lpt.commands.tune.space import search_space
 from lpt.commands.tune.splits import FEWEST_HELD, cut_splits, unmeasured, wanted_splits
 from lpt.commands.tune.store import TuneFolder
-from lpt.commands.tune.study import Study
+from lpt.commands.tune.study import Candidate, Study
+from lpt.commands.tune.trials import TrialEnd, _EpochCallback
 from lpt.config.presets import with_preset
 from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
 from lpt.data.longtail import ShotGroups
 from lpt.errors import ConfigError, RunError
-from lpt.evaluation.tuning import COMPLETE, FAILED, STOPPED, Answers, Range, TrialResult, accuracy_of, choose, lead_of
+from lpt.evaluation.tuning import (
+    COMPLETE,
+    FAILED,
+    STOPPED,
+    Answers,
+    Range,
+    TrialResult,
+    accuracy_of,
+    choose,
+    lead_of,
+)
 
 COUNTS = np.array([40, 9, 2, 1, 0])
 LABELS = np.repeat(np.arange(5), COUNTS)
@@ -168,6 +187,37 @@ def test_the_clock_goes_on_where_a_killed_command_left_it(tmp_path: Path) -> Non
     assert Clock(tmp_path / "clock.json", goes_on=True).seconds < 100
 
 
+def test_a_killed_final_run_counts_up_to_its_last_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "KEEP_SECONDS", 0.01)
+    file = tmp_path / "clock.json"
+    with Clock(file, goes_on=False).kept():
+        end = time.monotonic() + 30
+        while not file.is_file():  # a kill from here on would find it
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        file.unlink()
+    assert file.is_file()
+
+
+@pytest.mark.parametrize(("too_long", "states"), [({1, 2}, "CSSCCCCC"), ({1, 2, 3, 4, 5, 6, 7}, "CSSSSS")])
+def test_a_trial_too_long_for_the_time_left_makes_way_for_a_shorter_one(
+    too_long: set[int], states: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only several of them in a row end the search."""
+    folder = SimpleNamespace(
+        remove_training=lambda number: None,
+        trial=lambda number: tmp_path / str(number),
+        trial_run=lambda number, split: SimpleNamespace(path=tmp_path / str(number)),
+    )
+    setup: Any = SimpleNamespace(plan=SimpleNamespace(splits=1, search="all"), folder=folder)
+    works: Any = SimpleNamespace(trial=lambda candidate, deadline: lambda console: TrialEnd(COMPLETE, 0.5, None, ""))
+    monkeypatch.setattr(_Trials, "_expected", lambda self, candidate, results: 9e9 * (candidate.number in too_long))
+    study, time_used = Study(tmp_path / "study.journal", [RATE], seed=0), Clock(tmp_path / "clock.json", goes_on=False)
+    quiet = Console(quiet=True)
+    run_trials(Search(setup, study, Budget(3600, 1, most=8), time_used, InThisProcess(), works, quiet))
+    assert [trial.state for trial in study.results()] == [{"C": COMPLETE, "S": STOPPED}[state] for state in states]
+
+
 # --- study
 
 
@@ -222,6 +272,35 @@ def test_trials_that_were_interrupted_at_once_all_go_on_before_new_ones(tmp_path
         trial = in_turn.next()
         assert trial.values == expected.values
         trial.end(COMPLETE, 0.5, at=1.0)
+
+
+def test_a_trial_whose_report_a_kill_lost_is_judged_when_it_goes_on(tmp_path: Path) -> None:
+    """The kill came after the checkpoint of an epoch: with the report the trial would have been stopped there."""
+    journal, plan = tmp_path / "study.journal", SimpleNamespace(phase=2, epoch_steps=4)
+    study = Study(journal, [RATE], seed=0)
+    for _ in range(4):
+        other = study.next()
+        other.report(5, 0.9)
+        other.end(COMPLETE, 0.9)
+    assert study.next().number == 4
+
+    def watching(candidate: Candidate, search: str = "all") -> _EpochCallback:
+        watch = object.__new__(_EpochCallback)
+        watch._setup = SimpleNamespace(plan=SimpleNamespace(search=search))  # type: ignore[assignment]
+        watch._link = LiveLink(candidate, Clock(tmp_path / "clock.json", goes_on=False), math.inf)
+        watch._split, watch._former, watch._epochs = 0, 0.0, [2, 2]
+        watch._accuracy = lambda phase: 0.1 * phase  # type: ignore[method-assign]
+        return watch
+
+    candidate = Study(journal, [RATE], seed=0).next()
+    watching(candidate).on_phase_begin(plan, 3)  # type: ignore[arg-type]  # within an epoch
+    watching(candidate, "phase2").on_phase_begin(plan, 0)  # type: ignore[arg-type]  # no trial reports a shared phase
+    assert candidate.reported(5) is None
+    for _ in range(2):  # the second kill comes after the report, before the end is told
+        with pytest.raises(StoppedError, match=r"after epoch 2 of 4 .*10\.0"):
+            watching(candidate).on_phase_begin(plan, 0)  # type: ignore[arg-type]
+        assert candidate.reported(5) == 0.1
+        candidate = Study(journal, [RATE], seed=0).next()
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
