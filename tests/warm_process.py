@@ -109,6 +109,7 @@ def run_lpt(arguments: list[str]) -> None:
     from lpt.cli import main
 
     sys.argv = ["lpt", *arguments]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]  # what a run notes as the command that was typed
     main()
 
 
