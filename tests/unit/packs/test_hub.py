@@ -259,6 +259,7 @@ def test_without_a_token_nothing_is_pushed(
 def test_ctrl_c_ends_a_download_that_hangs(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
     hub.add(NAME, files_of(folder))
     hub.trickles = True
+    hub.requests.clear()
     names = environment(hub, tmp_path / "other-cache")
     command = [sys.executable, "-m", "lpt", "inspect", f"hf://{NAME}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **names}) as process:

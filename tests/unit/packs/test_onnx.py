@@ -168,12 +168,14 @@ def test_a_split_is_measured_as_on_torch(
 def test_it_predicts_where_torch_is_not_installed(
     packs: dict[str, Path],
     exported: Path,
+    checkpoint: Path,
     onnx: Predictor,
     pictures: list[np.ndarray],
     photo_folder: Path,
     tmp_path: Path,
 ) -> None:
     """In Python, and by `lpt predict`, which names what is missing where it has no exported backbone."""
+    ways = [["--checkpoint", str(checkpoint)], ["--backbone", str(exported)]]
     command = ["predict", str(packs["late"]), str(photo_folder / "test"), "--output", str(tmp_path / "rows.csv")]
     code = f"""
 import json, sys
@@ -186,7 +188,7 @@ pixels = np.random.default_rng(0).integers(0, 256, (1, 45, 60, 3), dtype=np.uint
 from typer.testing import CliRunner
 from lpt.cli.app import app
 command = {command!r}
-shown = [CliRunner().invoke(app, [*command, *more]) for more in ([], ["--backbone", {str(exported)!r}])]
+shown = [CliRunner().invoke(app, [*command, *more]) for more in {ways!r}]
 shown = [(result.exit_code, result.output) for result in shown]
 print(json.dumps([prediction.label, prediction.probability, prediction.groups, shown]))
 """
