@@ -17,11 +17,11 @@ PICTURES = {
     "cost": "Accuracy of every method against what it costs",
 }
 OVERVIEW = {
-    "compare_cifar100_if100_96": "CIFAR-100-LT, imbalance 100, 96x96",
-    "compare_cifar100_if100_128": "CIFAR-100-LT, imbalance 100, 128x128",
-    "compare_cifar100_if50_96": "CIFAR-100-LT, imbalance 50, 96x96",
-    "compare_cifar100_if10_96": "CIFAR-100-LT, imbalance 10, 96x96",
-    "compare_emoji": "emoji, a naturally uneven folder, 96x96",
+    "compare_cifar100_if100_96": "CIFAR-100-LT IF 100, 96x96",
+    "compare_cifar100_if100_128": "CIFAR-100-LT IF 100, 128x128",
+    "compare_cifar100_if50_96": "CIFAR-100-LT IF 50, 96x96",
+    "compare_cifar100_if10_96": "CIFAR-100-LT IF 10, 96x96",
+    "compare_emoji": "emoji, 96x96",
 }
 """The result folders of comparisons, and the images of each."""
 

@@ -52,8 +52,8 @@ def phases() -> str:
             if row["method"] in ("lpt-phase1", "lpt") and _lead(name, "lpt-phase1"):
                 accuracies = [with_std(row["metrics"][measure], several=False) for measure in MEASURES]
                 cells = [*accuracies, *(cost_text(cost, row["cost"][cost]) for cost in costs)]
-                lines.append([OVERVIEW[name], row["title"], str(len(row["seeds"])), *cells])
-    return _table(["images", "method", "seeds", *MEASURES, *(COSTS[cost] for cost in costs)], lines)
+                lines.append([OVERVIEW[name], row["title"], *cells])
+    return _table(["images", "method", *MEASURES, *(COSTS[cost] for cost in costs)], lines)
 
 
 def disagreements() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.documents.performance_tables import raw_link, rows_of
+from benchmarks.documents.performance_tables import RESULTS, raw_link, rows_of
 
 FILE = Path(__file__).parent / "trials.toml"
 
@@ -35,7 +35,10 @@ class Trial:
     @property
     def source(self) -> str:
         """Where the numbers can be looked up."""
-        places = [raw_link(self.raw)] * bool(self.raw) + [f"commit {self.commit}"] * bool(self.commit)
+        comparison = f"{self.raw}/comparison.md"
+        file = comparison if (RESULTS / comparison).exists() else self.raw
+        link = raw_link(self.raw) if (RESULTS / file).is_dir() else f"[rows](../results/{file})"
+        places = [link] * bool(self.raw) + [f"commit {self.commit}"] * bool(self.commit)
         return ", ".join(places) or "the project's design notes"
 
 
