@@ -16,14 +16,12 @@ PICTURES = {
     "accuracy_by_count": "Accuracy of every method against the size of a class",
     "cost": "Accuracy of every method against what it costs",
 }
-
-
 OVERVIEW = {
-    "compare_cifar100_if100_96": "CIFAR-100-LT, imbalance 100, 96x96",
-    "compare_cifar100_if100_128": "the same at 128x128",
-    "compare_cifar100_if50_96": "imbalance 50, 96x96",
-    "compare_cifar100_if10_96": "imbalance 10, 96x96",
-    "compare_emoji": "emoji, a naturally uneven folder, 96x96",
+    "compare_cifar100_if100_96": "CIFAR-100-LT IF 100, 96x96",
+    "compare_cifar100_if100_128": "CIFAR-100-LT IF 100, 128x128",
+    "compare_cifar100_if50_96": "CIFAR-100-LT IF 50, 96x96",
+    "compare_cifar100_if10_96": "CIFAR-100-LT IF 10, 96x96",
+    "compare_emoji": "emoji, 96x96",
 }
 """The result folders of comparisons, and the images of each."""
 
@@ -91,36 +89,13 @@ def short(name: str) -> Callable[[], str]:
     return _of_comparison(name, make)
 
 
-def overview() -> str:
-    """Return LPT's overall and few-shot accuracy in every comparison, and its lead over the methods near it."""
-    lines = []
-    if not all((RESULTS / name / "comparison.json").exists() for name in OVERVIEW):
-        return MISSING
-    for name, images in OVERVIEW.items():
-        summary = json.loads((RESULTS / name / "comparison.json").read_text(encoding="utf-8"))
-        leads = {lead["method"]: lead for lead in summary["differences"]}
-        lpt = next(row for row in summary["methods"] if row["method"] == summary["reference"])
-        cells = [with_std(lpt["metrics"][measure], several=False) for measure in ("overall", "few")]
-        for rival in ("lpt-phase1", "lift", "fine-tuning-la"):
-            lead = leads.get(rival, {"measures": {}, "seeds": []})
-            fewer = f" (seeds: {len(lead['seeds'])})" if 0 < len(lead["seeds"]) < len(lpt["seeds"]) else ""
-            cells += [difference_text(lead["measures"].get(measure)) + fewer for measure in ("overall", "few")]
-        lines.append([images, str(len(lpt["seeds"])), *cells])
-    rivals = [
-        f"ahead of {rival}: {what}"
-        for rival in ("its phase 1", "LIFT", "full fine-tuning")
-        for what in ("overall", "few")
-    ]
-    return "\n".join(rows_of(["images", "seeds", "LPT: overall", "few", *rivals], lines))
-
-
 def _of_comparison(name: str, table: Callable[[Row], list[str]]) -> Callable[[], str]:
     path = RESULTS / name / "comparison.json"
     return lambda: "\n".join(table(json.loads(path.read_text(encoding="utf-8")))) if path.exists() else MISSING
 
 
 def _pictures(name: str, *plots: str) -> list[str]:
-    """Return plots of a result folder as docs/explanation/results.md shows them."""
+    """Return plots of a result folder as the pages of docs/explanation show them."""
     return [f"![{PICTURES[plot]}](../results/{name}/{plot}.png)" for plot in plots]
 
 
@@ -138,7 +113,7 @@ def shifts(name: str) -> Callable[[], str]:
     """Return a maker of the accuracy under corruption of every method in a result folder, means over its seeds."""
 
     def make() -> str:
-        files_of = _shift_files(name)
+        files_of = shift_files(name)
         if not files_of:
             return MISSING
         first = next(iter(files_of.values()))[0]
@@ -175,7 +150,7 @@ def other_sets(name: str) -> Callable[[], str]:
     """Return a maker of the accuracy of every method on another set of the same classes, means over its seeds."""
 
     def make() -> str:
-        files_of = _shift_files(name)
+        files_of = shift_files(name)
         if not files_of:
             return MISSING
         columns = {
@@ -208,7 +183,7 @@ def _mean(files: list[Row], path: tuple[Any, ...]) -> float:
     return 100 * sum(values) / len(values)
 
 
-def _shift_files(name: str) -> dict[str, list[Row]]:
+def shift_files(name: str) -> dict[str, list[Row]]:
     """Read the results of each method in a result folder, a file for each seed; leave out methods without one."""
     paths = {method: sorted((RESULTS / name / method).glob("seed*/shift.json")) for method in METHODS}
     return {
@@ -219,7 +194,6 @@ def _shift_files(name: str) -> dict[str, list[Row]]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "overview": overview,
     "compare_96": accuracies("compare_cifar100_if100_96"),
     "compare_96_short": short("compare_cifar100_if100_96"),
     "compare_96_cost": costs("compare_cifar100_if100_96"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.documents import (
     compare_tables,
+    evidence_tables,
     extension_tables,
     label_tables,
     machine_tables,
@@ -21,6 +22,7 @@ from benchmarks.documents import (
     scaling_tables,
     serving_tables,
     stranger_tables,
+    trial_record,
     trial_tables,
     tune_tables,
 )
@@ -80,6 +82,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "methods": methods,
     **compare_tables.TABLES,
+    **evidence_tables.TABLES,
+    **trial_record.TABLES,
     **trial_tables.TABLES,
     **performance_tables.TABLES,
     **serving_tables.TABLES,

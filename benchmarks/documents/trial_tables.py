@@ -146,6 +146,48 @@ def ablations(name: str) -> Callable[[], str]:
     return make
 
 
+def first_trials() -> str:
+    """Return the first trials of LPT's rate, batch and keys, which were measured after phase 1 or after both."""
+    rows = rows_in(RESULTS / "laptop_trials.csv")
+    if not rows:
+        return MISSING
+    columns = {
+        "trial": "trial",
+        "batch of each stream": "batch_size",
+        "lr phase 1": "phase1_lr",
+        "lr phase 2": "phase2_lr",
+        "keys": "key_init",
+        "after": "measured_after",
+    }
+    lines = [[*(row[key] for key in columns.values()), *(row[measure] for measure in MEASURES)] for row in rows]
+    return "\n".join(
+        [*rows_of([*columns, *MEASURES], lines), "", f"{_FIRST} Raw: {raw_link('laptop_trials.csv')}."],
+    )
+
+
+def counts(name: str) -> Callable[[], str]:
+    """Return a maker of the number of settings tried of each method, at each size."""
+
+    def make() -> str:
+        rows = rows_in(RESULTS / f"{name}.csv")
+        if not rows:
+            return MISSING
+        sizes = sorted({int(row["size"]) for row in rows})
+        lines = [
+            [METHODS[method].title, *(str(sum(_is_of(row, method, size) for row in rows)) for size in sizes)]
+            for method in METHODS
+            if method in _methods(rows)
+        ]
+        heading = ["method", *(f"settings tried at {size}x{size}" for size in sizes)]
+        return "\n".join([*rows_of(heading, lines), "", f"Raw: {raw_link(f'{name}.csv')}."])
+
+    return make
+
+
+def _is_of(row: dict[str, str], method: str, size: int) -> bool:
+    return row["method"] == method and row["size"] == str(size)
+
+
 def _imbalance(row: dict[str, str]) -> str:
     return f"IF {row['imbalance']}" if row["imbalance"] != "natural" else "uneven by itself"
 
@@ -177,9 +219,18 @@ def _chosen_by(row: dict[str, str]) -> float:
 
 
 _LPT = {"lpt", "lpt-phase1"}
+_FIRST = (
+    "Development cut, IF 100, 9,754 images, 96x96, 129,024 draws for both phases (86,016 for phase 1 alone), seed 0; "
+    "2026-11-21. With the library calls of `python -m benchmarks.cifar100_lt --development --size 96`, a script that "
+    "is last in commit d6e3e68; two cores of an Intel Xeon shared with other work, the row with adapters an AMD EPYC "
+    "in float32, with `--set train.epoch_steps=168 --set model.adapter_size=64 --set model.adapter_norm=true --set "
+    "model.adapter_scale=null`; torch 2.15.0, timm 1.0.31."
+)
 TABLES: dict[str, Callable[[], str]] = {
     "emoji_trials": trials("emoji_trials", 96),
     "posthoc_96": posthoc("posthoc_cifar100_if100_96"),
+    "first_trials": first_trials,
+    "trial_counts": counts("compare_trials"),
     "compare_trials": trials("compare_trials", 64),
     "compare_long_trials": trials("compare_trials", 96, _LPT),
     "compare_long_trials_others": trials("compare_trials", 96, METHODS.keys() - _LPT),

@@ -34,8 +34,8 @@ def laptop() -> dict[str, Any]:
     A set of fewer than 6,400 images has more passes, because an epoch has at least 100 steps.
 
     Command: lpt fit DATA --preset laptop
-    Expected: the accuracy on CIFAR-100-LT in docs/explanation/results.md, in about ten minutes on 2 CPU cores with
-    bfloat16.
+    Expected: the accuracy on CIFAR-100-LT in docs/explanation/better_than_fine_tuning.md, in about ten minutes on 2 CPU
+    cores with bfloat16.
     Settings were chosen on held-out training images of CIFAR-100 (the fewest steps: of an emoji set), never on test
     images. docs/explanation/trials.md says how.
     """
@@ -80,7 +80,8 @@ def choose_preset(preset: str, device: str) -> tuple[str, list[str]]:
     if device == "cuda":
         return "paper", [
             "preset paper: there is a CUDA card. This is the published setting; with this software it is not measured "
-            "yet. What docs/explanation/results.md measures is --preset laptop, which also runs on a card"
+            "yet. What docs/explanation/better_than_fine_tuning.md measures is --preset laptop, which also runs on a "
+            "card"
         ]
     return "laptop", [f"preset laptop: on {device} the published setting would take days"]
 
