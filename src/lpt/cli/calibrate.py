@@ -21,7 +21,7 @@ def calibrate(
         typer.Option(metavar="SHARE", help="Share of the images of known classes that the threshold is to keep."),
     ] = 0.95,
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")
+        Literal["train", "validation", "test"], typer.Option(help="Split to fit on, if DATA has several.")
     ] = "validation",
     image_root: options.ImageRoot = None,
     image_column: options.ImageColumn = None,
@@ -38,7 +38,7 @@ def calibrate(
     """Fit a pack's temperature, and its threshold for images that show none of its classes (predict --reject).
 
     DATA holds labelled images of the pack's classes that it was not trained on. The new pack has the same tensors. A
-    pack that was trained with --val has both already.
+    pack that was trained with at least 50 validation images (--val) has both already.
 
     **Example:** lpt calibrate runs/photos more_photos/ --output packs/photos
     """

@@ -32,7 +32,7 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Replace the evaluation that is in --output; other files stay.")
     ] = False,
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")
+        Literal["train", "validation", "test"], typer.Option(help="Split to measure, if DATA has several.")
     ] = "test",
     shift: Annotated[
         list[str] | None,

@@ -98,7 +98,7 @@ Backbone = Annotated[
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Local weights of that architecture.", rich_help_panel=_MODEL),
+    typer.Option(metavar="FILE", help="File of weights to use in place of those of the hub.", rich_help_panel=_MODEL),
 ]
 Size = Annotated[
     str | None,
