@@ -158,5 +158,5 @@ def check_output(shown: str, printed: str, *, exact: bool) -> None:
 
 
 def comparable(line: str, exact: bool) -> str:
-    text = line if exact else CLASS.sub(",CLASS", NUMBER.sub("0", line))
+    text = line if exact else CLASS.sub(",CLASS", NUMBER.sub("0", re.sub("─+", "─", line)))
     return " ".join(text.split())
