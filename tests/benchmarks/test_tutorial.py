@@ -120,8 +120,16 @@ def fewer_pictures(table: Path, of: int) -> Iterator[None]:
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
     """Run the lines of a block in a shell; return what they print, if all end well."""
-    options = {"cwd": folder, "env": environment, "text": True, "encoding": "utf-8"}
-    done = subprocess.run(["sh", "-ec", command], stdout=-1, stderr=subprocess.STDOUT, check=False, **options)
+    shell = ["sh", "-ec", command]
+    done = subprocess.run(
+        shell,
+        cwd=folder,
+        env=environment,
+        encoding="utf-8",
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, f"{command}{done.stdout}"
     return done.stdout
 
@@ -130,8 +138,9 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> str:
 def server(command: str, folder: Path, environment: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Run the server of the page on a free port; yield its line and its address, and check that it ends well."""
     arguments = [*command.split(), "--port", "0"]
-    options = {"cwd": folder, "env": environment, "text": True}
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options)
+    process = subprocess.Popen(
+        arguments, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
