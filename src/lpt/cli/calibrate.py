@@ -35,7 +35,7 @@ def calibrate(
     """Fit a pack's temperature, and its threshold for images that show none of its classes (predict --reject).
 
     DATA holds labelled images of the pack's classes that it was not trained on. The new pack has the same tensors. A
-    pack that was trained with --val has both already.
+    pack that was trained with at least 50 validation images (--val) has both already.
 
     **Example:** lpt calibrate runs/photos more_photos/ --output packs/photos
     """

@@ -24,7 +24,11 @@ def compare(
     ] = Path("comparison"),
     methods: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...|all", help="Methods, as lpt methods lists them. Default: the seven that matter."),
+        typer.Option(
+            metavar="A,B,...|all",
+            help="Methods, as lpt methods lists them. Default: both linear probes, logit-adjusted fine-tuning, "
+            "VPT-deep, LIFT, LPT's phase 1 and LPT.",
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="0,1,...", help="Seeds; each method is trained once for each.")] = "0",
     budget: Annotated[

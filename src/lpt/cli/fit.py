@@ -73,8 +73,8 @@ def fit(
 ) -> None:
     """Train a prompt pack: shared prompt first, group prompts second; then test, plot and pack it.
 
-    Ctrl-C saves and says how to go on. The command's options win over --config, that over the preset; a preset or
-    method other than the file's is refused.
+    Ctrl-C saves and says how to go on. Options of the command win over --config, and --config wins over the preset.
+    A preset or method other than that of the file is refused.
 
     **Example:** lpt fit photos/ --output runs/photos --val 0.1
 

@@ -47,7 +47,7 @@ SplitColumn = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
-Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which split, if DATA has several.")]
+Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Split to take, if DATA has several.")]
 NewPack = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the new pack.")]
 Test = Annotated[
     str | None,
@@ -100,7 +100,7 @@ Backbone = Annotated[
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Local weights of that architecture.", rich_help_panel=_MODEL),
+    typer.Option(metavar="FILE", help="File of weights to use in place of those of the hub.", rich_help_panel=_MODEL),
 ]
 Engine = Annotated[
     Literal["auto", "torch", "onnx"],

@@ -71,13 +71,12 @@ def predict(
         ),
     ] = False,
 ) -> None:
-    """Classify images: one row an image, the most probable classes first. JSON lines also name the group prompts.
+    """Classify images: a row for each, the most probable classes first. JSON lines also name the group prompts.
 
     Columns of the CSV: image, class_1, probability_1, class_2, ...; with --reject also rejected and known_score, which
-    is below 0 for those rejected. An output file appears when it is complete, in
-    place of one that lpt predict wrote before; until then finished parts are kept beside it. When it was interrupted,
-    the same command goes on from there. Lists are read as a stream, however long they are: CSV, JSON lines, Parquet, or
-    a path a line.
+    is below 0 for those rejected. An output file appears when it is complete, in place of one that lpt predict wrote
+    before. Until then finished parts are kept beside it; after an interruption the same command goes on from there.
+    Lists are read as a stream, however long they are: CSV, JSON lines, Parquet, or a path on each line.
 
     **Example:** lpt predict runs/photos new_photos/ --output predictions.csv --top-k 3
 

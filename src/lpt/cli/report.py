@@ -39,7 +39,7 @@ def report(
     ] = None,
     device: options.Device = None,
 ) -> None:
-    """Draw a finished run, comparison or search as one HTML file that is read in five minutes, and prints.
+    """Draw a finished run, comparison or search as one HTML file, to be read in five minutes or printed.
 
     It needs nothing else: no network, no other file. Pictures of confused classes are shown where the data still is.
 

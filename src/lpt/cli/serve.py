@@ -53,7 +53,7 @@ def serve(
         bool,
         typer.Option(
             "--reject",
-            help="Say which images show none of the classes; every pack needs a threshold. A request may differ.",
+            help="Say which images show none of the classes: each pack needs a threshold. A request may ask otherwise.",
         ),
     ] = False,
     queue: Annotated[
@@ -61,7 +61,13 @@ def serve(
         typer.Option(metavar="N", min=1, help="Most images that wait; more get status 429.", rich_help_panel=_SERVER),
     ] = 64,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="Longest time to an answer.", rich_help_panel=_SERVER)
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.001,
+            help="Longest time to an answer; after it, status 504.",
+            rich_help_panel=_SERVER,
+        ),
     ] = 30.0,
     ray: Annotated[
         bool,

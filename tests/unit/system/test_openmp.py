@@ -56,6 +56,8 @@ print(json.dumps(dict(os.environ) == before))"
     assert json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("document", ["docs/explanation/limits.md", "docs/explanation/performance.md", "docs/how-to/scaling.md"])
+@pytest.mark.parametrize(
+    "document", ["docs/explanation/limits.md", "docs/explanation/performance.md", "docs/how-to/scaling.md"]
+)
 def test_the_documents_name_the_number_of_the_program(document: str) -> None:
     assert f"GOMP_SPINCOUNT={SPIN_COUNT}" in (ROOT / document).read_text(encoding="utf-8")
