@@ -314,23 +314,23 @@ class Predictor:
     def split(self, images: LabelledImages, *, pack: str | None = None, **options: object) -> Predictions:
         """Return the scores of all images of a split; options as in `lpt.evaluation.predictions.predict_split`."""
         from lpt.data.cache import with_white
-        from lpt.evaluation.predictions import classify_split, predict_split
+        from lpt.evaluation.predictions import SplitClassifier, predict_split
 
         loaded = self._find(pack)[1]
         info = loaded.pack.info
         (images,) = with_white([images], info.preprocessing.white)
         picks = info.uses_group_prompts
-        options |= {"group_prompts": picks, "model_name": label_of(loaded.pack)}
-        if self._engine.name == "torch":  # in the batches of training, which its numbers were measured with
-            return predict_split(self.model(pack).model, images, info.preprocessing, **options)  # type: ignore[arg-type]
 
         def classify(pixels: Tensor) -> tuple[Float32Array, IntArray | None]:
             outputs = self._engine.run([(loaded, image) for image in pixels.numpy()])
             scores = np.stack([output.scores for output in outputs])
             return scores, np.array([output.groups for output in outputs]) if picks else None
 
-        options["classes"] = len(info.class_names)
-        return classify_split(classify, images, info.preprocessing, **options)  # type: ignore[arg-type]
+        if self._engine.name == "torch":  # in the batches of training, which its numbers were measured with
+            classifier = SplitClassifier.of_model(self.model(pack))
+        else:
+            classifier = SplitClassifier(classify, len(info.class_names), picks)
+        return predict_split(classifier, images, info.preprocessing, model_name=label_of(loaded.pack), **options)  # type: ignore[arg-type]
 
     def _find(self, name: str | None) -> tuple[str, LoadedPack]:
         """Return a pack and its name; the first one for None."""

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from lpt.commands.evaluate.request import loading_workers, readers_explained
 from lpt.data.manifest import LabelledImages
-from lpt.evaluation.predictions import Predictions, predict_split
+from lpt.evaluation.predictions import Predictions, SplitClassifier, predict_split
 from lpt.model import Classifier
 from lpt.model.head import CosineHead
+from lpt.model.inference import InferenceModel
 from lpt.packs.info import PackInfo
 from lpt.report.bars import image_bar
 
@@ -39,12 +40,12 @@ def encode(
         DataError: an image cannot be read.
         RunError: features are not finite, or a process that reads images was lost.
     """
+    model = InferenceModel(encoder, info.preprocessing, group_prompts=info.uses_group_prompts)
     with image_bar(progress, what, len(images)) as show, readers_explained():
         return predict_split(
-            encoder,
+            SplitClassifier.of_model(model),
             images,
             info.preprocessing,
-            group_prompts=info.uses_group_prompts,
             batch_size=batch_size,
             workers=loading_workers(len(images)),
             progress=show,

@@ -27,8 +27,9 @@ from lpt.commands.fit.request import RunRequest
 from lpt.data.cache import CachedImages, fill_cache
 from lpt.data.loading import evaluation_batches
 from lpt.data.manifest import LabelledImages
-from lpt.evaluation.predictions import predict_split
+from lpt.evaluation.predictions import SplitClassifier, predict_split
 from lpt.model import LPT, Classifier
+from lpt.model.inference import InferenceModel
 from lpt.system.hardware import PeakMemory, host_memory_total, reproducible
 from lpt.system.processes import ALONE
 from lpt.system.text import duration, plural, size_of
@@ -199,11 +200,11 @@ def _image_seconds(prepared: Prepared, model: Classifier, images: LabelledImages
     batches = evaluation_batches(images, batch_size=batch, preprocessing=prepared.preprocessing, workers=0)
     reading = _reading_seconds(prepared, batches) / min(batch, len(images))
     times = [time.perf_counter()]
+    inference = InferenceModel(model, prepared.preprocessing, group_prompts=2 in trained_phases(prepared))
     predict_split(
-        model,
+        SplitClassifier.of_model(inference),
         images,
         prepared.preprocessing,
-        group_prompts=2 in trained_phases(prepared),
         batch_size=batch,
         workers=int(prepared.config.runtime.workers),
         progress=lambda done: times.append(time.perf_counter()),

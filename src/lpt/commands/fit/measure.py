@@ -9,8 +9,9 @@ from rich.console import Console
 from lpt.commands.fit.prepare import Prepared
 from lpt.data.manifest import LabelledImages
 from lpt.evaluation.measured import Measured, measure_predictions
-from lpt.evaluation.predictions import Predictions, predict_split
+from lpt.evaluation.predictions import Predictions, SplitClassifier, predict_split
 from lpt.model import Classifier
+from lpt.model.inference import InferenceModel
 from lpt.packs.info import Probabilities
 from lpt.packs.rejection import Rejection, fit_rejection
 from lpt.packs.temperature import fitted_probabilities
@@ -33,10 +34,9 @@ def predict_images(
     """Return a model's predictions for a split, with a progress bar; all views of an image are in the same pass."""
     with image_bar(console, "measuring", len(images)) as progress:
         return predict_split(
-            model,
+            SplitClassifier.of_model(InferenceModel(model, prepared.preprocessing, group_prompts=grouped)),
             images,
             prepared.preprocessing,
-            group_prompts=grouped,
             batch_size=images_at_once(prepared.config, prepared.preprocessing.test_views),
             workers=int(prepared.config.runtime.workers),
             progress=progress,
