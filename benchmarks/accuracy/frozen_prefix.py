@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-import lpt
 from benchmarks.accuracy.cifar100_cuts import CIFAR100, GROUPS, open_cifar
+from benchmarks.accuracy.runs import after_phase1, fit_once
 from benchmarks.record import describe_machine, describe_run
 from lpt.commands.fit.prepare import Prepared, prepare
 from lpt.commands.fit.request import RunRequest
@@ -54,12 +54,9 @@ class Study:
         settings = [f"image.size={args.size}", f"runtime.seed={seed}", f"train.phase1.epochs={args.epochs[0]}"]
         settings += ["model.adapter_size=0", f"train.phase2.epochs={args.epochs[1]}", *args.set]
         folder = args.runs / f"frozen_prefix_{args.size}_seed{seed}"
-        if (folder / "config.yaml").exists():
-            lpt.resume(folder, splits, console=Console())
-        else:
-            lpt.fit(splits, folder, preset="laptop", settings=[*settings, "train.phase2.epochs=0"], console=Console())
+        fit_once(splits, folder, [*settings, "train.phase2.epochs=0"], console=Console())
+        self.pack = folder / "pack"
         self.prepared: Prepared = prepare(RunRequest(splits, preset="laptop", settings=settings), read_images=False)
-        self.start = {name: torch.from_numpy(t) for name, t in lpt.load_pack(folder / "pack").tensors.items()}
         self.held: LabelledImages = splits.test
         self.counts = splits.counts_before_cut
         self.model = self._model()
@@ -67,10 +64,7 @@ class Study:
         self.caches: dict[int, tuple[PrefixCache, float]] = {}
 
     def _model(self) -> LPT:
-        model = self.prepared.new_model()
-        assert isinstance(model, LPT)
-        groups = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("groups")}
-        model.load_state_dict({**self.start, **groups})
+        model = after_phase1(self.prepared, self.pack)
         if self.prepared.config.model.group_init == "shared":
             groups_from_shared(model)
         return model

@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 
-import lpt
 from benchmarks.accuracy.cifar100_cuts import CIFAR100, open_cifar
+from benchmarks.accuracy.runs import fit_once
 from benchmarks.record import describe_machine, describe_run
 from lpt.config.schema import DataConfig
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.sources import open_splits
 from lpt.system.files import write_text
-from lpt.training.folder import RunFolder
 
 NEW = tuple(range(4, 100, 5))
 """The 20 classes that the first training does not see, by label."""
@@ -100,15 +99,9 @@ def all_splits(seed: int, shots: int, source: str = CIFAR100) -> Splits:
     )
 
 
-def fit_once(splits: Splits, folder: Path, *, size: int, seed: int, epoch_steps: int = EPOCH_STEPS) -> None:
-    """Train LPT with the preset `laptop` and fewer draws, unless the folder holds the finished run."""
-    if RunFolder(folder).finished:
-        print(f"{folder}: finished")
-    elif (folder / "config.yaml").exists():
-        lpt.resume(folder, splits)
-    else:
-        settings = [f"image.size={size}", f"runtime.seed={seed}", f"train.epoch_steps={epoch_steps}"]
-        lpt.fit(splits, folder, preset="laptop", method="lpt", settings=settings)
+def short_run(size: int, seed: int, epoch_steps: int = EPOCH_STEPS) -> list[str]:
+    """Return the settings of a run with fewer draws than the preset `laptop` has."""
+    return [f"image.size={size}", f"runtime.seed={seed}", f"train.epoch_steps={epoch_steps}"]
 
 
 def measure_extended(args: argparse.Namespace) -> None:
@@ -149,11 +142,11 @@ def main() -> None:
         return
     for seed in args.seeds:
         if args.stage == "train":
-            fit_once(old_splits(seed, args.source), args.runs / f"old_seed{seed}", size=args.size, seed=seed)
+            fit_once(old_splits(seed, args.source), args.runs / f"old_seed{seed}", short_run(args.size, seed))
             continue
         for shots in args.shots:
             splits = all_splits(seed, shots, args.source)
-            fit_once(splits, args.runs / f"all_{shots}_seed{seed}", size=args.size, seed=seed)
+            fit_once(splits, args.runs / f"all_{shots}_seed{seed}", short_run(args.size, seed))
 
 
 if __name__ == "__main__":

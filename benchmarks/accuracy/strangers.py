@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.new_classes import NEW, OLD, fit_once, only, open_cuts
+from benchmarks.accuracy.new_classes import NEW, OLD, only, open_cuts, short_run
+from benchmarks.accuracy.runs import fit_once
 from benchmarks.accuracy.stranger_scores import CANDIDATES, Score, Scored, score_images
 from benchmarks.record import describe_machine, describe_run
 from lpt.config.schema import DataConfig
@@ -277,7 +278,7 @@ def main() -> None:
     if args.stage == "train":
         for seed in args.seeds:
             folder = args.runs / f"clothing_seed{seed}"
-            fit_once(clothing_splits(seed), folder, size=args.size, seed=seed, epoch_steps=args.epoch_steps)
+            fit_once(clothing_splits(seed), folder, short_run(args.size, seed, args.epoch_steps))
     elif args.stage == "choose":
         seeds = [seed for seed in args.seeds if finished(args.cifar / f"old_seed{seed}")]
         write("choose", args.output, choose(args, seeds))

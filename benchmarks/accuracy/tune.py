@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 import lpt
+from benchmarks.accuracy.runs import fit_once
 from benchmarks.record import describe_machine, describe_run
 from lpt.commands.report.kept import KeptRun, read_run
 from lpt.data.longtail import ShotGroups
 from lpt.evaluation.paired import SeedPair, paired_differences
 from lpt.evaluation.tuning import PRESET, TuneResult
 from lpt.system.files import write_json
-from lpt.training.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -47,11 +47,7 @@ def tuned(source: Path, runs: Path, minutes: float, settings: Sequence[str], tri
 
 def fitted(source: Path, folder: Path, seed: int, settings: Sequence[str]) -> KeptRun:
     """Train and test on all training images, unless that is done."""
-    run = RunFolder(folder)
-    if not run.finished and run.begun:
-        lpt.resume(folder)
-    elif not run.finished:
-        lpt.fit(source, folder, preset="laptop", method="lpt", settings=[*settings, f"runtime.seed={seed}"])
+    fit_once(source, folder, [*settings, f"runtime.seed={seed}"])
     return read_run(folder)
 
 

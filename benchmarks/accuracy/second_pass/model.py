@@ -72,11 +72,6 @@ class SecondPass(nn.Module):
             )
         self.adapters = Adapters(blocks, width, parts.adapters, norm=True, scale=None) if parts.adapters else None
 
-    @property
-    def backbone(self) -> object:
-        """The frozen backbone."""
-        return self.first.backbone
-
     def forward(self, encoded: Encoded, feature_mask: Tensor | None = None, picks: str = "matched") -> Opinions:
         """Return the cosines of both passes for images after block K.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import lpt
+from benchmarks.accuracy.runs import after_phase1, fit_once
 from benchmarks.accuracy.second_pass.data import SETS, Development
 from benchmarks.accuracy.second_pass.model import SecondPass
 from benchmarks.accuracy.second_pass.trials import Trial
@@ -24,7 +24,6 @@ from lpt.data.manifest import IntArray
 from lpt.losses.build import new_loss
 from lpt.model import LPT, Encoded
 from lpt.system.hardware import reproducible
-from lpt.training.folder import RunFolder
 from lpt.training.loop import StepRecord, train_steps
 from lpt.training.objective import Chunk, PhaseObjective
 from lpt.training.phase_data import PhaseData, cached_shape
@@ -64,16 +63,10 @@ class Study:
         self.settings = (f"image.size={size}", f"runtime.seed={seed}", *settings)
 
     def train(self, method: str) -> Path:
-        """Train phase 1 (`lpt`: for its own epochs) or phase 1 alone with the draws of both (`lpt-phase1`)."""
-        folder = self.folder / method
+        """Train phase 1 for its own epochs (`lpt`) or for the draws of both (`lpt-phase1`), and return its pack."""
         alone = () if method == "lpt-phase1" else ("train.phase2.epochs=0",)
-        if RunFolder(folder).finished:
-            return folder
-        if (folder / "config.yaml").exists():
-            lpt.resume(folder, self.development.splits)
-        else:
-            lpt.fit(self.development.splits, folder, preset="laptop", method=method, settings=[*self.settings, *alone])
-        return folder
+        folder = self.folder / method
+        return fit_once(self.development.splits, folder, [*self.settings, *alone], method=method).pack
 
     def prepared(self, trial: Trial) -> Prepared:
         """Return a prepared run of phase 2."""
@@ -82,12 +75,7 @@ class Study:
 
     def first(self, prepared: Prepared) -> LPT:
         """Return the model as phase 1 left it."""
-        model = prepared.new_model()
-        assert isinstance(model, LPT)
-        tensors = lpt.load_pack(self.train("lpt") / "pack").tensors
-        groups = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("groups")}
-        model.load_state_dict({**{name: torch.from_numpy(t) for name, t in tensors.items()}, **groups})
-        return model
+        return after_phase1(prepared, self.train("lpt"))
 
     def data(self, prepared: Prepared) -> PhaseData:
         """Return the data of phase 2, which draws from the kept views."""

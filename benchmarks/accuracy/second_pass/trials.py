@@ -18,7 +18,6 @@ class Trial:
         parts: what it has.
         settings: over the preset `laptop`.
         average: decay of the mean of the weights over the steps that is measured in place of the last ones; 0: none.
-        keep_first: steps before which the mean does not start, as a share of all.
     """
 
     parts: Parts = field(default_factory=Parts)

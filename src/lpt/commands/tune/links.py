@@ -156,7 +156,6 @@ class LiveLink:
 
     def report(self, step: int, accuracy: float, at: str = "") -> None:
         """As `Link.report`."""
-        self._clock.keep()
         if self.reported(step) is None:
             self._candidate.report(step, accuracy)
         if at and self._candidate.lags():
