@@ -11,8 +11,6 @@ from lpt.cli import options
 from lpt.cli.screen import output_console
 from lpt.errors import ConfigError
 
-_RUN = "Run"
-
 
 def compare(
     data: options.DataOrConfig = None,
@@ -63,7 +61,7 @@ def compare(
         typer.Option(
             "--overwrite",
             help="Throw away the comparison in --output, with its runs; other files stay.",
-            rich_help_panel=_RUN,
+            rich_help_panel=options.RUN,
         ),
     ] = False,
     ray: Annotated[
@@ -71,7 +69,7 @@ def compare(
         typer.Option(
             "--ray",
             help="Train on the machines of the Ray cluster at RAY_ADDRESS; without it, on one started here.",
-            rich_help_panel=_RUN,
+            rich_help_panel=options.RUN,
         ),
     ] = False,
     quiet: options.Quiet = False,

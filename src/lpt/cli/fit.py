@@ -11,7 +11,6 @@ from lpt.cli import options
 from lpt.cli.screen import output_console
 from lpt.errors import ConfigError
 
-_RUN = "Run"
 _WITH_RESUME = {"resume", "quiet", "data", "test", "val", "image_root", "checkpoint", "device", "set_"}
 
 
@@ -45,11 +44,11 @@ def fit(
     checkpoint: options.Checkpoint = None,
     size: options.Size = None,
     device: options.Device = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=options.RUN)] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace the run that is in --output; other files stay.", rich_help_panel=_RUN
+            "--overwrite", help="Replace the run that is in --output; other files stay.", rich_help_panel=options.RUN
         ),
     ] = False,
     resume: Annotated[
@@ -58,7 +57,7 @@ def fit(
             metavar="RUN",
             help="Go on with the interrupted run of this folder. Beside it: DATA, --test, --val, --image-root and "
             "--checkpoint if files were moved, --device, and --set of what belongs to the machine.",
-            rich_help_panel=_RUN,
+            rich_help_panel=options.RUN,
         ),
     ] = None,
     dry_run: Annotated[
@@ -66,7 +65,7 @@ def fit(
         typer.Option(
             "--dry-run",
             help="Check everything, run a few real steps, estimate time, memory and disk; write nothing.",
-            rich_help_panel=_RUN,
+            rich_help_panel=options.RUN,
         ),
     ] = False,
     quiet: options.Quiet = False,

@@ -10,8 +10,6 @@ import typer
 from lpt.cli import options
 from lpt.cli.screen import output_console
 
-_RUN = "Run"
-
 
 def tune(
     data: options.DataOrConfig = None,
@@ -62,13 +60,13 @@ def tune(
     checkpoint: options.Checkpoint = None,
     size: options.Size = None,
     device: options.Device = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=options.RUN)] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite",
             help="Throw away the search in --output, with its runs; other files stay.",
-            rich_help_panel=_RUN,
+            rich_help_panel=options.RUN,
         ),
     ] = False,
     ray: Annotated[
@@ -77,12 +75,10 @@ def tune(
             "--ray",
             help="Train trials on the machines of the Ray cluster at RAY_ADDRESS, several at a time; without it, on "
             "one started here.",
-            rich_help_panel=_RUN,
+            rich_help_panel=options.RUN,
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Search rates, epochs and sizes on held-out training images, starting from the preset; train with the best.
 

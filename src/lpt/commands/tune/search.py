@@ -149,14 +149,12 @@ class _Trials:
         """Yield a job for each trial, until the time is used up; each is asked for when there is room for it."""
         search, study, splits = self._search, self._search.study, self._setup.plan.splits
         too_long = 0
-        while too_long < MOST_TOO_LONG:
+        while True:
             results = study.results()
-            if not study.interrupted:
-                why = search.budget.why_over(results, splits, search.clock.seconds, study.going)
-                if why:
-                    start = "No further trial begins" if self._going else "The search ends"
-                    search.console.print(f"{start}: {why}.")
-                    return
+            if why := self._why_over(results, too_long):
+                start = "No further trial begins" if self._going else "The search ends"
+                search.console.print(f"{start}: {why}.")
+                return
             candidate = study.next()
             self._deadline = search.budget.deadline(results, splits)
             self._announce(candidate)
@@ -167,8 +165,15 @@ class _Trials:
                 continue
             too_long = 0
             yield self._begun(candidate)
-        start = "No further trial begins" if self._going else "The search ends"
-        search.console.print(f"{start}: {too_long} trials in a row would take longer than is left.")
+
+    def _why_over(self, results: Sequence[TrialResult], too_long: int) -> str:
+        """Return why no further trial begins; empty if one does, such as one that was interrupted."""
+        search = self._search
+        if too_long == MOST_TOO_LONG:
+            return f"{too_long} trials in a row would take longer than is left"
+        if search.study.interrupted:
+            return ""
+        return search.budget.why_over(results, self._setup.plan.splits, search.clock.seconds, search.study.going)
 
     def look(self, running: Sequence[Job]) -> None:
         """Pass on what trials on other machines report, and tell those to stop that are not worth their time."""

@@ -38,6 +38,7 @@ from lpt.config.values import Settings, leaves, merge, nested, section
 from lpt.data.fingerprint import data_fingerprint
 from lpt.errors import ConfigError, DataError, RunError
 from lpt.evaluation.tuning import TuneResult
+from lpt.report.bars import warner
 from lpt.report.tune import print_tuning, write_tuning
 from lpt.system.interrupt import Interrupted
 from lpt.system.processes import several_started
@@ -105,7 +106,7 @@ def run_tuning(request: TuneRequest, console: Console) -> TuneResult:
     refuse_second_start("lpt.tune")
     request.check()
     folder = TuneFolder(request.output)
-    with folder.locked(lambda line: console.print(line, style="yellow", markup=False)):
+    with folder.locked(warner(console)):
         return _run_locked(request, folder, console)
 
 
