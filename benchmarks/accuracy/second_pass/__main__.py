@@ -27,7 +27,7 @@ from benchmarks.accuracy.second_pass.trials import TRIALS
 from benchmarks.record import describe_machine
 from lpt.commands.report.kept import read_run
 from lpt.data.longtail import ShotGroups
-from lpt.data.manifest import IntArray
+from lpt.data.manifest import Float32Array, IntArray
 from lpt.evaluation.metrics import measure
 from lpt.training.folder import RunFolder
 
@@ -62,6 +62,10 @@ def rows_of(study: Study, name: str, file: Path) -> list[dict[str, Any]]:
     labels, seconds = kept.pop("labels"), float(kept.pop("seconds"))
     scores = dict(kept)
     scores["half and half"] = (kept["first"] + kept["second"]) / 2
+    scores["weighted"] = weighted(kept["first"], kept["second"], labels)
+    if "first, flipped" in kept:
+        for part in ("first", "second"):
+            scores[f"{part}, two views"] = (kept[part] + kept[f"{part}, flipped"]) / 2
     first = kept["first"].argmax(axis=1)
     rows = []
     for part, cosines in scores.items():
@@ -69,6 +73,27 @@ def rows_of(study: Study, name: str, file: Path) -> list[dict[str, Any]]:
         differs = round(100 * float((predicted != first).mean()), 1)
         rows.append(_row(study, name, part, labels, predicted) | {"differs": differs, "seconds": round(seconds)})
     return rows
+
+
+def weighted(first: Float32Array, second: Float32Array, labels: IntArray) -> Float32Array:
+    """Return (1 - a) z1 + a z2, [n, C], where a of each half of the images is the best on the other half.
+
+    The best is that of the largest mean per-class accuracy, in steps of 0.1.
+    """
+    even = np.arange(len(labels)) % 2 == 0
+    mixed = np.empty_like(first)
+    for part in (even, ~even):
+        shares = np.linspace(0, 1, 11, dtype=first.dtype)
+        right = [mean_per_class((1 - a) * first[~part] + a * second[~part], labels[~part]) for a in shares]
+        best = shares[int(np.argmax(right))]
+        mixed[part] = (1 - best) * first[part] + best * second[part]
+    return mixed
+
+
+def mean_per_class(cosines: Float32Array, labels: IntArray) -> float:
+    """Return the mean of the accuracies of the classes that have images."""
+    right = cosines.argmax(axis=1) == labels
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 def _row(study: Study, trial: str, scores: str, labels: IntArray, predicted: IntArray) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from lpt.model import LPT, Encoded
 from lpt.model.adapters import Adapters
 from lpt.model.head import CosineHead
 from lpt.model.prompts import GroupPrompts
+from lpt.training.initial import keys_from_queries
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,18 @@ class Parts:
         adapters: width of its adapters in the late blocks; 0: none.
         top_k: group prompts that an image picks.
         pool: group prompts.
+        keys: `random`, as the preset starts them, or `classes`, centres of clusters of phase 1's head rows: images of
+            classes that phase 1 confuses share group prompts.
+        reads: what the head sees, the `class` token as phase 1's does, or the mean of the `patches`.
         fused: the loss sees (z1 + z2) / 2 in place of z2.
     """
 
-    groups: str = "pool"
+    groups: Literal["pool", "replace", "none"] = "pool"
     adapters: int = 0
     top_k: int = 2
     pool: int = 20
+    keys: Literal["random", "classes"] = "random"
+    reads: Literal["class", "patches"] = "class"
     fused: bool = False
 
 
@@ -66,10 +72,13 @@ class SecondPass(nn.Module):
         self.head.load_state_dict(model.head.state_dict())
         self.groups: GroupPrompts | None = None
         if parts.groups != "none":
-            self.groups = GroupPrompts(parts.pool, blocks, length, width)
+            pool = min(parts.pool, len(model.head.weight)) if parts.keys == "classes" else parts.pool
+            self.groups = GroupPrompts(pool, blocks, length, width)
             self.groups.prompts.data.copy_(
                 model.shared.tokens.data[model.shared_blocks :].expand_as(self.groups.prompts)
             )
+            if parts.keys == "classes":
+                keys_from_queries(self, self.head.weight.detach().numpy(), seed=0)  # type: ignore[arg-type]
         self.adapters = Adapters(blocks, width, parts.adapters, norm=True, scale=None) if parts.adapters else None
 
     def forward(self, encoded: Encoded, feature_mask: Tensor | None = None, picks: str = "matched") -> Opinions:
@@ -105,7 +114,7 @@ class SecondPass(nn.Module):
         return self.groups.gather(picked)
 
     def features(self, tokens: Tensor, group: Tensor | None) -> Tensor:
-        """Return class-token features after the late blocks, [B, N, D] -> [B, D]."""
+        """Return what the head sees after the late blocks, [B, N, D] -> [B, D]."""
         backbone, start = self.first.backbone, self.first.shared_blocks
         for layer in range(start, backbone.depth):
             prompts = []
@@ -113,8 +122,10 @@ class SecondPass(nn.Module):
                 prompts.append(backbone.prompt_key_value(layer, self.first.shared.tokens[layer]))
             if group is not None:
                 prompts.append(backbone.prompt_key_value(layer, group[:, layer - start]))
-            last = layer == backbone.depth - 1
-            tokens = backbone.block(layer, tokens, prompts, class_token_only=last, adapters=self._adapt)
+            alone = self.parts.reads == "class" and layer == backbone.depth - 1
+            tokens = backbone.block(layer, tokens, prompts, class_token_only=alone, adapters=self._adapt)
+        if self.parts.reads == "patches":
+            return backbone.norm(tokens)[:, backbone.vit.num_prefix_tokens :].mean(dim=1)
         return backbone.norm(tokens)[:, 0]
 
     def _adapt(self, layer: int, tokens: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from lpt.data.manifest import IntArray
 from lpt.losses.build import new_loss
 from lpt.model import LPT, Encoded
 from lpt.system.hardware import reproducible
+from lpt.training.initial import head_from_class_means
 from lpt.training.loop import StepRecord, train_steps
 from lpt.training.objective import Chunk, PhaseObjective
 from lpt.training.phase_data import PhaseData, cached_shape
@@ -105,10 +106,13 @@ class Study:
             model = self.first(prepared)
             torch.manual_seed(self.seed)
             second = SecondPass(model, trial.parts)
+            cache = self.cache(model, data)
+            if trial.parts.reads != "class":
+                self._start_head(second, cache)
             start = time.perf_counter()
-            averaged = self._train(second, data, self.cache(model, data), trial.average)
+            averaged = self._train(second, data, cache, trial.average)
             seconds = time.perf_counter() - start
-            opinions = self._opinions(averaged, prepared)
+            opinions = self._opinions(averaged, prepared, flipped=trial.flipped)
         return {"seconds": seconds, "labels": self.development.held.labels, **opinions}
 
     @property
@@ -117,6 +121,22 @@ class Study:
         counts = self.development.splits.counts_before_cut
         assert counts is not None
         return counts
+
+    @torch.inference_mode()
+    def _start_head(self, second: SecondPass, cache: PrefixCache) -> None:
+        """Set the head to the class means of what it sees, as the preset starts phase 1's."""
+        labels, views = self.development.splits.train.labels, self.development.views
+        features = []
+        for rows in np.array_split(np.arange(len(labels)), max(len(labels) // 64, 1)):
+            encoded = cache.batch(rows * views, labels[rows]).inputs(slice(None), torch.device("cpu"))
+            assert isinstance(encoded, Encoded)
+            group = (
+                None
+                if second.groups is None
+                else second.groups.gather(second.groups.match(encoded.query, second.parts.top_k).groups)
+            )
+            features.append(second.features(encoded.tokens.to(second.first.backbone.dtype), group))
+        head_from_class_means(second, torch.cat(features).numpy(), labels)  # type: ignore[arg-type]
 
     def _train(self, second: SecondPass, data: PhaseData, cache: PrefixCache, average: float) -> SecondPass:
         plan = data.plan(2)
@@ -142,21 +162,29 @@ class Study:
         train_steps(objective, optimizer, data.cached_batches(plan, cache), plan, first_step=0, after_step=follow)
         return mean
 
-    def encoded(self, model: LPT, prepared: Prepared, order: IntArray) -> Iterator[Encoded]:
-        """Yield the held-out images after block K, in an order that does not go by class."""
+    def encoded(self, model: LPT, prepared: Prepared, order: IntArray, *, flipped: bool) -> Iterator[Encoded]:
+        """Yield the held-out images after block K, in an order that does not go by class, or their mirror images."""
         constants, held = model.shared_constants(), self.development.held.subset(order)
         for batch in evaluation_batches(held, batch_size=64, preprocessing=prepared.preprocessing, workers=0):
-            yield model.encode(prepared.preprocessing.normalize(batch.images), constants=constants)
+            pixels = prepared.preprocessing.normalize(batch.images)
+            yield model.encode(pixels.flip(-1) if flipped else pixels, constants=constants)
 
     @torch.inference_mode()
-    def _opinions(self, second: SecondPass, prepared: Prepared) -> dict[str, Any]:
-        """Return the cosines of both passes; of the second also with picks that are not the image's own."""
+    def _opinions(self, second: SecondPass, prepared: Prepared, *, flipped: bool) -> dict[str, Any]:
+        """Return the cosines of both passes for each held-out image, [n, C].
+
+        Of the second also those with picks that are not the image's own; with `flipped`, those of the mirror image.
+        """
         kept: dict[str, list[Tensor]] = {}
         variations = PICKS if second.groups is not None else PICKS[:1]
         shuffled = np.random.default_rng(self.seed).permutation(len(self.development.held))
-        for encoded in self.encoded(second.first, prepared, shuffled):
+        for encoded in self.encoded(second.first, prepared, shuffled, flipped=False):
             for picks in variations:
                 opinions = second(encoded, picks=picks)
                 kept.setdefault("second" if picks == PICKS[0] else f"second, {picks}", []).append(opinions.second)
             kept.setdefault("first", []).append(opinions.first)
+        for encoded in self.encoded(second.first, prepared, shuffled, flipped=True) if flipped else ():
+            opinions = second(encoded)
+            kept.setdefault("second, flipped", []).append(opinions.second)
+            kept.setdefault("first, flipped", []).append(opinions.first)
         return {name: torch.cat(parts)[np.argsort(shuffled)].numpy() for name, parts in kept.items()}

@@ -18,11 +18,13 @@ class Trial:
         parts: what it has.
         settings: over the preset `laptop`.
         average: decay of the mean of the weights over the steps that is measured in place of the last ones; 0: none.
+        flipped: measure the mirror images too.
     """
 
     parts: Parts = field(default_factory=Parts)
     settings: tuple[str, ...] = ()
     average: float = 0.0
+    flipped: bool = False
 
 
 def _rate(value: float) -> str:
@@ -41,5 +43,10 @@ TRIALS: dict[str, Trial] = {
         Parts("pool", 8), (*INSTANCE, *ADJUSTED, _rate(1e-2)), average=0.99
     ),
     "groups, adapters 16, adjusted 2e-2": Trial(Parts("pool", 16), (*INSTANCE, *ADJUSTED, _rate(2e-2))),
+    "classes, adapters 8, adjusted 1e-2": Trial(Parts("pool", 8, keys="classes"), (*INSTANCE, *ADJUSTED, _rate(1e-2))),
+    "patches, adapters 8, adjusted 1e-2": Trial(
+        Parts("pool", 8, reads="patches"), (*INSTANCE, *ADJUSTED, _rate(1e-2)), flipped=True
+    ),
+    "patches, adapters 8, dual 1e-2": Trial(Parts("pool", 8, reads="patches"), (_rate(1e-2),)),
     "groups, adapters 8, fused, dual 1e-2": Trial(Parts("pool", 8, fused=True), (_rate(1e-2),)),
 }
