@@ -14,7 +14,7 @@ from lpt.data.doctor.examine import examine
 from lpt.data.doctor.findings import Findings
 from lpt.data.longtail import ShotGroups
 from lpt.data.sources import open_splits
-from lpt.errors import RunError
+from lpt.errors import ConfigError, RunError
 from lpt.report.doctor import print_findings
 from lpt.system.files import write_json
 from lpt.system.outputs import is_plot
@@ -104,6 +104,8 @@ def doctor(
 
 def _check_outputs(plot: Path | None, json: Path | None) -> None:
     """Check, before the images are read, that the files can be drawn and that `lpt doctor` may replace them."""
+    if plot is not None and json is not None and plot.resolve() == json.resolve():
+        raise ConfigError(f"--plot and --json: both name {plot}; give each a file of its own")
     if plot is not None:
         with explain_missing_packages("lpt doctor --plot"):
             import lpt.report.style  # noqa: F401
