@@ -77,6 +77,17 @@ def compared(result: Result) -> list[str]:
     ]
 
 
+def cut_lists(result: Result) -> list[str]:
+    """Return the seconds and the memory of cutting lists of ten thousand and of ten million images into shards."""
+    sizes = sorted({int(size) for sizes in result["results"].values() for size in sizes})
+    head = ["list"] + [f"{size:,} images" for size in sizes]
+    cells = [
+        [kind] + [f"{sizes_of[str(size)]['seconds']:.3g} s, {sizes_of[str(size)]['mib']:.0f} MiB" for size in sizes]
+        for kind, sizes_of in result["results"].items()
+    ]
+    return rows_of(head, cells)
+
+
 def _hours(hours: float) -> str:
     return f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"
 
@@ -94,4 +105,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster_serve": from_file("cluster_serve", served),
     "cluster_predict": from_file("cluster_predict", predicted),
     "cluster_compare": from_file("cluster_compare", compared),
+    "lists": from_file("lists", cut_lists),
 }

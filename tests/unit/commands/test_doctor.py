@@ -49,5 +49,5 @@ def test_faults_are_seen_before_images_are_read(photo_folder: Path, tmp_path: Pa
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(RunError, match="is not findings of lpt"):
         doctor(tmp_path / "nowhere", json=tmp_path / "mine.json")
-    with pytest.raises(ConfigError, match="--plot and --json: both name"):
+    with pytest.raises(ConfigError, match="plot and json: both name"):
         doctor(tmp_path / "nowhere", json=tmp_path / "it.png", plot=tmp_path / "." / "it.png")
