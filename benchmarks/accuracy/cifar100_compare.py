@@ -68,8 +68,8 @@ _RATES = (
 )
 _PROMPT_RATES = (*_RATES[1:], "train.phase1.lr=1.6e-2", "train.phase1.lr=3.2e-2")
 WITHOUT_ADAPTERS = "model.adapter_size=0"
-_ADAPTERS = {size: f"model.adapter_size={size} model.adapter_norm=true model.adapter_scale=null" for size in (1, 4, 16)}
-_ADAPTER = _ADAPTERS[4]
+ADAPTERS = {size: f"model.adapter_size={size} model.adapter_norm=true model.adapter_scale=null" for size in (1, 4, 16)}
+_ADAPTER = ADAPTERS[4]
 LOGIT_ADJUSTED = "train.sampling=instance train.batch_size=64 loss.name=logit_adjusted"
 
 
@@ -176,8 +176,8 @@ MILD_TRIALS: dict[str, tuple[str, ...]] = {
 """Settings to try with all draws where classes are less uneven."""
 
 ADAPTER_TRIALS: dict[str, tuple[str, ...]] = {
-    "lpt": (WITHOUT_ADAPTERS, *_ADAPTERS.values()),
-    "lpt-phase1": (WITHOUT_ADAPTERS, _ADAPTERS[1], _ADAPTER),
+    "lpt": (WITHOUT_ADAPTERS, *ADAPTERS.values()),
+    "lpt-phase1": (WITHOUT_ADAPTERS, ADAPTERS[1], _ADAPTER),
 }
 """Adapters beside the prompts, to try with all draws at several imbalance factors and sizes; the table has what was."""
 
