@@ -56,7 +56,9 @@ class Study:
         folder = args.runs / f"frozen_prefix_{args.size}_seed{seed}"
         fit_once(splits, folder, [*settings, "train.phase2.epochs=0"], console=Console())
         self.pack = folder / "pack"
-        self.prepared: Prepared = prepare(RunRequest(splits, preset="laptop", settings=settings), read_images=False)
+        self.prepared: Prepared = prepare(
+            RunRequest(splits, preset="laptop", method="lpt", settings=settings), read_images=False
+        )
         self.held: LabelledImages = splits.test
         self.counts = splits.counts_before_cut
         self.model = self._model()

@@ -103,7 +103,7 @@ def start_of_fit(source: str, test: str | None, checkpoint: str | None) -> dict[
     """Measure what `lpt fit` does before its first step, part by part."""
     settings = {"backbone.checkpoint": checkpoint} if checkpoint else {}
     settings |= {"data.test": test} if test else {}
-    request = RunRequest(source, preset="laptop", settings=settings)
+    request = RunRequest(source, preset="laptop", method="lpt", settings=settings)
     printed = io.StringIO()
     console = Console(file=printed, width=120)
     prepared, preparing = watched(lambda: prepare.prepare(request, read_images=False, console=console))

@@ -106,7 +106,7 @@ def prepare_case(case: Case, arguments: argparse.Namespace, workers: int) -> Pre
     ]
     if arguments.quick:
         settings.append("runtime.threads=1")
-    request = RunRequest(case.source, preset=arguments.preset, settings=[*settings, *case.settings])
+    request = RunRequest(case.source, preset=arguments.preset, method="lpt", settings=[*settings, *case.settings])
     return prepare(request, read_images=False)
 
 

@@ -71,7 +71,9 @@ class Study:
 
     def prepared(self, trial: Trial) -> Prepared:
         """Return a prepared run of phase 2."""
-        request = RunRequest(self.development.splits, preset="laptop", settings=[*self.settings, *trial.settings])
+        request = RunRequest(
+            self.development.splits, preset="laptop", method="lpt", settings=[*self.settings, *trial.settings]
+        )
         return prepare(request, read_images=False)
 
     def first(self, prepared: Prepared) -> LPT:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lpt.cli.screen import output_console
+from lpt.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,14 +20,19 @@ def config(
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Print this preset as YAML: laptop, paper or auto.")
     ] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --preset: as this method has it; lpt methods lists them.")
+    ] = None,
 ) -> None:
     """List every field of a configuration with its type, default and meaning; or print a preset as YAML.
 
     **Example:** lpt config --preset laptop > my.yaml, then lpt fit photos/ --config my.yaml
     """
     if preset is not None:
-        _print_preset(preset)
+        _print_preset(preset, method)
         return
+    if method is not None:
+        raise ConfigError(f"--method {method}: give the preset too, such as --preset laptop")
     from lpt.config.rules import settings_of
     from lpt.config.schema import RunConfig
 
@@ -44,13 +50,14 @@ def config(
     )
 
 
-def _print_preset(name: str) -> None:
+def _print_preset(name: str, method: str | None) -> None:
     from lpt.config.presets import with_preset
     from lpt.config.values import to_yaml
     from lpt.system.hardware import inspect_machine
     from lpt.system.text import output_for_programs
 
-    resolved = with_preset({"preset": name}, inspect_machine().device if name == "auto" else "cpu", origin="the preset")
+    device = inspect_machine().device if name == "auto" else "cpu"
+    resolved = with_preset({"preset": name, "method": method or "auto"}, device, origin="the preset")
     file = output_for_programs()
     for reason in resolved.reasons:
         typer.echo(f"# {reason}", file)

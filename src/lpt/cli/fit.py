@@ -25,6 +25,13 @@ def fit(
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="lpt, or one to compare it with: lpt methods lists all.")
     ] = None,
+    phases: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1|2",
+            help="Phases of LPT: 1 trains the shared prompt, 2 group prompts as well. Default: the preset's.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML configuration; lpt config lists the fields.")
     ] = None,
@@ -70,7 +77,7 @@ def fit(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a prompt pack: shared prompt first, group prompts second; then test, plot and pack it.
+    """Train a prompt pack: the shared prompt, with --phases 2 group prompts as well; then test, plot and pack it.
 
     Ctrl-C saves and says how to go on. Options of the command win over --config, and --config wins over the preset.
     A preset or method other than that of the file is refused.
@@ -109,6 +116,7 @@ def fit(
         output=output,
         preset=preset,
         method=method,
+        phases=phases,
         config=config,
         settings=settings,
         overwrite=overwrite,

@@ -22,7 +22,8 @@ def tune(
         typer.Option(metavar="MINUTES", help="For everything: trials, and the final runs on all training images."),
     ] = 60.0,
     method: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Method to tune; lpt methods lists them. Default: lpt.")
+        str | None,
+        typer.Option(metavar="NAME", help="Method to tune; lpt methods lists them. Default: that of lpt fit."),
     ] = None,
     search: Annotated[
         str,

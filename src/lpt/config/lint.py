@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lpt.config.architecture import GROUPED, PHASE_2
 from lpt.config.rules import settings_of
 from lpt.config.schema import RunConfig
 from lpt.config.values import leaves
@@ -46,3 +47,12 @@ def unused_fields(config: RunConfig) -> dict[str, str]:
     """Return why a field has no effect in a configuration, for each such field by its dotted path."""
     reasons = {setting.path: setting.unused_reason(config) for setting in settings_of(RunConfig)}
     return {path: reason for path, reason in reasons.items() if reason is not None}
+
+
+def second_phase_fields() -> set[str]:
+    """Return the dotted paths of the fields that only LPT's second phase or its group prompts use."""
+    return {
+        setting.path
+        for setting in settings_of(RunConfig)
+        if setting.path.startswith("train.phase2.") or {GROUPED, PHASE_2} & set(setting.rules)
+    }

@@ -6,13 +6,13 @@ are still `auto` are resolved by `lpt.commands.fit.auto`, which knows the data a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lpt.config.lint import doubled_balance, unused_settings
-from lpt.config.recipes import method_named
+from lpt.config.lint import doubled_balance, second_phase_fields, unused_settings
+from lpt.config.recipes import Method, method_named
 from lpt.config.schema import RunConfig, validate
-from lpt.config.values import merge
+from lpt.config.values import leaves, merge
 from lpt.errors import ConfigError
 
 
@@ -57,6 +57,10 @@ def laptop() -> dict[str, Any]:
 
 
 PRESETS: dict[str, Callable[[], dict[str, Any]]] = {"laptop": laptop, "paper": paper}
+PHASES = {1: "lpt-phase1", 2: "lpt"}
+"""The method that trains this many of LPT's phases."""
+_PHASES_OF = {"laptop": 1, "paper": 2}
+"""Phases that a preset trains unless a method is named."""
 
 
 class Resolved(NamedTuple):
@@ -86,11 +90,38 @@ def choose_preset(preset: str, device: str) -> tuple[str, list[str]]:
     return "laptop", [f"preset laptop: on {device} the published setting would take days"]
 
 
+def choose_method(values: Mapping[str, Any], preset: str) -> tuple[Method, list[str]]:
+    """Return the method that values name, and the reason if it was `auto`.
+
+    `laptop` trains LPT's first phase alone, unless a value is of the second.
+
+    Args:
+        values: the user's values by section.
+        preset: name of the preset.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    name = str(values.get("method", "auto"))
+    if name != "auto":
+        return method_named(name), []
+    if _PHASES_OF[preset] == 2:
+        return method_named(PHASES[2]), []
+    second = second_phase_fields()
+    path = next((path for path, _ in leaves(values) if path in second), None)
+    if path is not None:
+        return method_named(PHASES[2]), [f"method {PHASES[2]}: {path} is of its second phase"]
+    return method_named(PHASES[1]), [
+        f"method {PHASES[1]}: the first phase alone was as accurate as both wherever both were measured, and predicts "
+        "faster (docs/explanation/group_prompts.md). Both: --phases 2"
+    ]
+
+
 def with_preset(values: dict[str, Any], device: str, *, origin: str) -> Resolved:
     """Return the configuration of a preset, a method and a user's values, checked; fields may still be `auto`.
 
     Args:
-        values: the user's values by section, with the names of preset and method.
+        values: the user's values by section, with the names of preset and method, which may be `auto`.
         device: where it will run: cpu, cuda or mps.
         origin: where the values come from, for errors.
 
@@ -98,11 +129,11 @@ def with_preset(values: dict[str, Any], device: str, *, origin: str) -> Resolved
         ConfigError: a value is wrong, or there is no such preset or method.
     """
     name, reasons = choose_preset(str(values.get("preset", "auto")), device)
-    method = method_named(str(values.get("method", "lpt")))
+    method, why = choose_method(values, name)
     names = {"preset": name, "method": method.name}
     scale = PRESETS[name]()
     base = merge(scale, method.values(validate({**scale, "preset": name}, origin=f"the preset {name}")))
     config = validate(merge(merge(base, values), names), origin=origin)
     recipe = validate(merge(base, names), origin=f"the method {method.name}")
     warnings = unused_settings(values, recipe, config) + doubled_balance(config)
-    return Resolved(config, reasons, tuple(warnings))
+    return Resolved(config, reasons + why, tuple(warnings))

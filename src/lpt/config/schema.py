@@ -337,7 +337,7 @@ class RunConfig(Section):
     preset: str = Field(
         "auto", description="Preset that the defaults come from: backbone, input size and training time."
     )
-    method: str = Field("lpt", description="Method that the defaults come from; lpt methods lists them.")
+    method: str = Field("auto", description="Method that the defaults come from; lpt methods lists them.")
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     image: ImageConfig = ImageConfig()

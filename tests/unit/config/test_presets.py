@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lpt.commands.fit.auto import AutoFacts, resolve_auto
-from lpt.config.presets import PRESETS, Resolved, choose_preset, with_preset
+from lpt.commands.fit.request import RunRequest, gather_values
+from lpt.config.lint import second_phase_fields
+from lpt.config.presets import PRESETS, Resolved, choose_method, choose_preset, with_preset
 from lpt.config.schema import RunConfig, validate
 from lpt.config.values import (
     merge,
@@ -169,10 +171,9 @@ def test_a_users_value_beats_the_preset(preset: str) -> None:
         changed = choices.get(path.rsplit(".", 1)[1], [0.5, 0.9] if isinstance(value, list) else None)
         wanted = changed if changed is not None else value / 2 if isinstance(value, float) else value * 2
         values: dict[str, Any] = parse_assignments([f"{path[1:]}={yaml.safe_dump(wanted, default_flow_style=True)}"])
-        result: Any = with_preset({"preset": preset, **values}, CPU.device, origin="test").config.model_dump(
-            mode="json"
-        )
-        others = leaves(with_preset({"preset": preset}, CPU.device, origin="test").config.model_dump(mode="json"))
+        both = {"preset": preset, "method": "lpt"}
+        result: Any = with_preset({**both, **values}, CPU.device, origin="test").config.model_dump(mode="json")
+        others = leaves(with_preset(both, CPU.device, origin="test").config.model_dump(mode="json"))
         got = leaves(result)
         assert got[path] == wanted
         assert {key for key in got if got[key] != others[key]} == {path}
@@ -200,6 +201,53 @@ def test_auto_takes_the_preset_the_machine_can_afford() -> None:
     assert all(part in reason for part in ("published", "not measured", "--preset laptop"))
     with pytest.raises(ConfigError, match=r"'desktop'.*laptop, paper"):
         choose_preset("desktop", CPU.device)
+
+
+def test_laptop_trains_the_first_phase_unless_the_second_is_asked_for() -> None:
+    """The second does not earn its price there; who sets a field of it wants it, and a method that is named stays."""
+    method, [reason] = choose_method({}, "laptop")
+    assert method.name == "lpt-phase1"
+    assert "--phases 2" in reason
+    assert [choose_method({"method": name}, "paper")[0].name for name in ("auto", "lift")] == ["lpt", "lift"]
+    second = second_phase_fields()
+    assert {"train.phase2.lr", "model.pool_size", "model.query", "prefix_cache.views"} <= second
+    assert not {"train.phase1.lr", "model.prompt_length", "loss.name"} & second
+    for path in second:
+        values = nested({path: "anything"})
+        method, [reason] = choose_method(values, "laptop")
+        assert method.name == "lpt"
+        assert path in reason
+        assert choose_method({**values, "method": "lpt-phase1"}, "laptop")[0].name == "lpt-phase1"
+
+
+def test_what_a_preset_gives_is_the_method_by_name() -> None:
+    """So a comparison's row and a run without a method are the same training."""
+    for values in ({}, {"train": {"phase2": {"lr": 0.5}}}):
+        plain = with_preset({"preset": "laptop", **values}, CPU.device, origin="test").config
+        named = {"preset": "laptop", "method": plain.method, **values}
+        assert with_preset(named, CPU.device, origin="test").config == plain
+
+
+@pytest.mark.parametrize(
+    ("phases", "method", "given"),
+    [(1, "lpt-phase1", None), (2, "lpt", None), (2, "lpt", "lpt"), (None, "lift", "lift"), (None, None, None)],
+)
+def test_phases_name_a_method(phases: int | None, method: str | None, given: str | None) -> None:
+    values = gather_values(RunRequest("photos/", method=given, phases=phases))
+    assert values.get("method") == method
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (RunRequest("photos/", phases=3), r"phases 3: LPT has two\. Accepted: 1, 2"),
+        (RunRequest("photos/", method="lift", phases=2), "phases 2 is method lpt, not lift"),
+        (RunRequest("photos/", config={"method": "lift"}, phases=1), "phases 1: the configuration says method: lift"),
+    ],
+)
+def test_phases_that_do_not_fit_are_refused(request_: RunRequest, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gather_values(request_)
 
 
 # --- auto -------------------------------------------------------------------------------------------------------------

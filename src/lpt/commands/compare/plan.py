@@ -163,7 +163,7 @@ def plan_of(request: ComparisonRequest) -> Plan:
         RunRequest(request.source, preset=request.preset, config=request.config, settings=common),
         needs_source=request.opener is None,
     )
-    if values.get("method", REFERENCE) != REFERENCE:
+    if values.get("method", REFERENCE) not in (REFERENCE, "auto"):
         raise ConfigError("compare: methods are given by --methods, not in the configuration")
     if "seed" in (values.get("runtime") or {}):
         raise ConfigError("compare: seeds are given by --seeds, not as runtime.seed")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -69,6 +70,7 @@ def fit(
     *,
     preset: str | None = None,
     method: str | None = None,
+    phases: Literal[1, 2] | None = None,
     config: Config | None = None,
     settings: Settings | None = None,
     overwrite: bool = False,
@@ -80,7 +82,9 @@ def fit(
         data: where the images are, in any form of `data.source`, or opened splits. None: as the configuration says.
         output: run folder to make. None: `runs/<data>-<date and time>`.
         preset: `laptop`, `paper` or `auto` (what suits the machine). None: the configuration's, else `auto`.
-        method: a name of `lpt.config.recipes.METHODS`. None: the configuration's, else `lpt`.
+        method: a name of `lpt.config.recipes.METHODS`. None: the configuration's, else the preset's: `laptop` trains
+            LPT's first phase alone, `paper` both.
+        phases: of LPT, 1 or 2, in place of `method`.
         config: a YAML file, or nested values.
         settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
         overwrite: replace the run in `output`; files that no run wrote stay.
@@ -106,6 +110,7 @@ def fit(
         config=config,
         settings=settings,
         overwrite=overwrite,
+        phases=phases,
     )
     return fit_requested(request, console=console)
 

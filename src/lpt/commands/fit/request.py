@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpt.config.presets import PHASES
 from lpt.config.values import Settings, by_path, merge, nested, read_yaml, section
 from lpt.data.manifest import Splits
 from lpt.errors import ConfigError
@@ -25,7 +26,8 @@ class RunRequest:
         data: where the images are, in any form of `data.source`, or opened splits. None: as the configuration says.
         output: run folder to make. None: `runs/<data>-<date and time>`.
         preset: `laptop`, `paper` or `auto` (what suits the machine). None: the configuration's, else `auto`.
-        method: a name of `lpt.config.recipes.METHODS`. None: the configuration's, else `lpt`.
+        method: a name of `lpt.config.recipes.METHODS`. None: the configuration's, else the preset's.
+        phases: of LPT, 1 or 2, in place of `method`.
         config: a YAML file, or nested values.
         settings: single values by dotted path, such as `{"train.batch_size": 32}`; or `["train.batch_size=32"]`.
         overwrite: replace the run in `output`; files that no run wrote stay.
@@ -38,6 +40,7 @@ class RunRequest:
     config: Config | None = None
     settings: Settings | None = None
     overwrite: bool = False
+    phases: int | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -70,12 +73,15 @@ def gather_values(request: RunRequest, *, needs_source: bool = True) -> dict[str
     values = merge(_configured(request.config), nested(by_path(request.settings or {})))
     if request.data is not None and request.splits is None:
         values = merge(values, {"data": {"source": str(request.data)}})
-    choices = {"preset": request.preset, "method": request.method}
+    choices = {"preset": request.preset, "method": _method(request)}
     chosen = {field: name for field, name in choices.items() if name is not None}
     for field, name in chosen.items():
         if values.get(field, name) not in (name, "auto"):
+            option = (
+                f"--{field} {name}" if field == "preset" or request.phases is None else f"--phases {request.phases}"
+            )
             raise ConfigError(
-                f"--{field} {name}: the configuration says {field}: {values[field]}, with that {field}'s settings. "
+                f"{option}: the configuration says {field}: {values[field]}, with that {field}'s settings. "
                 f"Take one of the two, or leave {_SETTINGS_OF[field]} out of the configuration."
             )
     values = merge(values, chosen)
@@ -85,6 +91,20 @@ def gather_values(request: RunRequest, *, needs_source: bool = True) -> dict[str
             "hf:NAME. Example: lpt fit photos/"
         )
     return values
+
+
+def _method(request: RunRequest) -> str | None:
+    """Return the method that is asked for, by its name or by the phases of LPT."""
+    if request.phases is None:
+        return request.method
+    if request.phases not in PHASES:
+        raise ConfigError(f"--phases {request.phases}: LPT has two. Accepted: {', '.join(map(str, PHASES))}")
+    method = PHASES[request.phases]
+    if request.method not in (None, method):
+        raise ConfigError(
+            f"--phases {request.phases} is method {method}, not {request.method}; leave one of the two out"
+        )
+    return method
 
 
 def _configured(config: Config | None) -> dict[str, Any]:

@@ -48,8 +48,9 @@ class TuneRequest:
 
     @property
     def run(self) -> RunRequest:
-        """The run of the preset, on all training images."""
-        return RunRequest(self.data, None, self.preset, self.method, self.config, self.settings)
+        """The run of the preset, on all training images; a search of the second phase is of LPT with both."""
+        phases = 2 if self.search == "phase2" and self.method is None else None
+        return RunRequest(self.data, None, self.preset, self.method, self.config, self.settings, phases=phases)
 
     @property
     def fixed(self) -> set[str]:
