@@ -51,7 +51,11 @@ Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Spl
 NewPack = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the new pack.")]
 Test = Annotated[
     str | None,
-    typer.Option(metavar="SOURCE", help="Test images, in any form of DATA.", rich_help_panel=_DATA),
+    typer.Option(
+        metavar="SHARE|SOURCE",
+        help="Share of each class to hold out for testing, such as 0.2 or 20%; or test images, in any form of DATA.",
+        rich_help_panel=_DATA,
+    ),
 ]
 Validation = Annotated[
     str | None,

@@ -27,13 +27,14 @@ MACHINE_FIELDS = (
 )
 """Where images and weights lie (their content is compared), and how the work is spread. Precision is not among them.
 
-`data.validation` counts only where it names images: as a share it decides which images are trained on.
+Those of `_MAYBE_SHARES` count only where they name images: as a share they decide which images are trained on.
 """
+_MAYBE_SHARES = ("data.test", "data.validation")
 
 
 def of_the_machine(path: str, value: Any) -> bool:
     """Return whether a field belongs to the machine, given its dotted path and its value."""
-    return path in MACHINE_FIELDS and (path != "data.validation" or _names_images(value))
+    return path in MACHINE_FIELDS and (path not in _MAYBE_SHARES or _names_images(value))
 
 
 def check_of_the_machine(given: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
@@ -66,9 +67,9 @@ def settings_sha256(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _names_images(validation: Any) -> bool:
+def _names_images(value: Any) -> bool:
     try:
-        float(validation)
+        float(value)
     except (TypeError, ValueError):
-        return isinstance(validation, str)
+        return isinstance(value, str)
     return False

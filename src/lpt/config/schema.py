@@ -58,7 +58,11 @@ class DataConfig(Section):
     source: str | None = Field(
         None, description="A folder of class folders, a CSV, JSONL or `path label` list, or hf:NAME[:image[:label]]."
     )
-    test: str | None = Field(None, description="Test images, in the same forms. Default: the test split of the source.")
+    test: Annotated[str | float | None, BeforeValidator(share_or_source)] = Field(
+        None,
+        description="Test images, in the same forms, or the share of each class to hold out of train: 0.2 or 20%. "
+        "Default: the test split of the source.",
+    )
     validation: Annotated[str | float | None, BeforeValidator(share_or_source)] = Field(
         None,
         description="Validation images, in the same forms, or the share of each class to take from train: 0.1 or 10%.",
@@ -91,8 +95,9 @@ class DataConfig(Section):
     def _check(self) -> DataConfig:
         if self.few_below > self.many_above + 1:
             raise ValueError(f"few_below ({self.few_below}) must not exceed many_above + 1 ({self.many_above + 1})")
-        if isinstance(self.validation, float) and not 0 < self.validation < 1:
-            raise ValueError(not_a_share("validation", self.validation))
+        for name, value in (("test", self.test), ("validation", self.validation)):
+            if isinstance(value, float) and not 0 < value < 1:
+                raise ValueError(not_a_share(name, value))
         return self
 
     @field_validator("image_column", "label_column", "split_column", mode="before")

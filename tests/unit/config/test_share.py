@@ -1,4 +1,4 @@
-"""What --val and data.validation say: a share of each class, or images."""
+"""What --val and --test say (data.validation, data.test): a share of each class, or images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lpt.config.machine import check_of_the_machine
 from lpt.config.schema import DataConfig, validate
 from lpt.data.sources import open_splits
 from lpt.errors import ConfigError, LptError
@@ -26,11 +27,13 @@ from lpt.errors import ConfigError, LptError
 )
 def test_shares(text: str | float, share: float) -> None:
     assert DataConfig(validation=text).validation == pytest.approx(share)
+    assert DataConfig(test=text).test == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["held_out", "hf:owner/name", "10%/images", "val%", "%", "x" * 5000, "a\0b"])
 def test_sources(text: str) -> None:
     assert DataConfig(validation=text).validation == text
+    assert DataConfig(test=text).test == text
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,9 @@ def test_sources(text: str) -> None:
 def test_numbers_that_are_no_share(value: object, advice: str) -> None:
     with pytest.raises(ConfigError, match=r"data.*validation") as failure:
         validate({"data": {"source": "x", "validation": value}}, origin="the options")
+    assert advice in str(failure.value)
+    with pytest.raises(ConfigError, match=r"data.*test") as failure:
+        validate({"data": {"source": "x", "test": value}}, origin="the options")
     assert advice in str(failure.value)
 
 
@@ -60,3 +66,14 @@ def test_the_cut_is_told_in_percent(photo_folder: Path) -> None:
     assert any("25 % of each class" in note for note in splits.notes)
     assert splits.validation is not None
     assert len(splits.validation) == 3
+
+
+@pytest.mark.parametrize("field", ["test", "validation"])
+def test_a_resumed_run_keeps_its_share(field: str) -> None:
+    """It decides which images are trained on; images of their own may have moved."""
+    stored = {"data": {field: 0.2}}
+    check_of_the_machine({"data": {field: 0.2}}, stored)
+    check_of_the_machine({"data": {field: "elsewhere/images"}}, {"data": {field: "images"}})
+    for other in (0.1, "images"):
+        with pytest.raises(ConfigError, match=f"data.{field}: a resumed run keeps"):
+            check_of_the_machine({"data": {field: other}}, stored)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lpt.commands.compare.plan import with_test_images
 from lpt.commands.fit.prepare import with_absolute_paths
 from lpt.config.schema import DataConfig, RunConfig
-from lpt.data.manifest import Splits
+from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.scan import check_images, missing_files
 from lpt.data.sources import open_images, open_splits
 from lpt.data.sources.huggingface import parse_spec
@@ -71,6 +72,34 @@ def test_class_folders_with_what_else_lies_about(make: Make) -> None:
     assert "1 hidden file or folder (cat/.hidden.png)" in notes or "2 hidden files or folders" in notes
     assert "without an image, kept as classes: newt" in notes
     assert "1 image directly in it" in notes
+
+
+def test_a_share_is_held_out_for_testing(photo_folder: Path) -> None:
+    """The same images for every seed and for `lpt compare`; groups go by the counts before; the rest is cut after."""
+    source = str(photo_folder / "train")
+    splits = opened(source, test=0.25)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.test)) == (11, 3)  # of 8, 4 and 2
+    assert splits.test.class_counts.tolist() == [2, 1, 0]
+    assert splits.counts_before_cut is not None
+    assert splits.counts_before_cut.tolist() == [8, 4, 2]
+    assert splits.notes[-2] == "Held out for testing: 3 images, 25 % of each class."
+    assert splits.notes[-1] == "Too small for that, not tested: 1 class: light."
+
+    def names(images: LabelledImages | None) -> list[str]:
+        assert images is not None
+        return [images.name(index) for index in range(len(images))]
+
+    compared = with_test_images(opened(source), 0.25)
+    assert names(compared.test) == names(splits.test)
+    assert names(compared.train) == names(splits.train)
+    for seed in (1, 2):
+        again = open_splits(DataConfig(source=source, test="25%", validation=0.4), seed=seed)
+        assert names(again.test) == names(splits.test)
+        parts = [*names(again.train), *names(again.validation), *names(again.test)]
+        assert sorted(parts) == sorted([*names(splits.train), *names(splits.test)])
+    assert "test split of" in opened(str(photo_folder), test=0.5).notes[0]
+    assert "too small to hold 1 % of it out" in refusal(Path(source), test=0.01)
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation"])

@@ -12,11 +12,9 @@ from lpt.commands.fit.request import RunRequest, gather_values
 from lpt.config.recipes import METHODS, method_named
 from lpt.config.stored import checked
 from lpt.config.values import Settings, by_path, merge, nested
-from lpt.data.longtail import stratified_validation
 from lpt.data.manifest import Splits
+from lpt.data.sources.cuts import hold_out_for_testing
 from lpt.errors import ConfigError, DataError
-from lpt.system.randomness import seed_of
-from lpt.system.text import plural
 
 REFERENCE = "lpt"
 DEFAULT_METHODS = ("linear-probe", "linear-probe-la", "fine-tuning-la", "vpt-deep", "lift", "lpt-phase1", "lpt")
@@ -215,20 +213,9 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     """
     if splits.test is not None and len(splits.test):
         return splits
+    notes = [*splits.notes, "No test images were given."]
     try:
-        kept, held, small = stratified_validation(splits.train.labels, holdout, seed_of(0, "compare", "holdout"))
-    except DataError:
-        raise DataError(
-            f"there are no test images, and every class is too small to hold {100 * holdout:g} % of it out: the "
-            f"largest has {plural(int(splits.train.class_counts.max()), 'image')}. Give test images with --test, or a "
-            "larger share with --holdout"
-        ) from None
-    note = f"No test images were given: {100 * holdout:g} % of each class, {plural(len(held), 'image')}, are held "
-    note += "out for testing"
-    note += (
-        f"; {plural(len(small), 'class')} {'is' if len(small) == 1 else 'are'} too small and not tested."
-        if len(small)
-        else "."
-    )
-    train = splits.train
-    return replace(splits, train=train.subset(kept), test=train.subset(held), notes=[*splits.notes, note])
+        train, test = hold_out_for_testing(splits.train, holdout, notes)
+    except DataError as error:
+        raise DataError(f"there are no test images, and {error}; or a larger --holdout") from None
+    return replace(splits, train=train, test=test, notes=notes)

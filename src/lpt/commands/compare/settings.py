@@ -16,7 +16,7 @@ _RECIPE_TRAINING = ("sampling", "batch_size", "phase1", "phase2")
 """What the other methods take from their recipes and not from the user's values for LPT."""
 _OF_THE_MACHINE = (
     "runtime.", "train.micro_batch", "prefix_cache.store", "prefix_cache.dtype", "data.cache",
-    "data.source", "data.test", "data.image_root", "backbone.checkpoint",
+    "data.source", "data.image_root", "backbone.checkpoint",
 )  # fmt: skip
 """Settings that results do not depend on. Images and weights themselves are compared, not where they lie."""
 
@@ -47,7 +47,8 @@ def changes(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str,
     for path in {**first, **second}:
         before, now = first.get(path), second.get(path)
         both_places = path == "data.validation" and isinstance(before, str) and isinstance(now, str)
-        if before != now and not both_places and not path.startswith(_OF_THE_MACHINE):
+        no_share = path == "data.test" and not isinstance(before, float) and not isinstance(now, float)
+        if before != now and not both_places and not no_share and not path.startswith(_OF_THE_MACHINE):
             messages[path] = f"{path} was {before!r}, is {now!r}"
     return messages
 

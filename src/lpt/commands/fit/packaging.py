@@ -103,7 +103,7 @@ def print_result(
     if measured:
         console.print(metrics_table(measured))
     else:
-        console.print("Nothing was measured: there is neither a test nor a validation split (add --val 0.1).")
+        console.print("Nothing was measured: there is neither a test nor a validation split (add --test 0.2).")
     method = pack.info.method
     console.print(
         f"Pack: {folder.pack} ({pack.stored_bytes / 2**20:.2f} MiB, {method.trainable_parameters:,} numbers, "

@@ -17,9 +17,10 @@ def portable_settings(config: RunConfig, splits: Splits) -> dict[str, Any]:
     """Return the configuration with only the last part of every path; a resumed run gives the same."""
     config = with_absolute_paths(config, splits)
     data, backbone = config.data, config.backbone
-    data.source, data.test = portable_source(data.source), portable_source(data.test)
-    if isinstance(data.validation, str):
-        data.validation = portable_source(data.validation)
+    data.source = portable_source(data.source)
+    data.test, data.validation = (
+        portable_source(value) if isinstance(value, str) else value for value in (data.test, data.validation)
+    )
     data.image_root = data.image_root and Path(last_part(data.image_root))
     backbone.checkpoint = backbone.checkpoint and Path(last_part(backbone.checkpoint))
     backbone.name = portable_name(backbone.name)

@@ -227,9 +227,10 @@ def with_absolute_paths(config: RunConfig, splits: Splits | None = None) -> RunC
         train = replace(splits.train, source=source_of(splits.train.source))  # cached or not
         splits = replace(splits, train=train)
         data.image_root = data.image_root or listing_root(data, splits)
-    data.source, data.test = _absolute(data.source), _absolute(data.test)
-    if isinstance(data.validation, str):
-        data.validation = _absolute(data.validation)
+    data.source = _absolute(data.source)
+    data.test, data.validation = (
+        _absolute(value) if isinstance(value, str) else value for value in (data.test, data.validation)
+    )
     data.image_root = data.image_root and data.image_root.absolute()
     backbone.checkpoint = backbone.checkpoint and backbone.checkpoint.absolute()
     return config

@@ -15,7 +15,7 @@ from lpt.evaluation.metrics import class_accuracies, most_confused
 from lpt.evaluation.reliability import reliability
 from lpt.report.html.content import Absent, Calibration, Classes, Probe, Sharing
 
-NOT_MEASURED = "Nothing was measured: the run had neither a test nor a validation split (--test, --val 0.1)."
+NOT_MEASURED = "Nothing was measured: the run had neither a test nor a validation split (--test 0.2, --val 0.1)."
 NO_PROBE_IN_RUN = (
     "A run trains no linear probe beside it. To compare with one: lpt compare DATA --methods linear-probe,lpt, "
     "then lpt report on its folder."

@@ -13,9 +13,9 @@ import numpy as np
 from lpt.config.schema import DataConfig
 from lpt.data.decoding import Reading
 from lpt.data.images import EncodedImages, FileImages
-from lpt.data.longtail import long_tailed_indices, stratified_validation
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.data.scan import check_images, find_repaired, missing_files
+from lpt.data.sources.cuts import cut_long_tail, cut_validation, hold_out_for_testing
 from lpt.data.sources.folder import read_folder
 from lpt.data.sources.huggingface import PREFIX, read_hugging_face
 from lpt.data.sources.parquet import PARQUET
@@ -79,7 +79,9 @@ class _Record:
 
 
 def open_splits(config: DataConfig, *, seed: int) -> Splits:
-    """Open a data set as a run uses it: label it, and cut the long tail and the validation split that are asked for.
+    """Open a data set as a run uses it: label it, and cut the long tail and the splits that are asked for.
+
+    The test images are cut first, then those for validation. Shot groups go by the counts before both cuts.
 
     Missing files are noticed here. With `bad_images: skip` every image is decoded once; those that cannot be read are
     left out and recorded. With `stop` no image is decoded here.
@@ -99,14 +101,15 @@ def open_splits(config: DataConfig, *, seed: int) -> Splits:
         name: _readable(label_images(part, class_names), name, part.origin, config, record)
         for name, part in parts.items()
     }
-    train = _cut_long_tail(splits["train"], config, seed, record.notes)
+    train = cut_long_tail(splits["train"], config, seed, record.notes)
     _note_absent_classes(train, splits, record.notes)
     counts = train.class_counts
-    validation = splits.get("validation")
-    fraction = config.validation
-    if isinstance(fraction, float):
-        train, validation = _cut_validation(train, fraction, seed, record.notes)
-    return Splits(train, validation, splits.get("test"), counts, tuple(record.skipped), tuple(record.notes))
+    validation, test = splits.get("validation"), splits.get("test")
+    if isinstance(config.test, float):
+        train, test = hold_out_for_testing(train, config.test, record.notes)
+    if isinstance(config.validation, float):
+        train, validation = cut_validation(train, config.validation, seed, record.notes)
+    return Splits(train, validation, test, counts, tuple(record.skipped), tuple(record.notes))
 
 
 def open_images(
@@ -230,7 +233,10 @@ def _gather(config: DataConfig, record: _Record) -> dict[SplitName, RawSplit]:
             notes.append(f"The validation split of {config.source} is not used: a fraction of train was asked for.")
     elif config.validation is not None:
         _, parts["validation"] = _one_split(str(config.validation), "validation", config, record)
-    if config.test is not None:
+    if isinstance(config.test, float):
+        if parts.pop("test", None) is not None:
+            notes.append(f"The test split of {config.source} is not used: a share of train was asked for.")
+    elif config.test is not None:
         if "test" in parts:
             notes.append(f"The test split of {config.source} is not used: {config.test} was given.")
         _, parts["test"] = _one_split(config.test, "test", config, record)
@@ -311,31 +317,6 @@ def _missing_message(images: LabelledImages, missing: list[int], origin: str) ->
         f"Relative paths start from {root}; another folder is given with --image-root (data.image_root). To leave out "
         "what is missing: --bad-images skip (data.bad_images: skip)."
     )
-
-
-def _cut_long_tail(train: LabelledImages, config: DataConfig, seed: int, notes: list[str]) -> LabelledImages:
-    if config.long_tail is None:
-        return train
-    kept = long_tailed_indices(
-        train.labels, config.long_tail, n_max=config.long_tail_max, seed=seed, class_names=train.class_names
-    )
-    notes.append(
-        f"Cut to a long tail, imbalance {config.long_tail:g}: {len(kept):,} of {len(train):,} training images."
-    )
-    return train.subset(kept)
-
-
-def _cut_validation(
-    train: LabelledImages, fraction: float, seed: int, notes: list[str]
-) -> tuple[LabelledImages, LabelledImages]:
-    left, held, too_small = stratified_validation(train.labels, fraction, seed)
-    notes.append(
-        f"Cut {len(held):,} of {len(train):,} training images for validation ({100 * fraction:g} % of each class)."
-    )
-    if len(too_small):
-        names = [train.class_names[c] for c in too_small]
-        notes.append(f"Too small for that, all images stay in train: {plural(len(names), 'class')}: {shorten(names)}.")
-    return train.subset(left), train.subset(held)
 
 
 def _note_absent_classes(train: LabelledImages, splits: Mapping[SplitName, LabelledImages], notes: list[str]) -> None:
