@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
@@ -27,6 +28,12 @@ if str(TESTS) not in sys.path:  # so that `from oracle import ...` works under e
     sys.path.insert(0, str(TESTS))
 
 from ray_cluster import end_ray_cluster, needs_ray_cluster, ray_cluster  # noqa: E402, F401  (a fixture of all tests)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: with PYTHONDONTWRITEBYTECODE, each of a hundred processes would spend seconds on it."""
+    if not hasattr(config, "workerinput"):  # in the first process, before pytest-xdist starts others
+        compileall.compile_dir(TESTS.parent / "src", quiet=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,6 +44,11 @@ class RayCluster:
         return driver_environment(self.address)
 
     @property
+    def head(self) -> Node:
+        """The node that stays."""
+        return self._nodes[0]
+
+    @property
     def second(self) -> Node:
         """The node that tests may kill."""
         return self._nodes[-1]

@@ -24,8 +24,8 @@ from lpt.commands.tune.study import BEFORE_PRUNING, Study
 from lpt.commands.tune.trials import TENTHS
 from lpt.evaluation.tuning import COMPLETE, STOPPED
 from lpt.system.lock import LOCK, Holder
-from lpt.training.checkpoint import saved_position
 from lpt.training.folder import RunFolder
+from lpt.training.position import saved_position
 from ray_cluster import RayCluster
 from samples import as_assignments, tiny_settings
 
