@@ -15,12 +15,13 @@ from benchmarks.cluster.nodes import NET, Node, driver_environment, free_port, h
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, on import; a head node makes the token
 
-_QUICK_TO_NOTICE = {
+_QUICK = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "3",
+    "RAY_worker_niceness": "0",
 }
-"""A killed node is noticed in about two seconds; Ray's own values take 20."""
+"""A killed node is noticed in about two seconds; Ray's own values take 20. Work does not wait for other tests."""
 _HEAD, _SECOND = f"{NET}.2", f"{NET}.3"
 
 
@@ -44,13 +45,8 @@ class RayCluster:
         return driver_environment(self.address)
 
     @property
-    def head(self) -> Node:
-        """The node that stays."""
-        return self._nodes[0]
-
-    @property
     def second(self) -> Node:
-        """The node that tests may kill."""
+        """The node that tests may kill, which they take as the fixture `mortal_node`."""
         return self._nodes[-1]
 
     @property
@@ -70,7 +66,7 @@ class RayCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, address: str, *arguments: str) -> None:
-        environment = {**self.environment, **_QUICK_TO_NOTICE}
+        environment = {**self.environment, **_QUICK}
         self._nodes.append(start_node(address, arguments, environment, self._folder))
 
 
@@ -92,9 +88,20 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> RayCluster:
     return _running[0]
 
 
+@pytest.fixture
+def mortal_node(ray_cluster: RayCluster) -> Node:
+    """The second node, for a test that kills it: those come last, since the next one has to start it again."""
+    return ray_cluster.second
+
+
 def needs_ray_cluster(item: pytest.Item | None) -> bool:
     """Whether a test has the fixture."""
     return "ray_cluster" in getattr(item, "fixturenames", ())
+
+
+def kills_node(item: pytest.Item) -> bool:
+    """Whether a test kills the second node."""
+    return "mortal_node" in getattr(item, "fixturenames", ())
 
 
 @atexit.register
