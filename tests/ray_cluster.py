@@ -15,13 +15,12 @@ from benchmarks.cluster.nodes import NET, Node, driver_environment, free_port, h
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, on import; a head node makes the token
 
-_QUICK = {
+_QUICK_TO_NOTICE = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "3",
-    "RAY_worker_niceness": "0",
 }
-"""A killed node is noticed in about two seconds; Ray's own values take 20. Work does not wait for other tests."""
+"""A killed node is noticed in about two seconds; Ray's own values take 20."""
 _HEAD, _SECOND = f"{NET}.2", f"{NET}.3"
 
 
@@ -66,7 +65,7 @@ class RayCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, address: str, *arguments: str) -> None:
-        environment = {**self.environment, **_QUICK}
+        environment = {**self.environment, **_QUICK_TO_NOTICE}
         self._nodes.append(start_node(address, arguments, environment, self._folder))
 
 
