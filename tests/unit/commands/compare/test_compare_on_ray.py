@@ -29,7 +29,7 @@ from samples import as_assignments, tiny_settings
 from warm_process import WarmProcess, warm_lpt
 
 PATIENCE_SECONDS = 240
-EPOCH = 50
+EPOCH = 60
 ALL_STEPS = [(phase, step) for phase, epochs in ((1, 2), (2, 1)) for step in range(epochs * EPOCH)]
 
 
@@ -104,8 +104,7 @@ def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    small = tiny_settings(tiny_backbone, batch_size=4, epoch_steps=EPOCH) | {"runtime.checkpoint_seconds": 0}
-    settings = as_assignments(small)
+    settings = as_assignments(tiny_settings(tiny_backbone, epoch_steps=EPOCH) | {"runtime.checkpoint_seconds": 0.1})
     settings.remove("runtime.threads=1")  # a cell has the one core of its node
     options = [part for each in settings for part in ("--set", each)]
     output = tmp_path / "compared"
