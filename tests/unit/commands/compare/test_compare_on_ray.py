@@ -104,7 +104,8 @@ def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = as_assignments(tiny_settings(tiny_backbone, epoch_steps=EPOCH) | {"runtime.checkpoint_seconds": 0.1})
+    small = tiny_settings(tiny_backbone, batch_size=4, epoch_steps=EPOCH) | {"runtime.checkpoint_seconds": 0.1}
+    settings = as_assignments(small)
     settings.remove("runtime.threads=1")  # a cell has the one core of its node
     options = [part for each in settings for part in ("--set", each)]
     output = tmp_path / "compared"
