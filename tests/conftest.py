@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
@@ -26,12 +27,27 @@ TESTS = Path(__file__).resolve().parent
 if str(TESTS) not in sys.path:  # so that `from oracle import ...` works under every import mode of pytest
     sys.path.insert(0, str(TESTS))
 
-from ray_cluster import end_ray_cluster, needs_ray_cluster, ray_cluster  # noqa: E402, F401  (a fixture of all tests)
+from ray_cluster import (  # noqa: E402
+    end_ray_cluster,
+    kills_node,
+    mortal_node,  # noqa: F401  (a fixture of all tests, as the next)
+    needs_ray_cluster,
+    ray_cluster,  # noqa: F401
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: with PYTHONDONTWRITEBYTECODE, each of a hundred processes would spend seconds on it."""
+    if not hasattr(config, "workerinput"):  # in the first process, before pytest-xdist starts others
+        compileall.compile_dir(TESTS.parent / "src", quiet=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need a Ray cluster first: pytest-xdist gives them to one worker, so that one is started."""
-    items.sort(key=lambda item: not needs_ray_cluster(item))
+    """Put the tests that need a Ray cluster first: pytest-xdist gives them to one worker, so that one is started.
+
+    Of these, the tests that kill a node come last.
+    """
+    items.sort(key=lambda item: (not needs_ray_cluster(item), kills_node(item)))
 
 
 @pytest.hookimpl(wrapper=True)

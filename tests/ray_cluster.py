@@ -45,7 +45,7 @@ class RayCluster:
 
     @property
     def second(self) -> Node:
-        """The node that tests may kill."""
+        """The node that tests may kill, which they take as the fixture `mortal_node`."""
         return self._nodes[-1]
 
     @property
@@ -87,9 +87,20 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> RayCluster:
     return _running[0]
 
 
+@pytest.fixture
+def mortal_node(ray_cluster: RayCluster) -> Node:
+    """The second node, for a test that kills it: those come last, since the next one has to start it again."""
+    return ray_cluster.second
+
+
 def needs_ray_cluster(item: pytest.Item | None) -> bool:
     """Whether a test has the fixture."""
     return "ray_cluster" in getattr(item, "fixturenames", ())
+
+
+def kills_node(item: pytest.Item) -> bool:
+    """Whether a test kills the second node."""
+    return "mortal_node" in getattr(item, "fixturenames", ())
 
 
 @atexit.register

@@ -33,11 +33,17 @@ GROUPS = ShotGroups(20, 100)
 SIZES = dict(prompt_length=2, shared_blocks=1, pool_size=4, top_k=2)
 
 
-def new_model(checkpoint: Path, size: tuple[int, int] = (32, 32), seed: int = 0, name: str = "tiny") -> LPT:
+def new_model(
+    checkpoint: Path,
+    size: tuple[int, int] = (32, 32),
+    seed: int = 0,
+    name: str = "tiny",
+    shared_blocks: int = SIZES["shared_blocks"],
+) -> LPT:
     backbone = lpt.load_backbone(name, checkpoint=checkpoint, image_size=size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LPT(backbone, len(NAMES), **SIZES)
+        model = LPT(backbone, len(NAMES), **{**SIZES, "shared_blocks": shared_blocks})
         with torch.no_grad():
             for tensor in model.parameters():
                 tensor.normal_()
@@ -62,7 +68,7 @@ def describe(model: LPT, content: bytes, phases: list[int]) -> PackInfo:
         class_counts=[120, 40, 1],
         shot_groups=GROUPS,
         method="lpt",
-        architecture=Architecture(**SIZES),
+        architecture=Architecture(**{**SIZES, "shared_blocks": model.shared_blocks}),
         phases=phases,
         probabilities=Probabilities(scale=20, temperature=1.5, fitted_on="20 validation images"),
         reference=make_reference(model, group_prompts=2 in phases),

@@ -115,7 +115,7 @@ def start_node(address: str, arguments: tuple[str, ...], environment: Mapping[st
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a Ctrl-C of the driver is not the node's
-            preexec_fn=partial(libc.prctl, _END_WITH_PARENT, signal.SIGTERM),  # `ray start` then ends all of it
+            preexec_fn=partial(_before_ray, libc),
         )
     node = Node(address, psutil.Process(process.pid))
     end = time.monotonic() + _START_SECONDS
@@ -125,6 +125,12 @@ def start_node(address: str, arguments: tuple[str, ...], environment: Mapping[st
             raise RuntimeError(f"ray start failed: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
         time.sleep(0.1)
     return node
+
+
+def _before_ray(libc: ctypes.CDLL) -> None:
+    """Let a node end with this process, and its tasks be cancelled: a shell's background jobs ignore Ctrl-C."""
+    libc.prctl(_END_WITH_PARENT, signal.SIGTERM)  # `ray start` then ends all of it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def free_port(address: str) -> int:

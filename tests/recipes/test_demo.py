@@ -20,6 +20,7 @@ from lpt.demo.run import new_folder, run_demo
 from lpt.demo.settings import FINE_TUNING, LPT, METHODS, PROBE, DemoBudget
 from lpt.errors import ConfigError
 from lpt.system.interrupt import Interrupted
+from lpt.training import linear_probe
 
 pytest.importorskip("sklearn")
 
@@ -40,7 +41,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path) -> None:
+def test_demo_leaves_everything_it_names(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_probe, "CUTS", 1)  # its weight decay is chosen on one half of the training images
     output = io.StringIO()
     console = Console(file=output, width=400)
     taken = tmp_path / "my [b]demo"  # quoted for the shell, and no markup

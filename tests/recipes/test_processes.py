@@ -78,12 +78,11 @@ def test_twenty_float64_steps_are_those_of_one_process(tmp_path: Path) -> None:
 
     Each closes its connection before the interpreter ends: gloo's threads abort a process now and then otherwise.
     """
-    alone = run_warm(WarmProcess(twenty_steps.main, str(tmp_path / "1.pt")))
-    assert alone.returncode == 0, alone.stderr
-    command = [*torchrun(), twenty_steps.__file__, str(tmp_path / "2.pt")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment(), check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ended alone") == 2  # words and line ends of two processes mingle
+    alone = WarmProcess(twenty_steps.main, str(tmp_path / "1.pt"))
+    ranks = warm_ranks(2, twenty_steps.main, str(tmp_path / "2.pt"))
+    done = [run_warm(process, timeout=240) for process in (alone, *ranks)]
+    assert [process.returncode for process in done] == [0] * 3, done
+    assert [process.stdout for process in done] == ["ended alone\n"] * 3
     item, two = (torch.load(tmp_path / f"{processes}.pt", weights_only=True) for processes in (1, 2))
     assert len(item["losses"]) == 2 * 20
     assert two["losses"] == pytest.approx(item["losses"], rel=1e-11)

@@ -22,7 +22,8 @@ import lpt
 from lpt.commands.fit import disk
 from lpt.model import Classifier, FrozenViT
 from lpt.training import recorder
-from lpt.training.checkpoint import FILE_NAME, Position, save_checkpoint
+from lpt.training.checkpoint import save_checkpoint
+from lpt.training.position import FILE_NAME, Position
 from lpt.training.prefix_cache import PrefixCache
 from samples import as_assignments, tiny_settings
 from warm_process import WarmProcess

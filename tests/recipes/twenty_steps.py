@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import torch
@@ -68,7 +64,3 @@ def main(output: str) -> None:
     everything = processes.gather(consumed)
     if processes.is_main:
         torch.save({"losses": losses, "state": model.state_dict(), "consumed": everything}, output)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,19 +17,11 @@ from torch import Tensor, nn
 
 from lpt.errors import RunError
 from lpt.system.files import write_bytes
+from lpt.training.position import FILE_NAME, Position, damaged_checkpoint
 
-FILE_NAME = "latest.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 _GROUPS = "groups."
 """Beginning of the names of the tensors that only phase 2 trains."""
-
-
-class Position(NamedTuple):
-    """The position of a run: steps done of a phase, and the micro-batch of the last one (None: as configured)."""
-
-    phase: int
-    step: int
-    micro_batch: int | None
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: dict[str, Tensor], position: Position) -> Path:
@@ -70,24 +61,8 @@ def load_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str
         if metadata.get("sha256") != _sha256(metadata["position"], tensors):
             raise ValueError("its content does not have the SHA-256 it was written with")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
+        raise damaged_checkpoint(path, error) from None
     return position, _with_prefix(tensors, _MODEL), _with_prefix(tensors, _OPTIMIZER)
-
-
-def saved_position(folder: Path) -> Position | None:
-    """Read the position alone; None if there is no checkpoint yet.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    path = folder / FILE_NAME
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            return Position(**json.loads(file.metadata()["position"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
 
 
 def begin_phase2(folder: Path, phase1: Path, model: nn.Module, steps: int) -> Path:
@@ -118,13 +93,6 @@ def begin_phase2(folder: Path, phase1: Path, model: nn.Module, steps: int) -> Pa
     except RuntimeError as error:
         raise RunError(f"the checkpoint in {phase1} does not fit the settings of this run: {error}") from None
     return save_checkpoint(folder, model, {}, position)
-
-
-def _damaged(path: Path, error: Exception) -> RunError:
-    return RunError(
-        f"the checkpoint {path} is damaged ({error}). Remove the folder {path.parent} and run the same command with "
-        "--resume: the run starts again from its first step with the same settings."
-    )
 
 
 def _sha256(position: str, tensors: dict[str, Tensor]) -> str:

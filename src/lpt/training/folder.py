@@ -34,7 +34,7 @@ from lpt.system.owned import (
     remove,
     remove_names,
 )
-from lpt.training.checkpoint import FILE_NAME, Position
+from lpt.training.position import FILE_NAME, Position
 from lpt.training.records import damaged, gone, read_facts, read_records
 
 KIND = RUN_KIND

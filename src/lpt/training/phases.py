@@ -17,7 +17,7 @@ from lpt.losses.build import new_loss
 from lpt.model import LPT, Classifier, TunedViT
 from lpt.system.interrupt import Interrupted, StopRequest
 from lpt.training.callbacks import Callback
-from lpt.training.checkpoint import Position, load_checkpoint, restore_optimizer
+from lpt.training.checkpoint import load_checkpoint, restore_optimizer
 from lpt.training.folder import RunFolder
 from lpt.training.initial import (
     TOKEN_IMAGES,
@@ -32,6 +32,7 @@ from lpt.training.initial import (
 from lpt.training.loop import PhasePlan, train_steps
 from lpt.training.objective import PhaseObjective
 from lpt.training.phase_data import PhaseData, images_at_once
+from lpt.training.position import Position
 from lpt.training.prefix_cache import PrefixCache
 from lpt.training.recorder import StepRecorder
 from lpt.training.schedule import build_optimizer

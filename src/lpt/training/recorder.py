@@ -14,9 +14,10 @@ from lpt.errors import RunError
 from lpt.model import Classifier
 from lpt.system.interrupt import Interrupted
 from lpt.training.callbacks import Callback
-from lpt.training.checkpoint import Position, optimizer_tensors, save_checkpoint
+from lpt.training.checkpoint import optimizer_tensors, save_checkpoint
 from lpt.training.folder import RunFolder
 from lpt.training.loop import PhasePlan, StepRecord
+from lpt.training.position import Position
 
 
 class StepRecorder:

@@ -78,23 +78,31 @@ class Load:
             thread.join()
 
 
+Serve = Callable[[int], tuple[WarmProcess, str]]
+
+
 @pytest.fixture
-def served(ray_cluster: RayCluster, packs: Path, tiny_backbone: Path) -> Iterator[tuple[WarmProcess, str]]:
-    """`lpt serve --ray` with two replicas, and its address."""
+def serve(ray_cluster: RayCluster, packs: Path, tiny_backbone: Path) -> Iterator[Serve]:
+    """Start `lpt serve --ray` with so many replicas, and return it and its address."""
     shutil.move(packs / "cranes", packs.parent / "later")
-    arguments = [packs, "--checkpoint", tiny_backbone, "--device", "cpu", "--port", "0", "--watch"]
-    process = warm_lpt("serve", *arguments, "--ray", "--replicas", "2", environment=ray_cluster.environment)
-    until(lambda: process.printed() or process.poll() is not None)
-    line = process.printed()
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ serves \S+ with 2 replicas of 1 core\n", line), process.communicate()
-    yield process, line.split()[0]
-    process.kill()
+    arguments = [packs, "--checkpoint", tiny_backbone, "--device", "cpu", "--port", "0", "--watch", "--ray"]
+    started = list[WarmProcess]()
+
+    def start(count: int) -> tuple[WarmProcess, str]:
+        process = warm_lpt("serve", *arguments, "--replicas", count, environment=ray_cluster.environment)
+        started.append(process)
+        until(lambda: process.printed() or process.poll() is not None)
+        line, counted = process.printed(), f"{count} replica{'s' * (count > 1)} of 1 core"
+        assert re.fullmatch(rf"http://127\.0\.0\.1:\d+ serves \S+ with {counted}\n", line), process.communicate()
+        return process, line.split()[0]
+
+    yield start
+    for process in started:
+        process.kill()
 
 
-def test_no_request_fails_when_a_replica_is_killed(
-    served: tuple[WarmProcess, str], ray_cluster: RayCluster, packs: Path
-) -> None:
-    process, url = served
+def test_no_request_fails_when_a_replica_is_killed(serve: Serve, ray_cluster: RayCluster, packs: Path) -> None:
+    process, url = serve(2)
     first = replicas(ray_cluster)
     assert len(first) == 2
     with Load(url + PREDICT) as load:
@@ -120,9 +128,9 @@ def test_no_request_fails_when_a_replica_is_killed(
     until(lambda: not replicas(ray_cluster))
 
 
-def test_the_replicas_of_a_killed_front_end(served: tuple[WarmProcess, str], ray_cluster: RayCluster) -> None:
-    process, _ = served
-    assert len(replicas(ray_cluster)) == 2
+def test_the_replica_of_a_killed_front_end_ends(serve: Serve, ray_cluster: RayCluster) -> None:
+    process, _ = serve(1)
+    assert len(replicas(ray_cluster)) == 1
     process.kill()
     until(lambda: not replicas(ray_cluster))
 

@@ -15,14 +15,13 @@ from lpt.config.schema import PhaseConfig
 from lpt.errors import RunError
 from lpt.model import LPT
 from lpt.training.checkpoint import (
-    FILE_NAME,
-    Position,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
 from lpt.training.objective import PhaseObjective
+from lpt.training.position import FILE_NAME, Position
 from lpt.training.schedule import build_optimizer
 
 

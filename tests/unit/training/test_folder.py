@@ -10,10 +10,8 @@ import pytest
 
 from lpt.config.schema import RunConfig
 from lpt.errors import RunError
-from lpt.training.checkpoint import (
-    Position,
-)
 from lpt.training.folder import RunFolder
+from lpt.training.position import Position
 
 
 def test_log_is_rewound_to_the_checkpoint(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from lpt.commands.fit.prepare import Prepared
 from lpt.errors import ConfigError, RunError
 from lpt.model import build_model
 from lpt.system.hardware import host_memory, processes_here
-from lpt.training.checkpoint import FILE_NAME, Position, saved_position
 from lpt.training.folder import RunFolder
 from lpt.training.phase_data import phase_plan, prefix_cache_size
 from lpt.training.phases import PHASES
+from lpt.training.position import FILE_NAME, Position, saved_position
 
 NUMBER_BYTES = 4
 LOG_LINE_BYTES = 260

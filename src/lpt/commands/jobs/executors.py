@@ -18,7 +18,6 @@ from rich.console import Console
 from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
 from lpt.system.interrupt import Interrupted
 from lpt.system.limits import usable_cores
-from lpt.training.loop import lacks_memory
 
 Work = Callable[[Console], Any]
 
@@ -70,7 +69,7 @@ class Failure:
         message, explained = str(error), isinstance(error, LptError)
         if isinstance(error, LptError):
             message = error.message
-        elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lacks_memory(error)):
+        elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _lacks_memory(error)):
             message, explained = "the memory does not hold it", True
         text = "".join(traceback.format_exception(error))
         return cls(tuple(kind.__name__ for kind in type(error).__mro__), message, text, explained, socket.gethostname())
@@ -96,6 +95,12 @@ class Failure:
     def is_a(self, kind: type[LptError]) -> bool:
         """Return whether the error is of a class."""
         return kind.__name__ in self.kinds
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    from lpt.training.loop import lacks_memory  # PyTorch is there where something trained
+
+    return lacks_memory(error)
 
 
 class Ended(NamedTuple):

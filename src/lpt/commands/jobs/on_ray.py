@@ -27,8 +27,8 @@ from lpt.system.invocation import started_by, typed_command
 from lpt.system.limits import usable_cores
 from lpt.system.lock import LOCK, FolderInUseError, locked
 from lpt.system.text import plural
-from lpt.training.checkpoint import FILE_NAME
 from lpt.training.folder import RunFolder
+from lpt.training.position import FILE_NAME
 
 MOST_LOSSES = 3
 """How often a run may be lost in a row without a new checkpoint; then it is not sent again."""

@@ -28,11 +28,12 @@ from lpt.system.interrupt import Interrupted, stop_on_signal
 from lpt.system.lock import locked_output
 from lpt.system.readers import lost_reader_explained
 from lpt.training.callbacks import Callback, Callbacks
-from lpt.training.checkpoint import begin_phase2, saved_position
+from lpt.training.checkpoint import begin_phase2
 from lpt.training.folder import RunFolder
 from lpt.training.loop import PhasePlan
 from lpt.training.phase_data import phase_plan
 from lpt.training.phases import Trainer
+from lpt.training.position import saved_position
 
 TENTHS = 10
 """Accuracies are reported by tenths of the training of a split: trials of different length are then comparable."""

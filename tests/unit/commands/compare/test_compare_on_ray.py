@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,21 +11,26 @@ from typing import Any
 
 import psutil
 import pytest
+from benchmarks.cluster.nodes import Node
 from rich.console import Console
 
+import small_jobs
 from lpt.commands.compare.compare import compare
 from lpt.commands.compare.plan import CellKey
 from lpt.commands.compare.store import ComparisonFolder
 from lpt.commands.jobs import on_ray
 from lpt.commands.jobs.executors import Job
-from lpt.errors import ConfigError, DataError
+from lpt.errors import ConfigError
 from lpt.system.lock import LOCK, Holder
 from lpt.training.folder import RunFolder
+from lpt.training.position import saved_position
 from ray_cluster import RayCluster
 from samples import as_assignments, tiny_settings
 from warm_process import WarmProcess, warm_lpt
 
 PATIENCE_SECONDS = 240
+EPOCH = 60
+ALL_STEPS = [(phase, step) for phase, epochs in ((1, 2), (2, 1)) for step in range(epochs * EPOCH)]
 
 
 def until(reached: Callable[[], bool], driver: WarmProcess) -> None:
@@ -42,27 +46,11 @@ def steps(run: RunFolder) -> list[tuple[int, int]]:
     return [(record["phase"], record["step"]) for record in run.records()]
 
 
-def is_on(run: RunFolder, ancestor: psutil.Process) -> bool:
-    """Whether a run goes on in a process that another one started."""
+def trainer_on(ancestor: psutil.Process, run: RunFolder) -> psutil.Process | None:
+    """Return the process that trains a run, if another one started it."""
     holder = Holder.of(run.path / LOCK)
-    return holder is not None and any(child.pid == holder.pid for child in ancestor.children(recursive=True))
-
-
-def fine(number: int, console: Console) -> int:
-    console.print(f"this is {number}")
-    return number * number
-
-
-def at_fault(console: Console) -> None:
-    raise DataError("broken.jpg cannot be read")
-
-
-def unforeseen(console: Console) -> None:
-    raise KeyError("a bug")
-
-
-def killed(console: Console) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    pid = None if holder is None else holder.pid
+    return next((child for child in ancestor.children(recursive=True) if child.pid == pid), None)
 
 
 @pytest.fixture
@@ -82,10 +70,10 @@ def test_no_job_stops_another(connected: None, tmp_path: Path, monkeypatch: pyte
     executor = on_ray.OnRay(card=False)
     assert (executor.slots, executor.cores) == (2, 1)
     works: dict[str, Callable[[Console], Any]] = {
-        "killed": killed,
-        "at fault": at_fault,
-        "unforeseen": unforeseen,
-        "fine": partial(fine, 7),
+        "killed": small_jobs.killed,
+        "at fault": small_jobs.at_fault,
+        "unforeseen": small_jobs.unforeseen,
+        "fine": partial(small_jobs.fine, 7),
     }
     asked = list[str]()
 
@@ -109,9 +97,15 @@ def test_no_job_stops_another(connected: None, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
-    ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: RayCluster,
+    mortal_node: Node,
+    photo_folder: Path,
+    tiny_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = as_assignments(tiny_settings(tiny_backbone, epoch_steps=60) | {"runtime.checkpoint_seconds": 0.1})
+    small = tiny_settings(tiny_backbone, batch_size=4, epoch_steps=EPOCH) | {"runtime.checkpoint_seconds": 0.1}
+    settings = as_assignments(small)
     settings.remove("runtime.threads=1")  # a cell has the one core of its node
     options = [part for each in settings for part in ("--set", each)]
     output = tmp_path / "compared"
@@ -120,13 +114,13 @@ def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
     driver = warm_lpt(*command, "--seeds", "0,1", "--ray", *options, environment=ray_cluster.environment)
     folder = ComparisonFolder(output)
     runs = {seed: folder.run(CellKey("lpt", seed)) for seed in (0, 1)}
-    started = ray_cluster.second.started
-    until(lambda: any(is_on(run, started) and run.checkpoints.is_dir() for run in runs.values()), driver)
-    lost = next(seed for seed, run in runs.items() if is_on(run, started))
-    until(lambda: any(runs[lost].checkpoints.iterdir()), driver)
-    ray_cluster.second.kill()
+    there = partial(trainer_on, mortal_node.started)
+    until(lambda: any(there(run) and saved_position(run.checkpoints) for run in runs.values()), driver)
+    lost, trainer = next((seed, trainer) for seed, run in runs.items() if (trainer := there(run)) is not None)
+    trainer.suspend()  # there is time to kill its node
     before = len(steps(runs[lost]))
-    assert before < 180, "the cell was finished before its node was killed"
+    assert 0 < before < len(ALL_STEPS) - 10, "the cell was nearly finished before its node was killed"
+    mortal_node.kill()
     until(lambda: len(steps(runs[lost])) > before + 5, driver)
     driver.send_signal(signal.SIGINT)
     printed = "".join(driver.communicate(timeout=PATIENCE_SECONDS))
@@ -141,7 +135,7 @@ def test_a_lost_cell_goes_on_elsewhere_and_a_stopped_one_without_ray(
         settings=[*settings, "runtime.threads=1"],
     )  # fmt: skip
     again = compare(photo_folder, output, methods=["lpt"], seeds=[0, 1], preset="laptop", settings=settings)
-    assert steps(runs[lost]) == [(1, step) for step in range(120)] + [(2, step) for step in range(60)]
+    assert steps(runs[lost]) == ALL_STEPS
     alone = ComparisonFolder(tmp_path / "alone").run(CellKey("lpt", lost))
     for name in ("pack/pack.safetensors", "predictions.csv"):
         assert (runs[lost].path / name).read_bytes() == (alone.path / name).read_bytes(), name

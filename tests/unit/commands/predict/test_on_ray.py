@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.cluster.nodes import Node
 from PIL import Image
 from rich.console import Console
 
@@ -114,7 +115,7 @@ def work(fitted_run: Path, tiny_backbone: Path, tmp_path: Path, ray_cluster: Ray
 
 
 @pytest.mark.slow
-def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
+def test_a_killed_node_an_interruption_and_a_bad_image(work: Work, mortal_node: Node) -> None:
     """Ctrl-C keeps what is done; a bad image stops both nodes with one message; a killed node stops nobody."""
     work.hold(2)
     first = work.start()
@@ -141,7 +142,7 @@ def test_a_killed_node_an_interruption_and_a_bad_image(work: Work) -> None:
     third = work.start()
     work.wait_for(third, 4)
     work.wait_for(third, 2, "*.beat")  # both nodes are at work
-    work.cluster.second.kill()
+    mortal_node.kill()
     work.release()
     _, said = third.communicate(timeout=240)
     assert third.returncode == 0, said

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,10 +20,11 @@ from lpt.commands.tune.study import BEFORE_PRUNING, Study
 from lpt.commands.tune.trials import TENTHS
 from lpt.evaluation.tuning import COMPLETE, STOPPED
 from lpt.system.lock import LOCK, Holder
-from lpt.training.checkpoint import saved_position
 from lpt.training.folder import RunFolder
+from lpt.training.position import saved_position
 from ray_cluster import RayCluster
 from samples import as_assignments, tiny_settings
+from warm_process import warm_lpt
 
 PATIENCE_SECONDS = 600
 RIVALS = BEFORE_PRUNING
@@ -62,7 +59,7 @@ def add_rivals(folder: TuneFolder) -> None:
 def test_trials_at_once_go_on_after_kills_and_one_that_lags_is_stopped(
     ray_cluster: RayCluster, photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = tiny_settings(tiny_backbone, epoch_steps=20, epochs=(1, 15))
+    settings = tiny_settings(tiny_backbone, batch_size=4, epoch_steps=20, epochs=(1, 10))
     settings |= {"prefix_cache.views": 2, "runtime.checkpoint_seconds": 0.05}
     for name in ("model.pool_size", "runtime.threads"):  # one is searched; a trial has the one core of its node
         settings.pop(name)
@@ -70,14 +67,8 @@ def test_trials_at_once_go_on_after_kills_and_one_that_lags_is_stopped(
     given = [part for each in as_assignments(settings) for part in ("--set", each)]
     command = ["tune", str(photo_folder), "--output", str(folder.path), "--search", "phase2", "--preset", "laptop"]
     command += ["--budget", "600", "--splits", "1", "--trials", "2", "--ray", *given]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "lpt", *command],
-        env=ray_cluster.environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    monkeypatch.chdir(tmp_path)
+    driver = warm_lpt(*command, environment=ray_cluster.environment)
 
     def until(reached: Callable[[], object]) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
@@ -98,9 +89,9 @@ def test_trials_at_once_go_on_after_kills_and_one_that_lags_is_stopped(
     held[0].kill()
     until(lambda: steps_saved(folder, 0) > before)
     assert folder.trial_run(0, 0).start_facts()["started"] == started, "it was begun anew"
-    os.kill(driver.pid, signal.SIGKILL)
+    driver.kill()
     held[1].kill()
-    printed, _ = driver.communicate()
+    printed = "".join(driver.communicate())
     for part in ("2 runs at a time", "Phase 1 of split 1, which all trials share", "trial 0: lost"):
         assert part in printed
     assert {record["phase"] for record in folder.phase1(0).records()} == {1}
