@@ -82,7 +82,7 @@ def fit(
     Ctrl-C saves and says how to go on. Options of the command win over --config, and --config wins over the preset.
     A preset or method other than that of the file is refused.
 
-    **Example:** lpt fit photos/ --output runs/photos --val 0.1
+    **Example:** lpt fit photos/ --output runs/photos --test 0.2
 
     **Example:** lpt fit hf:cifar100:img:fine_label --long-tail 100 --preset laptop --set train.phase1.epochs=4
     """
