@@ -3,7 +3,8 @@
     python -m benchmarks.documents.tutorial --work /tmp/tutorial
 
 It writes docs/results/tutorial.txt and the pictures docs/images/tutorial_*.webp, for which it needs Debian's Chromium.
-The page itself is written by hand; a test compares its output with the record.
+What a command printed is kept in the folder, and the command is not run again while it is there. The page itself is
+written by hand; a test compares its output with the record.
 """
 
 from __future__ import annotations
@@ -106,6 +107,9 @@ def server(command: str, folder: Path, environment: dict[str, str]) -> Iterator[
 
 def record(shared: Path, folder: Path) -> str:
     """Run all commands, draw the pictures, and return what was printed."""
+    if folder.exists():
+        shutil.rmtree(folder / "clothing")
+        shutil.rmtree(folder / "bin")
     environment = prepare(shared, folder, settings_file())
     parts = []
     for command, _ in commands_with_output():
@@ -121,8 +125,12 @@ def record(shared: Path, folder: Path) -> str:
                 parts.append((title, run(command.replace(ADDRESS, address), folder, environment)))
                 draw(folder, address)
             continue
-        parts.append((title, run(command, folder, environment)))
-    return "".join(f"== {title}\n{text.rstrip()}\n" for title, text in parts)
+        kept = folder / f"{title}.printed"
+        if not kept.exists():
+            kept.write_text(run(command, folder, environment), encoding="utf-8")
+        parts.append((title, kept.read_text(encoding="utf-8")))
+    lines = [line.rstrip() for title, text in parts for line in (f"== {title}", *text.rstrip().splitlines())]
+    return "\n".join(lines) + "\n"
 
 
 def draw(folder: Path, address: str) -> None:
@@ -169,7 +177,7 @@ def save(page: Page, name: str) -> None:
 def main() -> None:
     """Record the tutorial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="a new folder to work in")
+    parser.add_argument("--work", type=Path, required=True, help="folder to work in")
     args = parser.parse_args()
     text = record(ROOT.parent / "shared", args.work.resolve())
     facts = describe_machine("cpu")
