@@ -20,6 +20,7 @@ from benchmarks.documents import (
     machine_tables,
     performance_tables,
     scaling_tables,
+    second_pass_tables,
     serving_tables,
     stranger_tables,
     trial_record,
@@ -92,6 +93,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **tune_tables.TABLES,
     **stranger_tables.TABLES,
     **label_tables.TABLES,
+    **second_pass_tables.TABLES,
     **extension_tables.TABLES,
 }
 

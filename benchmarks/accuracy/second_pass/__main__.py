@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.accuracy.second_pass.data import SETS
 from benchmarks.accuracy.second_pass.study import Study
 from benchmarks.accuracy.second_pass.trials import TRIALS
-from benchmarks.record import describe_machine
+from benchmarks.record import describe_machine, today
 from lpt.commands.report.kept import read_run
 from lpt.data.longtail import ShotGroups
 from lpt.data.manifest import Float32Array, IntArray
@@ -123,11 +123,13 @@ def write_table(studies: list[Study], file: Path) -> None:
             if kept_file(study, name).exists():
                 rows += rows_of(study, name, kept_file(study, name))
     machine = describe_machine("cpu")
+    facts = {"date": today(), "torch": machine["versions"]["torch"], "timm": machine["versions"]["timm"]}
+    facts["hardware"] = machine["hardware"].rpartition(",")[0]
     with file.open("w", encoding="utf-8", newline="") as out:
-        fields = ("data", "seed", "trial", "scores", *MEASURES, "differs", "seconds", "hardware")
+        fields = ("data", "seed", "trial", "scores", *MEASURES, "differs", "seconds", *facts)
         writer = csv.DictWriter(out, fields)
         writer.writeheader()
-        writer.writerows({"hardware": machine["hardware"], **row} for row in rows)
+        writer.writerows(row | facts for row in rows)
     print(f"{file}: {len(rows)} rows")
 
 
