@@ -99,7 +99,7 @@ def dry_run(request: RunRequest, *, console: Console | None = None) -> Estimate:
         >>> settings = {"backbone.name": "lpt-demo-glyphs", "image.size": 32}
         >>> estimate = lpt.dry_run(lpt.RunRequest("photos/", preset="laptop", settings=settings))
         >>> [part.name for part in estimate.parts][:2]
-        ['phase 1', 'phase 2']
+        ['phase 1', 'class means for the head']
     """
     prepared, console = prepare_fit(request, console or Console(quiet=True))
     path = request.folder or default_output(prepared.config)
