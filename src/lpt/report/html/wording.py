@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lpt.evaluation.paired import Difference
+from lpt.evaluation.reliability import FEWEST_IMAGES
+from lpt.report.html.charts_classes import is_logarithmic
 from lpt.report.html.charts_methods import ACCURACY_NAMES, interval_text
-from lpt.report.html.content import Calibration, Classes, Content, MethodRow, Probe
+from lpt.report.html.content import Calibration, Classes, Content, MethodRow, Pairs, PairShown, Probe
 from lpt.system.text import plural
 
 MISSING = "–"
@@ -89,6 +93,39 @@ def probe_sentence(classes: Classes, probe: Probe, shown: str) -> str:
         f"{shown} is better than the linear probe in {plural(gained, 'class')}, worse in {lost:,}, equal in "
         f"{same:,}{seeds}.{rare}"
     )
+
+
+def few_images_sentence(calibration: Calibration) -> str:
+    """Say which bins are left out of the line; empty where all have enough images."""
+    weak = [bin_.images for bin_ in calibration.bins if not bin_.sure]
+    if not weak:
+        return ""
+    if len(weak) == len(calibration.bins):
+        return f" There is no line through the points: no interval of probability has {FEWEST_IMAGES} images."
+    verb = "is" if len(weak) == 1 else "are"
+    return (
+        f" The line leaves out the {plural(len(weak), 'hollow point')}, which {verb} of fewer than {FEWEST_IMAGES} "
+        f"images each ({plural(sum(weak), 'image')} in all)."
+    ).replace(" images each (1 image in all)", " images (1)")
+
+
+def log_sentence(classes: Classes) -> str:
+    """Say how to read the axis of class sizes, if it is logarithmic."""
+    if not is_logarithmic(classes.counts):
+        return ""
+    present = classes.counts[classes.counts > 0]
+    return (
+        "The vertical axis is logarithmic: from one class size to ten times of it is always the same height. "
+        f"The largest class has {present.max() / present.min():,.0f} times the images of the smallest."
+    )
+
+
+def pair_lists(pairs: Pairs, groups: Sequence[str]) -> list[tuple[str, Sequence[PairShown]]]:
+    """Return the lists of confused pairs that are not empty, with their headings; one list alone has none."""
+    if not pairs.rare:
+        return [("", pairs.largest)]
+    rarest = "" if pairs.group == groups[-1] else ", the rarest here"
+    return [("Most mistakes", pairs.largest), (f"Most mistakes of {pairs.group}-shot classes{rarest}", pairs.rare)]
 
 
 def calibration_sentence(calibration: Calibration) -> str:

@@ -105,7 +105,7 @@ def test_mistakes_have_pictures(fitted_run: Path) -> None:
     assert np.asarray(shown.classes.accuracy).tolist() == [1, 1, 0]
     assert np.asarray(shown.classes.confused_with).tolist() == [-1, -1, 1]
     assert isinstance(shown.pairs, Pairs)
-    (item,) = shown.pairs.shown
+    (item,) = shown.pairs.largest
     assert (item.pair.true, item.pair.predicted, item.pair.images, item.pair.tested) == (2, 1, 2, 2)
     assert [picture.right for picture in item.pictures] == [False, False, True]  # no light image was recognised
     assert [picture.caption.partition(" (")[0] for picture in item.pictures] == [
@@ -233,7 +233,7 @@ def test_only_pictures_that_the_run_measured_are_shown(fitted_run: Path, tmp_pat
     def pictures(**options: Any) -> str | None:
         pairs = contents(fitted_run, quick=True, **options).pairs
         assert isinstance(pairs, Pairs)
-        assert bool(pairs.shown[0].pictures) != bool(pairs.without_pictures)
+        assert bool(pairs.largest[0].pictures) != bool(pairs.without_pictures)
         return pairs.without_pictures
 
     assert not pictures(data=str(mine))  # moved with its folder

@@ -116,7 +116,8 @@ def test_what_is_missing_is_said_in_a_sentence() -> None:
     assert page.count("It was not there.") == 3  # group prompts, queries, curves; what needs a measurement has no place
     assert "Nothing was measured" in page
     shown = content(30)
-    plain = Pairs([PairShown(pair.pair) for pair in shown.pairs.shown], "The data is gone.")  # type: ignore[union-attr]
+    assert isinstance(shown.pairs, Pairs)
+    plain = Pairs([PairShown(item.pair) for item in shown.pairs.largest], (), "few", "The data is gone.")
     page = render_page(replace(shown, pairs=plain))
     assert "The data is gone." in page
     assert "<img" not in page
