@@ -23,7 +23,7 @@ from lpt.system.text import plural
 
 WIDTH = 720
 _LEFT, _RIGHT = 52, 706
-MOST_NAMED = 40
+MOST_NAMED = 45
 """Most classes that have a row with their name each."""
 _MOST_BARS = 160
 _MOST_LINEAR = 40
@@ -144,8 +144,8 @@ def _draw_gain(drawing: Drawing, classes: Classes, c: int, start: float, end: fl
 
 
 def _named_bars(classes: Classes, order: IntArray, label: str) -> Markup:
-    """Draw a row with name, bar and number for each class, on a linear axis, and the size of each shot group."""
-    row, top, left, right = 20, 6, 158, 560
+    """Draw a row with name, number and bar for each class, on a linear axis, and the size of each shot group."""
+    row, top, left, right = 18, 6, 196, 620
     bottom = top + row * len(order)
     drawing = Drawing(WIDTH, bottom + 44, label)
     high = float(classes.counts.max(initial=1))
@@ -157,12 +157,12 @@ def _named_bars(classes: Classes, order: IntArray, label: str) -> Markup:
     for place, c in enumerate(order.tolist()):
         y, count, name = top + row * (place + 0.5), int(classes.counts[c]), classes.names[c]
         width = max(x(count) - left, 0.8) if count else 0.0
-        drawing.text(left - 10, y + 4, shortened(name, left - 16), anchor="end", class_="label", title=name)
+        drawing.text(left - 52, y + 4, shortened(name, left - 58), anchor="end", class_="label", title=name)
+        drawing.text(left - 8, y + 4, f"{count:,}", anchor="end", class_="tick")
         drawing.add(
-            "rect", x=left, y=y - 7, width=width, height=14, class_=f"g{int(classes.groups.of(count))}",
+            "rect", x=left, y=y - 6.5, width=width, height=13, class_=f"g{int(classes.groups.of(count))}",
             title=f"{name}: {count:,}",
         )  # fmt: skip
-        drawing.text(left + width + 6, y + 4, f"{count:,}", class_="tick halo")
     _name_rows(drawing, classes, order, left, top, row)
     return drawing.markup()
 
@@ -178,7 +178,7 @@ def _name_rows(drawing: Drawing, classes: Classes, order: IntArray, left: float,
         y = top + row * float(members[0])
         if members[0]:
             drawing.line(left, y, _RIGHT, y, class_="boundary")
-        drawing.text(_RIGHT, y + 14, f"{len(members)} {name}", anchor="end", class_=f"label halo t-g{group}")
+        drawing.text(_RIGHT, y + 13, f"{len(members)} {name}", anchor="end", class_=f"label halo t-g{group}")
 
 
 def _size_scale(sizes: IntArray, bottom: float, top: float) -> tuple[Scale, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from markupsafe import Markup
 
@@ -80,7 +81,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
 
 
 def calibration_chart(calibration: Calibration) -> Markup:
-    """Draw how often predictions of each confidence are right, and how many there are."""
+    """Draw how often predictions of each confidence are right, and how many there are; no line to bins of a few."""
     left, top, side = 52, 12, 300
     bottom = top + side
     drawing = Drawing(420, bottom + 44, "Share of right predictions over their probability.", narrow=True)
@@ -97,8 +98,9 @@ def calibration_chart(calibration: Calibration) -> Markup:
             class_="count", title=plural(bin_.images, "image"),
         )  # fmt: skip
     drawing.line(x(0), y(0), x(1), y(1), class_="diagonal")
-    known = [bin_ for bin_ in calibration.bins if bin_.sure]
-    drawing.curve([(x(bin_.confidence), y(bin_.accuracy)) for bin_ in known], class_="curve s-accent")
+    for sure, part in groupby(calibration.bins, key=lambda bin_: bin_.sure):
+        if sure:
+            drawing.curve([(x(bin_.confidence), y(bin_.accuracy)) for bin_ in part], class_="curve s-accent")
     for bin_ in calibration.bins:
         _draw_bin(drawing, bin_, x, y, radius=2.0 + 3.5 * (bin_.images / most) ** 0.25)
     return drawing.markup()

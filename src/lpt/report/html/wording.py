@@ -100,13 +100,11 @@ def few_images_sentence(calibration: Calibration) -> str:
     weak = [bin_.images for bin_ in calibration.bins if not bin_.sure]
     if not weak:
         return ""
-    if len(weak) == len(calibration.bins):
-        return f" There is no line through the points: no interval of probability has {FEWEST_IMAGES} images."
-    verb = "is" if len(weak) == 1 else "are"
+    lines = "left out of the line" if len(weak) < len(calibration.bins) else "not joined by a line"
     return (
-        f" The line leaves out the {plural(len(weak), 'hollow point')}, which {verb} of fewer than {FEWEST_IMAGES} "
-        f"images each ({plural(sum(weak), 'image')} in all)."
-    ).replace(" images each (1 image in all)", " images (1)")
+        f" Hollow points have fewer than {FEWEST_IMAGES} images and are {lines}: {plural(len(weak), 'point')}, "
+        f"{plural(sum(weak), 'image')} in all."
+    )
 
 
 def log_sentence(classes: Classes) -> str:
@@ -115,8 +113,8 @@ def log_sentence(classes: Classes) -> str:
         return ""
     present = classes.counts[classes.counts > 0]
     return (
-        "The vertical axis is logarithmic: from one class size to ten times of it is always the same height. "
-        f"The largest class has {present.max() / present.min():,.0f} times the images of the smallest."
+        "The vertical axis is logarithmic: from 10 to 100 images is as high as from 100 to 1,000. "
+        f"The largest class has {present.max() / present.min():,.0f} times as many images as the smallest."
     )
 
 
