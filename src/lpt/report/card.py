@@ -279,13 +279,16 @@ def score_name(method: MethodInfo) -> str:
 def method_line(method: MethodInfo) -> str:
     """Describe in one line what was trained."""
     if method.grouped:
-        phases = "both phases" if 2 in method.phases else "phase 1 only, group prompts unused"
         cheap = ", picked by the class token after the shared-only blocks" if method.query == "prefix" else ""
-        return (
-            f"Long-tailed Prompt Tuning (Dong et al., ICLR 2023), {phases}; prompt length {method.prompt_length}, "
-            f"{plural(method.shared_blocks or 0, 'shared-only block')}, "
+        pool = (
+            f", {plural(method.shared_blocks or 0, 'shared-only block')}, "
             f"{plural(method.pool_size, 'group prompt')} of which "
             f"{method.top_k} {'is' if method.top_k == 1 else 'are'} picked for an image{cheap}"
+        )
+        phases = "both phases" if 2 in method.phases else "phase 1 only"
+        return (
+            f"Long-tailed Prompt Tuning (Dong et al., ICLR 2023), {phases}; prompt length {method.prompt_length}"
+            + (pool if 2 in method.phases else "")
             + (f"; adapters of {plural(method.adapter_size, 'number')} beside every MLP" if method.adapter_size else "")
         )
     parts = {

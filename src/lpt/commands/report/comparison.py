@@ -21,7 +21,7 @@ from lpt.commands.report.facts import (
     written_line,
 )
 from lpt.commands.report.kept import KeptRun, read_run
-from lpt.commands.report.parts import calibration_of, classes_of, curves_of, probe_of
+from lpt.commands.report.parts import PROBE, calibration_of, classes_of, curves_of, probe_of
 from lpt.commands.report.request import Sight
 from lpt.data.manifest import FloatArray
 from lpt.errors import RunError
@@ -32,7 +32,6 @@ from lpt.report.html.content import Absent, Content, MethodRow, Probe
 from lpt.system.text import plural
 from lpt.training.folder import RunFolder
 
-PROBE = "linear-probe"
 Runs = Mapping[str, Mapping[int, KeptRun]]
 """The finished runs of a comparison, by method and seed."""
 

@@ -16,10 +16,7 @@ from lpt.evaluation.reliability import reliability
 from lpt.report.html.content import Absent, Calibration, Classes, Probe, Sharing
 
 NOT_MEASURED = "Nothing was measured: the run had neither a test nor a validation split (--test 0.2, --val 0.1)."
-NO_PROBE_IN_RUN = (
-    "A run trains no linear probe beside it. To compare with one: lpt compare DATA --methods linear-probe,lpt, "
-    "then lpt report on its folder."
-)
+PROBE = "linear-probe"
 
 _ROUNDING = 1e-9
 """Smallest difference of accuracies that is none of floating-point arithmetic: 1 - 2/3 is not 2/3 - 1/3."""
@@ -61,11 +58,22 @@ def probe_of(method: Sequence[FloatArray], probe: Sequence[FloatArray]) -> Probe
     return Probe(np.mean(probe, axis=0), gain, len(probe), order)
 
 
+def no_probe(run: KeptRun) -> Absent:
+    """Say why the report of a run has no linear probe."""
+    method = run.info.method.name
+    if run.predictions is None:
+        return Absent(NOT_MEASURED)
+    if method == PROBE:
+        return Absent("This run is a linear probe itself.")
+    return Absent(
+        f"A run trains no linear probe beside it. To compare with one: lpt compare DATA --methods {PROBE},{method}, "
+        "then lpt report on its folder."
+    )
+
+
 def sharing_of(run: KeptRun) -> Sharing | Absent:
-    """Return which classes share group prompts, from the picks that a run keeps."""
+    """Return which classes share group prompts, from the picks that a run with group prompts keeps."""
     kept, method = run.predictions, run.info.method
-    if not run.info.uses_group_prompts:
-        return Absent("The method has no group prompts, or phase 2 was not trained.")
     if kept is None:
         return Absent(NOT_MEASURED)
     if kept.groups is None:

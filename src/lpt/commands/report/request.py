@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lpt.commands.report.kept import KeptRun
-from lpt.commands.report.parts import sample_rows, sharing, sharing_of
+from lpt.commands.report.parts import NOT_MEASURED, sample_rows, sharing, sharing_of
 from lpt.commands.report.pictures import Place, find_images, find_measured, open_data, pairs_with_pictures
 from lpt.config.values import section
 from lpt.data.cache import with_white
@@ -108,20 +108,25 @@ class Sight:
         run, kept = self.run, self.run.predictions
         if kept is None:
             return Absent(absent)
-        pairs = confused_pairs(kept.labels, kept.predicted, run.counts, run.info.shot_groups)
-        if not pairs:
+        groups = run.info.shot_groups
+        pairs = confused_pairs(kept.labels, kept.predicted, run.counts, groups)
+        if not pairs.largest:
             return Absent(f"There is no mistake among the {len(kept.labels):,} {run.split} images.")
         places = self.places
+        every = [*pairs.largest, *pairs.rare]
         if isinstance(places, Absent):
-            return Pairs([PairShown(pair) for pair in pairs], places.reason)
-        return Pairs(pairs_with_pictures(pairs, kept, places, run.info.class_names))
+            shown, reason = [PairShown(pair) for pair in every], places.reason
+        else:
+            shown, reason = pairs_with_pictures(every, kept, places, run.info.class_names), ""
+        middle = len(pairs.largest)
+        return Pairs(shown[:middle], shown[middle:], groups.names[pairs.group], reason)
 
     @cached_property
     def sample(self) -> QuerySample | Absent:
         """The queries of a sample of the measured images, or why there are none."""
         run, kept, request = self.run, self.run.predictions, self.request
-        if not run.info.uses_group_prompts or kept is None:
-            return Absent("There are no queries: no group prompt is picked, or nothing was measured.")
+        if kept is None:
+            return Absent(NOT_MEASURED)
         if request.quick:
             return Absent(NOT_COMPUTED.format(folder=shlex.quote(str(request.folder))))
         if isinstance(self.places, Absent):
@@ -136,17 +141,24 @@ class Sight:
             return Absent(f"The map is left out, because the queries cannot be computed: {_first_line(error)}")
         return QuerySample(queries.vectors, queries.groups, kept.labels[[rows[name] for name in places]])
 
-    def queries(self) -> QueryMap | Absent:
-        """Return the map of queries, or why there is none."""
+    def queries(self) -> QueryMap | Absent | None:
+        """Return the map of queries, or why there is none; None: no group prompt is picked."""
+        if not self.run.info.uses_group_prompts:
+            return None
         sample, kept = self.sample, self.run.predictions
         if isinstance(sample, Absent) or kept is None:
             return sample if isinstance(sample, Absent) else Absent("")
         plane = principal_plane(sample.vectors)
         return QueryMap(plane.points, sample.groups[:, 0], plane.explained, len(kept.labels))
 
-    def sharing(self) -> Sharing | Absent:
-        """Return which classes share group prompts: from the picks that the run keeps, else from the sample."""
+    def sharing(self) -> Sharing | Absent | None:
+        """Return which classes share group prompts, from the picks that the run keeps, else from the sample.
+
+        None: no group prompt is picked.
+        """
         run, kept = self.run, self.run.predictions
+        if not run.info.uses_group_prompts:
+            return None
         if kept is None or kept.groups is not None or isinstance(self.sample, Absent):
             return sharing_of(run)
         return sharing(self.sample.labels, self.sample.groups, len(run.counts), run.info.method.pool_size)

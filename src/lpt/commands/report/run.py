@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from lpt.commands.report.facts import COST_COLUMNS, cost_of, data_title, record_of, trained_facts, written_line
 from lpt.commands.report.kept import KeptRun
 from lpt.commands.report.parts import (
-    NO_PROBE_IN_RUN,
     NOT_MEASURED,
     calibration_of,
     classes_of,
     curves_of,
+    no_probe,
 )
 from lpt.commands.report.request import Sight
 from lpt.evaluation.intervals import accuracy_intervals
 from lpt.evaluation.paired import Difference
 from lpt.report.card_data import title_of
-from lpt.report.html.content import Absent, Content, MethodRow
+from lpt.report.html.content import Content, MethodRow
 
 
 def run_content(sight: Sight) -> Content:
@@ -38,7 +38,7 @@ def run_content(sight: Sight) -> Content:
         methods=[_row(run, title)],
         shown=title,
         of_shown="",
-        probe=Absent(NO_PROBE_IN_RUN if run.predictions is not None else NOT_MEASURED),
+        probe=no_probe(run),
         pairs=sight.pairs(NOT_MEASURED),
         sharing=sight.sharing(),
         queries=sight.queries(),

@@ -152,15 +152,15 @@ def _size_findings(sizes: SizeFacts | None, input_size: int) -> Iterable[Finding
     if median < input_size:
         yield Finding(
             "info",
-            f"Half of the images are smaller than the network's input: {median} pixels against {input_size}.",
-            "They are enlarged, which is right for the network but adds no detail.",
+            f"Half of the images have a shorter side of {median} pixels or less.",
+            "A run whose image.size is larger enlarges them. That is right for the network but adds no detail.",
             "If you have larger originals, use those.",
         )
     elif smallest < input_size / 4:
         yield Finding(
             "info",
-            f"Some images are very small, down to {smallest} pixels; the network's input is {input_size}.",
-            "Enlarged that much they show little.",
+            f"Some images are very small, down to {smallest} pixels.",
+            "Enlarged to the image.size of a run they show little.",
             "Look at the smallest ones; they may be thumbnails or crops gone wrong.",
         )
     if median > _LARGE_SIDE:
@@ -168,7 +168,8 @@ def _size_findings(sizes: SizeFacts | None, input_size: int) -> Iterable[Finding
             "info",
             f"The images are large: half of them have a shorter side of {median} pixels or more.",
             "Most of the time of a run will go into decoding them.",
-            f"Train on copies scaled to a shorter side of {2 * input_size} pixels: the result is the same.",
+            "Train on copies whose shorter side is twice the image.size of the run "
+            f"({2 * input_size} pixels for {input_size}): the result is the same.",
         )
 
 

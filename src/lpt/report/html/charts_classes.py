@@ -23,19 +23,26 @@ from lpt.system.text import plural
 
 WIDTH = 720
 _LEFT, _RIGHT = 52, 706
+MOST_NAMED = 45
+"""Most classes that have a row with their name each."""
 _MOST_BARS = 160
+_MOST_LINEAR = 40
+"""Largest over smallest class from which on the axis is logarithmic: the smallest bar would be less than 5 pixels."""
 _MOST_TITLED = 400
 _MOST_OUTLINE = 500
 _GAINS_SHOWN = 10
 
 
 def distribution_chart(classes: Classes) -> Markup:
-    """Draw the training images of every class, from the largest to the smallest."""
+    """Draw the training images of every class, from the largest to the smallest; with their names if they are few."""
     counts = classes.counts
     order = np.argsort(-counts, kind="stable")
+    label = f"Training images of {plural(len(counts), 'class')}, largest first."
+    if len(counts) <= MOST_NAMED:
+        return _named_bars(classes, order, label)
     sizes, shot = counts[order], classes.groups.of(counts)[order]
     top, bottom = 34, 216
-    drawing = Drawing(WIDTH, 260, f"Training images of {plural(len(counts), 'class')}, largest first.")
+    drawing = Drawing(WIDTH, 260, label)
     y, marks = _size_scale(sizes, bottom, top)
     y_axis(drawing, [(y(mark), f"{mark:,.0f}") for mark in marks], _LEFT, _RIGHT)
     x = linear(0, len(sizes), _LEFT, _RIGHT)
@@ -51,9 +58,15 @@ def distribution_chart(classes: Classes) -> Markup:
         _draw_outline(drawing, sizes, shot, x, y, bottom)
     _name_groups(drawing, np.where(sizes > 0, shot, -1), classes, x, top)
     drawing.line(_LEFT, bottom, _RIGHT, bottom, class_="axis")
-    drawing.text(_LEFT, 14, "training images", class_="name")
+    axis = "training images, logarithmic" if is_logarithmic(counts) else "training images"
+    drawing.text(_LEFT, 14, axis, class_="name")
     drawing.text((_LEFT + _RIGHT) / 2, bottom + 24, "classes, largest first", anchor="middle", class_="name")
     return drawing.markup()
+
+
+def is_logarithmic(counts: IntArray) -> bool:
+    """Return whether the sizes of these classes, [C], are drawn on a logarithmic axis."""
+    return len(counts) > MOST_NAMED and float(counts.max()) / float(max(counts.min(), 1)) > _MOST_LINEAR
 
 
 def accuracy_chart(classes: Classes, means: dict[str, float]) -> Markup:
@@ -130,10 +143,48 @@ def _draw_gain(drawing: Drawing, classes: Classes, c: int, start: float, end: fl
     drawing.add("path", d=tip, class_=f"g{group}", title=name)
 
 
+def _named_bars(classes: Classes, order: IntArray, label: str) -> Markup:
+    """Draw a row with name, number and bar for each class, on a linear axis, and the size of each shot group."""
+    row, top, left, right = 18, 6, 196, 620
+    bottom = top + row * len(order)
+    drawing = Drawing(WIDTH, bottom + 44, label)
+    high = float(classes.counts.max(initial=1))
+    x = linear(0, high, left, right)
+    marks = [(x(mark), f"{mark:,.0f}") for mark in whole_ticks(0, high, 5)]
+    for place, _ in marks:
+        drawing.line(place, top, place, bottom, class_="grid")
+    x_axis(drawing, marks, bottom, "training images", left, right)
+    for place, c in enumerate(order.tolist()):
+        y, count, name = top + row * (place + 0.5), int(classes.counts[c]), classes.names[c]
+        width = max(x(count) - left, 0.8) if count else 0.0
+        drawing.text(left - 52, y + 4, shortened(name, left - 58), anchor="end", class_="label", title=name)
+        drawing.text(left - 8, y + 4, f"{count:,}", anchor="end", class_="tick")
+        drawing.add(
+            "rect", x=left, y=y - 6.5, width=width, height=13, class_=f"g{int(classes.groups.of(count))}",
+            title=f"{name}: {count:,}",
+        )  # fmt: skip
+    _name_rows(drawing, classes, order, left, top, row)
+    return drawing.markup()
+
+
+def _name_rows(drawing: Drawing, classes: Classes, order: IntArray, left: float, top: float, row: float) -> None:
+    """Write the size of each shot group beside its rows, and draw the boundaries; a class without images has none."""
+    counts = classes.counts[order]
+    shot = np.where(counts > 0, classes.groups.of(counts), -1)
+    for group, name in enumerate(classes.groups.names):
+        members = np.flatnonzero(shot == group)
+        if not len(members):
+            continue
+        y = top + row * float(members[0])
+        if members[0]:
+            drawing.line(left, y, _RIGHT, y, class_="boundary")
+        drawing.text(_RIGHT, y + 13, f"{len(members)} {name}", anchor="end", class_=f"label halo t-g{group}")
+
+
 def _size_scale(sizes: IntArray, bottom: float, top: float) -> tuple[Scale, list[float]]:
     """Return the scale of class sizes, logarithmic where they differ much, with its marks."""
     high, low = float(sizes.max()), float(max(sizes.min(), 1))
-    if high / low < 8:
+    if not is_logarithmic(sizes):
         return linear(0, high * 1.05, bottom, top), whole_ticks(0, high, 4)
     least = low * 0.7
     return logarithmic(least, high * 1.1, bottom, top), log_ticks(least, high * 1.1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from markupsafe import Markup
 
 from lpt.evaluation.curves import PhaseCurves
 from lpt.evaluation.paired import Difference
+from lpt.evaluation.reliability import ReliabilityBin
 from lpt.report.html.content import Calibration, MethodRow
 from lpt.report.html.svg import Drawing, Scale, linear, shortened, ticks, whole_ticks, x_axis, y_axis
+from lpt.system.text import plural
 
 WIDTH = 720
 ACCURACY_NAMES = {
@@ -78,7 +81,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
 
 
 def calibration_chart(calibration: Calibration) -> Markup:
-    """Draw how often predictions of each confidence are right, and how many there are."""
+    """Draw how often predictions of each confidence are right, and how many there are; no line to bins of a few."""
     left, top, side = 52, 12, 300
     bottom = top + side
     drawing = Drawing(420, bottom + 44, "Share of right predictions over their probability.", narrow=True)
@@ -92,21 +95,28 @@ def calibration_chart(calibration: Calibration) -> Markup:
         height = 0.22 * side * bin_.images / most
         drawing.add(
             "rect", x=x(bin_.low) + 1, y=bottom - height, width=x(bin_.high) - x(bin_.low) - 2, height=height,
-            class_="count", title=f"{bin_.images:,} images",
+            class_="count", title=plural(bin_.images, "image"),
         )  # fmt: skip
     drawing.line(x(0), y(0), x(1), y(1), class_="diagonal")
-    drawing.curve([(x(bin_.confidence), y(bin_.accuracy)) for bin_ in calibration.bins], class_="curve s-accent")
+    for sure, part in groupby(calibration.bins, key=lambda bin_: bin_.sure):
+        if sure:
+            drawing.curve([(x(bin_.confidence), y(bin_.accuracy)) for bin_ in part], class_="curve s-accent")
     for bin_ in calibration.bins:
-        title = f"{bin_.images:,} images of {100 * bin_.confidence:.0f} %: {100 * bin_.accuracy:.0f} % right"
-        drawing.add(
-            "circle",
-            cx=x(bin_.confidence),
-            cy=y(bin_.accuracy),
-            r=2.0 + 3.5 * (bin_.images / most) ** 0.25,
-            class_="dot accent",
-            title=title,
-        )
+        _draw_bin(drawing, bin_, x, y, radius=2.0 + 3.5 * (bin_.images / most) ** 0.25)
     return drawing.markup()
+
+
+def _draw_bin(drawing: Drawing, bin_: ReliabilityBin, x: Scale, y: Scale, radius: float) -> None:
+    """Draw a bin as a point with its interval; hollow if it has too few images."""
+    low, high = bin_.interval
+    across = x(bin_.confidence)
+    drawing.line(across, y(low), across, y(high), class_="whisker" if bin_.sure else "whisker weak")
+    title = (
+        f"{plural(bin_.images, 'image')} of {100 * bin_.confidence:.0f} %: {100 * bin_.accuracy:.0f} % right "
+        f"({100 * low:.0f} to {100 * high:.0f})"
+    )
+    colour = "dot accent" if bin_.sure else "before"
+    drawing.add("circle", cx=across, cy=y(bin_.accuracy), r=radius, class_=colour, title=title)
 
 
 def curves_chart(phases: Sequence[PhaseCurves]) -> Markup:

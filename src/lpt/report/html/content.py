@@ -115,14 +115,18 @@ class PairShown:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The most confused pairs.
+    """The most confused pairs, in two lists.
 
     Args:
-        shown: the pairs with their pictures, the first ones first.
+        largest: the pairs with most mistakes, with their pictures.
+        rare: others of the rarest classes; empty if there are none, or all classes are in one shot group.
+        group: name of the shot group of those classes.
         without_pictures: why there are no pictures; empty where there are.
     """
 
-    shown: Sequence[PairShown]
+    largest: Sequence[PairShown]
+    rare: Sequence[PairShown]
+    group: str
     without_pictures: str = ""
 
 
@@ -191,8 +195,8 @@ class Content:
         of_shown: a sentence, with a space before it, on the seed that single images are of; empty where there is one.
         probe: the linear probe.
         pairs: the most confused pairs.
-        sharing: which classes share group prompts.
-        queries: the map of queries.
+        sharing: which classes share group prompts; None: the method has none, or did not train them.
+        queries: the map of queries; likewise.
         calibration: how far probabilities can be trusted.
         cost_columns: names of the columns of the cost table.
         curves: the losses of each phase.
@@ -211,8 +215,8 @@ class Content:
     of_shown: str
     probe: Probe | Absent
     pairs: Pairs | Absent
-    sharing: Sharing | Absent
-    queries: QueryMap | Absent
+    sharing: Sharing | Absent | None
+    queries: QueryMap | Absent | None
     calibration: Calibration | Absent
     cost_columns: Sequence[str]
     curves: Sequence[PhaseCurves] | Absent

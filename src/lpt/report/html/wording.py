@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lpt.evaluation.paired import Difference
+from lpt.evaluation.reliability import FEWEST_IMAGES
+from lpt.report.html.charts_classes import is_logarithmic
 from lpt.report.html.charts_methods import ACCURACY_NAMES, interval_text
-from lpt.report.html.content import Calibration, Classes, Content, MethodRow, Probe
+from lpt.report.html.content import Calibration, Classes, Content, MethodRow, Pairs, PairShown, Probe
 from lpt.system.text import plural
 
 MISSING = "–"
@@ -89,6 +93,37 @@ def probe_sentence(classes: Classes, probe: Probe, shown: str) -> str:
         f"{shown} is better than the linear probe in {plural(gained, 'class')}, worse in {lost:,}, equal in "
         f"{same:,}{seeds}.{rare}"
     )
+
+
+def few_images_sentence(calibration: Calibration) -> str:
+    """Say which bins are left out of the line; empty where all have enough images."""
+    weak = [bin_.images for bin_ in calibration.bins if not bin_.sure]
+    if not weak:
+        return ""
+    lines = "left out of the line" if len(weak) < len(calibration.bins) else "not joined by a line"
+    return (
+        f" Hollow points have fewer than {FEWEST_IMAGES} images and are {lines}: {plural(len(weak), 'point')}, "
+        f"{plural(sum(weak), 'image')} in all."
+    )
+
+
+def log_sentence(classes: Classes) -> str:
+    """Say how to read the axis of class sizes, if it is logarithmic."""
+    if not is_logarithmic(classes.counts):
+        return ""
+    present = classes.counts[classes.counts > 0]
+    return (
+        "The vertical axis is logarithmic: from 10 to 100 images is as high as from 100 to 1,000. "
+        f"The largest class has {present.max() / present.min():,.0f} times as many images as the smallest."
+    )
+
+
+def pair_lists(pairs: Pairs, groups: Sequence[str]) -> list[tuple[str, Sequence[PairShown]]]:
+    """Return the lists of confused pairs that are not empty, with their headings; one list alone has none."""
+    if not pairs.rare:
+        return [("", pairs.largest)]
+    rarest = "" if pairs.group == groups[-1] else ", the rarest here"
+    return [("Most mistakes", pairs.largest), (f"Most mistakes of {pairs.group}-shot classes{rarest}", pairs.rare)]
 
 
 def calibration_sentence(calibration: Calibration) -> str:

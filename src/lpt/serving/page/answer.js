@@ -68,7 +68,7 @@ function groupsOf(prediction, pack) {
   const numbers = prediction.groups.length === 1 ? "prompt" : "prompts";
   const details = textOf("details", "groups", textOf("summary", "", `Group ${numbers} ${listed(prediction.groups.map(String))}`));
   const measured = pack.classes.some((entry) => entry.groups?.length);
-  const why = "Similar classes pick the same group prompts, so that a class with few pictures profits from its neighbours.";
+  const why = "Similar classes often pick the same group prompts.";
   const unknown = "This pack does not say which classes pick which group prompts.";
   details.append(textOf("p", "hint", measured ? why : unknown));
   if (measured) details.append(textOf("ul", "", ...prediction.groups.map((group) => sharing(group, prediction, pack))));

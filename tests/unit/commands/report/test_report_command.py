@@ -105,7 +105,7 @@ def test_mistakes_have_pictures(fitted_run: Path) -> None:
     assert np.asarray(shown.classes.accuracy).tolist() == [1, 1, 0]
     assert np.asarray(shown.classes.confused_with).tolist() == [-1, -1, 1]
     assert isinstance(shown.pairs, Pairs)
-    (item,) = shown.pairs.shown
+    (item,) = shown.pairs.largest
     assert (item.pair.true, item.pair.predicted, item.pair.images, item.pair.tested) == (2, 1, 2, 2)
     assert [picture.right for picture in item.pictures] == [False, False, True]  # no light image was recognised
     assert [picture.caption.partition(" (")[0] for picture in item.pictures] == [
@@ -126,7 +126,10 @@ def test_queries_pick_the_groups_that_the_run_kept(fitted_run: Path) -> None:
     shown = contents(fitted_run)
     assert isinstance(shown.sharing, Sharing)
     np.testing.assert_allclose(shown.sharing.use, before)
-    assert isinstance(contents(fitted_run, quick=True).sharing, Absent)
+    quick = contents(fitted_run, quick=True)
+    assert isinstance(quick.sharing, Absent)
+    assert isinstance(quick.queries, Absent)
+    assert "lpt report" in quick.queries.reason  # how to get the map
 
 
 def test_fit_names_its_report_and_a_failure_to_draw_loses_nothing(
@@ -139,7 +142,9 @@ def test_fit_names_its_report_and_a_failure_to_draw_loses_nothing(
     settings = tiny_settings(tiny_backbone, epochs=(1, 0), epoch_steps=1)
     folder = lpt.fit(photo_folder, tmp_path / "run", preset="laptop", settings=settings, console=printed).folder
     assert f"Report: {folder / 'report.html'}" in printed.file.getvalue()  # type: ignore[attr-defined]
-    assert "lpt report" in (folder / "report.html").read_text(encoding="utf-8")  # how to get the map of queries
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "phase 1 only" in page
+    assert "roup prompt" not in page
     monkeypatch.setattr(command, "render_page", broken)
     (folder / "metrics.json").unlink()
     (folder / "report.html").unlink()
@@ -233,7 +238,7 @@ def test_only_pictures_that_the_run_measured_are_shown(fitted_run: Path, tmp_pat
     def pictures(**options: Any) -> str | None:
         pairs = contents(fitted_run, quick=True, **options).pairs
         assert isinstance(pairs, Pairs)
-        assert bool(pairs.shown[0].pictures) != bool(pairs.without_pictures)
+        assert bool(pairs.largest[0].pictures) != bool(pairs.without_pictures)
         return pairs.without_pictures
 
     assert not pictures(data=str(mine))  # moved with its folder

@@ -220,7 +220,8 @@ def test_signs_are_no_dashes(tmp_path: Path) -> None:
 
 
 def test_image_sizes_against_the_input(tmp_path: Path) -> None:
-    assert "enlarged" in about(examine(arrays([30, 3], side=16), input_size=96), "smaller than").harm
+    small = about(examine(arrays([30, 3], side=16), input_size=96), "shorter side of 16 pixels or less")
+    assert "96" not in f"{small.what} {small.harm} {small.advice}"  # lpt doctor does not know the size of a run
     for name, sides in {"a": (100, 300, 300), "b": (20, 300, 300)}.items():
         (tmp_path / name).mkdir()
         for number, side in enumerate(sides):

@@ -74,6 +74,10 @@ def content(classes: int, *, methods: int = 1, per_class: int = 3, names: list[s
     ]  # fmt: skip
     sample = rng.normal(size=(min(2000, len(labels)), 2))
     pairs = confused_pairs(labels, predicted, counts, GROUPS)
+    shown = [
+        PairShown(pair, [Picture(webp(4 * i + k), f"{names[pair.true]}, taken", k > 1) for k in range(4)])
+        for i, pair in enumerate([*pairs.largest, *pairs.rare])
+    ]
     return Content(
         title="birds",
         subtitle="LPT, preset laptop, seed 0",
@@ -85,10 +89,7 @@ def content(classes: int, *, methods: int = 1, per_class: int = 3, names: list[s
         shown="method 0",
         of_shown="",
         probe=Probe(probe_accuracy, gain, 1, np.argsort(-gain)),
-        pairs=Pairs([
-            PairShown(pair, [Picture(webp(4 * i + k), f"{names[pair.true]}, taken", k > 1) for k in range(4)])
-            for i, pair in enumerate(pairs)
-        ]),
+        pairs=Pairs(shown[: len(pairs.largest)], shown[len(pairs.largest) :], GROUPS.names[pairs.group]),
         sharing=Sharing(use, class_order(use, prompts), prompts, 2),
         queries=QueryMap(sample, rng.integers(0, PROMPTS, len(sample)), (0.3, 0.1), len(labels)),
         calibration=Calibration(reliability(labels == predicted, probability), 0.05, "The temperature is 1."),

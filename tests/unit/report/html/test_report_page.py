@@ -19,12 +19,13 @@ from report_contents import content, without_parts
 
 from lpt.config.bounds import escaped
 from lpt.evaluation.paired import Difference
+from lpt.evaluation.reliability import reliability
 from lpt.report.html.charts_classes import accuracy_chart, distribution_chart
-from lpt.report.html.charts_methods import methods_chart
-from lpt.report.html.content import Pairs, PairShown
+from lpt.report.html.charts_methods import calibration_chart, methods_chart
+from lpt.report.html.content import Calibration, Pairs, PairShown
 from lpt.report.html.page import is_report, render_page
 from lpt.report.html.svg import linear, log_ticks, logarithmic, ticks, whole_ticks
-from lpt.report.html.wording import distribution, groups_present
+from lpt.report.html.wording import distribution, few_images_sentence, groups_present, log_sentence
 
 NASTY = ['<script>alert("1")</script>', "</script><img src=x onerror=alert(2)>", "a\x1b[31m&amp;\u202e", "{{ 7 * 7 }}"]
 
@@ -116,10 +117,57 @@ def test_what_is_missing_is_said_in_a_sentence() -> None:
     assert page.count("It was not there.") == 3  # group prompts, queries, curves; what needs a measurement has no place
     assert "Nothing was measured" in page
     shown = content(30)
-    plain = Pairs([PairShown(pair.pair) for pair in shown.pairs.shown], "The data is gone.")  # type: ignore[union-attr]
+    assert isinstance(shown.pairs, Pairs)
+    plain = Pairs([PairShown(item.pair) for item in shown.pairs.largest], (), "few", "The data is gone.")
     page = render_page(replace(shown, pairs=plain))
     assert "The data is gone." in page
     assert "<img" not in page
+
+
+def test_the_largest_confusions_and_those_of_rare_classes_have_a_list_each() -> None:
+    shown = content(40)
+    assert isinstance(shown.pairs, Pairs)
+    page = Reader(render_page(shown)).text
+    largest, rare = page.index("Most mistakes\n"), page.index("Most mistakes of few-shot classes\n")
+    assert largest < rare
+    for item, start, end in ((shown.pairs.largest[0], largest, rare), (shown.pairs.rare[0], rare, len(page))):
+        names = [shown.classes.names[c] for c in item.pair[:2]]
+        assert start < page.index(f"{names[0]} taken for {names[1]}") < end
+    counts = np.maximum(shown.classes.counts, 20)
+    medium = replace(shown, classes=replace(shown.classes, counts=counts), pairs=replace(shown.pairs, group="medium"))
+    assert "Most mistakes of medium-shot classes, the rarest here" in render_page(medium)
+    single = render_page(replace(shown, pairs=replace(shown.pairs, rare=())))
+    assert "Most mistakes" not in single
+    assert f"The next {len(shown.pairs.largest) - 12} pairs" in single
+
+
+def test_bins_of_a_few_images_do_not_look_sure() -> None:
+    confidence = np.repeat([0.12, 0.35, 0.55, 0.7, 0.9], [3, 40, 40, 19, 40])
+    calibration = Calibration(reliability(np.ones(len(confidence)), confidence), 0.3, "")
+    drawing = ElementTree.fromstring(calibration_chart(calibration))
+    points = list(drawing.iter("circle"))
+    assert [element.get("class") == "before" for element in points] == [True, False, False, True, False]
+    lines = [element.get("d", "") for element in drawing.iter("path") if "curve" in element.get("class", "")]
+    joined = [element.get("cx", "-") for element in points if any(f"{element.get('cx')} " in line for line in lines)]
+    assert joined == [element.get("cx") for element in points if element.get("class") != "before"]
+    assert len(lines) == 2  # it does not bridge the gap
+    reach = [
+        float(e.get("y2", 0)) - float(e.get("y1", 0)) for e in drawing.iter("line") if "whisker" in e.get("class", "")
+    ]
+    assert min(map(abs, reach)) > 0
+    assert abs(reach[0]) > 4 * abs(reach[1])
+    sentence = few_images_sentence(calibration)
+    assert "2 points, 22 images in all" in sentence
+    assert few_images_sentence(replace(calibration, bins=[calibration.bins[1]])) == ""
+    assert "not joined by a line" in few_images_sentence(replace(calibration, bins=[calibration.bins[0]]))
+
+
+def test_a_run_without_group_prompts_has_no_section_about_them() -> None:
+    shown = content(5)
+    assert "Group prompts" in Reader(render_page(shown)).text
+    page = Reader(render_page(replace(shown, sharing=None, queries=None))).text
+    assert "roup prompt" not in page
+    assert "Map of queries" not in page
 
 
 def test_a_report_is_known_as_one(tmp_path: Path) -> None:
@@ -138,6 +186,24 @@ def test_charts_of_extreme_sizes_stay_inside(counts: list[int]) -> None:
         for element in root.iter():
             places = {name: float(element.attrib.get(name, 0)) for name in ("x", "y", "cx", "cy", "height")}
             assert all(-1 <= value <= max(width, height) + 1 for value in places.values()), places
+
+
+@pytest.mark.parametrize(("classes", "named"), [(2, True), (45, True), (46, False)])
+def test_bars_have_names_or_an_axis_that_says_what_it_is(classes: int, named: bool) -> None:
+    shown = content(classes).classes
+    counts = np.linspace(720, 20, classes).astype(int)  # 36 times as many
+    table = replace(shown, counts=counts)
+    drawing = ElementTree.fromstring(distribution_chart(table))
+    texts = [list(element.itertext())[-1] for element in drawing.iter("text")]  # after its title
+    assert (set(shown.names) <= set(texts)) == named
+    assert {f"{count}" for count in counts} <= set(texts) or not named
+    bars = [float(e.get("width" if named else "height", 0)) for e in drawing.iter("rect")]
+    assert bars[0] / bars[-1] == pytest.approx(36, rel=0.02)
+    assert log_sentence(table) == ""
+    steep = replace(shown, counts=np.geomspace(5000, 1, classes).astype(int))
+    axes = [text for text in (e.text for e in ElementTree.fromstring(distribution_chart(steep)).iter("text")) if text]
+    assert any("logarithmic" in text for text in axes) != named
+    assert ("5,000 times as many images" in log_sentence(steep)) != named
 
 
 def test_scales_and_ticks() -> None:
