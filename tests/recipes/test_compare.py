@@ -165,7 +165,7 @@ def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbon
     assert compared.cells[0].labels.tolist() == [0, 0, 1]
     assert compared.train_counts[0].tolist() == [8, 4, 2]
     assert compared.train_images == {0: 11, 1: 11}
-    assert "25 % of each class, 3 images, are held out" in said.getvalue()
+    assert "Held out for testing: 3 images, 25 % of each class." in said.getvalue()
     written = (tmp_path / "compared" / "comparison.md").read_text(encoding="utf-8")
     assert "Groups by training images of a class, held-out ones included: " in written
     assert "held out" in written
@@ -434,7 +434,7 @@ def test_a_stopped_cell_goes_on_with_the_machine_of_now(
 
 
 def test_classes_too_small_to_hold_any_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"too small to hold 5 % of it out: the largest has 8 images. .*data\.test"):
+    with pytest.raises(DataError, match=r"too small to hold 5 % of it out for testing: the largest has 8 images. .*data\.test"):
         run(photo_folder / "train", tiny_backbone, tmp_path / "c", methods=["class-means"], seeds=[0], holdout=0.05)
 
 

@@ -217,5 +217,5 @@ def with_test_images(splits: Splits, holdout: float) -> Splits:
     try:
         train, test = hold_out_for_testing(splits.train, holdout, notes)
     except DataError as error:
-        raise DataError(f"there are no test images, and {error}; or a larger --holdout") from None
+        raise DataError(f"there are no test images, and {error} or --holdout") from None
     return replace(splits, train=train, test=test, notes=notes)
