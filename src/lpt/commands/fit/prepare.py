@@ -31,7 +31,9 @@ from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
+from lpt.report.bars import teller
 from lpt.system.hardware import Machine, inspect_machine
+from lpt.system.notices import notices_to
 from lpt.system.processes import Processes
 from lpt.system.text import plural, shorten
 from lpt.training.initial import new_model
@@ -88,7 +90,8 @@ def prepare(request: RunRequest, *, read_images: bool = True, console: Console |
     values = gather_values(request, needs_source=request.splits is None)
     device = _device(values)
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
-    prepared = processes.on_all(lambda: _put_together(request, values, processes, console))
+    with notices_to(teller(console)):
+        prepared = processes.on_all(lambda: _put_together(request, values, processes, console))
     if read_images and prepared.config.data.bad_images != "skip":
         check_readable(prepared.train, prepared.splits, processes)
     return prepared

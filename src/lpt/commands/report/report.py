@@ -15,11 +15,12 @@ from lpt.commands.report.summary import SUMMARY, read_summary
 from lpt.commands.report.tune import tuning_page
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.report.bars import warner
+from lpt.report.bars import teller, warner
 from lpt.report.html.content import Content
 from lpt.report.html.page import is_report, render_page
 from lpt.system.files import write_text
 from lpt.system.lock import locked_path
+from lpt.system.notices import notices_to
 from lpt.system.outputs import COMPARISON_KIND, COMPARISON_MARKER, REPORT, TUNE_KIND, TUNE_MARKER
 from lpt.system.owned import is_marked
 from lpt.system.text import size_of
@@ -86,7 +87,7 @@ def report_requested(
     file = request.output or folder / REPORT
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder.absolute()}. {_ACCEPTED}")
-    with locked_path(file, warner(console)):
+    with locked_path(file, warner(console)), notices_to(teller(console)):
         check_replaceable(file)
         with console.status("drawing the report"):
             searched = is_marked(folder / TUNE_MARKER, TUNE_KIND)
