@@ -106,9 +106,9 @@ def _listed(
     if first is None:
         return
     if not (skip_bad or first.exists()):
-        tried = f"{image_root}" if image_root is not None else f"{listing.parent} or the working directory"
+        start = image_root or "the folder of the list, or the working directory"
         raise DataError(
-            f"{listing}: its first image {first} does not exist. Relative paths start from {tried}. Next: name another "
+            f"{listing}: its first image {first} does not exist. Relative paths start from {start}. Next: name another "
             "folder with --image-root, or leave out images that cannot be read with --bad-images skip."
         )
     yield first
