@@ -41,6 +41,7 @@ _IN_PYTHON = (
     (re.compile(rf"{_START}overwrite\b"), "overwrite=True"),
     (re.compile(rf"{_OPTION}(?: \w+)? \((\w+\.\w+(?:: \w+)?)\)"), r"\2"),
 )
+_SETTING_BESIDE = re.compile(rf"({_START}[a-z]+(?:-[a-z]+)*(?: \w+)?) \(\w+\.\w+(?:: \w+)?\)")
 _WITH_VALUE = re.compile(rf"{_OPTION}( (?:[A-Z_]+|skip|stop|cpu|\d[\d.]*)(?![\w/:]|\.\w))?(?=([.,;)]|$)?)")
 
 _options_are_known = False
@@ -54,7 +55,7 @@ class LptError(Exception):
         ...     lpt.load_pack("nowhere")
         ... except lpt.LptError as error:
         ...     print(error)
-        nowhere is not a prompt pack: it has no pack.json. A run folder's pack is its folder pack/
+        there is no folder nowhere. Give a prompt pack, or a run folder that holds one.
     """
 
     exit_code = 2
@@ -67,7 +68,7 @@ class LptError(Exception):
         return super().__str__()
 
     def __str__(self) -> str:
-        return self.message if _options_are_known else in_python(self.message)
+        return on_command_line(self.message) if _options_are_known else in_python(self.message)
 
 
 class ConfigError(LptError):
@@ -95,6 +96,11 @@ def command_line() -> Iterator[None]:
         yield
     finally:
         _options_are_known = before
+
+
+def on_command_line(message: str) -> str:
+    """Return a message without the settings beside options: not every command takes settings."""
+    return _SETTING_BESIDE.sub(r"\1", message)
 
 
 def in_python(message: str) -> str:

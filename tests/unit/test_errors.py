@@ -70,7 +70,8 @@ def test_errors_speak_as_they_are_asked() -> None:
         with command_line(), command_line():
             in_command = str(error)
         assert "--" in in_command
-        assert in_command == error.message
+        assert "data." not in in_command  # not every command has settings
+        assert error.message.startswith(in_command.rstrip("."))
         assert str(error) == str(pickle.loads(pickle.dumps(error))) == in_call
 
 

@@ -18,9 +18,10 @@ def extend(
     known: Annotated[
         str | None,
         typer.Option(
-            metavar="SOURCE",
-            help="Labelled pictures of the pack's own classes that it was not trained on, in any form of DATA: the "
-            "scale of the new classes is chosen on them, and what the old ones lose is measured.",
+            metavar="SOURCE|RUN",
+            help="Labelled pictures of the pack's own classes that it was not trained on, in any form of DATA; or a "
+            "run folder, for its own validation images. The scale of the new classes is chosen on them, and what the "
+            "old ones lose is measured.",
         ),
     ] = None,
     known_split: Annotated[
@@ -41,7 +42,7 @@ def extend(
 
     DATA holds the new classes alone; one picture of each is enough. Everything that the pack learnt stays as it is.
 
-    **Example:** lpt extend runs/photos new_classes/ --known validation/ --output packs/photos_extended
+    **Example:** lpt extend runs/photos new_classes/ --known runs/photos --output packs/photos_extended
     """
     from lpt.commands.extend.extend import extend_pack
     from lpt.commands.extend.request import ExtendRequest

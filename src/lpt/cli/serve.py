@@ -148,10 +148,13 @@ def _here(
     packs: Sequence[str], limits: Limits, options: dict[str, Any], token: str | None, hosts: set[str]
 ) -> tuple[GracefulServer, str]:
     """Return the server of an app in this process, and what it serves."""
+    from lpt.report.bars import teller
     from lpt.serving.app import create_app
     from lpt.serving.server import new_server
+    from lpt.system.notices import notices_to
 
-    app = create_app(packs, **options, token=token, hosts=hosts, limits=limits)
+    with notices_to(teller(error_console())):
+        app = create_app(packs, **options, token=token, hosts=hosts, limits=limits)
     names = list(app.state.service.shelf.served)
     return new_server(app), f"{plural(len(names), 'pack')}{': ' if names else ''}{shorten(names)}"
 

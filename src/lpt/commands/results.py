@@ -12,9 +12,10 @@ from rich.console import Console
 
 from lpt.commands.inputs import inputs_of
 from lpt.errors import RunError
-from lpt.report.bars import warner
+from lpt.report.bars import teller, warner
 from lpt.system.files import atomic_path
 from lpt.system.lock import locked_path
+from lpt.system.notices import notices_to
 from lpt.system.outputs import check_absent
 from lpt.system.owned import Input, first_inside, is_marked
 
@@ -37,12 +38,12 @@ class Results(NamedTuple):
 
 @contextmanager
 def new_output(output: Path, console: Console) -> Iterator[None]:
-    """Hold the lock of an output that must not be there yet, such as a pack.
+    """Hold the lock of an output that must not be there yet, such as a pack; downloads are told on the console.
 
     Raises:
         RunError: it is there, or another command is writing it.
     """
-    with locked_path(output, warner(console)):
+    with locked_path(output, warner(console)), notices_to(teller(console)):
         check_absent(output)
         yield
 

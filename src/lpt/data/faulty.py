@@ -105,7 +105,7 @@ def too_large(size: tuple[int, int] | None, max_pixels: int) -> str:
     given = f"{size[0]:,} x {size[1]:,} = {size[0] * size[1]:,}" if size else "its header promises more"
     return (
         f"{TOO_LARGE}: {given}, at most {max_pixels:,}. If it is meant to be that "
-        "large, raise data.max_pixels (--max-pixels of lpt predict)"
+        "large, raise --max-pixels (data.max_pixels); in lpt fit, compare and tune it is --set data.max_pixels=N"
     )
 
 

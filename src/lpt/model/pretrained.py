@@ -8,14 +8,16 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from pydantic import BaseModel, ValidationError
 from timm.models.vision_transformer import VisionTransformer
 
 from lpt.config.bounds import Deviations, Means, Text
 from lpt.errors import ConfigError
 from lpt.model.backbone import FrozenViT
+from lpt.model.reach import UnreachableError, is_cached, why_unreachable
 from lpt.model.record import (
     FOLDER_SCHEME,
     HUB_SCHEMES,
@@ -27,6 +29,8 @@ from lpt.model.supported import WORKING_NAMES
 from lpt.model.weights import download_again, fill, folder_file, hub_file
 
 _ENDINGS = (".safetensors", ".bin", ".npz")
+_DESCRIPTION = "config.json"
+"""File of an `hf-hub:` repository or `local-dir:` folder that describes the model."""
 
 
 class _Facts(BaseModel):
@@ -127,13 +131,26 @@ def _from_timm(name: str) -> VisionTransformer:
             f"backbone.name: timm {timm.__version__} knows no model {name!r}. Near it: {', '.join(near) or 'nothing'}. "
             f"Names that work: {', '.join(WORKING_NAMES)}"
         )
-    if scheme == FOLDER_SCHEME and not (description := Path(name.partition(":")[2]) / "config.json").is_file():
+    if scheme == FOLDER_SCHEME and not (description := Path(name.partition(":")[2]) / _DESCRIPTION).is_file():
         raise ConfigError(f"backbone.name: there is no file {description}, which would describe the model of {name}")
     try:
+        _check_description(name)
         with torch.device("meta"):
             return timm.create_model(name, pretrained=False, num_classes=0)
     except Exception as error:  # timm and the hub raise many kinds of errors
         raise ConfigError(_loading_failed(name, error)) from error
+
+
+def _check_description(name: str) -> None:
+    """Raise `UnreachableError` if timm would wait in vain for the config.json of an `hf-hub:` name."""
+    scheme, _, place = name.partition(":")
+    if scheme not in HUB_SCHEMES or constants.HF_HUB_OFFLINE:
+        return
+    repository, _, revision = place.partition("@")
+    if is_cached(repository, _DESCRIPTION, revision):
+        return
+    if (failure := why_unreachable(repository, _DESCRIPTION, revision)) is not None:
+        raise failure
 
 
 def _weights_of(name: str, vit: VisionTransformer) -> Path:
@@ -144,7 +161,7 @@ def _weights_of(name: str, vit: VisionTransformer) -> Path:
         if colon and scheme == FOLDER_SCHEME:
             return folder_file(Path(place))
         if repository:
-            return hub_file(vit, str(repository))
+            return hub_file(vit, str(repository), name)
     except Exception as error:  # the hub raises many kinds of errors
         raise ConfigError(_loading_failed(name, error)) from error
     url = vit.pretrained_cfg.get("url")
@@ -153,16 +170,31 @@ def _weights_of(name: str, vit: VisionTransformer) -> Path:
 
 
 def _loading_failed(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
-    failed = f"backbone.name: the weights of {name} cannot be had: {type(error).__name__}: {reason}\n"
+    failed = f"backbone.name: the weights of {name} cannot be had: {_reason(error)}.\n"
     if (description := _damaged_description(name)) is not None:
         return f"{failed}Its description {description} is not readable JSON.\n{download_again(description)}"
     others = [cached for cached in cached_backbones() if cached != name and not cached.startswith(f"{name}.")]
-    return (
-        f"{failed}In the local cache {HF_HUB_CACHE}: {', '.join(others) or 'no other timm model'}.\n"
-        "Next: choose one of these, connect to the hub once (without HF_HUB_OFFLINE=1), point HF_HUB_CACHE to a filled "
-        "cache, or give local weights with --checkpoint FILE."
-    )
+    there = f"In the local cache {HF_HUB_CACHE}: {', '.join(others)}.\n" if others else ""
+    steps = ["choose one of these"] if others else []
+    if constants.HF_HUB_OFFLINE:
+        steps += ["run once with a network and without HF_HUB_OFFLINE"]
+    elif isinstance(error, UnreachableError):
+        steps += ["check the connection"]
+    steps += [
+        "copy the cache of a machine that has loaded this backbone and name it with HF_HUB_CACHE",
+        "or give local weights with --checkpoint FILE",
+    ]
+    return f"{failed}{there}Next: {', '.join(steps)}."
+
+
+def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    absent = f"they are not in the local cache {HF_HUB_CACHE}"
+    if isinstance(error, UnreachableError):
+        return f"{absent}, and {reason}"
+    if constants.HF_HUB_OFFLINE and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return f"{absent}, and HF_HUB_OFFLINE forbids to download them"
+    return f"{type(error).__name__}: {reason}"
 
 
 def _damaged_description(name: str) -> Path | None:
@@ -171,7 +203,7 @@ def _damaged_description(name: str) -> Path | None:
     if scheme not in HUB_SCHEMES:
         return None
     repository, _, revision = place.partition("@")
-    path = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+    path = try_to_load_from_cache(repository, _DESCRIPTION, revision=revision or None)
     if not isinstance(path, str):
         return None
     try:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from timm.models import vision_transformer
@@ -27,6 +27,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from lpt.errors import ConfigError
+from lpt.model.reach import is_cached, why_unreachable
+from lpt.system.notices import notice
 from lpt.system.text import size_of
 from lpt.system.threads import in_passing_thread
 
@@ -47,29 +49,46 @@ _HEAD = "head."
 Convert = Callable[[dict[str, Any], VisionTransformer], dict[str, Any]]
 
 
-def hub_file(vit: VisionTransformer, repository: str) -> Path:
+def hub_file(vit: VisionTransformer, repository: str, title: str) -> Path:
     """Return the weights file of a model in a repository of the hub, from the cache or downloaded.
 
     Args:
         vit: the model, whose `pretrained_cfg` may name the file.
         repository: `owner/name`, or `owner/name@revision`.
+        title: name of the backbone, which the user is told before a download begins.
 
     Raises:
-        OSError, ValueError: from huggingface_hub, if there is no file or it cannot be reached.
+        UnreachableError: the file is not in the cache, and the hub cannot be reached.
+        OSError, ValueError: from huggingface_hub, if there is no file or it cannot be read.
     """
     name, _, revision = repository.partition("@")
     configured = vit.pretrained_cfg.get("hf_hub_filename")
     names = [str(configured)] if configured else [*_HUB_NAMES]
     if configured and not str(configured).endswith((".safetensors", *_ARRAYS)):
         names.insert(0, str(Path(configured).with_suffix(".safetensors")))
-    first_error: EntryNotFoundError | LocalEntryNotFoundError | None = None
+    get = partial(hf_hub_download, name, revision=revision or None)
+    failure: Exception | None = None
+    if not (constants.HF_HUB_OFFLINE or is_cached(name, names[0], revision)):
+        if not any(is_cached(name, file, revision) for file in names):
+            notice(
+                f"Downloading the backbone {title} from the Hugging Face Hub (about {size_of(_stored_bytes(vit))}) ..."
+            )
+        failure = why_unreachable(name, names[0], revision)
+    cache_only = failure is not None
     for file in names:
         try:
-            return Path(in_passing_thread(partial(hf_hub_download, name, file, revision=revision or None)))
+            return Path(in_passing_thread(partial(get, file, local_files_only=cache_only)))
         except (EntryNotFoundError, LocalEntryNotFoundError) as error:
-            first_error = first_error or error
-    assert first_error is not None
-    raise first_error
+            failure = failure or error
+            cache_only = cache_only or isinstance(error, LocalEntryNotFoundError)  # the network is gone
+    assert failure is not None
+    raise failure
+
+
+def _stored_bytes(vit: VisionTransformer) -> int:
+    """Return about how many bytes the weights of a model have on the hub: float32, with the head."""
+    head = int(vit.pretrained_cfg.get("num_classes") or 0) * (vit.num_features + 1)
+    return 4 * (head + sum(parameter.numel() for parameter in vit.parameters()))
 
 
 def folder_file(folder: Path) -> Path:

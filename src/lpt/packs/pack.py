@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import reprlib
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,9 @@ from lpt.packs.hub import FORM, Fetched, damage_advice, fetch, is_address
 from lpt.packs.info import FORMAT_VERSION, PackInfo, Versions
 from lpt.packs.reference_image import REFERENCE_TOLERANCE, ReferenceOutput, largest_difference
 from lpt.system.files import write_bytes, write_text
-from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, remove_names
+from lpt.system.near import near_folders
+from lpt.system.outputs import RUN_KIND, RUN_MARKER
+from lpt.system.owned import PACK_FILES, PACK_NAMES, contents, is_marked, remove_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from lpt.model import Classifier, FrozenViT
 
 JSON_NAME, TENSORS_NAME, CARD_NAME = PACK_FILES
+_ACCEPTED = "Give a prompt pack, or a run folder that holds one."
 PARTIAL_SUFFIX, FORMER_SUFFIX = ".partial", ".former"
 
 
@@ -259,7 +263,7 @@ def read_info(path: str | Path) -> PackInfo:
 def _read_info(path: Path) -> PackInfo:
     file = path / JSON_NAME
     if not os.path.lexists(file):
-        raise PackError(f"{path} is not a prompt pack: it has no {JSON_NAME}. A run folder's pack is its folder pack/")
+        raise PackError(_no_pack(path))
     content, values = read_json(file)
     format_version = values.get("format_version") if isinstance(values, dict) else None
     if type(format_version) is not int or format_version != FORMAT_VERSION:
@@ -271,6 +275,27 @@ def _read_info(path: Path) -> PackInfo:
         return PackInfo.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise PackError(f"{file} is damaged: {faults(error)}") from None
+
+
+def _no_pack(path: Path) -> str:
+    """Say why there is no pack in a path, and where there may be one."""
+    if not path.exists():
+        return f"there is no folder {path}.{near_folders(path, holds_pack, 'Packs and runs')} {_ACCEPTED}"
+    if not path.is_dir():
+        return f"{path} is a file, not a prompt pack. {_ACCEPTED}"
+    inside = near_folders(path / JSON_NAME, holds_pack, "Packs and runs")
+    if not inside and is_marked(path / RUN_MARKER, RUN_KIND):
+        return (
+            f"{path} is a run that has no pack yet: it was not finished. Next: "
+            f"lpt fit --resume {shlex.quote(str(path))}"
+        )
+    more = f".{inside}" if inside else ""
+    return f"{path} is not a prompt pack: it has no {JSON_NAME}. A run folder's pack is its folder pack/{more}"
+
+
+def holds_pack(path: Path) -> bool:
+    """Return whether a path is the folder of a pack, or of a run that holds one."""
+    return path.is_dir() and (find_pack(path) / JSON_NAME).is_file()
 
 
 def _shape_fault(info: PackInfo, shapes: Mapping[str, Shape]) -> str:

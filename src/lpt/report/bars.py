@@ -14,6 +14,11 @@ def warner(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, style="yellow", markup=False)
 
 
+def teller(console: Console) -> Callable[[str], None]:
+    """Return a function that prints a sentence as it is."""
+    return lambda line: console.print(line, markup=False)
+
+
 def progress_bar(console: Console) -> Progress:
     """Return a bar with count, text, time passed and time left.
 

@@ -12,9 +12,10 @@ from typing import Any
 from lpt.config.bounds import one_line
 from lpt.errors import ConfigError
 from lpt.packs.facts import class_facts
-from lpt.packs.pack import FORMER_SUFFIX, JSON_NAME, PARTIAL_SUFFIX, Pack, find_pack
+from lpt.packs.pack import FORMER_SUFFIX, PARTIAL_SUFFIX, Pack, find_pack, holds_pack
 from lpt.packs.predictor import Predictor, pack_name
 from lpt.packs.rejection import check_threshold
+from lpt.system.near import near_folders
 
 RESERVED = ("logs",)
 """Names that no pack may have: /v1/packs/logs is the log of the packs."""
@@ -146,9 +147,10 @@ def find_packs(sources: Sequence[Path]) -> dict[str, Path]:
 def _packs_in(source: Path) -> list[Path]:
     try:
         if not source.is_dir():
-            kind = "is not a folder" if source.exists() else "does not exist"
-            raise ConfigError(f"{source} {kind}. Give prompt packs, run folders, or folders that hold them.")
-        if _is_pack(source):
+            kind = "is not a folder." if source.exists() else "does not exist."
+            near = "" if source.exists() else near_folders(source, holds_pack, "Packs and runs")
+            raise ConfigError(f"{source} {kind}{near} Give prompt packs, run folders, or folders that hold them.")
+        if holds_pack(source):
             return [find_pack(source)]
         return [find_pack(inner) for inner in sorted(source.iterdir()) if _is_candidate(inner)]
     except OSError as error:
@@ -159,8 +161,4 @@ def _packs_in(source: Path) -> list[Path]:
 
 def _is_candidate(path: Path) -> bool:
     passing = path.name.startswith(".") or path.name.endswith((PARTIAL_SUFFIX, FORMER_SUFFIX))
-    return not passing and path.name != _LOST and _is_pack(path)
-
-
-def _is_pack(path: Path) -> bool:
-    return path.is_dir() and (find_pack(path) / JSON_NAME).is_file()
+    return not passing and path.name != _LOST and holds_pack(path)

@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 import lpt
 from lpt.cli.app import app
 from lpt.commands.fit import disk, tracking
-from lpt.commands.fit.prepare import printable
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
+from lpt.data.printable import printable
 from lpt.errors import ConfigError, DataError
 from warm_process import run_warm, warm_lpt
 
@@ -419,6 +419,35 @@ def test_predict_what_is_no_image(world: World, fitted_run: Path) -> None:
         ],
     )
     assert "notes.md" in message
+
+
+def test_predict_a_list_whose_paths_start_elsewhere(world: World, fitted_run: Path) -> None:
+    """The option that mends it is named, and no setting, which the command does not have."""
+    (world.path / "list.csv").write_text("image\ntest/dark/0.jpg\n")
+    arguments = ["predict", "--checkpoint", world.backbone, fitted_run, world.path / "list.csv"]
+    message = refused(world, arguments)
+    assert "--image-root" in message
+    assert "--bad-images skip" in message
+    assert "data." not in message
+    (world.photos / "test" / "dark" / "0.jpg").write_bytes(b"")
+    for root in ([], ["photos"]):
+        message = refused(world, [*arguments, *root, "--image-root", world.photos])
+        assert "it is empty" in message
+        assert "data." not in message
+
+
+@pytest.mark.parametrize(
+    "command", ["predict", "evaluate", "extend", "calibrate", "serve", "inspect", "report", "export"]
+)
+def test_a_folder_that_is_not_there(command: str, world: World, fitted_run: Path) -> None:
+    """It is said to be missing, and the packs and runs beside it are named."""
+    more = {"predict": ["photos"], "evaluate": ["photos"], "extend": ["photos", "-o", "new"],
+            "calibrate": ["photos", "-o", "new"], "export": ["-o", "new"]}.get(command, [])  # fmt: skip
+    for name, near in (("nope", "in runs: photos."), ("fotos", "Did you mean runs/photos?")):
+        message = refused(world, [command, f"runs/{name}", *more])
+        assert "there is no folder" in message or "does not exist" in message
+        assert near in message
+        assert "pack.json" not in message
 
 
 def test_predict_stops_late_and_leaves_nothing(world: World, fitted_run: Path) -> None:

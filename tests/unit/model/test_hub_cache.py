@@ -1,8 +1,10 @@
-"""A file in the cache of the hub that was cut off: the message names it, and how to get it again."""
+"""Weights from the hub: a download is told before it begins, and messages name only what is true and can be done."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from fake_hub import point_to, running_hub
 from lpt.errors import ConfigError
 from lpt.model import pretrained
 from lpt.model.pretrained import cached_backbones, load_backbone
+from lpt.system.notices import notices_to
 
 NAME = "vit_tiny_patch16_224.augreg_in21k"
 OTHER = "vit_small_patch16_224.augreg_in21k"
@@ -87,8 +91,49 @@ def test_a_model_whose_weights_are_gone_is_not_advised(hub: Path) -> None:
 def test_the_model_that_failed_is_not_advised(hub: Path) -> None:
     """Its weights are there, under a name that is not the one that timm asks for."""
     store(hub, f"timm/{NAME}", "other.safetensors", b"x")
-    with pytest.raises(ConfigError, match="no other timm model"):
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE forbids to download") as failure:
         load_backbone(NAME)
+    assert "In the local cache" not in str(failure.value)
+    assert "choose" not in str(failure.value)
+
+
+def test_a_download_is_told_before_it_begins(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, with its size, before anything is asked of the hub; what is in the cache is not downloaded."""
+    told: list[tuple[str, int]] = []
+    with running_hub() as server:
+        server.add(
+            f"timm/{NAME}", {"model.safetensors": weights(tmp_path_factory.mktemp("whole"), "model.safetensors")}
+        )
+        point_to(server.url, tmp_path, monkeypatch)
+        for _ in range(2):
+            with notices_to(lambda text: told.append((text, len(server.requests)))):
+                load_backbone(NAME)
+    # with the head of ImageNet-21k, which is stored on the real hub
+    assert told == [(f"Downloading the backbone {NAME} from the Hugging Face Hub (about 37.2 MiB) ...", 0)]
+
+
+@pytest.mark.parametrize("name", [NAME, "hf-hub:somebody/vit"])
+def test_a_hub_that_never_answers_is_given_up_soon(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bounded try of one file, in place of seven for each of five; `HF_HUB_OFFLINE` is not blamed."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        point_to(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, monkeypatch)
+        monkeypatch.setattr(pretrained, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.25)
+        with pytest.raises(ConfigError, match=r"cannot be reached: it did not answer within 0\.5 s") as failure:
+            load_backbone(name)
+        message = str(failure.value)
+        assert "check the connection, copy the cache of a machine" in message
+        assert "HF_HUB_OFFLINE" not in message
+        assert "choose" not in message
+        silent.setblocking(False)
+        asked = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                asked += 1
+        assert 1 <= asked <= 2
 
 
 def test_local_weights_are_not_to_be_downloaded_again(tmp_path: Path) -> None:

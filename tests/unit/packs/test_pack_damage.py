@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,8 @@ from lpt.packs.pack import (
     read_info,
 )
 from lpt.report.pack import print_pack
+from lpt.system.outputs import RUN_KIND
+from lpt.system.owned import marker
 from small_packs import edit, rewritten, write
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -38,10 +42,24 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 
 def test_no_pack_at_all_is_named(tmp_path: Path) -> None:
-    """A folder without a pack is refused; the message says where a run folder keeps its pack."""
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(PackError, match=r"not a prompt pack.*pack/"):
-            load_pack(path)
+    """What lies there instead of a pack is said; a run folder keeps its pack in pack/, once it is finished."""
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "run.json").write_text(json.dumps(marker(RUN_KIND)))
+    (tmp_path / "file").touch()
+    for name, message in {
+        ".": r"not a prompt pack.*pack/",
+        "nowhere": "there is no folder .*nowhere",
+        "file": "is a file, not a prompt pack",
+        "unfinished": "a run that has no pack yet: it was not finished",
+    }.items():
+        with pytest.raises(PackError, match=message):
+            load_pack(tmp_path / name)
+
+
+def test_a_folder_of_packs_names_them(folder: Path) -> None:
+    shutil.copytree(folder, folder.parent / "packs" / "birds")
+    with pytest.raises(PackError, match=r"not a prompt pack.* Packs and runs in .*packs: birds\."):
+        load_pack(folder.parent / "packs")
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-7], lambda c: b"", lambda c: c[:-1] + bytes([c[-1] ^ 1])])

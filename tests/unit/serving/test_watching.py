@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lpt.errors import ConfigError, PackError
+from lpt.packs import pack
 from lpt.packs.pack import JSON_NAME, TENSORS_NAME, Pack
-from lpt.serving import shelf as shelves
 from lpt.serving import watching
 from lpt.serving.shelf import Shelf, find_packs
 from lpt.serving.watching import PackEvents, Watcher
@@ -164,14 +164,14 @@ def test_where_packs_are_looked_for(packs: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_read(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What every disk has is passed over; any other could be a pack, so it is named."""
-    find = shelves.find_pack
+    find = pack.find_pack
 
     def refused(path: Path) -> Path:  # tests may run as root, who may read everything
         if path.name in ("lost+found", "locked"):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return find(path)
 
-    monkeypatch.setattr(shelves, "find_pack", refused)
+    monkeypatch.setattr(pack, "find_pack", refused)
     (packs / "lost+found").mkdir()
     assert list(find_packs([packs])) == ["birds", "cranes"]
     (packs / "locked").mkdir()

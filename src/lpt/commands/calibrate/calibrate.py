@@ -12,6 +12,7 @@ from rich.console import Console
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes, readers_explained
 from lpt.commands.inputs import data_settings
 from lpt.commands.results import new_output
+from lpt.commands.run_images import is_run, open_validation
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
 from lpt.errors import ConfigError, DataError, PackError
@@ -58,7 +59,8 @@ def calibrate(
 
     Args:
         pack: the pack folder, a run folder that holds one, or `hf://OWNER/NAME[@REVISION]` on the hub.
-        data: labelled images of the pack's classes, in any form of `data.source`.
+        data: labelled images of the pack's classes, in any form of `data.source`; or a run folder, for its validation
+            images.
         output: folder of the new pack, which must not be there yet.
         keep: share of the images of known classes that the threshold is to keep.
         split: which split to take if `data` has several: train, validation or test.
@@ -116,7 +118,9 @@ def calibrate_pack(request: EvaluationRequest, *, keep: float, console: Console,
 def _calibrate_locked(
     request: EvaluationRequest, output: Path, keep: float, console: Console, progress: Console
 ) -> Pack:
-    subject = open_subject(request)
+    of_run = is_run(request.data)
+    opened = open_validation(request.data, split=request.split, option="--split") if of_run else None
+    subject = open_subject(request, opened)
     print_notes(subject.notes, subject.skipped, progress)
     _check_images(subject, request.data)
     predictions = _predict(subject, progress)

@@ -13,13 +13,14 @@ from lpt.commands.compare.checks import check_same_images
 from lpt.commands.compare.plan import REFERENCE, CellKey, Opener, Plan, with_test_images
 from lpt.commands.compare.settings import cell_values, machine_values
 from lpt.commands.fit.auto import suit_to_counts
-from lpt.commands.fit.prepare import Prepared, open_data, prepare, printable, with_absolute_paths
+from lpt.commands.fit.prepare import Prepared, open_data, prepare, with_absolute_paths
 from lpt.commands.fit.request import RunRequest
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
 from lpt.config.values import merge
 from lpt.data.fingerprint import data_fingerprint
 from lpt.data.manifest import Splits
+from lpt.data.printable import printable
 from lpt.system.hardware import inspect_machine
 from lpt.training.folder import RunFolder
 

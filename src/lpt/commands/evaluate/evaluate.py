@@ -18,7 +18,7 @@ from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured
 from lpt.packs.hub import pinned
 from lpt.packs.info import Versions
-from lpt.report.bars import image_bar
+from lpt.report.bars import image_bar, teller
 from lpt.report.run_files import (
     write_measured,
     write_metrics,
@@ -26,6 +26,7 @@ from lpt.report.run_files import (
     write_skipped,
 )
 from lpt.report.tables import metrics_table
+from lpt.system.notices import notices_to
 from lpt.system.owned import marker
 from lpt.system.processes import Processes
 from lpt.system.readers import refuse_second_start
@@ -113,7 +114,7 @@ def evaluate_pack(request: EvaluationRequest, *, console: Console, progress: Con
     """
     refuse_second_start("lpt.evaluate")
     processes = Processes.launched(request.device)
-    with output_locked(request.output, processes, console):
+    with output_locked(request.output, processes, console), notices_to(teller(progress)):
         return _evaluate_locked(request, processes, console, progress)
 
 

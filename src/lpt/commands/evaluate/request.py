@@ -17,7 +17,7 @@ from lpt.config.schema import DataConfig, validate
 from lpt.data.cache import with_white
 from lpt.data.manifest import LabelledImages
 from lpt.data.sample import SAMPLE, count_known
-from lpt.data.sources import open_images
+from lpt.data.sources import OpenedImages, open_images
 from lpt.data.sources.portable import portable_source
 from lpt.data.sources.raw import SplitName
 from lpt.evaluation.measured import Measured, measure_predictions
@@ -134,8 +134,12 @@ def readers_explained() -> AbstractContextManager[None]:
     return lost_reader_explained("Free some memory or take a smaller --batch-size, then give the same command again.")
 
 
-def open_subject(request: EvaluationRequest) -> Subject:
+def open_subject(request: EvaluationRequest, opened: OpenedImages | None = None) -> Subject:
     """Load the pack of a request onto its backbone, and open its images.
+
+    Args:
+        request: what to measure.
+        opened: its images, if they are open already.
 
     Raises:
         PackError, ConfigError, DataError: one of them cannot be used.
@@ -143,7 +147,7 @@ def open_subject(request: EvaluationRequest) -> Subject:
     check_positive(batch_size=request.batch_size)
     pack = load_pack(request.pack)
     config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
-    opened = open_images(request.data, config, split=request.split, split_option="--split")
+    opened = opened or open_images(request.data, config, split=request.split, split_option="--split")
     images, matching = known_images(opened.images, pack.info.class_names, request.data)
     (images,) = with_white([images], pack.info.preprocessing.white)
     notes = [*opened.notes, *_matching_notes(opened.images, matching, pack.info.class_names)]

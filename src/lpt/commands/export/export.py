@@ -17,8 +17,9 @@ from lpt.packs.exported import DESCRIPTION, GRAPH, KIND, POSITIONS
 from lpt.packs.hub import is_address
 from lpt.packs.pack import JSON_NAME, find_pack, load_pack, read_info
 from lpt.packs.rejection import check_threshold
-from lpt.report.bars import warner
+from lpt.report.bars import teller, warner
 from lpt.system.lock import locked_output
+from lpt.system.notices import notices_to
 from lpt.system.outputs import output_in
 from lpt.system.owned import marker
 from lpt.system.text import size_of
@@ -80,7 +81,8 @@ def export(
 def export_files(request: ExportRequest, *, console: Console) -> Path:
     """Export what is asked for, and return the ONNX file, or the page; errors as for `export`."""
     request.check()
-    with locked_output(request.output, warner(console), option="--web" if request.web else "--output"):
+    option = "--web" if request.web else "--output"
+    with locked_output(request.output, warner(console), option=option), notices_to(teller(console)):
         return _export_page(request, console) if request.web else _export_graph(request, console)
 
 

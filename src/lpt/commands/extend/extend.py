@@ -103,12 +103,12 @@ def extend(
         pack: the pack folder, a run folder that holds one, or `hf://OWNER/NAME[@REVISION]` on the hub.
         data: pictures of the new classes, in any form of `data.source`; if it has several splits, `train` is taken.
         output: folder of the new pack, which must not be there yet.
-        known: labelled pictures of the pack's own classes that it was not trained on, such as its validation images.
-            The scale is chosen on them, and what these classes lose is measured. None: the scale follows from the
-            number of pictures, and nothing is measured.
+        known: labelled pictures of the pack's own classes that it was not trained on; or a run folder, for its own
+            validation images. The scale is chosen on them, and what these classes lose is measured. None: the scale
+            follows from the number of pictures, and nothing is measured.
         known_split: which split of `known` to take if it has several.
         image_root, image_column, label_column, split_column, bad_images, max_pixels: as for `lpt.evaluate`, for both
-            sources.
+            sources; a run is opened by its own settings.
         backbone: the backbone, or its name; None: the one that the pack names.
         checkpoint: local weights of the backbone, if it is not given itself.
         device: auto, cpu, cuda or mps; a given `FrozenViT` stays where it is.

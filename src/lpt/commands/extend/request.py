@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lpt.commands.run_images import is_run, open_validation
 from lpt.config.bounds import check_positive
-from lpt.config.schema import validate
+from lpt.config.schema import DataConfig, validate
 from lpt.data.cache import with_white
 from lpt.data.manifest import LabelledImages
 from lpt.data.sample import SAMPLE, count_known
@@ -31,7 +32,8 @@ class ExtendRequest:
         pack: the pack folder, a run folder that holds one, or an address on the hub.
         data: the source of the pictures of the new classes.
         output: folder of the new pack.
-        known: source of labelled pictures of the pack's own classes; None: none.
+        known: source of labelled pictures of the pack's own classes, or a run folder, for its validation images; None:
+            none.
         known_split: which split to take if that source has several.
         data_settings: fields of the `data` section, such as the image root, for both sources.
         checkpoint: local weights of the backbone, if it is given by name.
@@ -82,12 +84,18 @@ def open_task(request: ExtendRequest) -> Task:
     check_classes(opened.images, pack.info, request.data)
     notes, skipped, known = list(opened.notes), list(opened.skipped), None
     if request.known is not None:
-        others = open_images(request.known, config, split=request.known_split, split_option="--known-split")
+        others = _open_known(request.known, request.known_split, config)
         known, more = _known(others, pack.info, request.known)
         notes += [*others.notes, *more]
         skipped += others.skipped
     new, *rest = with_white([opened.images, *([] if known is None else [known])], pack.info.preprocessing.white)
     return Task(pack, new, rest[0] if rest else None, notes, skipped)
+
+
+def _open_known(source: str, split: SplitName, config: DataConfig) -> OpenedImages:
+    if is_run(source):
+        return open_validation(source, split=split, option="--known-split")
+    return open_images(source, config, split=split, split_option="--known-split")
 
 
 def check_method(pack: Pack) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from rich.markup import escape
 from lpt.commands.fit.auto import AutoFacts, resolve_auto
 from lpt.commands.fit.request import RunRequest, gather_values
 from lpt.commands.fit.tracking import check_trackers
-from lpt.config.bounds import escaped
 from lpt.config.presets import with_preset
 from lpt.config.schema import RunConfig
 from lpt.config.values import section
@@ -25,15 +23,18 @@ from lpt.data.depth import largest_value
 from lpt.data.doctor.examine import examine
 from lpt.data.longtail import ShotGroups, imbalance_factor
 from lpt.data.manifest import LabelledImages, Splits
+from lpt.data.printable import printable
 from lpt.data.scan import check_images
 from lpt.data.sources import listing_root, open_splits
 from lpt.data.transforms import Preprocessing
 from lpt.errors import ConfigError, DataError
 from lpt.model import Classifier, FrozenViT, to_bfloat16
 from lpt.model.pretrained import load_backbone
+from lpt.report.bars import teller
 from lpt.system.hardware import Machine, inspect_machine
+from lpt.system.notices import notices_to
 from lpt.system.processes import Processes
-from lpt.system.text import plural, shorten
+from lpt.system.text import plural
 from lpt.training.initial import new_model
 from lpt.training.phase_data import PhaseData, prefix_cache_size
 
@@ -88,7 +89,8 @@ def prepare(request: RunRequest, *, read_images: bool = True, console: Console |
     values = gather_values(request, needs_source=request.splits is None)
     device = _device(values)
     processes = Processes.started(on_cpu=device == "cpu")  # before a card is looked at: each process has its own
-    prepared = processes.on_all(lambda: _put_together(request, values, processes, console))
+    with notices_to(teller(console)):
+        prepared = processes.on_all(lambda: _put_together(request, values, processes, console))
     if read_images and prepared.config.data.bad_images != "skip":
         check_readable(prepared.train, prepared.splits, processes)
     return prepared
@@ -282,33 +284,6 @@ def check_readable(train: LabelledImages, splits: Splits, processes: Processes) 
             f"{len(bad):,} of the images cannot be read:\n{lines}{more}\n"
             "Replace or remove them, or leave them out with --bad-images skip (data.bad_images: skip)."
         )
-
-
-def printable(splits: Splits) -> Splits:
-    """Return the splits with class names that JSON, fonts and terminals can hold; other characters are escaped.
-
-    Raises:
-        DataError: a name is empty, or two are the same.
-    """
-    names = tuple(escaped(name) for name in splits.class_names)
-    if "" in names or len(set(names)) < len(names):
-        repeated = [name for name, times in Counter(names).items() if times > 1]
-        raise DataError(
-            f"class names must differ and none may be empty; given more than once: {shorten(repeated) or 'none'}; "
-            f"empty: {names.count('')}. Rename these classes."
-        )
-    if names == splits.class_names:
-        return splits
-
-    def renamed(images: LabelledImages | None) -> LabelledImages | None:
-        return None if images is None else replace(images, class_names=names)
-
-    return replace(
-        splits,
-        train=replace(splits.train, class_names=names),
-        validation=renamed(splits.validation),
-        test=renamed(splits.test),
-    )
 
 
 def _cached(images: LabelledImages) -> LabelledImages:

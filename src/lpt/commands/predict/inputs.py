@@ -79,7 +79,7 @@ def _images_of(
     if not path.exists():
         raise DataError(f"there is no file or folder {path}")
     if not path.is_dir():
-        return stream_listing(path, image_root, image_column, notes) if is_listing(path) else [path]
+        return _listed(path, notes, skip_bad, image_root, image_column) if is_listing(path) else [path]
     walk = Walk(path, _is_image)
     inside = sorted(walk.images(), key=lambda image: image.replace(os.sep, "\0").replace("/", "\0"))  # folder by folder
     _check_faults(walk, notes, skip_bad)
@@ -91,6 +91,28 @@ def _images_of(
         if not walk.left.outputs:
             raise DataError(refusals[-1])
     return (path / image for image in inside)
+
+
+def _listed(
+    listing: Path, notes: list[str], skip_bad: bool, image_root: Path | None, image_column: str | None
+) -> Iterator[Path]:
+    """Yield the images of a table or list.
+
+    Raises:
+        DataError: the first does not exist, and `skip_bad` is not set: its paths start from another folder, probably.
+    """
+    images = stream_listing(listing, image_root, image_column, notes)
+    first = next(images, None)
+    if first is None:
+        return
+    if not (skip_bad or first.exists()):
+        start = image_root or "the folder of the list, or the working directory"
+        raise DataError(
+            f"{listing}: its first image {first} does not exist. Relative paths start from {start}. Next: name another "
+            "folder with --image-root, or leave out images that cannot be read with --bad-images skip."
+        )
+    yield first
+    yield from images
 
 
 def _matched(given: Iterable[Path]) -> Iterator[Path]:

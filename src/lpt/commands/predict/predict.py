@@ -26,7 +26,8 @@ from lpt.packs.hub import pinned
 from lpt.packs.pack import load_pack
 from lpt.packs.predictor import load_predictor
 from lpt.packs.rejection import check_threshold
-from lpt.report.bars import image_bar
+from lpt.report.bars import image_bar, teller
+from lpt.system.notices import notices_to
 from lpt.system.processes import Processes, several_started
 from lpt.system.text import output_for_programs
 
@@ -62,11 +63,18 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
     if output is None:
         with tempfile.TemporaryDirectory() as folder:
             shards = cut_shards(_find_images(request, progress), request.shard_size, Path(folder))
-            return _to_standard_output(_prepare(request)[0], shards, progress)
+            with notices_to(teller(progress)):
+                labeller, _ = _prepare(request)
+            return _to_standard_output(labeller, shards, progress)
+
+    def prepare() -> tuple[Labeller, Output]:
+        with notices_to(teller(progress)):
+            return prepare_output(request)
+
     return predict_launched(
         output,
         lambda: _find_images(request, progress),
-        lambda: prepare_output(request),
+        prepare,
         processes,
         request.shard_size,
         progress,

@@ -15,16 +15,19 @@ from lpt.commands.report.summary import SUMMARY, read_summary
 from lpt.commands.report.tune import tuning_page
 from lpt.data.manifest import LabelledImages
 from lpt.errors import ConfigError, LptError, RunError
-from lpt.report.bars import warner
+from lpt.report.bars import teller, warner
 from lpt.report.html.content import Content
 from lpt.report.html.page import is_report, render_page
 from lpt.system.files import write_text
 from lpt.system.lock import locked_path
-from lpt.system.outputs import COMPARISON_KIND, COMPARISON_MARKER, REPORT, TUNE_KIND, TUNE_MARKER
+from lpt.system.near import near_folders
+from lpt.system.notices import notices_to
+from lpt.system.outputs import COMPARISON_KIND, COMPARISON_MARKER, REPORT, RUN_MARKER, TUNE_KIND, TUNE_MARKER, output_in
 from lpt.system.owned import is_marked
 from lpt.system.text import size_of
 from lpt.training.folder import RunFolder
 
+_MARKERS = (RUN_MARKER, COMPARISON_MARKER, TUNE_MARKER)
 _ACCEPTED = "Give what lpt fit, lpt compare or lpt tune wrote with --output."
 
 
@@ -85,8 +88,9 @@ def report_requested(
     console, folder = console or Console(quiet=True), request.folder
     file = request.output or folder / REPORT
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder.absolute()}. {_ACCEPTED}")
-    with locked_path(file, warner(console)):
+        near = near_folders(folder, lambda beside: output_in(beside, _MARKERS).whole, "Runs and the like")
+        raise ConfigError(f"there is no folder {folder.absolute()}.{near} {_ACCEPTED}")
+    with locked_path(file, warner(console)), notices_to(teller(console)):
         check_replaceable(file)
         with console.status("drawing the report"):
             searched = is_marked(folder / TUNE_MARKER, TUNE_KIND)

@@ -47,7 +47,7 @@ def test_memory_does_not_grow_with_the_list(ending: str, tmp_path: Path, monkeyp
         for measured in (False, True):
             if measured:
                 tracemalloc.start()
-            shards = cut_shards(find_images([file], [], image_column=None), 500, tmp_path)
+            shards = cut_shards(find_images([file], [], skip_bad=True), 500, tmp_path)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert count_images(shards) == count
@@ -93,7 +93,7 @@ def test_pictures_inside_a_parquet_are_no_paths(tmp_path: Path) -> None:
         list(find_images([file], []))
     assert "secret" not in str(error.value)
     pq.write_table(pa.table({"image": pa.array(["b.jpg", "a.jpg"]).dictionary_encode()}), file)
-    assert list(find_images([file], [])) == [tmp_path / "b.jpg", tmp_path / "a.jpg"]
+    assert list(find_images([file], [], skip_bad=True)) == [tmp_path / "b.jpg", tmp_path / "a.jpg"]
 
 
 def test_without_pyarrow_parquet_is_refused_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
