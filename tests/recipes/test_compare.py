@@ -434,7 +434,9 @@ def test_a_stopped_cell_goes_on_with_the_machine_of_now(
 
 
 def test_classes_too_small_to_hold_any_out(photo_folder: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"too small to hold 5 % of it out for testing: the largest has 8 images. .*data\.test"):
+    with pytest.raises(
+        DataError, match=r"too small to hold 5 % of it out for testing: the largest has 8 images. .*data\.test"
+    ):
         run(photo_folder / "train", tiny_backbone, tmp_path / "c", methods=["class-means"], seeds=[0], holdout=0.05)
 
 
