@@ -64,7 +64,7 @@ def cut(file: Path) -> dict[str, float]:
     from lpt.commands.predict.shards import SHARD_SIZE
 
     start = time.perf_counter()
-    shards = cut_shards(find_images([file], []), SHARD_SIZE, file.parent)
+    shards = cut_shards(find_images([file], [], skip_bad=True), SHARD_SIZE, file.parent)  # its images exist nowhere
     seconds = time.perf_counter() - start
     status = Path("/proc/self/status").read_text(encoding="ascii")  # `getrusage` would count the parent before exec
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
