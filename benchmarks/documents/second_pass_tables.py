@@ -32,8 +32,9 @@ def second_pass() -> str:
         [
             *rows_of(heading, cells),
             "",
-            f"96x96. Command: `python -m benchmarks.accuracy.second_pass try`, then `table`. {last['hardware']}; torch "
-            f"{last['torch']}, timm {last['timm']}; {last['date']}. Raw: [rows](../results/{FILE.name}).",
+            f"{last['size']}x{last['size']}. Command: `python -m benchmarks.accuracy.second_pass try`, then `table`. "
+            f"{last['hardware']}; torch {last['torch']}, timm {last['timm']}; {last['date']}. "
+            f"Raw: [rows](../results/{FILE.name}).",
         ]
     )
 

@@ -65,12 +65,14 @@ def prepare(shared: Path, folder: Path, settings: dict[str, Any]) -> dict[str, s
         folder: where the commands will run.
         settings: what quick.yaml holds.
     """
-    (folder / "clothing").mkdir(parents=True)
-    (folder / "clothing" / "images").symlink_to(shared / "data" / "clothing" / "images")
+    (folder / "clothing").mkdir(parents=True, exist_ok=True)
+    images = folder / "clothing" / "images"
+    if not images.exists():
+        images.symlink_to(shared / "data" / "clothing" / "images")
     (folder / "clothing" / "labels.csv").write_bytes((shared / "data" / "clothing" / "labels.csv").read_bytes())
     (folder / "quick.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     program = folder / "bin" / "lpt"
-    program.parent.mkdir()
+    program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lpt "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     paths = {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "HF_HUB_CACHE": str(shared / "hub")}
@@ -107,9 +109,6 @@ def server(command: str, folder: Path, environment: dict[str, str]) -> Iterator[
 
 def record(shared: Path, folder: Path) -> str:
     """Run all commands, draw the pictures, and return what was printed."""
-    if folder.exists():
-        shutil.rmtree(folder / "clothing")
-        shutil.rmtree(folder / "bin")
     environment = prepare(shared, folder, settings_file())
     parts = []
     for command, _ in commands_with_output():

@@ -30,6 +30,7 @@ _SETTINGS = {
 
 _START = r"(?<![^\s(])--"
 _OPTION = rf"{_START}([a-z]+(?:-[a-z]+)*)"
+_SETTING_BESIDE = re.compile(rf"({_OPTION}(?: \w+)?) \((\w+\.\w+(?:: \w+)?)\)")
 _IN_PYTHON = (
     (re.compile(rf"{_OPTION} [^()]*\(Python: (.*?)\)(?=[.,;]|\s|$)"), r"\2"),
     (re.compile(r"lpt fit DATA --resume (\S+?)(?=[.,;)]*(?:\s|$))"), r"lpt.resume('\1', DATA)"),
@@ -39,9 +40,8 @@ _IN_PYTHON = (
     (re.compile(rf"{_START}set (?!')([\w.:-]+?)=(\.\.\.|[\w.]*\w)"), r"\1: \2"),
     (re.compile(rf"{_START}set\b"), "settings"),
     (re.compile(rf"{_START}overwrite\b"), "overwrite=True"),
-    (re.compile(rf"{_OPTION}(?: \w+)? \((\w+\.\w+(?:: \w+)?)\)"), r"\2"),
+    (_SETTING_BESIDE, r"\3"),
 )
-_SETTING_BESIDE = re.compile(rf"({_START}[a-z]+(?:-[a-z]+)*(?: \w+)?) \(\w+\.\w+(?:: \w+)?\)")
 _WITH_VALUE = re.compile(rf"{_OPTION}( (?:[A-Z_]+|skip|stop|cpu|\d[\d.]*)(?![\w/:]|\.\w))?(?=([.,;)]|$)?)")
 
 _options_are_known = False

@@ -99,7 +99,7 @@ def mean_per_class(cosines: Float32Array, labels: IntArray) -> float:
 def _row(study: Study, trial: str, scores: str, labels: IntArray, predicted: IntArray) -> dict[str, Any]:
     metrics = measure(labels, predicted, study.counts, GROUPS).to_dict()
     values = {name: None if metrics[name] is None else round(100 * metrics[name], 2) for name in MEASURES}
-    return {"data": study.name, "seed": study.seed, "trial": trial, "scores": scores, **values}
+    return {"data": study.name, "size": study.size, "seed": study.seed, "trial": trial, "scores": scores, **values}
 
 
 def alone_row(study: Study) -> dict[str, Any] | None:
@@ -126,7 +126,7 @@ def write_table(studies: list[Study], file: Path) -> None:
     facts = {"date": today(), "torch": machine["versions"]["torch"], "timm": machine["versions"]["timm"]}
     facts["hardware"] = machine["hardware"].rpartition(",")[0]
     with file.open("w", encoding="utf-8", newline="") as out:
-        fields = ("data", "seed", "trial", "scores", *MEASURES, "differs", "seconds", *facts)
+        fields = ("data", "size", "seed", "trial", "scores", *MEASURES, "differs", "seconds", *facts)
         writer = csv.DictWriter(out, fields)
         writer.writeheader()
         writer.writerows(row | facts for row in rows)

@@ -58,7 +58,7 @@ class Study:
     """
 
     def __init__(self, name: str, seed: int, size: int, runs: Path, settings: tuple[str, ...] = ()) -> None:
-        self.name, self.seed = name, seed
+        self.name, self.seed, self.size = name, seed, size
         self.folder = runs / f"{name}_{size}_seed{seed}"
         self.development: Development = SETS[name](seed)
         self.settings = (f"image.size={size}", f"runtime.seed={seed}", *settings)

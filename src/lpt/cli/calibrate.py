@@ -35,8 +35,8 @@ def calibrate(
     """Fit a pack's temperature, and its threshold for images that show none of its classes (predict --reject).
 
     DATA holds labelled images of the pack's classes that it was not trained on, or is a run folder, for its validation
-    images. The new pack has the same tensors. A
-    pack that was trained with at least 50 validation images (--val) has both already.
+    images. The new pack has the same tensors. A pack that was trained with at least 50 validation images (--val) has
+    both already.
 
     **Example:** lpt calibrate runs/photos more_photos/ --output packs/photos
     """

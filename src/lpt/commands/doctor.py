@@ -27,7 +27,7 @@ KIND = "lpt-findings"
 def doctor(
     data: str | Path,
     *,
-    test: str | Path | None = None,
+    test: str | float | Path | None = None,
     validation: str | float | None = None,
     long_tail: float | None = None,
     image_root: Path | None = None,
@@ -48,7 +48,7 @@ def doctor(
 
     Args:
         data: images with labels, in any form that `lpt fit` takes.
-        test: test images, in any form of `data`.
+        test: test images, in any form of `data`, or the share of each class to hold out of train for them.
         validation: validation images, or the share of each class to cut from train for them.
         long_tail: imbalance factor to cut a balanced set to.
         image_root: folder that relative image paths start from.

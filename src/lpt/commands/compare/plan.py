@@ -99,6 +99,11 @@ class Plan:
     holdout: float
 
     @property
+    def reference_values(self) -> dict[str, Any]:
+        """The user's configuration for the method that the others are compared with, whatever the preset would take."""
+        return merge(self.values, {"method": REFERENCE})
+
+    @property
     def cells(self) -> list[CellKey]:
         """The cells to train, in order: all methods of the first seed, then of the next."""
         return [CellKey(method, seed) for seed in self.seeds for method in self.methods]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from lpt.commands.compare.checks import check_same_images
-from lpt.commands.compare.plan import REFERENCE, CellKey, Opener, Plan, with_test_images
+from lpt.commands.compare.plan import CellKey, Opener, Plan, with_test_images
 from lpt.commands.compare.settings import cell_values, machine_values
 from lpt.commands.fit.auto import suit_to_counts
 from lpt.commands.fit.prepare import Prepared, open_data, prepare, with_absolute_paths
@@ -81,7 +81,7 @@ class SharedImages:
         return self._opened[1]
 
     def _values(self, seed: int) -> dict[str, Any]:
-        return merge(self._plan.values, {"method": REFERENCE, "runtime": {"seed": seed}})
+        return merge(self._plan.reference_values, {"runtime": {"seed": seed}})
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class CellRuns:
 
 def _method_values(plan: Plan, method: str) -> dict[str, Any]:
     """Return the values that a method is trained with."""
-    return cell_values(plan, method, _over_preset(merge(plan.values, {"method": REFERENCE})))
+    return cell_values(plan, method, _over_preset(plan.reference_values))
 
 
 def _over_preset(values: dict[str, Any]) -> RunConfig:

@@ -60,25 +60,19 @@ def predict_files(request: PredictRequest, *, progress: Console) -> int:
         raise ConfigError("several processes cannot share standard output: give --output FILE.csv or FILE.jsonl")
     processes = Processes.launched(request.device)
     request = replace(request, pack=processes.on_main(lambda: pinned(request.pack)))
-    if output is None:
-        with tempfile.TemporaryDirectory() as folder:
-            shards = cut_shards(_find_images(request, progress), request.shard_size, Path(folder))
-            with notices_to(teller(progress)):
-                labeller, _ = _prepare(request)
-            return _to_standard_output(labeller, shards, progress)
-
-    def prepare() -> tuple[Labeller, Output]:
-        with notices_to(teller(progress)):
-            return prepare_output(request)
-
-    return predict_launched(
-        output,
-        lambda: _find_images(request, progress),
-        prepare,
-        processes,
-        request.shard_size,
-        progress,
-    )
+    with notices_to(teller(progress)):
+        if output is None:
+            with tempfile.TemporaryDirectory() as folder:
+                shards = cut_shards(_find_images(request, progress), request.shard_size, Path(folder))
+                return _to_standard_output(_prepare(request)[0], shards, progress)
+        return predict_launched(
+            output,
+            lambda: _find_images(request, progress),
+            lambda: prepare_output(request),
+            processes,
+            request.shard_size,
+            progress,
+        )
 
 
 def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
