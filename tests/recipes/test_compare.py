@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 import lpt
 from lpt.cli.app import app
 from lpt.commands.compare import inference_cost
-from lpt.commands.compare.compare import compare
+from lpt.commands.compare.compare import compare, estimate_comparison
+from lpt.commands.compare.plan import ComparisonRequest
 from lpt.commands.compare.settings import cell_changes
 from lpt.config.presets import with_preset
 from lpt.config.recipes import METHODS
@@ -97,6 +98,35 @@ def test_lift_has_its_published_rate_under_the_published_preset() -> None:
 def run(photo_folder: Path, tiny_backbone: Path, output: Path, **options: Any) -> Any:
     options = {"methods": ["linear-probe-la", "lift", "lpt"], "seeds": [0, 1], **options}
     return compare(photo_folder, output, preset="laptop", **{"settings": settings(tiny_backbone), **options})
+
+
+def test_a_dry_run_counts_what_is_left_and_writes_nothing(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """A finished cell is not counted, an interrupted one is; minutes that are too few are refused as without it."""
+    output = tmp_path / "compared"
+
+    def left(seeds: tuple[int, ...], **options: Any) -> dict[str, int]:
+        request = ComparisonRequest(
+            photo_folder, output, methods=("linear-probe-la", "lpt"), seeds=seeds, preset="laptop",
+            settings=settings(tiny_backbone), **options,
+        )  # fmt: skip
+        estimates = estimate_comparison(request, Console(quiet=True))
+        assert all(each.run_seconds > 0 and each.disk > 0 for each in estimates)
+        assert [each.stepping > 0 for each in estimates] == [False, True]
+        return {each.method: each.runs for each in estimates}
+
+    assert left((0, 1)) == {"linear-probe-la": 2, "lpt": 2}
+    with pytest.raises(ConfigError, match="too few minutes"):
+        left((0,), budget=1e-6)
+    with pytest.raises(ConfigError, match="leave out"):
+        left((0,), ray=True)
+    assert not output.exists()
+
+    run(photo_folder, tiny_backbone, output, methods=["linear-probe-la"], seeds=[0])
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert left((0, 1)) == {"linear-probe-la": 1, "lpt": 2}
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
 def test_a_comparison_stops_goes_on_and_grows(

@@ -72,6 +72,14 @@ def compare(
             rich_help_panel=options.RUN,
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything, try a few real steps of each method, estimate time, memory, disk; write nothing.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train several methods on the same images, with as many draws each, and compare them with LPT.
@@ -85,7 +93,7 @@ def compare(
 
     **Example:** RAY_ADDRESS=head:6379 lpt compare /shared/photos --output /shared/compared --ray
     """
-    from lpt.commands.compare.compare import run_comparison
+    from lpt.commands.compare.compare import estimate_comparison, run_comparison
     from lpt.commands.compare.plan import DEFAULT_METHODS, ComparisonRequest
     from lpt.config.recipes import METHODS
 
@@ -115,7 +123,11 @@ def compare(
         overwrite=overwrite,
         ray=ray,
     )
-    run_comparison(request, output_console(quiet=quiet, lasting=True))
+    console = output_console(quiet=quiet, lasting=True)
+    if dry_run:
+        estimate_comparison(request, console)
+    else:
+        run_comparison(request, console)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from lpt.commands.compare.budget import share_of_steps
 from lpt.commands.compare.cells import collect_cells
 from lpt.commands.compare.checks import check_same_request, check_same_settings, check_same_weights
+from lpt.commands.compare.estimate import MethodEstimate, print_estimate, try_methods
 from lpt.commands.compare.plan import (
     DEFAULT_METHODS,
     HOLDOUT,
@@ -31,13 +32,13 @@ from lpt.commands.compare.runs import CellRuns, SharedImages
 from lpt.commands.compare.store import ComparisonFolder
 from lpt.commands.compare.training import CellWork, Order, train_cell, train_cells, train_elsewhere
 from lpt.commands.fit.disk import check_prefix_cache, disk_needed
+from lpt.commands.fit.estimate import Estimate
 from lpt.commands.fit.prepare import describe, warn_of_data
 from lpt.commands.inputs import config_file, inputs_of
 from lpt.commands.jobs.choice import choose_executor, cluster
 from lpt.commands.jobs.executors import Executor
 from lpt.commands.report.report import report_at_the_end
 from lpt.config.lint import doubled_balance, unused_settings
-from lpt.config.recipes import METHODS
 from lpt.config.schema import RunConfig
 from lpt.config.values import Settings
 from lpt.data.manifest import Splits
@@ -107,12 +108,17 @@ def run_comparison(request: ComparisonRequest, console: Console) -> Comparison:
     Raises:
         ConfigError, DataError, RunError: as `compare`.
     """
-    if several_started():
-        raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
-    refuse_second_start("lpt.compare")
+    _check_alone()
     folder = ComparisonFolder(request.output)
     with folder.locked(warner(console)), cluster(request.ray, console):
         return _run_locked(request, folder, console)
+
+
+def _check_alone() -> None:
+    """Raise `ConfigError` if the command was started as one of several processes."""
+    if several_started():
+        raise ConfigError("lpt compare runs in one process; start it without torchrun or accelerate launch")
+    refuse_second_start("lpt.compare")
 
 
 def _run_locked(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> Comparison:
@@ -152,11 +158,46 @@ def _draw_report(runs: CellRuns, folder: ComparisonFolder, console: Console) -> 
     report_at_the_end(folder.path, images, console)
 
 
+def estimate_comparison(request: ComparisonRequest, console: Console) -> list[MethodEstimate]:
+    """Check what a request asks for, and tell what the runs take that are not finished. Nothing is written.
+
+    Raises:
+        ConfigError, DataError, RunError: what would stop that comparison at its start.
+    """
+    _check_alone()
+    if request.ray:
+        raise ConfigError("--dry-run times this machine alone; leave out --ray")
+    folder, started = ComparisonFolder(request.output), time.monotonic()
+    with folder.locked(warner(console)):
+        runs, _ = _checked(request, folder, console)
+        estimates, share = try_methods(runs, console), None
+        if request.budget is not None:
+            share = _share_within(request.budget, runs, estimates, started, slots=1, console=console)
+        return print_estimate(estimates, 1.0 if share is None else share, runs, folder, console)
+
+
 def _begin(
     request: ComparisonRequest, folder: ComparisonFolder, console: Console
 ) -> tuple[CellRuns, StoredPlan, Executor]:
     """Check everything, and write the plan that later commands go on with."""
     started = time.monotonic()
+    runs, stored = _checked(request, folder, console)
+    runtime = runs.reference.config.runtime
+    executor = _executor(request, runs, console)
+    if request.budget is not None:
+        estimates = {} if runs.share is not None else try_methods(runs, console)
+        share = _share_within(request.budget, runs, estimates, started, slots=executor.slots, console=console)
+        runs = runs if share is None else replace(runs, share=share)
+    if request.overwrite:
+        _clear(folder, request, runs.plan.values, runs.reference.splits, console)
+    machine = {"device": str(runtime.device), "precision": str(runtime.precision)}
+    stored = replace(stored, machine=machine, share=runs.share)
+    folder.write_plan(stored)
+    return runs, stored, executor
+
+
+def _checked(request: ComparisonRequest, folder: ComparisonFolder, console: Console) -> tuple[CellRuns, StoredPlan]:
+    """Return the runs that a request asks for and what plan.json is to keep of them, all checked."""
     plan, config = plan_of(request), config_file(request.config)
     if request.overwrite:
         folder.check_removable(lambda: inputs_of(plan.values, config))  # before anything that takes long
@@ -170,21 +211,11 @@ def _begin(
         plan = continued(plan, before)
     kept = {} if request.overwrite else {key: folder.run(key) for key in folder.begun()}
     runs = CellRuns(plan, SharedImages(plan, request.opener, kept, console), kept, stored.share)
-    splits, runtime = runs.reference.splits, runs.reference.config.runtime
     describe(runs.reference, console)
     warn_of_data(runs.reference, console)
     _check_methods(runs, console)
     _check_kept(runs)
-    executor = _executor(request, runs, console)
-    if request.budget is not None:
-        seconds = 60 * request.budget - (time.monotonic() - started)
-        runs = replace(runs, share=_share_within(runs, seconds, executor.slots, console))
-    if request.overwrite:
-        _clear(folder, request, plan.values, splits, console)
-    machine = {"device": str(runtime.device), "precision": str(runtime.precision)}
-    stored = replace(stored, machine=machine, share=runs.share)
-    folder.write_plan(stored)
-    return runs, stored, executor
+    return runs, stored
 
 
 def _check_methods(runs: CellRuns, console: Console) -> None:
@@ -230,20 +261,37 @@ def _check_kept(runs: CellRuns) -> None:
         runs.images.splits(seed)  # checks the images of its runs
 
 
-def _share_within(runs: CellRuns, seconds: float, slots: int, console: Console) -> float | None:
-    """Return the part of the preset's steps that fits; that of an earlier command, if there is one."""
+def _share_within(
+    minutes: float,
+    runs: CellRuns,
+    estimates: Mapping[str, Estimate],
+    started: float,
+    *,
+    slots: int,
+    console: Console,
+) -> float | None:
+    """Return the part of the preset's steps that fits; None where it is that of an earlier command, or nothing steps.
+
+    Args:
+        minutes: for the whole comparison.
+        runs: of the comparison.
+        estimates: of a run of each method.
+        started: when the command began, of the monotonic clock.
+        slots: how many runs are trained at a time.
+        console: where to report.
+    """
     if runs.share is not None:
         console.print(
             f"[bold]Budget[/bold]: {100 * runs.share:.0f} % of the preset's steps, as this comparison was begun; "
             "the minutes are not counted anew"
         )
-        return runs.share
-    first = runs.plan.seeds[0]
+        return None
     return share_of_steps(
-        ((METHODS[method].title, runs.prepare(CellKey(method, first))) for method in runs.plan.methods),
+        [MethodEstimate.of(method, 1, estimate) for method, estimate in estimates.items()],
         seeds=len(runs.plan.seeds),
         epoch_steps=int(runs.reference.config.train.epoch_steps),
-        seconds=seconds,
+        seconds=60 * minutes,
+        spent=time.monotonic() - started,
         slots=slots,
         console=console,
     )
