@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, raw_link, rows_of
-from lpt.config.recipes import METHODS
 from lpt.report.comparison_tables import ACCURACIES, COSTS, cost_text, difference_text, with_std
 
 Row = dict[str, Any]
@@ -22,6 +21,8 @@ OVERVIEW = {
     "compare_cifar100_if50_96": "CIFAR-100-LT IF 50, 96x96",
     "compare_cifar100_if10_96": "CIFAR-100-LT IF 10, 96x96",
     "compare_emoji": "emoji, 96x96",
+    "compare_clothing_64": "clothing, 64x64",
+    "compare_grocery_64": "groceries, 64x64",
 }
 """The result folders of comparisons, and the images of each."""
 
@@ -109,90 +110,6 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def shifts(name: str) -> Callable[[], str]:
-    """Return a maker of the accuracy under corruption of every method in a result folder, means over its seeds."""
-
-    def make() -> str:
-        files_of = shift_files(name)
-        if not files_of:
-            return MISSING
-        first = next(iter(files_of.values()))[0]
-        severities = list(first["corruptions"]["by_severity"])
-        accuracy = "mean_corruption_accuracy"
-        columns = {
-            "clean": ("clean", "overall"),
-            "corrupted": (accuracy, "overall"),
-            "relative drop, %": ("relative_drop", "overall"),
-            **{f"severity {severity}": ("by_severity", severity, "accuracy", "overall") for severity in severities},
-            "few, clean": ("clean", "few"),
-            "few, corrupted": (accuracy, "few"),
-            "few, relative drop, %": ("relative_drop", "few"),
-        }
-        lines = [
-            [
-                METHODS[method].title,
-                *(f"{_mean(files, ('corruptions', *path)):.1f}" for path in columns.values()),
-                str(len(files)),
-            ]
-            for method, files in files_of.items()
-        ]
-        kinds, images = len(first["corruptions"]["by_kind"]), first["corruptions"]["clean"]["images"]
-        source = (
-            f"Overall accuracy unless few is said; {kinds} kinds of corruption at severities {', '.join(severities)}, "
-            f"{images:,} test images; {first['date']}. Raw files and plots: {raw_link(name)}."
-        )
-        return "\n".join([*rows_of(["method", *columns, "seeds"], lines), "", source])
-
-    return make
-
-
-def other_sets(name: str) -> Callable[[], str]:
-    """Return a maker of the accuracy of every method on another set of the same classes, means over its seeds."""
-
-    def make() -> str:
-        files_of = shift_files(name)
-        if not files_of:
-            return MISSING
-        columns = {
-            f"{images}: {measure}": ("data_sets", 0, key, measure)
-            for measure in MEASURES
-            for key, images in (("clean", "held out"), ("shifted", "other set"))
-        } | {
-            f"relative drop, %: {measure}": ("data_sets", 0, "relative_drop", measure) for measure in ("overall", "few")
-        }
-        lines = [
-            [METHODS[method].title, *(f"{_mean(files, path):.1f}" for path in columns.values())]
-            for method, files in files_of.items()
-        ]
-        files = next(iter(files_of.values()))
-        sizes = [files[0]["data_sets"][0][side]["images"] for side in ("clean", "shifted")]
-        source = (
-            f"{sizes[0]:,} held-out images, {sizes[1]:,} of the other set; {len(files)} seed{'s' * (len(files) > 1)}; "
-            f"{files[0]['date']}. Raw files and plots: {raw_link(name)}."
-        )
-        return "\n".join([*rows_of(["method", *columns], lines), "", source])
-
-    return make
-
-
-def _mean(files: list[Row], path: tuple[Any, ...]) -> float:
-    """Return the mean over files of the value under a path of keys, percent."""
-    values: list[Any] = list(files)
-    for key in path:
-        values = [value[key] for value in values]
-    return 100 * sum(values) / len(values)
-
-
-def shift_files(name: str) -> dict[str, list[Row]]:
-    """Read the results of each method in a result folder, a file for each seed; leave out methods without one."""
-    paths = {method: sorted((RESULTS / name / method).glob("seed*/shift.json")) for method in METHODS}
-    return {
-        method: [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        for method, files in paths.items()
-        if files
-    }
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "compare_96": accuracies("compare_cifar100_if100_96"),
     "compare_96_short": short("compare_cifar100_if100_96"),
@@ -202,6 +119,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_if50": accuracies("compare_cifar100_if50_96"),
     "compare_if10": accuracies("compare_cifar100_if10_96"),
     "compare_emoji": accuracies("compare_emoji", uneven=True),
-    "shift_emoji": other_sets("shift_emoji"),
-    "shift_96": shifts("shift_cifar100_if100_96"),
+    "compare_clothing": accuracies("compare_clothing_64", uneven=True),
+    "compare_clothing_own": accuracies("compare_clothing_64_own", uneven=True),
+    "compare_grocery": accuracies("compare_grocery_64", uneven=True),
+    "compare_grocery_own": accuracies("compare_grocery_64_own", uneven=True),
 }

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable
 from zipfile import ZipFile
 
-from benchmarks.documents.compare_tables import OVERVIEW, Row, shift_files
+from benchmarks.documents.compare_tables import OVERVIEW, Row
 from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, rows_of
 from lpt.config.recipes import METHODS
 from lpt.report.comparison_tables import COSTS, cost_text, difference_text, with_std
@@ -74,32 +74,6 @@ def disagreements() -> str:
             lines.append([OVERVIEW[name], f"{counts[0]:,}", share, f"{counts[2]:,}", f"{counts[3]:,}"])
     heading = ["images", "predictions, all seeds", "the two differ", "both phases right", "phase 1 alone right"]
     return _table(heading, lines)
-
-
-def shifts_by_seed(name: str) -> Callable[[], str]:
-    """Return a maker of accuracy under corruption and its relative drop in each seed."""
-    columns = {
-        "clean, overall": ("clean", "overall"),
-        "corrupted, overall": ("mean_corruption_accuracy", "overall"),
-        "corrupted, few": ("mean_corruption_accuracy", "few"),
-        "relative drop, %: overall": ("relative_drop", "overall"),
-        "relative drop, %: few": ("relative_drop", "few"),
-    }
-
-    def make() -> str:
-        lines = [
-            [
-                METHODS[method].title,
-                *(
-                    ", ".join(f"{100 * file['corruptions'][part][of]:.1f}" for file in files)
-                    for part, of in columns.values()
-                ),
-            ]
-            for method, files in shift_files(name).items()
-        ]
-        return _table(["method, in seeds 1 and 2", *columns], lines)
-
-    return make
 
 
 def sizes(classes: int = 100) -> str:
@@ -169,6 +143,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "phase_leads": leads("lpt-phase1"),
     "phase_leads_by_seed": leads_by_seed("lpt-phase1"),
     "disagreements": disagreements,
-    "shift_96_by_seed": shifts_by_seed("shift_cifar100_if100_96"),
     "sizes": sizes,
 }
