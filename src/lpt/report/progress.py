@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -9,14 +10,17 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from lpt.report.bars import progress_bar
-from lpt.system.text import plural
+from lpt.system.text import duration, plural
 from lpt.training.callbacks import Callback
 from lpt.training.loop import PhasePlan, StepRecord
 from lpt.training.objective import instance_weight
 
+LINE_SECONDS = 60.0
+"""Where no bar is shown, an epoch that takes longer tells after each such time how far it is."""
+
 
 class ConsoleCallback(Callback):
-    """A callback that shows phases and steps on a console.
+    """A callback that shows phases and steps on a console: with a bar on a terminal, with lines anywhere else.
 
     Args:
         console: where to show them.
@@ -31,7 +35,8 @@ class ConsoleCallback(Callback):
         self._plan: PhasePlan | None = None
         self._rate = 0.0
         self._loss_sum, self._similarity_sum, self._losses = 0.0, 0.0, 0
-        self._info = ""
+        self._info, self._left = "", ""
+        self._first_step, self._begun, self._told = 0, 0.0, 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -57,6 +62,8 @@ class ConsoleCallback(Callback):
             f"{settings.optimizer}{resumed}"
         )
         self._start(f"phase {plan.phase}", plan.steps, first_step)
+        self._first_step, self._begun = first_step, time.monotonic()
+        self._told = self._begun
 
     def on_step_end(self, record: StepRecord) -> None:
         """Advance the bar. Its numbers are means over the steps of this epoch, in a resumed run over those since."""
@@ -69,14 +76,27 @@ class ConsoleCallback(Callback):
         similarity = f", similarity {self._similarity_sum / self._losses:.3f}" * (record.similarity is not None)
         self._info = f"loss {self._loss_sum / self._losses:.3f}{similarity}, {self._rate:.0f} images/s"
         self._bar.update(self._task, completed=record.step + 1, info=self._info)
+        self._left = self._time_left(record.step + 1, self._plan)
+        last = (record.step + 1) % self._plan.epoch_steps == 0  # the line of the epoch follows
+        if not self._console.is_terminal and not last and time.monotonic() - self._told >= LINE_SECONDS:
+            self._told = time.monotonic()
+            self._console.print(f"  step {record.step + 1:,} of {self._plan.steps:,}: {self._info}{self._left}")
 
     def on_epoch_end(self, phase: int, epoch: int) -> None:
-        """Print the validation of an epoch; where no bar is shown, also loss and rate."""
-        parts = [] if self._console.is_terminal else [self._info]
+        """Print the validation of an epoch; where no bar is shown, also loss, rate and the time left of the phase."""
+        parts = [] if self._console.is_terminal else [f"{self._info}{self._left}"]
         parts += [] if self._validate is None else [self._validate(phase)]
         if parts:
             self._console.print(f"  epoch {epoch}: {'; '.join(parts)}")
+        self._told = time.monotonic()
         self._loss_sum, self._similarity_sum, self._losses = 0.0, 0.0, 0
+
+    def _time_left(self, done: int, plan: PhasePlan) -> str:
+        """Return a clause about the time that the rest of the phase takes; nothing after its last step."""
+        if done == plan.steps:
+            return ""
+        each = (time.monotonic() - self._begun) / (done - self._first_step)
+        return f", {duration((plan.steps - done) * each)} left of phase {plan.phase}"
 
     def _start(self, what: str, total: int, done: int) -> TaskID:
         """Replace the bar by a new one."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from lpt.config.schema import LossConfig, PhaseConfig
@@ -17,19 +20,47 @@ def record(step: int, loss: float) -> StepRecord:
     return StepRecord(1, step // 2, step, loss, None, None, None, 1.0, 1e-3, 4, seconds=0.5)
 
 
-def test_an_epoch_line_gives_the_mean_loss_of_that_epoch_and_the_rate() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Stop the time that the lines go by; the function moves it on by seconds."""
+    now = [0.0]
+    monkeypatch.setattr("lpt.report.progress.time.monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def test_an_epoch_line_gives_the_mean_loss_of_that_epoch_the_rate_and_the_time_left(
+    clock: Callable[[float], None],
+) -> None:
     console = Console(file=io.StringIO(), width=120)
     with ConsoleCallback(console, validate=lambda phase: f"validation after phase {phase}") as callback:
         callback.on_phase_begin(PLAN, 0)
         for step, loss in enumerate((4.0, 2.0, 1.5, 1.0)):
+            clock(15)
             callback.on_step_end(record(step, loss))
             if step % 2:
                 callback.on_epoch_end(1, step // 2)
     lines = console.file.getvalue().splitlines()
     assert lines == [
         "Phase 1: 2 epochs of 2 steps, two batches of 4 images, sgd",
-        "  epoch 0: loss 3.000, 16 images/s; validation after phase 1",
+        "  epoch 0: loss 3.000, 16 images/s, 30 s left of phase 1; validation after phase 1",
         "  epoch 1: loss 1.250, 16 images/s; validation after phase 1",
+    ]
+
+
+def test_a_long_epoch_tells_every_minute_how_far_it_is(clock: Callable[[float], None]) -> None:
+    """Of a resumed run the time left goes by the steps since; the last step of an epoch has the epoch's line alone."""
+    console = Console(file=io.StringIO(), width=120)
+    plan = replace(PLAN, epoch_steps=6)
+    with ConsoleCallback(console, validate=None) as callback:
+        callback.on_phase_begin(plan, 1)
+        for step in range(1, 6):
+            clock(40)
+            callback.on_step_end(record(step, 1.0))
+        callback.on_epoch_end(1, 0)
+    assert console.file.getvalue().splitlines()[1:] == [
+        "  step 3 of 12: loss 1.000, 16 images/s, 6 min left of phase 1",
+        "  step 5 of 12: loss 1.000, 16 images/s, 5 min left of phase 1",
+        "  epoch 0: loss 1.000, 16 images/s, 4 min left of phase 1",
     ]
 
 
