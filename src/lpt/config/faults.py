@@ -24,8 +24,9 @@ def _fault_line(fault: Any, schema: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
     if fault["type"] == "extra_forbidden":
         return f"  {path}: no such field (accepted: {', '.join(_accepted_fields(fault['loc'], schema))})"
-    value = fault["input"] if not isinstance(fault["input"], dict) else "..."
-    return f"  {path}: {fault['msg'].removeprefix('Value error, ')} (got {value!r})"
+    line = f"  {path}: {fault['msg'].removeprefix('Value error, ')}"
+    of_a_section = isinstance(fault["input"], dict | BaseModel)  # the sentence names the fields that do not go together
+    return line if of_a_section else f"{line} (got {fault['input']!r})"
 
 
 def _accepted_fields(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:

@@ -132,9 +132,10 @@ class ImageConfig(Section):
         True, description="Mirror training images at random. Set to false where left and right have a meaning."
     )
     test_crop: CentralCrop = Field(0.875, description="Side of the central test crop, as a share of the resized image.")
-    test_views: Literal[1, 5] = Field(
+    test_views: Literal[1, 2, 5] = Field(
         1,
-        description="1: the centre. 5: the corners of the resized image too, scores averaged, at 5 times the cost.",
+        description="1: the centre. 2: its mirror image too. 5: the centre and the corners of the resized image. "
+        "Scores are averaged; a prediction costs so many times as much.",
     )
     interpolation: Interpolation = Field("bicubic", description="How images are resized.")
     white: Auto | White | None = Field(
@@ -147,6 +148,8 @@ class ImageConfig(Section):
     def _check(self) -> ImageConfig:
         if self.test_views == 5 and self.test_crop == 1:
             raise ValueError("test_views 5 needs test_crop below 1: the five crops of the whole image are the same")
+        if self.test_views == 2 and not self.flip:
+            raise ValueError("test_views 2 looks at the mirror image, but flip false says that it is another picture")
         return self
 
 

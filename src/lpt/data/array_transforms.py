@@ -16,17 +16,17 @@ UInt8Array = npt.NDArray[np.uint8]
 def evaluation_array(
     image: Image.Image, size: tuple[int, int], interpolation: str, *, crop: float, views: int
 ) -> UInt8Array:
-    """Resize an RGB image to size / crop, then cut out the centre or the five views.
+    """Resize an RGB image to size / crop, then cut out the centre or several views.
 
     Args:
         image: the picture.
         size: height and width of the result, pixels.
         interpolation: bicubic or bilinear.
         crop: side of the crop as a share of the resized picture.
-        views: 1, or 5: the centre and the four corners.
+        views: 1, the centre; 2, also its mirror image; 5, the centre and the four corners.
 
     Returns:
-        [3, height, width], or [5, 3, height, width] with the centre first.
+        [3, height, width], or [views, 3, height, width] with the centre first.
     """
     height, width = size
     tall, wide = (round(side / crop) for side in size)
@@ -39,6 +39,8 @@ def evaluation_array(
         bottom, right = tall - height, wide - width
         corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     crops = [pixels[:, row : row + height, column : column + width] for row, column in corners]
+    if views == 2:
+        crops.append(crops[0][:, :, ::-1])
     return np.ascontiguousarray(crops[0] if views == 1 else np.stack(crops))
 
 

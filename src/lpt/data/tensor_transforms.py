@@ -64,19 +64,25 @@ class TrainTransform:
 
 
 def evaluation_transform(size: tuple[int, int], interpolation: str, *, crop: float, views: int) -> v2.Transform:
-    """Return the transform of a test image: resize to size / crop, then cut out the centre, or the five views."""
+    """Return the transform of a test image: resize to size / crop, then cut out the views."""
     box = [round(side / crop) for side in size]
     resize = v2.Resize(box, interpolation=InterpolationMode(interpolation), antialias=True)
     if views == 5:
         return v2.Compose([resize, v2.PILToTensor(), v2.FiveCrop(size), _centre_first])
     centre = [v2.CenterCrop(size)] if tuple(box) != size else []
-    return v2.Compose([resize, *centre, v2.PILToTensor()])
+    mirror = [_with_mirror_image] if views == 2 else []
+    return v2.Compose([resize, *centre, v2.PILToTensor(), *mirror])
 
 
 def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Scale uint8 images [..., 3, height, width] to 0..1 and normalise each channel, float32."""
     scaled = images.to(torch.float32).div_(255)
     return tvf.normalize(scaled, list(mean), list(std), inplace=True)
+
+
+def _with_mirror_image(image: Tensor) -> Tensor:
+    """Stack an image [3, height, width] and its mirror image as [2, 3, height, width]."""
+    return torch.stack([image, image.flip(-1)])
 
 
 def _centre_first(crops: Sequence[Tensor]) -> Tensor:

@@ -26,7 +26,8 @@ class Preprocessing(BaseModel):
         mean, std: per channel (red, green, blue), for values in 0..1.
         interpolation: how images are resized.
         test_crop: side of the central crop as a share of the resized square, in [0.25, 1].
-        test_views: 1, or 5: the centre and the four corners of the resized square, whose scores are averaged.
+        test_views: 1, the centre of the resized square; 2, also its mirror image; 5, the centre and the four corners.
+            Their scores are averaged.
         crop_area: share of the area that a random training crop takes, smallest and largest.
         crop_aspect: width / height of a random training crop, smallest and largest.
         flip: whether half of the training crops are mirrored left to right.
@@ -40,7 +41,7 @@ class Preprocessing(BaseModel):
     std: Deviations
     interpolation: Interpolation
     test_crop: CentralCrop
-    test_views: Literal[1, 5] = 1
+    test_views: Literal[1, 2, 5] = 1
     crop_area: Areas
     crop_aspect: Aspects
     flip: bool
@@ -57,8 +58,8 @@ class Preprocessing(BaseModel):
     def test_transform(self) -> v2.Transform:
         """Return the transform of a test image: PIL RGB -> uint8 [3, height, width].
 
-        It resizes to size / test_crop, whatever the aspect, and cuts out the centre. With five views it gives
-        [5, 3, height, width], the centre first.
+        It resizes to size / test_crop, whatever the aspect, and cuts out the centre. With V > 1 views it gives
+        [V, 3, height, width], the centre first.
         """
         from lpt.data.tensor_transforms import evaluation_transform
 

@@ -21,6 +21,7 @@ from lpt.report.tables import metrics_table
 from lpt.system.text import plural, shorten
 
 _LISTED = 5
+_BESIDE_CENTRE = {1: "", 2: " and its mirror image", 5: " and four corners"}
 
 
 def print_pack(pack: Pack, console: Console) -> None:
@@ -70,7 +71,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         (
             "input",
             f"{height}x{width} pixels, {image.interpolation}, central {100 * image.test_crop:.4g} % of the side"
-            f"{' and four corners' if image.test_views == 5 else ''}; "
+            f"{_BESIDE_CENTRE[image.test_views]}; "
             f"{mirrored} in training",
         ),
         (

@@ -366,6 +366,20 @@ def test_all_faults_are_reported_at_once() -> None:
         assert expected in message
 
 
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ({"test_views": 2, "flip": False}, "test_views 2 looks at the mirror image"),
+        ({"test_views": 5, "test_crop": 1}, "test_views 5 needs test_crop below 1"),
+    ],
+)
+def test_views_that_make_no_sense_are_refused(image: dict[str, Any], reason: str) -> None:
+    """Of fields that do not go together the sentence names both; a whole section is not shown as the value."""
+    with pytest.raises(ConfigError, match=reason) as caught:
+        validate({"image": image}, origin="run.yaml")
+    assert "got" not in str(caught.value)
+
+
 def test_assignments_nest_and_are_read_as_yaml() -> None:
     """`--set` reaches every field with its type; a malformed assignment is an error."""
     assert parse_assignments(

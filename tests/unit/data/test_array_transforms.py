@@ -30,7 +30,7 @@ def test_any_mode_is_transformed_as_by_torchvision(mode: str) -> None:
         assert np.array_equal(PREPROCESSING.test_array(rgb), expected.numpy())
 
 
-@pytest.mark.parametrize("views", [1, 5])
+@pytest.mark.parametrize("views", [1, 2, 5])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize(("size", "crop"), [((24, 24), 0.875), ((24, 24), 1.0), ((31, 18), 0.9), ((7, 40), 0.33)])
 def test_any_setting_gives_the_same_pixels_and_the_same_normalised_numbers(

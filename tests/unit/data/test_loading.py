@@ -251,6 +251,13 @@ def test_five_views_are_the_centre_and_the_corners_of_the_same_resized_image() -
     assert views.shape == (5, 3, 16, 14)
 
 
+def test_two_views_are_the_centre_and_its_mirror_image() -> None:
+    picture = Image.fromarray(np.random.default_rng(2).integers(0, 256, (37, 50, 3), dtype=np.uint8))
+    one, two = (preprocessing(size=(16, 14), test_crop=0.8, test_views=views) for views in (1, 2))
+    centre = one.test_transform()(picture).numpy()
+    np.testing.assert_array_equal(two.test_transform()(picture).numpy(), np.stack([centre, np.flip(centre, axis=-1)]))
+
+
 def ramp() -> LabelledImages:
     """A picture that gets brighter from left to right: a mirrored crop gets darker."""
     pixels = np.broadcast_to(np.linspace(0, 255, 32).astype(np.uint8), (1, 32, 32))

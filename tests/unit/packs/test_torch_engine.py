@@ -35,7 +35,7 @@ def drawn_packs(seed: int, count: int, folder: Path, backbone: FrozenViT) -> lis
     packs = []
     for number in range(count):
         architecture, phases = drawn_architecture(draw)
-        shown = {"size": draw.choice([(32, 32), (16, 48)]), "test_views": draw.choice([1, 1, 5])}
+        shown = {"size": draw.choice([(32, 32), (16, 48)]), "test_views": draw.choice([1, 2, 5])}
         shown |= {"mean": [draw.choice([0.4, 0.5])] * 3}
         sizes: dict[str, Any] = {"classes": draw.randint(2, 30), "phases": phases, "seed": 100 * seed + number}
         path = folder / str(number)

@@ -37,8 +37,7 @@ class ModelGraph(nn.Module):
         Args:
             images: resized RGB pictures, uint8 [B, height, width, 3].
         """
-        pixels = images.permute(0, 3, 1, 2)
-        views = torch.stack([self._crop(pixels, *corner) for corner in self._corners()], dim=1).flatten(0, 1)
+        views = torch.stack(self._views(images.permute(0, 3, 1, 2)), dim=1).flatten(0, 1)
         inputs = (views.to(torch.float32) / 255 - self.mean) / self.std
         groups: tuple[Tensor, ...] = ()
         if self.uses_group_prompts and isinstance(self.model, LPT):
@@ -49,12 +48,18 @@ class ModelGraph(nn.Module):
         scores = scores.unflatten(0, (-1, self.views)).mean(dim=1)
         return (scores * self.sharpness).softmax(dim=-1), scores, *groups
 
-    def _corners(self) -> list[tuple[int, int]]:
-        """Return top and left of each view, the centre first."""
+    def _views(self, pixels: Tensor) -> list[Tensor]:
+        """Return the views of the pictures, the centre first."""
         (height, width), (tall, wide) = self.size, self.resized
         below, beside = tall - height, wide - width
-        centre = [(round(below / 2), round(beside / 2))]
-        return centre if self.views == 1 else [*centre, (0, 0), (0, beside), (below, 0), (below, beside)]
+        centre = self._crop(pixels, round(below / 2), round(beside / 2))
+        match self.views:
+            case 1:
+                return [centre]
+            case 2:
+                return [centre, centre.flip(-1)]
+        corners = ((0, 0), (0, beside), (below, 0), (below, beside))
+        return [centre, *(self._crop(pixels, *corner) for corner in corners)]
 
     def _crop(self, pixels: Tensor, top: int, left: int) -> Tensor:
         height, width = self.size

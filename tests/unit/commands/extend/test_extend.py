@@ -75,7 +75,7 @@ def inputs(pack: Pack, folder: Path) -> Tensor:
     return preprocessing.normalize(views)
 
 
-@pytest.mark.parametrize("views", [1, 5])
+@pytest.mark.parametrize("views", [1, 2, 5])
 def test_scores_are_those_of_the_definition(
     model: LPT, pack: Path, pictures: Path, tiny_backbone: Path, tmp_path: Path, views: int
 ) -> None:
