@@ -82,8 +82,8 @@ class Pack:
 
         self.check_backbone(backbone)
         try:
-            self.check_shapes(backbone.depth, backbone.width, backbone_shapes(self.info.method, backbone))
-            sized = backbone.at_size(self.info.preprocessing.size)
+            sized = backbone.at_size(self.info.preprocessing.size)  # its positions may be among the trained weights
+            self.check_shapes(backbone.depth, backbone.width, backbone_shapes(self.info.method, sized))
             model = build_model(
                 self.info.method, sized, len(self.info.class_names), added=self.info.added_classes
             )  # fmt: skip

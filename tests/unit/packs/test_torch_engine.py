@@ -106,21 +106,26 @@ def test_a_pack_that_trains_the_backbone_runs_apart_and_says_so(
         pytest.importorskip("peft")
     tuned = Architecture(prompts="none", head="linear", last_blocks=1, **parts)
     path = tmp_path / "tuned"
-    pack = write_random_pack(path, tiny, tuned, classes=5, phases=[], seed=1)
+    shown = {"size": (16, 48)}  # other positions than the backbone was trained with
+    pack = write_random_pack(path, tiny, tuned, classes=5, phases=[], seed=1, preprocessing=shown)
     other = write_random_pack(tmp_path / "lpt", tiny, Architecture(pool_size=4), classes=5, phases=[1, 2], seed=2)
-    pixels = drawn_pixels(pack, 0)
+    pixels, others = drawn_pixels(pack, 0), drawn_pixels(other, 0)
     engine = TorchEngine(tiny)
     loaded, shared = engine.load(pack), engine.load(other)
     assert "weights of the backbone" in loaded.note
     assert shared.note == ""
-    expected = [alone(each, tiny, torch.float32)(pixels) for each in (pack, other, pack)]
-    compare(engine.run([(each, pixels) for each in (loaded, shared, loaded)]), expected, 1e-6)
+    batch = [(loaded, pixels), (shared, others), (loaded, pixels)]
+    expected = [
+        alone(each, tiny, torch.float32)(image)
+        for each, image in zip((pack, other, pack), (pixels, others, pixels), strict=True)
+    ]
+    compare(engine.run(batch), expected, 1e-6)
     low = TorchEngine("tiny", checkpoint=tiny_backbone, device="cpu", precision="bf16")
     (near,) = low.run([(low.load(pack), pixels)])
     scale = float(np.abs(expected[0].scores).max())
     assert 0 < float(np.abs(near.scores - expected[0].scores).max()) < 0.05 * scale
     again = low.load(other)  # verified in float32, on a backbone that the first pack must not have changed
-    assert low.run([(again, pixels)])[0].scores.shape == (5,)
+    assert low.run([(again, others)])[0].scores.shape == (5,)
 
 
 # --- precision and verification ---------------------------------------------------------------------------------------
