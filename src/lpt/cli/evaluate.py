@@ -32,6 +32,7 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Replace the evaluation that is in --output; other files stay.")
     ] = False,
     split: options.Split = "test",
+    prior: options.Prior = None,
     shift: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +81,8 @@ def evaluate(
 
     **Example:** lpt evaluate runs/photos more_photos/ --output results/more_photos
 
+    **Example:** lpt evaluate runs/photos more_photos/ --prior training
+
     **Domain shift:** lpt evaluate runs/photos more_photos/ --shift corruptions --shift sketches/ --output results/shift
     """
     from lpt.commands.evaluate.evaluate import evaluate_pack
@@ -93,6 +96,7 @@ def evaluate(
         data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         output=output,
         overwrite=overwrite,
+        prior=prior,
         engine=engine,
         backbone=backbone,
         checkpoint=checkpoint,

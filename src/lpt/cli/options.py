@@ -127,6 +127,14 @@ Precision = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.csv|training|even",
+        help="How frequent classes are where the images come from: columns class,share; or as among the training "
+        "images; or all alike. Default: as the pack's probabilities assume (lpt inspect PACK says it).",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Images in a forward pass.", rich_help_panel=_MODEL)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=RUN)]
 

@@ -32,14 +32,7 @@ def predict(
         ),
     ] = None,
     top_k: Annotated[int, typer.Option(metavar="K", min=1, help="How many classes to give for an image.")] = 5,
-    prior: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv",
-            help="Columns class,share: how frequent classes are where the images come from. Default: as the pack's "
-            "probabilities are, for even classes or those of the training images (lpt inspect PACK says which).",
-        ),
-    ] = None,
+    prior: options.Prior = None,
     reject: Annotated[
         bool,
         typer.Option(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 
 from lpt.data.array_transforms import UInt8Array
 from lpt.data.manifest import Float32Array
-from lpt.errors import ConfigError
 from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.pack import Pack
+from lpt.packs.prior import assumed_weights, deployed_weights
 from lpt.packs.rejection import known_scores_of
 
 
@@ -130,40 +128,12 @@ def probabilities_of(
     table = probabilities(scores, setting.scale, setting.temperature)
     if prior is None:
         return table
-    check_prior(pack, prior)
-    deployed = np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
-    counts = np.asarray(pack.info.class_counts, dtype=np.float64)
-    counts[pack.info.trained_classes :] = counts[: pack.info.trained_classes].mean()  # rows without a frequency
-    trained = np.ones(len(deployed)) if setting.classes == "even" else np.maximum(counts, 1)
-    return adjust_prior(table, trained / trained.sum(), deployed / deployed.sum())
+    return adjust_prior(table, assumed_weights(pack), deployed_weights(pack, prior))
 
 
 def label_of(pack: Pack) -> str:
     """Return what messages call a pack."""
     return f"the pack {pack.origin}"
-
-
-def check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
-    """Check that a prior names classes of the pack, with shares of which some are positive.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
-    if unknown or not _are_shares(list(prior.values())):
-        raise ConfigError(
-            "prior: give a finite share of at least 0, some positive, for classes of the pack; "
-            f"unknown: {', '.join(unknown[:5]) or 'none'}"
-        )
-
-
-def _are_shares(values: Sequence[object]) -> bool:
-    """Return whether values are numbers of at least 0, with a sum that is finite and above 0."""
-    try:
-        shares = [float(value) for value in values if isinstance(value, Real)]
-    except OverflowError:  # a whole number beyond all floats
-        return False
-    return len(shares) == len(values) and all(share >= 0 for share in shares) and 0 < sum(shares) < math.inf
 
 
 def by_pack(

@@ -22,7 +22,8 @@ from lpt.packs.exported import is_exported
 from lpt.packs.hub import parse_address
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
-from lpt.packs.prediction import Prediction, Prepared, by_pack, check_prior, describe, label_of
+from lpt.packs.prediction import Prediction, Prepared, by_pack, describe, label_of
+from lpt.packs.prior import check_prior
 from lpt.packs.rejection import check_threshold
 from lpt.system.files import last_part
 from lpt.system.packages import explain_missing_packages

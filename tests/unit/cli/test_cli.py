@@ -280,6 +280,30 @@ def test_predict_with_a_prior(fitted_run: Path, tiny_backbone: Path, photo_folde
     assert matches == [("light", 1.0)] * 6
 
 
+def test_a_prior_is_measured_as_it_predicts(
+    fitted_run: Path, tiny_backbone: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    """By name or from a file, in an evaluation and under shift; measurements under another prior are not mixed in."""
+    (tmp_path / "prior.csv").write_text("class,share\nlight,3\ngrey,2\n")
+    data, common = photo_folder / "test", ("--checkpoint", tiny_backbone)
+    for number, prior in enumerate(("training", tmp_path / "prior.csv")):
+        given, folder, found = ("--prior", prior), tmp_path / f"{number}", tmp_path / f"{number}.csv"
+        run("evaluate", fitted_run, data, *common, *given, "--output", folder)
+        run("predict", fitted_run, data, *common, *given, "--output", found)
+        measured = list(csv.DictReader((folder / "predictions.csv").open()))
+        predicted = list(csv.DictReader(found.open()))
+        assert [row["predicted"] for row in measured] == [row["class_1"] for row in predicted]
+        assert [float(row["probability"]) for row in measured] == pytest.approx(
+            [float(row["probability_1"]) for row in predicted], abs=2e-4
+        )
+        assert json.loads((folder / "metrics.json").read_text())["prior"] == str(prior)
+    assert {row["predicted"] for row in measured} <= {"light", "grey"}
+    shifted = ("evaluate", fitted_run, data, *common, "--shift", data, "--output", tmp_path / "shift")
+    run(*shifted, "--prior", "training")
+    assert json.loads((tmp_path / "shift" / "shift.json").read_text())["prior"] == "training"
+    assert "prior was" in CliRunner().invoke(app, [str(part) for part in shifted]).output
+
+
 def test_inspect(fitted_run: Path) -> None:
     output = run("inspect", fitted_run).output
     info = json.loads((fitted_run / "pack" / "pack.json").read_text())

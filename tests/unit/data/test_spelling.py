@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lpt.commands.predict.inputs import read_prior
+from lpt.commands.prior import _read_shares
 from lpt.config.schema import DataConfig
 from lpt.data.sources import open_images, open_splits
 
@@ -64,4 +64,4 @@ def test_files_are_found_under_the_other_form(tmp_path: Path) -> None:
 
 def test_a_prior_in_the_other_form(tmp_path: Path) -> None:
     (tmp_path / "prior.csv").write_text(f"class,share\n{NFD[0]},2\nx,1\n", encoding="utf-8")
-    assert read_prior(tmp_path / "prior.csv", [NFC[0], "x"]) == {NFC[0]: 2.0, "x": 1.0}
+    assert _read_shares(tmp_path / "prior.csv", [NFC[0], "x"]) == {NFC[0]: 2.0, "x": 1.0}

@@ -21,6 +21,7 @@ from lpt.evaluation.calibration import probabilities
 from lpt.packs.pack import Pack
 from lpt.packs.prediction import Prediction, probabilities_of
 from lpt.packs.predictor import Predictor, load_predictor
+from lpt.packs.prior import named_prior, scores_under
 from lpt.system.hardware import Machine
 from samples import tiny_settings
 
@@ -213,6 +214,29 @@ def test_a_prior_without_sense_is_refused(prior: dict[str, float], packs: dict[s
     """Unknown classes, negative shares and an empty prior are refused."""
     with pytest.raises(ConfigError, match="prior"):
         probabilities_of(packs["both"], np.zeros((1, 4)), prior=prior)
+
+
+@pytest.mark.parametrize("classes", ["even", "training"])
+def test_scores_under_a_prior_give_its_probabilities(classes: str, packs: dict[str, Pack]) -> None:
+    """So metrics under a prior are those of the predictions under it; the prior that is assumed changes nothing."""
+    pack = packs["both"]
+    setting = pack.info.probabilities.model_copy(update={"classes": classes, "temperature": 1.7})
+    pack = replace(pack, info=pack.info.model_copy(update={"probabilities": setting, "class_counts": (90, 9, 1, 30)}))
+    scores = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
+    for prior in (named_prior(pack, "even"), named_prior(pack, "training"), {"ant": 6.0, "bee": 3.0, "cat": 1.0}):
+        shifted = scores_under(pack, scores, prior)
+        np.testing.assert_allclose(
+            probabilities_of(pack, shifted), probabilities_of(pack, scores, prior=prior), atol=1e-5
+        )
+    np.testing.assert_allclose(scores_under(pack, scores, named_prior(pack, classes)), scores, atol=1e-6)
+    assert list(named_prior(pack, "training").values()) == pytest.approx([90 / 130, 9 / 130, 1 / 130, 30 / 130])
+
+
+def test_a_pack_that_does_not_know_its_frequencies_says_so(packs: dict[str, Pack]) -> None:
+    pack = replace(packs["both"], info=packs["both"].info.model_copy(update={"counts_known": False}))
+    assert set(named_prior(pack, "even").values()) == {0.25}
+    with pytest.raises(ConfigError, match="how many training images"):
+        named_prior(pack, "training")
 
 
 # --- packs and backbones ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from rich.console import Console
 from lpt.commands.evaluate.folder import EVALUATION, check_evaluation, output_locked
 from lpt.commands.evaluate.request import EvaluationRequest, Subject, open_subject, print_notes, readers_explained
 from lpt.commands.inputs import data_settings
+from lpt.commands.prior import Prior
 from lpt.commands.results import clear
 from lpt.config.bounds import MAX_PIXELS
 from lpt.data.sources.raw import SplitName
@@ -39,6 +40,7 @@ def evaluate(
     split: SplitName = "test",
     output: str | Path | None = None,
     overwrite: bool = False,
+    prior: Prior | None = None,
     image_root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -61,6 +63,8 @@ def evaluate(
         split: which split to take if `data` has several: train, validation or test.
         output: folder for metrics.json, per_class.csv, predictions.csv and plots; None: write no files.
         overwrite: replace the evaluation that is in `output`.
+        prior: how frequent the classes are where the images come from: a CSV file of class and share, `even`, or
+            `training`, as frequent as among the pack's training images. None: as the pack's probabilities take them.
         image_root: folder that relative paths of images start from.
         image_column, label_column, split_column: columns of a table; None: find them by name and values.
         bad_images: an image that cannot be read: `stop`, `skip` it, or `repair` a JPEG that lacks its last bytes.
@@ -89,6 +93,7 @@ def evaluate(
         data_settings=data_settings(image_root, image_column, label_column, split_column, bad_images, max_pixels),
         output=None if output is None else Path(output),
         overwrite=overwrite,
+        prior=prior,
         engine=engine,
         backbone=backbone,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -135,6 +140,8 @@ def _evaluate_locked(request: EvaluationRequest, processes: Processes, console: 
         _write(output, measured, subject, request)
     print_notes(subject.notes, subject.skipped, console)
     _print(measured, request.split, console)
+    if request.prior is not None:
+        console.print(f"Class frequencies: {request.prior}.", markup=False)
     if output is not None and processes.is_main:
         console.print(f"metrics.json, per_class.csv, predictions.csv and plots: {output}", markup=False)
     return measured
@@ -169,6 +176,7 @@ def _facts(subject: Subject, request: EvaluationRequest) -> dict[str, Any]:
         "pack": subject.pack.origin,
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
+        **({} if request.prior is None else {"prior": str(request.prior)}),
         "engine": subject.predictor.engine.name,
         "precision": subject.predictor.engine.precision,
         "skipped_images": len(subject.skipped),

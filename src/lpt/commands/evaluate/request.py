@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from lpt.commands.prior import Prior, shares_of
 from lpt.config.bounds import check_positive
 from lpt.config.schema import DataConfig, validate
 from lpt.data.cache import with_white
@@ -26,6 +27,7 @@ from lpt.evaluation.shift import ClassMatching, known_images
 from lpt.packs.info import COUNTS_UNKNOWN
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.predictor import Predictor, load_predictor
+from lpt.packs.prior import scores_under
 from lpt.system.hardware import cores_here
 from lpt.system.processes import Processes
 from lpt.system.readers import lost_reader_explained
@@ -46,6 +48,7 @@ class EvaluationRequest:
         data_settings: fields of the `data` section, such as the image root.
         output: folder for the files; None: write no files.
         overwrite: replace the evaluation that is in `output`.
+        prior: CSV file of class and share, `even` or `training`; None: as the pack's probabilities take the classes.
         engine, backbone, checkpoint, device, precision: as for `lpt.load_predictor`.
         batch_size: images in a forward pass.
     """
@@ -56,6 +59,7 @@ class EvaluationRequest:
     data_settings: Mapping[str, Any] = field(default_factory=dict)
     output: Path | None = None
     overwrite: bool = False
+    prior: Prior | None = None
     engine: str = "auto"
     backbone: str | None = None
     checkpoint: Path | None = None
@@ -85,6 +89,7 @@ class Subject:
         notes: what a user should know about the data.
         trained_on: the notes that say that the pack was trained on some of the images.
         batch_size: images in a forward pass.
+        prior: share of each class by name; None: as the pack's probabilities take the classes.
     """
 
     pack: Pack
@@ -95,6 +100,7 @@ class Subject:
     notes: Sequence[str]
     trained_on: Sequence[str]
     batch_size: int
+    prior: Mapping[str, float] | None = None
 
     def predict(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Predictions:
         """Return the predictions for images.
@@ -104,13 +110,16 @@ class Subject:
             processes: the processes, which all call this.
             progress: called with the number of images done in this process.
         """
-        return self.predictor.split(
+        predictions = self.predictor.split(
             images,
             batch_size=self.batch_size,
             workers=loading_workers(len(processes.share(len(images)))),
             progress=progress,
             processes=processes,
         )
+        if self.prior is None:
+            return predictions
+        return replace(predictions, scores=scores_under(self.pack, predictions.scores, self.prior))
 
     def measure(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Measured:
         """Predict images and measure the predictions against their labels; arguments as for `predict`."""
@@ -146,6 +155,7 @@ def open_subject(request: EvaluationRequest, opened: OpenedImages | None = None)
     """
     check_positive(batch_size=request.batch_size)
     pack = load_pack(request.pack)
+    prior = shares_of(request.prior, pack)
     config = validate({"data": {**request.data_settings, "source": request.data}}, origin="the options").data
     opened = opened or open_images(request.data, config, split=request.split, split_option="--split")
     images, matching = known_images(opened.images, pack.info.class_names, request.data)
@@ -163,7 +173,7 @@ def open_subject(request: EvaluationRequest, opened: OpenedImages | None = None)
         device=request.device,
         precision=request.precision,
     )
-    return Subject(pack, predictor, images, config, opened.skipped, notes, trained_on, request.batch_size)
+    return Subject(pack, predictor, images, config, opened.skipped, notes, trained_on, request.batch_size, prior)
 
 
 def _matching_notes(opened: LabelledImages, matching: ClassMatching, known: Sequence[str]) -> list[str]:

@@ -238,6 +238,7 @@ def _write(
         "pack_sha256": subject.pack.info.tensors_sha256,
         "data": request.data,
         "split": request.split,
+        **({} if request.prior is None else {"prior": str(request.prior)}),
         "seed": shift.seed,
         "shift_images": shift.images,
         "largest_shorter_side": _working_side(subject.pack),

@@ -1,10 +1,7 @@
-"""Find the images to classify, and read how frequent classes are where they come from."""
+"""Find the images to classify."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import os
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
@@ -14,9 +11,9 @@ from lpt.config.bounds import escaped
 from lpt.data.images import IMAGE_SUFFIXES
 from lpt.data.sources.opening import is_listing, stream_listing
 from lpt.data.sources.tree import Walk
-from lpt.errors import ConfigError, DataError
-from lpt.system.files import open_regular, read_regular
-from lpt.system.text import composed, plain_cell, shorten
+from lpt.errors import DataError
+from lpt.system.files import open_regular
+from lpt.system.text import shorten
 
 _FIRST_BYTES = (
     b"\xff\xd8\xff",  # JPEG and MPO
@@ -172,43 +169,3 @@ def _is_image(path: str, ending: str) -> bool:
     except OSError:
         return False
     return start.startswith(_FIRST_BYTES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
-
-
-def read_prior(path: Path, class_names: list[str]) -> dict[str, float]:
-    """Read the share of each class from a CSV file with columns class and share; classes left out count 0.
-
-    Raises:
-        ConfigError: the file cannot be read, or a row is not a known class and a share; the row is named.
-    """
-    try:
-        rows = list(csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"--prior: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    known, shares = {composed(name): name for name in class_names}, dict[str, float]()
-    for number, row in enumerate(rows, start=1):
-        if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["class", "share"]):
-            continue
-        where = f"--prior: {path}, row {number}"
-        if len(row) != 2:
-            raise ConfigError(f"{where}: {len(row)} columns instead of class,share: {','.join(row)}")
-        name, text = row
-        name = name if composed(name) in known else plain_cell(name)
-        if composed(name) not in known:
-            raise ConfigError(f"{where}: the pack has no class {name!r}; its classes: lpt inspect PACK")
-        name = known[composed(name)]
-        if name in shares:
-            raise ConfigError(f"{where}: the class {name!r} is listed twice")
-        shares[name] = _share(text, where)
-    if not any(shares.values()):
-        raise ConfigError(f"--prior: {path} gives no class a positive share; write rows of class,share")
-    return shares
-
-
-def _share(text: str, where: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share < math.inf:
-        raise ConfigError(f"{where}: the share must be a number of at least 0, got {text!r}")
-    return share

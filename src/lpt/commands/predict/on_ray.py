@@ -25,6 +25,7 @@ from lpt.commands.predict.request import PredictRequest
 from lpt.commands.predict.shards import PartFolder
 from lpt.commands.predict.table import Labeller
 from lpt.commands.predict.worker import Worker
+from lpt.commands.prior import is_named
 from lpt.errors import ConfigError, LptError, RunError
 from lpt.packs.hub import is_address, pinned
 from lpt.report.bars import image_bar
@@ -303,12 +304,12 @@ def _places() -> list[tuple[tuple[str, int], _Place]]:
 
 def _absolute(request: PredictRequest) -> PredictRequest:
     """Return a request whose paths mean the same on other nodes."""
-    pack = pinned(request.pack)
+    pack, prior = pinned(request.pack), request.prior
     return replace(
         request,
         pack=pack if isinstance(pack, str) and is_address(pack) else Path(pack).absolute(),
         output=None if request.output is None else request.output.absolute(),
-        prior=None if request.prior is None else request.prior.absolute(),
+        prior=prior if prior is None or is_named(prior) else Path(prior).absolute(),
         checkpoint=None if request.checkpoint is None else Path(request.checkpoint).absolute(),
     )
 

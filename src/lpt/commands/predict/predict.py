@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lpt.commands.predict.inputs import find_images, read_prior
+from lpt.commands.predict.inputs import find_images
 from lpt.commands.predict.jobs import Output, report_bad, report_repaired
 from lpt.commands.predict.launched import predict_launched
 from lpt.commands.predict.listing import Shard, count_images, cut_shards
@@ -20,6 +20,7 @@ from lpt.commands.predict.parquet import PARQUET, check_installed, is_parquet_ta
 from lpt.commands.predict.request import PredictRequest
 from lpt.commands.predict.shards import Job
 from lpt.commands.predict.table import Labeller, decode_ahead, is_table
+from lpt.commands.prior import shares_of
 from lpt.data.decoding import Reading
 from lpt.errors import ConfigError, RunError
 from lpt.packs.hub import pinned
@@ -81,7 +82,7 @@ def _prepare(request: PredictRequest) -> tuple[Labeller, Job]:
     info = pack.info
     if request.reject:
         check_threshold(pack)
-    shares = None if request.prior is None else read_prior(request.prior, info.class_names)
+    shares = shares_of(request.prior, pack)
     predictor = load_predictor(
         pack,
         backbone=request.backbone,

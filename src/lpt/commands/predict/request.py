@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpt.commands.predict.shards import SHARD_SIZE
+from lpt.commands.prior import Prior
 from lpt.config.bounds import MAX_PIXELS
 
 
@@ -19,7 +20,7 @@ class PredictRequest:
         output: a .csv, .jsonl or .parquet file. It appears when it is complete, in place of one that an earlier call
             wrote. None: CSV on standard output.
         top_k: how many classes to give for an image.
-        prior: CSV file of class and share; None: the classes as the pack's probabilities take them.
+        prior: CSV file of class and share, `even` or `training`; None: as the pack's probabilities take the classes.
         skip_bad: leave out images that cannot be read, instead of stopping.
         repair: take a JPEG that lacks its last bytes as far as it goes.
         max_pixels: most pixels of an image; a larger one counts as one that cannot be read.
@@ -36,7 +37,7 @@ class PredictRequest:
     images: tuple[Path, ...]
     output: Path | None = None
     top_k: int = 5
-    prior: Path | None = None
+    prior: Prior | None = None
     skip_bad: bool = False
     repair: bool = False
     max_pixels: int = MAX_PIXELS

@@ -1,0 +1,97 @@
+"""How frequent the classes of a pack are: where it was trained, and where images come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Final
+
+import numpy as np
+
+from lpt.data.manifest import Float32Array, FloatArray
+from lpt.errors import ConfigError
+from lpt.packs.pack import Pack
+
+PRIORS: Final = ("even", "training")
+"""Names of priors: all classes alike; as frequent as among the training images."""
+_LEAST_SHARE = 1e-30
+"""Stands for 0 where a logarithm is taken: no score of a class that is left out comes near the others."""
+
+
+def named_prior(pack: Pack, name: str) -> dict[str, float]:
+    """Return the share of each class under one of `PRIORS`.
+
+    Raises:
+        ConfigError: the pack does not know how frequent its classes were in training.
+    """
+    if name == "training" and not pack.info.counts_known:
+        raise ConfigError(
+            f"--prior: the pack {pack.origin} does not know how many training images its classes had. Give the "
+            "share of each class instead"
+        )
+    weights = _training_weights(pack) if name == "training" else np.ones(len(pack.info.class_names))
+    return dict(zip(pack.info.class_names, (weights / weights.sum()).tolist(), strict=True))
+
+
+def assumed_weights(pack: Pack) -> FloatArray:
+    """Return how frequent the classes are that a pack's probabilities assume, [C].
+
+    Even if training balanced them, as LPT does, else as in training (`probabilities.classes` of the pack).
+    """
+    return np.ones(len(pack.info.class_names)) if pack.info.probabilities.classes == "even" else _training_weights(pack)
+
+
+def deployed_weights(pack: Pack, prior: Mapping[str, float]) -> FloatArray:
+    """Return the shares of a prior in the order of the pack's classes, [C]; classes that it leaves out have 0.
+
+    Raises:
+        ConfigError: the prior names unknown classes or has no positive value.
+    """
+    check_prior(pack, prior)
+    return np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
+
+
+def scores_under(pack: Pack, scores: Float32Array, prior: Mapping[str, float]) -> Float32Array:
+    """Return scores [n, C] whose softmax gives a pack's probabilities under a prior.
+
+    It is the adjustment of `lpt.evaluation.calibration.adjust_prior` as a shift of the scores, by
+    temperature / scale * log(deployed share / assumed share) of each class.
+
+    Raises:
+        ConfigError: as `deployed_weights`.
+    """
+    assumed, deployed = assumed_weights(pack), deployed_weights(pack, prior)
+    ratio = np.maximum(deployed / deployed.sum(), _LEAST_SHARE) / (assumed / assumed.sum())
+    setting = pack.info.probabilities
+    return (scores + setting.temperature / setting.scale * np.log(ratio)).astype(np.float32)
+
+
+def _training_weights(pack: Pack) -> FloatArray:
+    """Return the training images of each class, at least 1, [C]; added classes have the mean: no frequency is known."""
+    counts = np.asarray(pack.info.class_counts, dtype=np.float64)
+    counts[pack.info.trained_classes :] = counts[: pack.info.trained_classes].mean()
+    return np.maximum(counts, 1)
+
+
+def check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
+    """Check that a prior names classes of the pack, with shares of which some are positive.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
+    if unknown or not _are_shares(list(prior.values())):
+        raise ConfigError(
+            "prior: give a finite share of at least 0, some positive, for classes of the pack; "
+            f"unknown: {', '.join(unknown[:5]) or 'none'}"
+        )
+
+
+def _are_shares(values: Sequence[object]) -> bool:
+    """Return whether values are numbers of at least 0, with a sum that is finite and above 0."""
+    try:
+        shares = [float(value) for value in values if isinstance(value, Real)]
+    except OverflowError:  # a whole number beyond all floats
+        return False
+    return len(shares) == len(values) and all(share >= 0 for share in shares) and 0 < sum(shares) < math.inf
