@@ -113,4 +113,5 @@ def check_output(shown: str, printed: str, *, exact: bool) -> None:
 
 def comparable(line: str, exact: bool) -> str:
     text = line if exact else CLASS.sub(",CLASS", NUMBER.sub("0", re.sub("─+", "─", line)))
+    text = text if exact else re.sub(r"0 (min|h 0 min) left", "0 s left", text)  # a slower machine
     return " ".join(text.split())
