@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -15,7 +15,7 @@ from lpt.evaluation.calibration import adjust_prior, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.pack import Pack
-from lpt.packs.prior import assumed_weights, deployed_weights
+from lpt.packs.prior import Prior, assumed_weights, deployed_weights
 from lpt.packs.rejection import known_scores_of
 
 
@@ -82,13 +82,13 @@ def describe(
     outputs: Sequence[Output],
     *,
     top_k: int,
-    prior: Mapping[str, float] | None = None,
+    prior: Prior | None = None,
     reject: bool = False,
 ) -> list[Prediction]:
     """Turn outputs for images of one pack into predictions.
 
     Raises:
-        ConfigError: the prior names unknown classes or has no positive value, or `reject` is set and the pack has no
+        ConfigError: the pack does not accept the prior, or `reject` is set and the pack has no
             threshold.
         RunError: a probability is not finite.
     """
@@ -114,7 +114,7 @@ def describe(
 
 
 def probabilities_of(
-    pack: Pack, scores: npt.NDArray[np.floating], *, prior: Mapping[str, float] | None = None
+    pack: Pack, scores: npt.NDArray[np.floating], *, prior: Prior | None = None
 ) -> npt.NDArray[np.floating]:
     """Return softmax(scale * score / temperature) of a pack, adjusted to a class prior if there is one.
 
@@ -122,7 +122,7 @@ def probabilities_of(
     of the training images (`probabilities.classes` of the pack). [n, C] -> [n, C].
 
     Raises:
-        ConfigError: the prior names unknown classes or has no positive value.
+        ConfigError: the pack does not accept the prior.
     """
     setting = pack.info.probabilities
     table = probabilities(scores, setting.scale, setting.temperature)

@@ -23,7 +23,7 @@ from lpt.packs.hub import parse_address
 from lpt.packs.pack import Pack, load_pack
 from lpt.packs.pictures import Picture, each_picture, read_picture
 from lpt.packs.prediction import Prediction, Prepared, by_pack, describe, label_of
-from lpt.packs.prior import check_prior
+from lpt.packs.prior import Prior, deployed_weights
 from lpt.packs.rejection import check_threshold
 from lpt.system.files import last_part
 from lpt.system.packages import explain_missing_packages
@@ -195,7 +195,7 @@ class Predictor:
         pack: str | Iterable[str] | None = None,
         top_k: int = 5,
         batch_size: int = 32,
-        prior: Mapping[str, float] | None = None,
+        prior: Prior | None = None,
         attention: bool = False,
         reject: bool = False,
     ) -> list[Prediction]:
@@ -208,7 +208,8 @@ class Predictor:
             pack: name of the pack, or a name for each image; the first pack by default.
             top_k: number of classes for each image, at least 1; above the number of classes: all.
             batch_size: images in a forward pass, at least 1; they may belong to different packs.
-            prior: expected share of each class by name, where the images come from; missing classes count 0.
+            prior: expected share of each class by name, where the images come from; missing classes count 0. Or
+                `even`, or `training`: as frequent as among the training images of each pack.
             attention: also return where the class token looked.
             reject: also say which images show none of the classes, by the threshold of the pack; a prior changes
                 nothing of it.
@@ -230,7 +231,7 @@ class Predictor:
         pack: str | Iterable[str] | None = None,
         top_k: int = 5,
         batch_size: int = 32,
-        prior: Mapping[str, float] | None = None,
+        prior: Prior | None = None,
         attention: bool = False,
         reject: bool = False,
     ) -> Iterator[Prediction]:
@@ -239,7 +240,7 @@ class Predictor:
         if pack is None or isinstance(pack, str):
             name = self._find(pack)[0]
             if prior is not None:
-                check_prior(self.pack(name), prior)
+                deployed_weights(self.pack(name), prior)  # refuses it before an image is read
             if reject:
                 check_threshold(self.pack(name))
             names: Iterator[str] = repeat(name)
@@ -303,7 +304,7 @@ class Predictor:
         batch: Sequence[Prepared],
         *,
         top_k: int = 5,
-        prior: Mapping[str, float] | None = None,
+        prior: Prior | None = None,
         attention: bool = False,
         reject: bool = False,
     ) -> list[Prediction]:

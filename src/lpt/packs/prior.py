@@ -15,6 +15,8 @@ from lpt.packs.pack import Pack
 
 PRIORS: Final = ("even", "training")
 """Names of priors: all classes alike; as frequent as among the training images."""
+Prior = str | Mapping[str, float]
+"""The share of each class by its name, where images come from; or one of `PRIORS`, which fits any pack."""
 _LEAST_SHARE = 1e-30
 """Stands for 0 where a logarithm is taken: no score of a class that is left out comes near the others."""
 
@@ -23,11 +25,13 @@ def named_prior(pack: Pack, name: str) -> dict[str, float]:
     """Return the share of each class under one of `PRIORS`.
 
     Raises:
-        ConfigError: the pack does not know how frequent its classes were in training.
+        ConfigError: there is no such prior, or the pack does not know how frequent its classes were in training.
     """
+    if name not in PRIORS:
+        raise ConfigError(f"prior: {name[:80]!r} is not known. Give {' or '.join(PRIORS)}, or the share of each class")
     if name == "training" and not pack.info.counts_known:
         raise ConfigError(
-            f"--prior: the pack {pack.origin} does not know how many training images its classes had. Give the "
+            f"prior: the pack {pack.origin} does not know how many training images its classes had. Give the "
             "share of each class instead"
         )
     weights = _training_weights(pack) if name == "training" else np.ones(len(pack.info.class_names))
@@ -42,17 +46,18 @@ def assumed_weights(pack: Pack) -> FloatArray:
     return np.ones(len(pack.info.class_names)) if pack.info.probabilities.classes == "even" else _training_weights(pack)
 
 
-def deployed_weights(pack: Pack, prior: Mapping[str, float]) -> FloatArray:
+def deployed_weights(pack: Pack, prior: Prior) -> FloatArray:
     """Return the shares of a prior in the order of the pack's classes, [C]; classes that it leaves out have 0.
 
     Raises:
-        ConfigError: the prior names unknown classes or has no positive value.
+        ConfigError: the pack does not know the prior or a class of it, or no share is positive.
     """
-    check_prior(pack, prior)
-    return np.array([prior.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
+    shares = named_prior(pack, prior) if isinstance(prior, str) else prior
+    _check_shares(pack, shares)
+    return np.array([shares.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
 
 
-def scores_under(pack: Pack, scores: Float32Array, prior: Mapping[str, float]) -> Float32Array:
+def scores_under(pack: Pack, scores: Float32Array, prior: Prior) -> Float32Array:
     """Return scores [n, C] whose softmax gives a pack's probabilities under a prior.
 
     It is the adjustment of `lpt.evaluation.calibration.adjust_prior` as a shift of the scores, by
@@ -74,14 +79,14 @@ def _training_weights(pack: Pack) -> FloatArray:
     return np.maximum(counts, 1)
 
 
-def check_prior(pack: Pack, prior: Mapping[str, float]) -> None:
-    """Check that a prior names classes of the pack, with shares of which some are positive.
+def _check_shares(pack: Pack, shares: Mapping[str, float]) -> None:
+    """Check that shares are of classes of the pack, and that some are positive.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: they are not.
     """
-    unknown = sorted(map(str, set(prior) - set(pack.info.class_names)))
-    if unknown or not _are_shares(list(prior.values())):
+    unknown = sorted(map(str, set(shares) - set(pack.info.class_names)))
+    if unknown or not _are_shares(list(shares.values())):
         raise ConfigError(
             "prior: give a finite share of at least 0, some positive, for classes of the pack; "
             f"unknown: {', '.join(unknown[:5]) or 'none'}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from python_multipart.exceptions import FormParserError
@@ -16,6 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from lpt.config.bounds import one_line
 from lpt.config.faults import faults
+from lpt.packs.prior import PRIORS, Prior
 from lpt.serving.faults import Fault, too_many_images
 from lpt.serving.limits import Limits
 
@@ -28,6 +29,7 @@ _MOST_FIELD_BYTES = 2**20
 _MOST_FIELDS = 1000
 _MOST_VALUES = 100_000
 _MOST_FAULTS = 100
+PRIOR = "How frequent the classes are where the images come from: all alike, or as among the training images."
 REJECT = "Whether to say which images show none of the classes; the pack needs a threshold."
 _YES, _NO = ("true", "1"), ("false", "0")
 
@@ -41,7 +43,7 @@ class Ask:
         packs: names of the packs; empty where the address names the pack.
         top_k: how many classes to list for an image.
         attention: whether to give the attention of the class token.
-        prior: share of each class where the images come from; None: as the pack says.
+        prior: how frequent the classes are where the images come from; None: as the pack says.
         reject: whether to say which images show none of the classes.
     """
 
@@ -49,22 +51,27 @@ class Ask:
     packs: tuple[str, ...] = ()
     top_k: int = 5
     attention: bool = False
-    prior: dict[str, float] | None = None
+    prior: Prior | None = None
     reject: bool = False
 
 
-def _all_numbers(shares: dict[str, Any]) -> dict[str, float]:
-    if any(type(share) not in (int, float) or not 0 <= share < math.inf for share in shares.values()):
-        raise ValueError('the share of each class is accepted, such as {"cat": 0.9, "dog": 0.1}')
-    return shares
+def _name_or_shares(prior: Any) -> Prior:
+    if isinstance(prior, str) and prior in PRIORS:
+        return prior
+    if isinstance(prior, dict) and all(type(one) in (int, float) and 0 <= one < math.inf for one in prior.values()):
+        return prior
+    shares = 'the share of each class, such as {"cat": 0.9, "dog": 0.1}'
+    raise ValueError(f"{' or '.join(PRIORS)} is accepted, or {shares}")
 
 
-Prior = Annotated[
-    dict[str, Any],  # one error for all values, not one for each
-    AfterValidator(_all_numbers),
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}),
+NamedPrior = Literal["even", "training"]
+_SHARES = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_Prior = Annotated[
+    Any,  # one error for all values, not one for each
+    AfterValidator(_name_or_shares),
+    WithJsonSchema({"anyOf": [{"enum": list(PRIORS), "type": "string"}, _SHARES]}),
 ]
-_PRIOR: TypeAdapter[dict[str, float]] = TypeAdapter(Prior)
+_PRIOR: TypeAdapter[Prior] = TypeAdapter(_Prior)
 
 
 class _Body(BaseModel):
@@ -78,9 +85,7 @@ class PredictBody(_Body):
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
     reject: bool | None = Field(None, description=REJECT)
-    prior: Prior | None = Field(
-        None, description="Share of each class where the images come from; classes that are left out count as 0."
-    )
+    prior: _Prior | None = Field(None, description=f"{PRIOR} Or the share of each class; classes left out count as 0.")
 
 
 class CompareBody(_Body):
@@ -91,6 +96,7 @@ class CompareBody(_Body):
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
     reject: bool | None = Field(None, description=REJECT)
+    prior: NamedPrior | None = Field(None, description=PRIOR)
 
 
 def kind_of_body(content_type: str, encoding: str, *, compare: bool) -> str:
@@ -170,7 +176,7 @@ def _from_json(body: bytes, defaults: Ask, limits: Limits, *, compare: bool) -> 
         _distinct(values.packs) if isinstance(values, CompareBody) else (),
         defaults.top_k if values.top_k is None else values.top_k,
         defaults.attention if values.attention is None else values.attention,
-        values.prior if isinstance(values, PredictBody) else None,
+        defaults.prior if values.prior is None else values.prior,
         defaults.reject if values.reject is None else values.reject,
     )
 
@@ -280,15 +286,15 @@ def _from_multipart(content_type: str, body: bytes, defaults: Ask, limits: Limit
         _distinct(fields.get("packs", [])),
         fields.get("top_k", defaults.top_k),
         fields.get("attention", defaults.attention),
-        fields.get("prior"),
+        fields.get("prior", defaults.prior),
         fields.get("reject", defaults.reject),
     )
 
 
 def _fields(parts: list[_Part], *, compare: bool) -> dict[str, Any]:
     """Return the values of the fields of a multipart body."""
-    numbers = ("top_k", "attention", "reject")
-    accepted = ("packs", *numbers) if compare else (*numbers, "prior")
+    both = ("top_k", "attention", "reject", "prior")
+    accepted = ("packs", *both) if compare else both
     fields: dict[str, Any] = {}
     for part in parts:
         if part.name not in accepted:
@@ -303,7 +309,7 @@ def _fields(parts: list[_Part], *, compare: bool) -> dict[str, Any]:
         elif part.name in ("attention", "reject"):
             fields[part.name] = _flag(part.name, text)
         else:
-            fields["prior"] = _prior(part.content)
+            fields["prior"] = _prior(text, compare=compare)
     return fields
 
 
@@ -321,9 +327,15 @@ def _flag(name: str, text: str) -> bool:
     return text in _YES
 
 
-def _prior(content: bytes | bytearray) -> dict[str, float]:
+def _prior(text: str, *, compare: bool) -> Prior:
+    """Return the prior of a form: a name as it is, or JSON."""
+    name = text.strip()
+    if name in PRIORS:
+        return name
+    if compare:
+        raise Fault(422, f"prior: {' or '.join(PRIORS)} is accepted for several packs, not {name[:40]!a}.")
     try:
-        return _PRIOR.validate_json(bytes(content))
+        return _PRIOR.validate_python(name) if name.isalpha() else _PRIOR.validate_json(text)
     except ValidationError as error:
         raise _refusal("prior", error) from None
 

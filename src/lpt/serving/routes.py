@@ -13,7 +13,7 @@ from lpt.packs.facts import pack_facts
 from lpt.serving import schemas
 from lpt.serving.answers import pack_line
 from lpt.serving.faults import Fault
-from lpt.serving.forms import REJECT, Ask
+from lpt.serving.forms import PRIOR, REJECT, Ask, NamedPrior
 from lpt.serving.metrics import CONTENT_TYPE
 from lpt.serving.service import Service
 from lpt.serving.static import StaticFile
@@ -21,7 +21,7 @@ from lpt.serving.static import StaticFile
 PackName = Annotated[str, Path(description="Name of a pack, as GET /v1/packs lists it.")]
 TopK = Annotated[int, Query(ge=1, description="How many classes to list for an image.")]
 WithAttention = Annotated[bool, Query(description="Whether to say where the network looked.")]
-
+WithPrior = Annotated[NamedPrior | None, Query(description=f"{PRIOR} Default: as the pack says.")]
 WithRejection = Annotated[bool | None, Query(description=f"{REJECT} Default: as the server was started.")]
 
 
@@ -35,8 +35,8 @@ def prediction_routes(service: Service) -> APIRouter:
     """Return the addresses that classify images."""
     router = APIRouter(tags=["predictions"])
 
-    def defaults(top_k: int, attention: bool, reject: bool | None) -> Ask:
-        return Ask((), (), top_k, attention, reject=service.reject if reject is None else reject)
+    def defaults(top_k: int, attention: bool, prior: NamedPrior | None, reject: bool | None) -> Ask:
+        return Ask((), (), top_k, attention, prior, service.reject if reject is None else reject)
 
     @router.post(
         "/v1/packs/{name}/predict",
@@ -50,10 +50,11 @@ def prediction_routes(service: Service) -> APIRouter:
         name: PackName,
         top_k: TopK = 5,
         attention: WithAttention = False,
+        prior: WithPrior = None,
         reject: WithRejection = None,
     ) -> Response:
         """Send images as multipart parts named `images`, as base64 in JSON, or one image as the body itself."""
-        answers = await service.predict(request, name, defaults(top_k, attention, reject))
+        answers = await service.predict(request, name, defaults(top_k, attention, prior, reject))
         return answer({"request_id": request.state.request_id, "pack": name, "predictions": answers[name]})
 
     @router.post(
@@ -64,10 +65,14 @@ def prediction_routes(service: Service) -> APIRouter:
         openapi_extra=schemas.request_body(compare=True),
     )
     async def compare(
-        request: Request, top_k: TopK = 5, attention: WithAttention = False, reject: WithRejection = None
+        request: Request,
+        top_k: TopK = 5,
+        attention: WithAttention = False,
+        prior: WithPrior = None,
+        reject: WithRejection = None,
     ) -> Response:
         """Compare packs on the same images: name them in `packs`."""
-        answers = await service.predict(request, None, defaults(top_k, attention, reject))
+        answers = await service.predict(request, None, defaults(top_k, attention, prior, reject))
         results = [{"pack": name, "predictions": predictions} for name, predictions in answers.items()]
         return answer({"request_id": request.state.request_id, "results": results})
 

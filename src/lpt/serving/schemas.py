@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from lpt.packs.prior import PRIORS
 from lpt.serving.forms import CompareBody, PredictBody
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
@@ -155,16 +156,18 @@ READ = errors(401, 403, 404, 421, 500, 503)
 def _form(*, compare: bool) -> dict[str, Any]:
     images = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     flag = {"type": "boolean"}
+    named = {"type": "string", "enum": list(PRIORS)}
     numbers = {"top_k": {"type": "integer", "minimum": 1}, "attention": flag, "reject": flag}
     if compare:
         packs = {"type": "array", "items": {"type": "string"}, "minItems": 1}
         return {
             "type": "object",
-            "properties": {"packs": packs, "images": images, **numbers},
+            "properties": {"packs": packs, "images": images, **numbers, "prior": named},
             "required": ["packs", "images"],
             "additionalProperties": False,
         }
-    prior = {"type": "string", "description": 'JSON, such as {"cat": 0.9, "dog": 0.1}.'}
+    shares = {"type": "string", "description": 'JSON, such as {"cat": 0.9, "dog": 0.1}.'}
+    prior = {"anyOf": [named, shares]}
     return {
         "type": "object",
         "properties": {"images": images, **numbers, "prior": prior},

@@ -79,13 +79,18 @@ def test_every_kind_of_body_gets_the_answer_of_the_predictor(
     as_json = client.post(PREDICT, json={"images": texts, "top_k": 2, "prior": prior})
     assert form.json()["predictions"] == [as_answer(row, f"{number}.png") for number, row in enumerate(expected)]
     assert as_json.json()["predictions"] == [as_answer(row, str(number)) for number, row in enumerate(expected)]
+    trained = predictor.predict(images, pack="birds", top_k=2, prior="training")
+    named = client.post(f"{PREDICT}?top_k=2&prior=training", json={"images": texts}).json()["predictions"]
+    assert named == [as_answer(row, str(number)) for number, row in enumerate(trained)]
+    assert named != as_json.json()["predictions"]
     raw = client.post(f"{PREDICT}?top_k=1", content=images[1], headers={"Content-Type": "image/png"})
     [plain] = predictor.predict(images[1], pack="birds", top_k=1)
     assert raw.json()["predictions"] == [as_answer(plain, "0")]
     assert raw.json()["request_id"] == raw.headers["X-Request-ID"]
-    both = client.post("/v1/predict", json={"packs": ["cranes", "birds"], "images": texts, "top_k": 3}).json()
+    asked = {"packs": ["cranes", "birds"], "images": texts, "top_k": 3, "prior": "training"}
+    both = client.post("/v1/predict", json=asked).json()
     for result, name in zip(both["results"], ("cranes", "birds"), strict=True):
-        rows = predictor.predict(images, pack=name, top_k=3)
+        rows = predictor.predict(images, pack=name, top_k=3, prior="training")
         assert result == {"pack": name, "predictions": [as_answer(row, str(n)) for n, row in enumerate(rows)]}
 
 
@@ -168,6 +173,7 @@ def test_refused_requests_have_their_status(new_app: NewApp) -> None:
         (PREDICT, {"json": {"images": [text], "prior": {"dodo": 1}}}, 422, "prior"),
         (PREDICT, {"json": {"images": [text], "prior": {"crane": 10**400}}}, 422, "prior"),
         (PREDICT, {"json": {"images": [text], "prior": {"crane": 1e308, "adder": 1e308}}}, 422, "prior"),
+        (f"{PREDICT}?prior=odd", {"content": image, "headers": JPEG}, 422, "not_accepted"),
         (PREDICT, {"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "malformed_request"),
         (f"{PREDICT}?top_k=none", {"content": image, "headers": JPEG}, 422, "not_accepted"),
         ("/v1/packs", {}, 405, "method_not_allowed"),

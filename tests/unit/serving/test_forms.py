@@ -44,6 +44,8 @@ def test_a_multipart_body_keeps_its_images_byte_for_byte() -> None:
     body = part("images", content, filename="C:\\photos\\a b.jpg") + part("top_k", b"2") + part("images", b"second")
     ask = multipart(body + part("prior", b'{"cat": 1}') + part("attention", b"true") + END)
     assert ask == Ask((("a b.jpg", content), ("1", b"second")), (), 2, True, {"cat": 1.0})
+    assert multipart(part("images", b"x") + part("prior", b" training\r\n") + END).prior == "training"
+    assert multipart(part("images", b"x") + part("prior", b'"even"') + END).prior == "even"
     several = multipart(
         part("packs", b"a") + part("packs", "bj\u00f6rn".encode()) + part("images", b"x") + END, compare=True
     )
@@ -54,6 +56,8 @@ def test_a_json_body_and_an_image_as_it_is() -> None:
     values = {"images": [text(b"one"), text(b"two")], "top_k": 1, "prior": {"cat": 0.5}, "attention": True}
     assert json_body(values) == Ask((("0", b"one"), ("1", b"two")), (), 1, True, {"cat": 0.5})
     assert json_body({"images": [text(b"x")], "packs": ["a"]}, compare=True).packs == ("a",)
+    assert json_body({"images": [text(b"x")], "packs": ["a"], "prior": "even"}, compare=True).prior == "even"
+    assert json_body({"images": [text(b"x")], "prior": "training"}).prior == "training"
     assert parse("application/octet-stream", "", b"raw", DEFAULTS, LIMITS, compare=False).images == (("0", b"raw"),)
 
 
@@ -78,6 +82,8 @@ def test_a_truncated_multipart_body_is_never_taken_for_a_whole_one() -> None:
         (part("images", b"x") + part("prior", b"[" * 100_000) + END, 400, "Invalid JSON"),
         (part("images", b"x") + part("prior", b'{"a": "b"}') + END, 422, "share of each class"),
         (part("images", b"x") + part("prior", b'{"a": true}') + END, 422, "share of each class"),
+        (part("images", b"x") + part("prior", b"odd") + END, 422, "even or training is accepted"),
+        (part("images", b"x") + part("prior", b"[]") + END, 422, "even or training is accepted"),
         (part("images", b"x") + part("prior", b"9" * (2**20 + 1)) + END, 413, "bytes are accepted in a field"),
         (part("images", b"x", headers="Content-Transfer-Encoding: base64\r\n") + END, 400, "as they are"),
         (part("images", b"x", headers="X: " + "y" * 100_000 + "\r\n") + END, 400, "malformed"),
@@ -115,6 +121,8 @@ def test_refused_multipart_bodies(body: bytes, status: int, message: str) -> Non
         ({"images": ["aGk="], "top_k": 1001}, 422, "top_k"),
         ({"images": ["aGk="], "top_k": True}, 422, "top_k"),
         ({"images": ["aGk="], "prior": {"cat": "much"}}, 422, "prior"),
+        ({"images": ["aGk="], "prior": "odd"}, 422, "even or training is accepted"),
+        ({"images": ["aGk="], "prior": 5}, 422, "even or training is accepted"),
         ({"images": ["aGk="], "url": "http://x"}, 422, "url"),
         (b'{"images": [' + b"0," * 10**7 + b"0]}", 413, "values are accepted"),
         (b'{"images": [' + b"0," * 10**5 + b"0]}", 422, "images.0"),

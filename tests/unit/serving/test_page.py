@@ -219,6 +219,28 @@ def test_two_packs_side_by_side(open_page: Open, server: Served) -> None:
     check_accessible(page)
 
 
+def test_how_frequent_the_classes_are(open_page: Open, tiny_backbone: Path, tmp_path: Path) -> None:
+    """Pictures are classified again under what is chosen; a pack that does not know its frequencies is not asked."""
+    flat, unknown = (write(tmp_path / name, new_model(tiny_backbone)) for name in ("flat", "unknown"))
+    edit(flat, lambda values: values["probabilities"].update(temperature=1000))
+    edit(unknown, lambda values: values.update(counts_known=False, class_counts=[1, 1, 1]))
+    with served(tmp_path, tiny_backbone) as running:
+        page = open_page(running.address)
+        choose(page, payload("bird.jpg"))
+        percents = card(page, "bird.jpg").locator(".classes .percent")
+        expect(percents).to_have_text(["33%"] * 3)
+        page.get_by_label("How frequent the classes are").select_option("training")
+        expect(percents).to_have_text([re.compile(share) for share in ("7[45]%", "25%", "1%")])
+        expect(card(page, "bird.jpg").locator(".classes .name")).to_have_text(list(NAMES))
+        check_accessible(page)
+        page.get_by_label("Compare with").select_option("unknown")
+        expect(card(page, "bird.jpg").locator(".answer").first.locator(".percent")).to_have_text(["33%"] * 3)
+        expect(page.locator("#prior-hint")).to_have_text(
+            "How frequent classes were in training is not known to unknown."
+        )
+        expect(page.get_by_label("How frequent the classes are").locator("[value=training]")).to_be_disabled()
+
+
 ALPHAS = """(canvas, [rows, columns]) => Array.from({length: rows * columns}, (_, patch) => {
   const [row, column] = [Math.floor(patch / columns), patch % columns];
   const [x, y] = [(column + 0.5) * canvas.width / columns, (row + 0.5) * canvas.height / rows];
@@ -325,7 +347,7 @@ def test_with_the_keyboard_alone(open_page: Open) -> None:
     page = open_page()
     page.on("filechooser", lambda chooser: chooser.set_files([payload("first.jpg"), payload("second.jpg")]))
     expect(page.get_by_label("Classify with")).to_be_enabled()
-    for label in ("Classify with", "Compare with"):
+    for label in ("Classify with", "Compare with", "How frequent the classes are"):
         page.keyboard.press("Tab")
         expect(page.get_by_label(label)).to_be_focused()
     page.keyboard.press("Tab")  # what the pack is

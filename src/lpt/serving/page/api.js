@@ -29,12 +29,13 @@ export function describePack(name) {
   return call(`v1/packs/${encodeURIComponent(name)}`);
 }
 
-/** Classify a picture with one pack or two; return a map from the pack's name to its prediction. */
-export async function classify(file, packs, signal) {
+/** Classify a picture with one pack or two; return a map from the pack's name to its prediction. `prior` may be "". */
+export async function classify(file, packs, prior, signal) {
   const body = new FormData();
   body.append("images", file, file.name);
   body.append("top_k", "5");
   body.append("attention", "true");
+  if (prior) body.append("prior", prior);
   if (packs.length === 1) {
     const address = `v1/packs/${encodeURIComponent(packs[0])}/predict?top_k=5&attention=true`;
     const { predictions } = await call(address, { method: "POST", body, signal });

@@ -57,6 +57,7 @@ async function choosePacks() {
   try {
     const described = await Promise.all(names.map(describePack));
     if (mine !== choice) return;
+    offerPriors(described);
     packs = described;
   } catch (error) {
     if (mine === choice) showPacksProblem(error);
@@ -67,6 +68,19 @@ async function choosePacks() {
   $("cards").classList.toggle("compared", packs.length > 1);
   showLookChoices();
   start(cards);
+}
+
+/** Offer the frequencies of training if all packs know them; else say which does not. */
+function offerPriors(described) {
+  const option = $("prior").querySelector("[value=training]");
+  const unknown = described.filter((pack) => pack.classes.some((one) => one.training_images === null));
+  option.disabled = unknown.length > 0;
+  $("prior").disabled = false;
+  $("prior-hint").hidden = !option.disabled;
+  $("prior-hint").textContent = `How frequent classes were in training is not known to ${unknown.map((pack) => pack.name).join(" and ")}.`;
+  if (!option.disabled || !option.selected) return;
+  $("prior").value = "";
+  say($("prior-hint").textContent);
 }
 
 /** Say why the packs are not there, or ask for the token that they need. */
@@ -195,7 +209,7 @@ async function classifyCard(card, signal) {
 async function patiently(card, names, signal) {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await classify(card.file, names, signal);
+      return await classify(card.file, names, $("prior").value, signal);
     } catch (error) {
       if (!error.wait || attempt === TRIES) throw error;
       card.show("running", "The server has much to do. Trying again by itself.");
@@ -275,7 +289,7 @@ function speak(card) {
 // --- wiring ----------------------------------------------------------------------------------------------------------
 
 function wire() {
-  for (const id of ["pack-a", "pack-b"]) $(id).addEventListener("change", choosePacks);
+  for (const id of ["pack-a", "pack-b", "prior"]) $(id).addEventListener("change", choosePacks);
   $("packs-retry").addEventListener("click", loadPacks);
   $("token-form").addEventListener("submit", tokenGiven);
   $("cancel").addEventListener("click", cancel);
