@@ -128,7 +128,7 @@ def probabilities_of(
     table = probabilities(scores, setting.scale, setting.temperature)
     if prior is None:
         return table
-    return adjust_prior(table, assumed_weights(pack), deployed_weights(pack, prior))
+    return adjust_prior(table, assumed_weights(pack.info), deployed_weights(pack, prior))
 
 
 def label_of(pack: Pack) -> str:

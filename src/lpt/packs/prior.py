@@ -11,6 +11,7 @@ import numpy as np
 
 from lpt.data.manifest import Float32Array, FloatArray
 from lpt.errors import ConfigError
+from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
 
 PRIORS: Final = ("even", "training")
@@ -34,16 +35,25 @@ def named_prior(pack: Pack, name: str) -> dict[str, float]:
             f"prior: the pack {pack.origin} does not know how many training images its classes had. Give the "
             "share of each class instead"
         )
-    weights = _training_weights(pack) if name == "training" else np.ones(len(pack.info.class_names))
+    weights = _training_weights(pack.info) if name == "training" else np.ones(len(pack.info.class_names))
     return dict(zip(pack.info.class_names, (weights / weights.sum()).tolist(), strict=True))
 
 
-def assumed_weights(pack: Pack) -> FloatArray:
+def assumed_weights(info: PackInfo) -> FloatArray:
     """Return how frequent the classes are that a pack's probabilities assume, [C].
 
     Even if training balanced them, as LPT does, else as in training (`probabilities.classes` of the pack).
     """
-    return np.ones(len(pack.info.class_names)) if pack.info.probabilities.classes == "even" else _training_weights(pack)
+    return np.ones(len(info.class_names)) if info.probabilities.classes == "even" else _training_weights(info)
+
+
+def prior_ratios(info: PackInfo) -> dict[str, FloatArray]:
+    """Return the factors of a pack's probabilities under each of `PRIORS` that it knows, before they sum to 1, [C]."""
+    assumed = assumed_weights(info)
+    ratios = {"even": 1 / assumed}
+    if info.counts_known:
+        ratios["training"] = _training_weights(info) / assumed
+    return {name: ratio / ratio.max() for name, ratio in ratios.items()}
 
 
 def deployed_weights(pack: Pack, prior: Prior) -> FloatArray:
@@ -66,16 +76,16 @@ def scores_under(pack: Pack, scores: Float32Array, prior: Prior) -> Float32Array
     Raises:
         ConfigError: as `deployed_weights`.
     """
-    assumed, deployed = assumed_weights(pack), deployed_weights(pack, prior)
+    assumed, deployed = assumed_weights(pack.info), deployed_weights(pack, prior)
     ratio = np.maximum(deployed / deployed.sum(), _LEAST_SHARE) / (assumed / assumed.sum())
     setting = pack.info.probabilities
     return (scores + setting.temperature / setting.scale * np.log(ratio)).astype(np.float32)
 
 
-def _training_weights(pack: Pack) -> FloatArray:
+def _training_weights(info: PackInfo) -> FloatArray:
     """Return the training images of each class, at least 1, [C]; added classes have the mean: no frequency is known."""
-    counts = np.asarray(pack.info.class_counts, dtype=np.float64)
-    counts[pack.info.trained_classes :] = counts[: pack.info.trained_classes].mean()
+    counts = np.asarray(info.class_counts, dtype=np.float64)
+    counts[info.trained_classes :] = counts[: info.trained_classes].mean()
     return np.maximum(counts, 1)
 
 

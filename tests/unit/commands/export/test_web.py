@@ -134,6 +134,11 @@ def choose(page: Page, contents: list[bytes]) -> list[dict[str, Any]]:
     files = [payload(f"{number}.png", content) for number, content in enumerate(contents)]
     page.get_by_label("Choose pictures").set_input_files(files)
     expect(page.locator(".card[data-state=done]")).to_have_count(len(files))
+    return shown(page)
+
+
+def shown(page: Page) -> list[dict[str, Any]]:
+    """Return the answers that a page shows."""
     return page.locator(".card").evaluate_all(
         """cards => cards.map(card => ({
             classes: [...card.querySelectorAll(".classes .name")].map(name => name.textContent),
@@ -147,15 +152,22 @@ def choose(page: Page, contents: list[bytes]) -> list[dict[str, Any]]:
 
 
 def check_answers(page: Page, predictor: lpt.Predictor, contents: list[bytes]) -> list[dict[str, Any]]:
-    answers, reject = choose(page, contents), predictor.pack().info.rejection is not None
-    for answer, wanted in zip(answers, predictor.predict(contents, reject=reject), strict=True):
+    answers = choose(page, contents)
+    compare(answers, predictor, contents)
+    return answers
+
+
+def compare(
+    answers: list[dict[str, Any]], predictor: lpt.Predictor, contents: list[bytes], prior: str | None = None
+) -> None:
+    reject = predictor.pack().info.rejection is not None
+    for answer, wanted in zip(answers, predictor.predict(contents, reject=reject, prior=prior), strict=True):
         assert answer["rejected"] == bool(wanted.rejected)
         assert answer["classes"] == list(wanted.classes)
         assert answer["shares"] == pytest.approx(wanted.probabilities, abs=1e-3)
         assert [int(number) for number in answer["groups"].replace("and", "").split() if number.isdigit()] == list(
             wanted.groups
         )
-    return answers
 
 
 # --- in the browser ---------------------------------------------------------------------------------------------------
@@ -173,6 +185,9 @@ def test_page_answers_as_the_predictor_and_then_without_a_network(
         answers = check_answers(page, predictor, photos(4))
     finally:
         host.stop()
+    for prior in ("training", "even"):
+        page.get_by_label("How frequent the classes are").select_option(prior)
+        compare(shown(page), predictor, photos(4), prior)
     assert {"adder": "120", "björn": "40", "crane": "1"}[answers[0]["classes"][0]] == answers[0]["facts"][0].split()[0]
     assert sum(answer["rejected"] for answer in answers) == 2
     assert [answer["unsure"] for answer in answers] == [

@@ -15,6 +15,7 @@ from lpt import __version__
 from lpt.commands.results import Results, write_together
 from lpt.packs.facts import pack_facts, unsure_below
 from lpt.packs.info import PackInfo
+from lpt.packs.prior import prior_ratios
 from lpt.system.owned import marker
 from lpt.system.text import plural, size_of
 
@@ -80,6 +81,7 @@ def page_facts(name: str, info: PackInfo, size: tuple[int, int], *, reject: bool
         **pack_facts(name, info),
         "unsure_below": unsure_below(len(info.class_names)),
         "reject": reject,
+        "priors": {prior: ratios.tolist() for prior, ratios in prior_ratios(info).items()},
         "preprocessing": {
             "height": size[0],
             "width": size[1],

@@ -14,6 +14,7 @@ const MEGABYTE = 1e6;
 
 const $ = (id) => document.getElementById(id);
 let cards = [];
+const results = new WeakMap(); // card -> the answer of the network
 let pack; // what facts.json says
 let engine;
 let isReady;
@@ -28,6 +29,8 @@ async function begin() {
     pack = await answer.json();
     $("summary").textContent = summaryOf(pack);
     $("about").replaceChildren(aboutPack(pack));
+    for (const option of $("prior").options) option.disabled = Boolean(option.value) && !pack.priors[option.value];
+    $("prior").disabled = false;
     if (!(await prepareOffline(() => !cards.length))) return;
     engine = new Engine(showLoading);
     const { threads, kept } = await engine.load(pack, threadCount());
@@ -131,7 +134,8 @@ async function classifyCard(card, signal) {
   try {
     const result = await engine.classify(card.file);
     if (signal.aborted) return true;
-    card.answer(new Map([[pack.name, predictionOf(result)]]), [pack]);
+    results.set(card, result);
+    showAnswer(card);
     card.element.dataset.milliseconds = JSON.stringify(result.milliseconds);
   } catch (error) {
     if (signal.aborted) return true;
@@ -141,8 +145,29 @@ async function classifyCard(card, signal) {
   return true;
 }
 
+function showAnswer(card) {
+  card.answer(new Map([[pack.name, predictionOf(results.get(card))]]), [pack]);
+}
+
+/** Show the answers again, under the frequencies that were chosen. */
+function choosePrior() {
+  const done = cards.filter((card) => card.state === "done");
+  for (const card of done) showAnswer(card);
+  if (done.length) say(done.length > MOST_SPOKEN ? `${done.length} answers changed` : done.map((card) => card.spoken).join(". "));
+}
+
+/** Return probabilities [C] under the chosen frequencies, as lpt.evaluation.calibration.adjust_prior does. */
+function underPrior(probabilities) {
+  const ratios = pack.priors[$("prior").value];
+  if (!ratios) return probabilities;
+  const weighed = Array.from(probabilities, (probability, index) => probability * ratios[index]);
+  const sum = weighed.reduce((all, value) => all + value, 0);
+  return weighed.map((value) => value / sum);
+}
+
 /** Return the answer of the network as the page's parts take it. */
-function predictionOf({ probabilities, scores, groups }) {
+function predictionOf({ probabilities: plain, scores, groups }) {
+  const probabilities = underPrior(plain);
   const order = Array.from(probabilities.keys()).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   const classes = order.slice(0, MOST_CLASSES).map((index) => ({ ...pack.classes[index], probability: probabilities[index] }));
   const unsure = classes[0].probability < pack.unsure_below;
@@ -198,6 +223,7 @@ function wire() {
   $("cancel").addEventListener("click", cancel);
   $("again").addEventListener("click", () => start(cards.filter((card) => card.state === "stopped")));
   $("clear").addEventListener("click", removeAll);
+  $("prior").addEventListener("change", choosePrior);
   takeFiles(addFiles);
 }
 
