@@ -218,17 +218,30 @@ def test_a_prior_without_sense_is_refused(prior: Prior, packs: dict[str, Pack]) 
 
 
 @pytest.mark.parametrize("classes", ["even", "training"])
-def test_scores_under_a_prior_give_its_probabilities(classes: str, packs: dict[str, Pack]) -> None:
-    """So metrics under a prior are those of the predictions under it; the prior that is assumed changes nothing."""
-    pack = packs["both"]
-    setting = pack.info.probabilities.model_copy(update={"classes": classes, "temperature": 1.7})
-    pack = replace(pack, info=pack.info.model_copy(update={"probabilities": setting, "class_counts": (90, 9, 1, 30)}))
+@pytest.mark.parametrize("temperature", [0.1, 1.7, 10])
+def test_a_prior_is_exact_by_bayes(classes: str, temperature: float, packs: dict[str, Pack]) -> None:
+    """Probabilities, and the scores that metrics are taken of, are p * deployed / assumed however sharp p is."""
+    pack, counts = packs["both"], np.array([90, 9, 1, 30])
+    setting = pack.info.probabilities.model_copy(update={"classes": classes, "temperature": temperature})
+    pack = replace(pack, info=pack.info.model_copy(update={"probabilities": setting, "class_counts": tuple(counts)}))
     scores = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
-    for prior in ("even", "training", {"ant": 6.0, "bee": 3.0, "cat": 1.0}):
+    assumed = counts if classes == "training" else np.ones(4)
+    for prior, deployed in (
+        ("even", [1, 1, 1, 1]),
+        ("training", counts),
+        ({"ant": 6.0, "bee": 3.0, "cat": 1e-40}, [6, 3, 1e-40, 0]),
+        ({"dog": 5e-324}, [0, 0, 0, 1]),
+    ):
+        with np.errstate(divide="ignore"):
+            logs = scores.astype(np.float64) * setting.scale / temperature + np.log(deployed / assumed)
+        exact = np.exp(logs - logs.max(axis=1, keepdims=True))
+        exact /= exact.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities_of(pack, scores, prior=prior), exact, rtol=1e-5, atol=1e-30)
         shifted = scores_under(pack, scores, prior)
-        np.testing.assert_allclose(
-            probabilities_of(pack, shifted), probabilities_of(pack, scores, prior=prior), atol=1e-5
-        )
+        np.testing.assert_allclose(probabilities_of(pack, shifted), exact, rtol=0.01, atol=1e-5)
+        assert shifted.argmax(axis=1).tolist() == logs.argmax(axis=1).tolist()
+        assert shifted.dtype == np.float32
+        assert (probabilities_of(pack, shifted)[:, np.equal(deployed, 0)] == 0).all()
     np.testing.assert_allclose(scores_under(pack, scores, classes), scores, atol=1e-6)
     for name in ("even", "training"):
         assert scores_under(pack, scores, name).tolist() == scores_under(pack, scores, named_prior(pack, name)).tolist()
