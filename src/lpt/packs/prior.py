@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from lpt.config.bounds import one_line
 from lpt.data.manifest import FloatArray
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import Floats, chunks
@@ -94,7 +95,7 @@ def _check_shares(pack: Pack, shares: Mapping[str, float]) -> None:
     Raises:
         ConfigError: they are not.
     """
-    unknown = sorted(map(str, set(shares) - set(pack.info.class_names)))
+    unknown = sorted(one_line(str(name)[:80]) for name in set(shares) - set(pack.info.class_names))
     if unknown or not _are_shares(list(shares.values())):
         raise ConfigError(
             "prior: give a finite share of at least 0, some positive, for classes of the pack; "
