@@ -89,12 +89,16 @@ def _training_weights(pack: Pack) -> FloatArray:
     return np.maximum(counts, 1)
 
 
-def _check_shares(pack: Pack, shares: Mapping[str, float]) -> None:
+def _check_shares(pack: Pack, shares: object) -> None:
     """Check that shares are of classes of the pack, and that some are positive.
 
     Raises:
         ConfigError: they are not.
     """
+    if not isinstance(shares, Mapping):
+        raise ConfigError(
+            f"prior: {type(shares).__name__} is not accepted. Give {' or '.join(PRIORS)}, or the share of each class"
+        )
     unknown = sorted(one_line(str(name)[:80]) for name in set(shares) - set(pack.info.class_names))
     if unknown or not _are_shares(list(shares.values())):
         raise ConfigError(

@@ -22,7 +22,7 @@ from lpt.evaluation.calibration import probabilities
 from lpt.packs.pack import Pack
 from lpt.packs.prediction import Prediction, probabilities_of
 from lpt.packs.predictor import Predictor, load_predictor
-from lpt.packs.prior import Prior, named_prior, scores_under
+from lpt.packs.prior import named_prior, scores_under
 from lpt.system.hardware import Machine
 from samples import tiny_settings
 
@@ -210,9 +210,12 @@ def test_a_prior_reweighs_the_classes(predictor: Predictor, images: LabelledImag
     assert (given[:, 3] == 0).all()
 
 
-@pytest.mark.parametrize("prior", ["odd", {"fox": 1.0}, {"ant": 0.0}, {"ant": -1.0, "bee": 2.0}, {}, {"ant": math.nan}])
-def test_a_prior_without_sense_is_refused(prior: Prior, packs: dict[str, Pack]) -> None:
-    """Unknown names and classes, negative shares and an empty prior are refused."""
+@pytest.mark.parametrize(
+    "prior",
+    ["odd", {"fox": 1}, {"ant": 0}, {"ant": -1, "bee": 2}, {}, {"ant": math.nan}, Path("shares.csv"), ["ant"], 0.5],
+)
+def test_a_prior_without_sense_is_refused(prior: Any, packs: dict[str, Pack]) -> None:
+    """Unknown names and classes, negative shares, an empty prior and what is no prior at all are refused."""
     with pytest.raises(ConfigError, match="prior"):
         probabilities_of(packs["both"], np.zeros((1, 4)), prior=prior)
 
