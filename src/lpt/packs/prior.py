@@ -59,7 +59,7 @@ def deployed_weights(pack: Pack, prior: Prior) -> FloatArray:
     return np.array([shares.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
 
 
-def scores_under(pack: Pack, scores: Floats, prior: Prior) -> Floats:
+def scores_under(pack: Pack, scores: Floats, prior: Prior, *, out: Floats | None = None) -> Floats:
     """Return scores [n, C] whose softmax gives a pack's probabilities under a prior, of the same precision.
 
         p'(c | x) = p(c | x) * deployed_c / assumed_c / sum_j p(j | x) * deployed_j / assumed_j
@@ -68,13 +68,17 @@ def scores_under(pack: Pack, scores: Floats, prior: Prior) -> Floats:
     the images of a class look. It is a shift of the scores, so no probability is lost that is too small for a float:
     temperature / scale * log(deployed share / assumed share) is added. A class whose share is 0 gets probability 0.
 
+    Args:
+        pack, scores, prior: the scores, and what they are to be under.
+        out: where to write, which may be `scores`; None: a new table.
+
     Raises:
         ConfigError: as `deployed_weights`.
     """
     assumed, deployed = assumed_weights(pack), deployed_weights(pack, prior)
     kept, unit = deployed > 0, pack.info.probabilities.temperature / pack.info.probabilities.scale
     shares = np.log(deployed[kept]) - np.log(deployed.sum()) - np.log(assumed[kept] / assumed.sum())
-    shifted = np.empty_like(scores)
+    shifted = np.empty_like(scores) if out is None else out
     for rows in chunks(scores):  # in float64, but for a few rows at a time
         among = scores[rows][:, kept] + unit * shares
         shifted[rows] = among.min(axis=1, keepdims=True) - unit * _GONE

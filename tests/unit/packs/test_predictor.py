@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,19 @@ def test_a_prior_is_exact_by_bayes(classes: str, temperature: float, packs: dict
     for name in ("even", "training"):
         assert scores_under(pack, scores, name).tolist() == scores_under(pack, scores, named_prior(pack, name)).tolist()
     assert list(named_prior(pack, "training").values()) == pytest.approx([90 / 130, 9 / 130, 1 / 130, 30 / 130])
+
+
+def test_scores_of_a_large_split_are_shifted_in_their_own_memory(packs: dict[str, Pack]) -> None:
+    scores = np.random.default_rng(0).uniform(-1, 1, (100_000, 4)).astype(np.float32)
+    expected = scores_under(packs["both"], scores, {"ant": 2, "bee": 1})
+    tracemalloc.start()
+    try:
+        assert scores_under(packs["both"], scores, {"ant": 2, "bee": 1}, out=scores) is scores
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < scores.nbytes / 4
+    np.testing.assert_array_equal(scores, expected)
 
 
 def test_a_pack_that_does_not_know_its_frequencies_says_so(packs: dict[str, Pack]) -> None:
