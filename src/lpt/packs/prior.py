@@ -103,11 +103,11 @@ def _check_shares(pack: Pack, shares: object) -> None:
         raise ConfigError(
             f"prior: {type(shares).__name__} is not accepted. Give {' or '.join(PRIORS)}, or the share of each class"
         )
-    unknown = sorted(one_line(str(name)[:80]) for name in set(shares) - set(pack.info.class_names))
+    unknown = sorted(str(name)[:80] for name in set(shares) - set(pack.info.class_names))
     if unknown or not _are_shares(list(shares.values())):
         raise ConfigError(
             "prior: give a finite share of at least 0, some positive, for classes of the pack; "
-            f"unknown: {', '.join(unknown[:5]) or 'none'}"
+            f"unknown: {', '.join(map(one_line, unknown[:5])) or 'none'}"
         )
 
 
