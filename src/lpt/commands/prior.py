@@ -15,6 +15,7 @@ from lpt.system.files import read_regular
 from lpt.system.text import composed, plain_cell
 
 Prior = str | Path
+_ACCEPTED = f"give a CSV file of class,share, or {' or '.join(PRIORS)}"
 
 
 def shares_of(prior: Prior | None, pack: Pack) -> dict[str, float] | None:
@@ -29,12 +30,18 @@ def shares_of(prior: Prior | None, pack: Pack) -> dict[str, float] | None:
     """
     if prior is None:
         return None
-    return named_prior(pack, str(prior)) if is_named(prior) else _read_shares(Path(prior), pack.info.class_names)
+    return named_prior(pack, str(prior)) if is_named(prior) else _read_shares(_file(prior), pack.info.class_names)
 
 
 def is_named(prior: Prior) -> bool:
-    """Return whether a prior is a name and no file; `./even` is a file."""
-    return str(prior) in PRIORS
+    """Return whether a prior is a name and no file; `./even` is a file, and so is a `Path`."""
+    return isinstance(prior, str) and prior in PRIORS
+
+
+def _file(prior: object) -> Path:
+    if isinstance(prior, str | Path):
+        return Path(prior)
+    raise ConfigError(f"--prior: {type(prior).__name__} is not accepted; {_ACCEPTED}")
 
 
 def _read_shares(path: Path, class_names: Sequence[str]) -> dict[str, float]:
@@ -46,7 +53,8 @@ def _read_shares(path: Path, class_names: Sequence[str]) -> dict[str, float]:
     try:
         rows = list(csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"--prior: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--prior: cannot read {path}: {reason}; {_ACCEPTED}") from None
     known, shares = {composed(name): name for name in class_names}, dict[str, float]()
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["class", "share"]):
@@ -62,8 +70,11 @@ def _read_shares(path: Path, class_names: Sequence[str]) -> dict[str, float]:
         if name in shares:
             raise ConfigError(f"{where}: the class {name!r} is listed twice")
         shares[name] = _share(text, where)
-    if not any(shares.values()):
-        raise ConfigError(f"--prior: {path} gives no class a positive share; write rows of class,share")
+    if not 0 < (total := sum(shares.values())) < math.inf:
+        raise ConfigError(
+            f"--prior: {path}: the sum of the shares must be positive and finite, got {total:g}; write rows of "
+            "class,share"
+        )
     return shares
 
 

@@ -49,9 +49,10 @@ def faults(error: ValidationError) -> str:
 def _fault(fault: Any) -> str:
     path = ".".join(_short(part) for part in fault["loc"])
     accepted = fault["msg"].removeprefix("Value error, ")
+    line = f"{path}: {accepted}" if path else accepted
     if fault["type"] in ("missing", "json_invalid") or isinstance(fault["input"], dict | BaseModel):
-        return f"{path}: {accepted}" if path else accepted
-    return f"{path}: {accepted} (got {reprlib.repr(fault['input'])})"
+        return line
+    return f"{line} (got {reprlib.repr(fault['input'])})"
 
 
 def _short(part: int | str) -> str:

@@ -1,8 +1,6 @@
-"""Turn cosines into calibrated probabilities: temperature and class prior."""
+"""Turn cosines into calibrated probabilities: scale and temperature."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +22,7 @@ def probabilities(cosines: npt.ArrayLike, scale: float, temperature: float = 1.0
     """
     z = _floats(cosines)
     p = np.empty_like(z)
-    for rows in _chunks(z):
+    for rows in chunks(z):
         p[rows] = _softmax(z[rows].astype(np.float64) * (scale / temperature))
     return p
 
@@ -67,45 +65,16 @@ def fit_temperature(cosines: npt.ArrayLike, labels: npt.ArrayLike, scale: float)
     return 1 / inverse
 
 
-def adjust_prior(probabilities: npt.ArrayLike, train_prior: npt.ArrayLike, deploy_prior: npt.ArrayLike) -> FloatArray:
-    """Adjust probabilities to another frequency of classes (Saerens et al., Neural Computation 14, 2002, eq. 2.4).
-
-        p'(c | x) = p(c | x) * deploy_c / train_c / sum_j p(j | x) * deploy_j / train_j
-
-    This is exact when only the frequencies change, and not how the images of a class look. `train_prior` is the prior
-    that `probabilities` assume: after training on class-balanced batches it is uniform, whatever the counts of the
-    training set.
-
-    Args:
-        probabilities: [n, C].
-        train_prior: weights of the classes that the probabilities assume, [C]; above 0; scaled to sum 1.
-        deploy_prior: weights of the classes where the model is used, [C]; 0 rules a class out; scaled to sum 1.
-
-    Returns:
-        [n, C], of the same precision. A row whose mass is all on classes that are ruled out becomes `deploy_prior`.
-
-    Raises:
-        DataError: shapes do not fit, or a prior is negative, not finite or sums to 0.
-    """
-    p = _floats(probabilities)
-    train = _prior("train_prior", train_prior, p.shape[-1])
-    deploy = _prior("deploy_prior", deploy_prior, p.shape[-1])
-    if train.min() <= 0:
-        raise DataError(
-            f"train_prior must be above 0 for every class; class {int(train.argmin())} has {train.min():g}. "
-            "A class the classifier never saw has no probability to adjust: leave it out."
-        )
-    adjusted = np.multiply(p, deploy / train, dtype=np.float64)
-    total = adjusted.sum(axis=-1, keepdims=True)
-    np.divide(adjusted, total, out=adjusted, where=total > 0)
-    np.copyto(adjusted, deploy, where=total <= 0)
-    return adjusted.astype(p.dtype)
+def chunks(table: Floats) -> list[slice]:
+    """Cut the rows of a table [n, C] into slices."""
+    step = min(max(_CELLS // max(table.shape[-1], 1), 1), _ROWS)
+    return [slice(start, start + step) for start in range(0, len(table), step)]
 
 
 def _slope(z: Floats, y: npt.NDArray[np.integer], scale: float, inverse: float) -> tuple[float, float]:
     """Return the first and second derivative of the mean negative log-likelihood by b = 1 / T."""
     first = second = 0.0
-    for rows in _chunks(z):
+    for rows in chunks(z):
         logits = scale * z[rows].astype(np.float64)
         true = logits[np.arange(len(logits)), y[rows]]
         p = _softmax(logits * inverse)
@@ -113,12 +82,6 @@ def _slope(z: Floats, y: npt.NDArray[np.integer], scale: float, inverse: float) 
         first += float((expected - true).sum())
         second += float((p * (logits - expected[:, None]) ** 2).sum())
     return first / len(y), second / len(y)
-
-
-def _chunks(table: Floats) -> list[slice]:
-    """Cut the rows of a table [n, C] into slices."""
-    step = min(max(_CELLS // max(table.shape[-1], 1), 1), _ROWS)
-    return [slice(start, start + step) for start in range(0, len(table), step)]
 
 
 def _floats(values: npt.ArrayLike) -> Floats:
@@ -132,17 +95,6 @@ def _softmax(logits: FloatArray) -> FloatArray:
     return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
 
 
-def _prior(name: str, weights: npt.ArrayLike, classes: int) -> FloatArray:
-    prior = np.asarray(weights, dtype=np.float64)
-    if prior.shape != (classes,):
-        raise DataError(f"{name} must have one weight for each of the {classes} classes; got shape {prior.shape}")
-    if not np.isfinite(prior).all() or prior.min() < 0 or not math.fsum(prior) > 0:
-        raise DataError(
-            f"{name} must be finite and at least 0, with a sum above 0; got {prior.min():g}..{prior.max():g}"
-        )
-    return prior / prior.sum()
-
-
 def _check(cosines: Floats, labels: npt.NDArray[np.integer]) -> None:
     if cosines.ndim != 2 or labels.shape != cosines.shape[:1]:
         raise DataError(f"a temperature needs cosines [n, C] and labels [n]; got {cosines.shape} and {labels.shape}")
@@ -150,5 +102,5 @@ def _check(cosines: Floats, labels: npt.NDArray[np.integer]) -> None:
         raise DataError("a temperature cannot be fitted without validation images")
     if labels.min() < 0 or labels.max() >= cosines.shape[1]:
         raise DataError(f"labels run from {labels.min()} to {labels.max()}; there are {cosines.shape[1]} classes")
-    if wrong := sum(int((~np.isfinite(cosines[rows])).sum()) for rows in _chunks(cosines)):
+    if wrong := sum(int((~np.isfinite(cosines[rows])).sum()) for rows in chunks(cosines)):
         raise DataError(f"{wrong} cosines are not finite")

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 
 from lpt.data.array_transforms import UInt8Array
 from lpt.data.manifest import Float32Array
-from lpt.evaluation.calibration import adjust_prior, probabilities
+from lpt.evaluation.calibration import Floats, probabilities
 from lpt.evaluation.scores import check_scores
 from lpt.packs.engine import LoadedPack, Output
 from lpt.packs.pack import Pack
-from lpt.packs.prior import Prior, assumed_weights, deployed_weights
+from lpt.packs.prior import Prior, scores_under
 from lpt.packs.rejection import known_scores_of
 
 
@@ -113,10 +112,8 @@ def describe(
     ]
 
 
-def probabilities_of(
-    pack: Pack, scores: npt.NDArray[np.floating], *, prior: Prior | None = None
-) -> npt.NDArray[np.floating]:
-    """Return softmax(scale * score / temperature) of a pack, adjusted to a class prior if there is one.
+def probabilities_of(pack: Pack, scores: Floats, *, prior: Prior | None = None) -> Floats:
+    """Return softmax(scale * score / temperature) of a pack, under a class prior if there is one.
 
     Without `prior` the probabilities assume even classes if training balanced them, as LPT does, else the frequencies
     of the training images (`probabilities.classes` of the pack). [n, C] -> [n, C].
@@ -125,10 +122,10 @@ def probabilities_of(
         ConfigError: the pack does not accept the prior.
     """
     setting = pack.info.probabilities
-    table = probabilities(scores, setting.scale, setting.temperature)
     if prior is None:
-        return table
-    return adjust_prior(table, assumed_weights(pack.info), deployed_weights(pack, prior))
+        return probabilities(scores, setting.scale, setting.temperature)
+    exact = scores_under(pack, scores.astype(np.float64), prior)
+    return probabilities(exact, setting.scale, setting.temperature).astype(scores.dtype)
 
 
 def label_of(pack: Pack) -> str:

@@ -9,8 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from lpt.data.manifest import Float32Array, FloatArray
+from lpt.config.bounds import one_line
+from lpt.data.manifest import FloatArray
 from lpt.errors import ConfigError
+from lpt.evaluation.calibration import Floats, chunks
 from lpt.packs.info import PackInfo
 from lpt.packs.pack import Pack
 
@@ -18,8 +20,8 @@ PRIORS: Final = ("even", "training")
 """Names of priors: all classes alike; as frequent as among the training images."""
 Prior = str | Mapping[str, float]
 """The share of each class by its name, where images come from; or one of `PRIORS`, which fits any pack."""
-_LEAST_SHARE = 1e-30
-"""Stands for 0 where a logarithm is taken: no score of a class that is left out comes near the others."""
+_GONE = 750.0
+"""How far, in nats, a class without a share lies below all others: in float64 its probability is 0."""
 
 
 def named_prior(pack: Pack, name: str) -> dict[str, float]:
@@ -67,19 +69,31 @@ def deployed_weights(pack: Pack, prior: Prior) -> FloatArray:
     return np.array([shares.get(name, 0.0) for name in pack.info.class_names], dtype=np.float64)
 
 
-def scores_under(pack: Pack, scores: Float32Array, prior: Prior) -> Float32Array:
-    """Return scores [n, C] whose softmax gives a pack's probabilities under a prior.
+def scores_under(pack: Pack, scores: Floats, prior: Prior, *, out: Floats | None = None) -> Floats:
+    """Return scores [n, C] whose softmax gives a pack's probabilities under a prior, of the same precision.
 
-    It is the adjustment of `lpt.evaluation.calibration.adjust_prior` as a shift of the scores, by
-    temperature / scale * log(deployed share / assumed share) of each class.
+        p'(c | x) = p(c | x) * deployed_c / assumed_c / sum_j p(j | x) * deployed_j / assumed_j
+
+    (Saerens et al., Neural Computation 14, 2002, eq. 2.4). This is exact when only the frequencies change, and not how
+    the images of a class look. It is a shift of the scores, so no probability is lost that is too small for a float:
+    temperature / scale * log(deployed share / assumed share) is added. A class whose share is 0 gets probability 0.
+
+    Args:
+        pack, scores, prior: the scores, and what they are to be under.
+        out: where to write, which may be `scores`; None: a new table.
 
     Raises:
         ConfigError: as `deployed_weights`.
     """
     assumed, deployed = assumed_weights(pack.info), deployed_weights(pack, prior)
-    ratio = np.maximum(deployed / deployed.sum(), _LEAST_SHARE) / (assumed / assumed.sum())
-    setting = pack.info.probabilities
-    return (scores + setting.temperature / setting.scale * np.log(ratio)).astype(np.float32)
+    kept, unit = deployed > 0, pack.info.probabilities.temperature / pack.info.probabilities.scale
+    shares = np.log(deployed[kept]) - np.log(deployed.sum()) - np.log(assumed[kept] / assumed.sum())
+    shifted = np.empty_like(scores) if out is None else out
+    for rows in chunks(scores):  # in float64, but for a few rows at a time
+        among = scores[rows][:, kept] + unit * shares
+        shifted[rows] = among.min(axis=1, keepdims=True) - unit * _GONE
+        shifted[rows, kept] = among
+    return shifted
 
 
 def _training_weights(info: PackInfo) -> FloatArray:
@@ -89,17 +103,21 @@ def _training_weights(info: PackInfo) -> FloatArray:
     return np.maximum(counts, 1)
 
 
-def _check_shares(pack: Pack, shares: Mapping[str, float]) -> None:
+def _check_shares(pack: Pack, shares: object) -> None:
     """Check that shares are of classes of the pack, and that some are positive.
 
     Raises:
         ConfigError: they are not.
     """
-    unknown = sorted(map(str, set(shares) - set(pack.info.class_names)))
+    if not isinstance(shares, Mapping):
+        raise ConfigError(
+            f"prior: {type(shares).__name__} is not accepted. Give {' or '.join(PRIORS)}, or the share of each class"
+        )
+    unknown = sorted(str(name)[:80] for name in set(shares) - set(pack.info.class_names))
     if unknown or not _are_shares(list(shares.values())):
         raise ConfigError(
             "prior: give a finite share of at least 0, some positive, for classes of the pack; "
-            f"unknown: {', '.join(unknown[:5]) or 'none'}"
+            f"unknown: {', '.join(map(one_line, unknown[:5])) or 'none'}"
         )
 
 

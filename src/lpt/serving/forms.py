@@ -309,7 +309,7 @@ def _fields(parts: list[_Part], *, compare: bool) -> dict[str, Any]:
         elif part.name in ("attention", "reject"):
             fields[part.name] = _flag(part.name, text)
         else:
-            fields["prior"] = _prior(text, compare=compare)
+            fields["prior"] = _prior(text.strip(), compare=compare)
     return fields
 
 
@@ -329,15 +329,13 @@ def _flag(name: str, text: str) -> bool:
 
 def _prior(text: str, *, compare: bool) -> Prior:
     """Return the prior of a form: a name as it is, or JSON."""
-    name = text.strip()
-    if name in PRIORS:
-        return name
-    if compare:
-        raise Fault(422, f"prior: {' or '.join(PRIORS)} is accepted for several packs, not {name[:40]!a}.")
     try:
-        return _PRIOR.validate_python(name) if name.isalpha() else _PRIOR.validate_json(text)
+        prior = _PRIOR.validate_json(text) if text.startswith(("{", "[", '"')) else _PRIOR.validate_python(text)
     except ValidationError as error:
         raise _refusal("prior", error) from None
+    if compare and not isinstance(prior, str):
+        raise Fault(422, f"prior: {' or '.join(PRIORS)} is accepted for several packs, not {text[:40]!a}.")
+    return prior
 
 
 def _refusal(what: str, error: ValidationError) -> Fault:

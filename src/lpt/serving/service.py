@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
-import numpy as np
 from starlette.requests import Request
 
 from lpt.errors import ConfigError
 from lpt.packs.pack import Pack
-from lpt.packs.prediction import probabilities_of
 from lpt.packs.predictor import Predictor
+from lpt.packs.prior import deployed_weights
 from lpt.serving.answers import predictions_of
 from lpt.serving.batcher import Classified, ClosedError, Job, MicroBatcher, QueueFullError, Runner
 from lpt.serving.bodies import Bodies, client_gone, until_gone
@@ -116,9 +114,7 @@ class Service:
         for name in names:
             pack = self.find(name).pack
             _check_threshold(name, pack, ask)
-            if ask.prior is not None:
-                with _prior_refused():
-                    probabilities_of(pack, np.zeros((1, len(pack.info.class_names))), prior=ask.prior)
+            _check_prior(name, pack, ask)
 
     async def _classify(self, request: Request, names: Sequence[str], ask: Ask) -> list[Classified]:
         try:
@@ -161,13 +157,13 @@ class Service:
         for block, name in enumerate(names):
             rows = classified[block * count : (block + 1) * count]
             served = self.shelf.served.get(name)  # None: it went while the network ran
-            for item, _ in rows:
-                _check_threshold(name, item.loaded.pack, ask)
-            with _prior_refused():  # by a pack that replaced the former one meanwhile
-                if count * len(rows[0][0].loaded.pack.info.class_names) > _TURNED_AT_ONCE:
-                    answers[name] = await asyncio.to_thread(predictions_of, served, rows, ask)
-                else:
-                    answers[name] = predictions_of(served, rows, ask)
+            for pack in {id(item.loaded): item.loaded.pack for item, _ in rows}.values():  # replaced meanwhile, perhaps
+                _check_threshold(name, pack, ask)
+                _check_prior(name, pack, ask)
+            if count * len(rows[0][0].loaded.pack.info.class_names) > _TURNED_AT_ONCE:
+                answers[name] = await asyncio.to_thread(predictions_of, served, rows, ask)
+            else:
+                answers[name] = predictions_of(served, rows, ask)
             self.metrics.images(name, count)
         return answers
 
@@ -187,10 +183,17 @@ def _check_threshold(name: str, pack: Pack, ask: Ask) -> None:
         )
 
 
-@contextmanager
-def _prior_refused() -> Iterator[None]:
-    """Answer with status 422 if a pack does not accept a prior."""
+def _check_prior(name: str, pack: Pack, ask: Ask) -> None:
+    """Answer with status 422 if a pack does not accept the prior of a request."""
+    if ask.prior == "training" and not pack.info.counts_known:
+        raise Fault(
+            422,
+            f"prior: the pack {name[:80]!a} does not know how many training images its classes had. Ask with even, "
+            "or with the share of each class.",
+            code="prior",
+        )
     try:
-        yield
+        if ask.prior is not None:
+            deployed_weights(pack, ask.prior)
     except ConfigError as error:
-        raise Fault(422, str(error), code="prior") from None
+        raise Fault(422, f"{error}.", code="prior") from None

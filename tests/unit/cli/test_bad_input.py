@@ -485,6 +485,7 @@ def test_predict_arguments(world: World, fitted_run: Path, arguments: list[str],
         ("dark;1\n", ["row 1", "class,share"]),
         ("dark,1\ndark,2\n", ["row 2", "twice"]),
         ("dark,0\n", ["positive"]),
+        ("dark,1e308\ngrey,1e308\n", ["finite"]),
         ("", ["positive"]),
     ],
 )

@@ -299,8 +299,10 @@ def test_a_prior_is_measured_as_it_predicts(
         assert json.loads((folder / "metrics.json").read_text())["prior"] == str(prior)
     assert {row["predicted"] for row in measured} <= {"light", "grey"}
     shifted = ("evaluate", fitted_run, data, *common, "--shift", data, "--output", tmp_path / "shift")
-    run(*shifted, "--prior", "training")
-    assert json.loads((tmp_path / "shift" / "shift.json").read_text())["prior"] == "training"
+    assert "Class frequencies: " in run(*shifted, "--prior", tmp_path / "prior.csv").output
+    assert json.loads((tmp_path / "shift" / "shift.json").read_text())["prior"] == str(tmp_path / "prior.csv")
+    (tmp_path / "prior.csv").write_text("grey,2\nlight,3\n")
+    assert "2 of 2 measurements were there already" in run(*shifted, "--prior", tmp_path / "prior.csv").output
     assert "prior was" in CliRunner().invoke(app, [str(part) for part in shifted]).output
 
 

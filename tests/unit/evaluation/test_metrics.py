@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lpt.data.longtail import ShotGroups
 from lpt.errors import DataError
-from lpt.evaluation.calibration import adjust_prior, fit_temperature, probabilities
+from lpt.evaluation.calibration import fit_temperature, probabilities
 from lpt.evaluation.metrics import (
     Metrics,
     calibration_error,
@@ -364,30 +364,3 @@ def test_probabilities_keep_their_precision_and_do_not_overflow() -> None:
     assert p.dtype == np.float32
     assert p.tolist() == [[1.0, 0.0]]
     assert probabilities(z.astype(np.float64), 1.0)[0, 0] == pytest.approx(1 / (1 + math.exp(-2)))
-
-
-def test_prior_by_hand() -> None:
-    # 0.6 * 0.9 / 0.5 = 1.08 and 0.4 * 0.1 / 0.5 = 0.08
-    assert adjust_prior([[0.6, 0.4]], [1, 1], [9, 1]) == pytest.approx(np.array([[1.08, 0.08]]) / 1.16)
-
-
-def test_prior_is_exact_by_bayes() -> None:
-    """Posteriors of known likelihoods under one prior become those under the other."""
-    rng = np.random.default_rng(0)
-    likelihood, train, deploy = rng.random((20, 5)), rng.random(5) + 0.1, rng.random(5)
-    posterior = {id(w): likelihood * w / (likelihood * w).sum(axis=1, keepdims=True) for w in (train, deploy)}
-    assert adjust_prior(posterior[id(train)], train, deploy) == pytest.approx(posterior[id(deploy)])
-    assert adjust_prior(posterior[id(train)], train, train) == pytest.approx(posterior[id(train)])
-
-
-def test_prior_of_degenerate_input() -> None:
-    assert adjust_prior([[1.0, 0.0]], [1, 1], [0, 3]).tolist() == [[0.0, 1.0]]
-    for train, deploy in (
-        ([1, 0], [1, 1]),
-        ([1, 1], [0, 0]),
-        ([1, 1], [1, -1]),
-        ([1, 1], [1, math.nan]),
-        ([1], [1, 1]),
-    ):
-        with pytest.raises(DataError, match="prior"):
-            adjust_prior([[0.5, 0.5]], train, deploy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lpt.evaluation.calibration import probabilities
 from lpt.packs.pack import Pack
 from lpt.packs.prediction import Prediction, probabilities_of
 from lpt.packs.predictor import Predictor, load_predictor
-from lpt.packs.prior import Prior, named_prior, scores_under
+from lpt.packs.prior import named_prior, scores_under
 from lpt.system.hardware import Machine
 from samples import tiny_settings
 
@@ -210,29 +211,58 @@ def test_a_prior_reweighs_the_classes(predictor: Predictor, images: LabelledImag
     assert (given[:, 3] == 0).all()
 
 
-@pytest.mark.parametrize("prior", ["odd", {"fox": 1.0}, {"ant": 0.0}, {"ant": -1.0, "bee": 2.0}, {}, {"ant": math.nan}])
-def test_a_prior_without_sense_is_refused(prior: Prior, packs: dict[str, Pack]) -> None:
-    """Unknown names and classes, negative shares and an empty prior are refused."""
+@pytest.mark.parametrize(
+    "prior",
+    ["odd", {"fox": 1}, {"ant": 0}, {"ant": -1, "bee": 2}, {}, {"ant": math.nan}, Path("shares.csv"), ["ant"], 0.5],
+)
+def test_a_prior_without_sense_is_refused(prior: Any, packs: dict[str, Pack]) -> None:
+    """Unknown names and classes, negative shares, an empty prior and what is no prior at all are refused."""
     with pytest.raises(ConfigError, match="prior"):
         probabilities_of(packs["both"], np.zeros((1, 4)), prior=prior)
 
 
 @pytest.mark.parametrize("classes", ["even", "training"])
-def test_scores_under_a_prior_give_its_probabilities(classes: str, packs: dict[str, Pack]) -> None:
-    """So metrics under a prior are those of the predictions under it; the prior that is assumed changes nothing."""
-    pack = packs["both"]
-    setting = pack.info.probabilities.model_copy(update={"classes": classes, "temperature": 1.7})
-    pack = replace(pack, info=pack.info.model_copy(update={"probabilities": setting, "class_counts": (90, 9, 1, 30)}))
+@pytest.mark.parametrize("temperature", [0.1, 1.7, 10])
+def test_a_prior_is_exact_by_bayes(classes: str, temperature: float, packs: dict[str, Pack]) -> None:
+    """Probabilities, and the scores that metrics are taken of, are p * deployed / assumed however sharp p is."""
+    pack, counts = packs["both"], np.array([90, 9, 1, 30])
+    setting = pack.info.probabilities.model_copy(update={"classes": classes, "temperature": temperature})
+    pack = replace(pack, info=pack.info.model_copy(update={"probabilities": setting, "class_counts": tuple(counts)}))
     scores = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
-    for prior in ("even", "training", {"ant": 6.0, "bee": 3.0, "cat": 1.0}):
+    assumed = counts if classes == "training" else np.ones(4)
+    for prior, deployed in (
+        ("even", [1, 1, 1, 1]),
+        ("training", counts),
+        ({"ant": 6.0, "bee": 3.0, "cat": 1e-40}, [6, 3, 1e-40, 0]),
+        ({"dog": 5e-324}, [0, 0, 0, 1]),
+    ):
+        with np.errstate(divide="ignore"):
+            logs = scores.astype(np.float64) * setting.scale / temperature + np.log(deployed / assumed)
+        exact = np.exp(logs - logs.max(axis=1, keepdims=True))
+        exact /= exact.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities_of(pack, scores, prior=prior), exact, rtol=1e-5, atol=1e-30)
         shifted = scores_under(pack, scores, prior)
-        np.testing.assert_allclose(
-            probabilities_of(pack, shifted), probabilities_of(pack, scores, prior=prior), atol=1e-5
-        )
+        np.testing.assert_allclose(probabilities_of(pack, shifted), exact, rtol=0.01, atol=1e-5)
+        assert shifted.argmax(axis=1).tolist() == logs.argmax(axis=1).tolist()
+        assert shifted.dtype == np.float32
+        assert (probabilities_of(pack, shifted)[:, np.equal(deployed, 0)] == 0).all()
     np.testing.assert_allclose(scores_under(pack, scores, classes), scores, atol=1e-6)
     for name in ("even", "training"):
         assert scores_under(pack, scores, name).tolist() == scores_under(pack, scores, named_prior(pack, name)).tolist()
     assert list(named_prior(pack, "training").values()) == pytest.approx([90 / 130, 9 / 130, 1 / 130, 30 / 130])
+
+
+def test_scores_of_a_large_split_are_shifted_in_their_own_memory(packs: dict[str, Pack]) -> None:
+    scores = np.random.default_rng(0).uniform(-1, 1, (100_000, 4)).astype(np.float32)
+    expected = scores_under(packs["both"], scores, {"ant": 2, "bee": 1})
+    tracemalloc.start()
+    try:
+        assert scores_under(packs["both"], scores, {"ant": 2, "bee": 1}, out=scores) is scores
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < scores.nbytes / 4
+    np.testing.assert_array_equal(scores, expected)
 
 
 def test_a_pack_that_does_not_know_its_frequencies_says_so(packs: dict[str, Pack]) -> None:

@@ -28,7 +28,7 @@ from lpt.serving.batcher import Job, MicroBatcher
 from lpt.serving.decoding import Decoder
 from lpt.serving.static import POLICY, page_files
 from lpt.system.limits import usable_cores
-from small_packs import give_threshold
+from small_packs import edit, give_threshold
 from small_server import HeldNetwork, encoded, until
 
 PREDICT = "/v1/packs/birds/predict"
@@ -185,6 +185,21 @@ def test_refused_requests_have_their_status(new_app: NewApp) -> None:
         assert client.post(PREDICT, content=image, headers=JPEG).status_code == 200
         assert client.app.state.service.bodies.held == 0  # type: ignore[attr-defined]
         assert client.app.state.service.batcher.queued == 0  # type: ignore[attr-defined]
+
+
+def test_a_prior_that_a_pack_does_not_accept_is_refused_by_the_name_of_the_pack(new_app: NewApp, packs: Path) -> None:
+    """No path of the server and nothing long comes back, and of several packs the one is named that refuses."""
+    edit(packs / "cranes", lambda values: values.update(counts_known=False, class_counts=[1, 1, 1]))
+    asked = {"images": [base64_of(encoded())], "packs": ["birds", "cranes"], "prior": "training"}
+    strange = {"images": asked["images"], "prior": {"dodo\n" * 100_000: 1}}
+    with TestClient(new_app()) as client:
+        message = refused(client.post("/v1/predict", json=asked), 422, "prior")
+        assert "the pack 'cranes' does not know how many training images" in message
+        assert str(packs) not in message
+        message = refused(client.post(PREDICT, json=strange), 422, "prior")
+        assert "dodo" in message
+        assert len(message) < 300
+        assert message.isprintable()
 
 
 def test_a_refused_request_leaves_nothing_behind(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,10 @@ def test_a_json_body_and_an_image_as_it_is() -> None:
     assert json_body(values) == Ask((("0", b"one"), ("1", b"two")), (), 1, True, {"cat": 0.5})
     assert json_body({"images": [text(b"x")], "packs": ["a"]}, compare=True).packs == ("a",)
     assert json_body({"images": [text(b"x")], "packs": ["a"], "prior": "even"}, compare=True).prior == "even"
+    several = part("images", b"x") + part("packs", b"a") + part("packs", b"b")
+    assert multipart(several + part("prior", b'"even"') + END, compare=True).prior == "even"
+    with pytest.raises(Fault, match="prior: even or training is accepted for several packs"):
+        multipart(several + part("prior", b'{"cat": 1}') + END, compare=True)
     assert json_body({"images": [text(b"x")], "prior": "training"}).prior == "training"
     assert parse("application/octet-stream", "", b"raw", DEFAULTS, LIMITS, compare=False).images == (("0", b"raw"),)
 
@@ -82,7 +86,8 @@ def test_a_truncated_multipart_body_is_never_taken_for_a_whole_one() -> None:
         (part("images", b"x") + part("prior", b"[" * 100_000) + END, 400, "Invalid JSON"),
         (part("images", b"x") + part("prior", b'{"a": "b"}') + END, 422, "share of each class"),
         (part("images", b"x") + part("prior", b'{"a": true}') + END, 422, "share of each class"),
-        (part("images", b"x") + part("prior", b"odd") + END, 422, "even or training is accepted"),
+        (part("images", b"x") + part("prior", b"") + END, 422, "prior: even or training is accepted"),
+        (part("images", b"x") + part("prior", b"as in training") + END, 422, "prior: even or training is accepted"),
         (part("images", b"x") + part("prior", b"[]") + END, 422, "even or training is accepted"),
         (part("images", b"x") + part("prior", b"9" * (2**20 + 1)) + END, 413, "bytes are accepted in a field"),
         (part("images", b"x", headers="Content-Transfer-Encoding: base64\r\n") + END, 400, "as they are"),

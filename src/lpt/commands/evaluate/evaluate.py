@@ -65,6 +65,7 @@ def evaluate(
         overwrite: replace the evaluation that is in `output`.
         prior: how frequent the classes are where the images come from: a CSV file of class and share, `even`, or
             `training`, as frequent as among the pack's training images. None: as the pack's probabilities take them.
+            The scores of the result are shifted by it.
         image_root: folder that relative paths of images start from.
         image_column, label_column, split_column: columns of a table; None: find them by name and values.
         bad_images: an image that cannot be read: `stop`, `skip` it, or `repair` a JPEG that lacks its last bytes.

@@ -35,7 +35,7 @@ def cell_settings(subject: Subject) -> dict[str, Any]:
         "backbone": info.backbone.weight_hash,
         "precision": subject.predictor.engine.precision,
         "corruptions_version": VERSION,
-        "prior": None if subject.prior is None else sha256(json.dumps(subject.prior).encode())[:16],
+        "prior": None if subject.prior is None else sha256(json.dumps(subject.prior, sort_keys=True).encode())[:16],
     }
 
 

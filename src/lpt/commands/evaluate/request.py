@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,9 @@ class Subject:
             progress=progress,
             processes=processes,
         )
-        if self.prior is None:
-            return predictions
-        return replace(predictions, scores=scores_under(self.pack, predictions.scores, self.prior))
+        if self.prior is not None:
+            scores_under(self.pack, predictions.scores, self.prior, out=predictions.scores)
+        return predictions
 
     def measure(self, images: LabelledImages, processes: Processes, progress: Callable[[int], None]) -> Measured:
         """Predict images and measure the predictions against their labels; arguments as for `predict`."""

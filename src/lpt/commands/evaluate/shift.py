@@ -148,6 +148,8 @@ def _evaluate_locked(
         console.print(corruption_tables(corruptions))
     for data_shift in data_shifts:
         console.print(data_shift_table(data_shift))
+    if request.prior is not None:
+        console.print(f"Class frequencies: {request.prior}.", markup=False)
     if passes.kept:
         console.print(f"{passes.kept} of {passes.count} measurements were there already.", markup=False)
     if output is not None:

@@ -52,6 +52,9 @@ def test_evaluate_reports_and_refuses(
     evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, output=tmp_path / "result", overwrite=True)
     with pytest.raises(ConfigError, match="bad_images"):
         evaluate(fitted_run, photo_folder, bad_images="never")  # type: ignore[arg-type]
+    for prior in ({"dark": 1}, ["dark"], "Training", Path("even")):  # a name is text; a path is a file
+        with pytest.raises(ConfigError, match=r"prior: .* a CSV file of class,share, or even or training"):
+            evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, prior=prior)  # type: ignore[arg-type]
     for batch_size in (0, -3, 1.5):
         with pytest.raises(ConfigError, match="batch_size: a whole number of at least 1 is accepted"):
             evaluate(fitted_run, photo_folder, checkpoint=tiny_backbone, batch_size=batch_size)  # type: ignore[arg-type]

@@ -156,7 +156,7 @@ function choosePrior() {
   if (done.length) say(done.length > MOST_SPOKEN ? `${done.length} answers changed` : done.map((card) => card.spoken).join(". "));
 }
 
-/** Return probabilities [C] under the chosen frequencies, as lpt.evaluation.calibration.adjust_prior does. */
+/** Return probabilities [C] under the chosen frequencies, as lpt.packs.prior.scores_under does. */
 function underPrior(probabilities) {
   const ratios = pack.priors[$("prior").value];
   if (!ratios) return probabilities;
