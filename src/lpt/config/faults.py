@@ -50,8 +50,10 @@ def _fault(fault: Any) -> str:
     path = ".".join(_short(part) for part in fault["loc"])
     accepted = fault["msg"].removeprefix("Value error, ")
     if fault["type"] in ("missing", "json_invalid") or isinstance(fault["input"], dict | BaseModel):
-        return f"{path}: {accepted}" if path else accepted
-    return f"{path}: {accepted} (got {reprlib.repr(fault['input'])})"
+        got = ""
+    else:
+        got = f" (got {reprlib.repr(fault['input'])})"
+    return (f"{path}: " if path else "") + accepted + got
 
 
 def _short(part: int | str) -> str:
