@@ -46,7 +46,9 @@ def _read_shares(path: Path, class_names: Sequence[str]) -> dict[str, float]:
     try:
         rows = list(csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"--prior: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        accepted = f"Accepted: {', '.join(PRIORS)}, or a CSV file with columns class,share"
+        raise ConfigError(f"--prior: cannot read {path}: {reason}. {accepted}") from None
     known, shares = {composed(name): name for name in class_names}, dict[str, float]()
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and [cell.strip().lower() for cell in row] == ["class", "share"]):
