@@ -198,6 +198,7 @@ def test_without_test_images_a_part_is_held_out(photo_folder: Path, tiny_backbon
     assert "Held out for testing: 3 images, 25 % of each class." in said.getvalue()
     written = (tmp_path / "compared" / "comparison.md").read_text(encoding="utf-8")
     assert "Groups by training images of a class, held-out ones included: " in written
+    assert "image_draws" not in written  # neither method draws images
     assert "Held out for testing: 3 images" in written
     assert ": 11 training images, 3 test images" in written
 

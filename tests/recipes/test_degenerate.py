@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import lpt
+from lpt.commands.fit.packaging import print_result
+from lpt.config.schema import BackboneConfig
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages, Splits
 from lpt.errors import RunError
 from lpt.system.owned import marker
+from lpt.training.folder import RunFolder
 from samples import tiny_settings
 
 SETTINGS = {**tiny_settings(epoch_steps=2, epochs=(1, 1)), "runtime.workers": 0}
@@ -143,10 +147,13 @@ def test_no_test_split(tiny_backbone: Path, tmp_path: Path) -> None:
     assert lpt.resume(result.folder).metrics == {}
 
 
-def test_a_validation_split_alone(tiny_backbone: Path, tmp_path: Path) -> None:
-    """It is measured on; six images are too few for a temperature, and the pack says so."""
+def test_a_validation_split_alone(tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is measured on; six images are too few for a temperature: the command, the pack and the report say so."""
     result = run(splits([9, 4], None, [3, 3]), tmp_path / "run", tiny_backbone)
     assert result.pack.info.probabilities.fitted_on.startswith("nothing (6 validation images")
+    assert "No temperature was fitted (6 validation images" in (result.folder / "report.html").read_text()
+    print_result(RunFolder(result.folder), result.pack, result.metrics, BackboneConfig(), Console(width=300))
+    assert "50 validation images are needed, and there are 6" in capsys.readouterr().out
 
 
 def test_no_prompt_at_all(tiny_backbone: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lpt.errors import ConfigError
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Checkpoint of the authors' code: .pt, .pth or .safetensors.")
+        Path, typer.Argument(metavar="FILE", help="Checkpoint of the authors' code: .pt, .pth, .tar or .safetensors.")
     ],
     classes: Annotated[
         Path,

@@ -112,8 +112,8 @@ def choose_method(values: Mapping[str, Any], preset: str) -> tuple[Method, list[
     if path is not None:
         return method_named(PHASES[2]), [f"method {PHASES[2]}: {path} is of its second phase"]
     return method_named(PHASES[1]), [
-        f"method {PHASES[1]}: the first phase alone was as accurate as both wherever both were measured, and predicts "
-        "faster (docs/explanation/group_prompts.md). Both: --phases 2"
+        f"method {PHASES[1]}: in the mean per class the first phase alone was as accurate as both wherever both were "
+        "measured, and it predicts faster (docs/explanation/group_prompts.md). Both: --phases 2"
     ]
 
 

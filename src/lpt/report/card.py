@@ -242,13 +242,20 @@ def _arguments(options: list[str]) -> str:
 
 
 def held_out(info: PackInfo) -> str:
-    """Say how many of the training images were held out as a share for validation; empty if none."""
+    """Say how many of the training images were held out as a share for testing and validation; empty if none."""
+    cut = {"testing": _cut(info, "test"), "validation": _cut(info, "validation")}
+    parts = [f"{images:,} for {purpose}" for purpose, images in cut.items() if images]
+    return f" ({' and '.join(parts)} held out)" if parts else ""
+
+
+def _cut(info: PackInfo, split: str) -> int:
+    """Return how many images of a split were cut from the training images; 0 where others were given."""
     try:
-        float(info.trained_with("data", "validation"))  # fails if validation is a source of other images
+        float(info.trained_with("data", split))  # a share; a source of images is no number
     except (TypeError, ValueError):
-        return ""
-    images = info.metrics.get("validation", {}).get("images", 0)
-    return f" ({images:,} of them held out for validation)" if images else ""
+        return 0
+    images = info.metrics.get(split, {}).get("images", 0)
+    return int(images)
 
 
 def frequencies(info: PackInfo) -> str:

@@ -112,10 +112,18 @@ def test_held_out_images_are_not_counted_as_learnt_from(folder: Path, capsys: py
     pack = load_pack(folder)
     info = pack.info
     counts = f"{sum(info.class_counts):,}"
-    info.metrics = {"validation": measure([0, 1, 2], [0, 1, 1], info.class_counts, GROUPS).to_dict()}
-    for validation, expected in ((0.1, " (3 of them held out for validation)"), ("other/", "")):
-        info.training = {"data": {"validation": validation}}
-        info.probabilities.classes = "even" if validation == 0.1 else "training"
+    info.metrics = {
+        "validation": measure([0, 1, 2], [0, 1, 1], info.class_counts, GROUPS).to_dict(),
+        "test": measure([0, 1], [0, 1], info.class_counts, GROUPS).to_dict(),
+    }
+    for test, validation, expected in (
+        (0.2, 0.1, " (2 for testing and 3 for validation held out)"),
+        (None, 0.1, " (3 for validation held out)"),
+        (0.2, "other/", " (2 for testing held out)"),
+        ("tests/", "other/", ""),
+    ):
+        info.training = {"data": {"test": test, "validation": validation}}
+        info.probabilities.classes = "even" if expected else "training"
         print_pack(pack, Console(width=300))
         shown = capsys.readouterr().out
         assert f"{counts} images{expected}, " in shown

@@ -84,6 +84,7 @@ def test_a_truncated_multipart_body_is_never_taken_for_a_whole_one() -> None:
         (part("images", b"x") + part("top_k", b"1") * 2 + END, 422, "given twice"),
         (part("images", b"x") + part("attention", b"maybe") + END, 422, "true or false"),
         (part("images", b"x") + part("prior", b"[" * 100_000) + END, 400, "Invalid JSON"),
+        (part("images", b"x") + part("prior", b"odd") + END, 422, "prior: even or training is accepted, or the share"),
         (part("images", b"x") + part("prior", b'{"a": "b"}') + END, 422, "share of each class"),
         (part("images", b"x") + part("prior", b'{"a": true}') + END, 422, "share of each class"),
         (part("images", b"x") + part("prior", b"") + END, 422, "prior: even or training is accepted"),

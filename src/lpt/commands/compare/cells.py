@@ -144,6 +144,7 @@ def _facts(
     """
     record, config = base.backbone.record, base.config
     height, width = base.preprocessing.size
+    draws = sorted({f"{facts['image_draws']:,}" for facts in cells if facts["image_draws"]})
     single = [f"{method}: {path}={value}" for method, values in method_values.items() for path, value in leaves(values)]
 
     def distinct(show: Callable[[Mapping[str, Any]], str]) -> str:
@@ -156,7 +157,7 @@ def _facts(
         "backbone": f"{record.name} at {height}x{width}",
         "preset": config.preset,
         **({"settings of single methods": "; ".join(single)} if single else {}),
-        "image_draws": " and ".join(sorted({f"{facts['image_draws']:,}" for facts in cells if facts["image_draws"]})),
+        **({"image_draws": " and ".join(draws)} if draws else {}),  # probes and class means draw none
         "machine": distinct(
             lambda facts: re.sub(r", [\d.]+ GiB free", "", facts["machine"]) + f", {facts['precision']}"
         ),

@@ -206,7 +206,11 @@ def _training_notes(pack: Pack, source: str, images: LabelledImages, split: Spli
     sample = pack.info.trained_with(SAMPLE)
     sample = [entry for entry in sample if isinstance(entry, str)] if isinstance(sample, list) else []
     whole = "The pack was trained on these very images"
-    advice = "on others it is less accurate. Give it some that were held out, or train with --val or --test."
+    advice = "on others it is less accurate. " + (
+        "predictions.csv of its run folder lists images that were held out: give that file."
+        if pack.info.metrics
+        else "Give it some that were held out, or train with --val or --test."
+    )
     if not sample:
         return [f"{whole}: {advice}"] if _same_set(pack, source, images, split) else []
     known = count_known(images, sample)

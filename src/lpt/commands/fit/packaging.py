@@ -25,6 +25,7 @@ from lpt.model.pretrained import load_backbone
 from lpt.packs.info import MOST_CLASSES_WITH_USE, GroupUse, PackInfo
 from lpt.packs.pack import Pack, encode_tensors, load_pack, write_pack
 from lpt.packs.reference import make_reference
+from lpt.packs.temperature import LEAST_FOR_TEMPERATURE
 from lpt.report.card import model_card
 from lpt.report.run_files import (
     write_losses,
@@ -104,6 +105,13 @@ def print_result(
         console.print(metrics_table(measured))
     else:
         console.print("Nothing was measured: there is neither a test nor a validation split (add --test 0.2).")
+    images = measured["validation"].images if "validation" in measured else LEAST_FOR_TEMPERATURE
+    if images < LEAST_FOR_TEMPERATURE:
+        console.print(
+            f"Probabilities are not calibrated, and there is no threshold for --reject: {LEAST_FOR_TEMPERATURE} "
+            f"validation images are needed, and there are {images}. Later: lpt calibrate PACK MORE_IMAGES --output NEW",
+            markup=False,
+        )
     method = pack.info.method
     console.print(
         f"Pack: {folder.pack} ({pack.stored_bytes / 2**20:.2f} MiB, {method.trainable_parameters:,} numbers, "

@@ -17,6 +17,8 @@ from lpt.report.html.content import Absent, Calibration, Classes, Probe, Sharing
 
 NOT_MEASURED = "Nothing was measured: the run had neither a test nor a validation split (--test 0.2, --val 0.1)."
 PROBE = "linear-probe"
+NOTHING = "nothing ("
+"""What a pack says instead of the images that its temperature was fitted on begins with this; the reason follows."""
 
 _ROUNDING = 1e-9
 """Smallest difference of accuracies that is none of floating-point arithmetic: 1 - 2/3 is not 2/3 - 1/3."""
@@ -95,8 +97,11 @@ def calibration_of(run: KeptRun) -> Calibration | Absent:
     if kept is None or metrics is None:
         return Absent(NOT_MEASURED)
     setting = run.info.probabilities
-    value = "was" if setting.temperature == 1 else f"is {setting.temperature:.2f},"
-    fitted = f"The temperature {value} fitted on {setting.fitted_on}."
+    if setting.fitted_on.startswith(NOTHING):
+        reason = setting.fitted_on.removeprefix(NOTHING).removesuffix("; temperature 1").strip(" ()")
+        fitted = f"No temperature was fitted ({reason}). lpt calibrate fits one on more labelled images."
+    else:
+        fitted = f"The temperature is {setting.temperature:.2f}, fitted on {setting.fitted_on}."
     return Calibration(reliability(kept.right, kept.probability), metrics.ece, fitted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,8 @@ def find_measured(splits: Sequence[LabelledImages], kept: KeptPredictions, finge
     for images in splits:  # they may have been moved with their folder, so that their paths are others
         if len(images) == len(kept.images) and data_fingerprint(images) == fingerprint:
             return {name: Place(images, row) for row, name in enumerate(kept.images)}
-    places = find_images(splits, kept.images)  # a comparison tests on a part of train
+    # a comparison tests on a part of train; config.yaml names its folder in full, predictions.csv as it was given
+    places = find_images(splits, kept.images) or _find_by_ends(splits, kept.images)
     parts = {id(place.images): place.images for place in places.values()}
     if len(parts) == 1 and all(name in places for name in kept.images):
         (images,) = parts.values()
@@ -92,6 +94,19 @@ def find_images(splits: Iterable[LabelledImages], names: Collection[str]) -> dic
             name = images.name(index)
             if name in wanted and name not in places:
                 places[name] = Place(images, index)
+    return places
+
+
+def _find_by_ends(splits: Iterable[LabelledImages], names: Iterable[str]) -> dict[str, Place]:
+    """Return where images are whose paths end with these relative ones, by name."""
+    wanted = {tuple(part for part in PurePath(name).parts if part != ".."): name for name in names}
+    lengths, places = {len(parts) for parts in wanted}, dict[str, Place]()
+    for images in splits:
+        for index in range(len(images)):
+            parts = PurePath(images.name(index)).parts
+            for name in (wanted.get(parts[-length:]) for length in lengths):
+                if name is not None:
+                    places.setdefault(name, Place(images, index))
     return places
 
 

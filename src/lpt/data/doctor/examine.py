@@ -26,7 +26,7 @@ _SIZED_WITHOUT_DECODING = 20_000
 _MOST_NAMES_COMPARED = 100_000
 _HUGE_IMBALANCE, _BALANCED = 1000, 5
 _LARGE_SIDE = 2000
-_FEW_IMAGES = 100
+_FEW_IMAGES, _FEW_TESTED = 100, 5
 
 
 def examine(
@@ -363,6 +363,14 @@ def _measuring_findings(splits: Splits) -> Iterable[Finding]:
             "Their accuracy is not measured and no mean contains it.",
             "Add test images of them.",
             _first(untested),
+        )
+    if few := _names_where(splits.class_names, (tested > 0) & (tested < _FEW_TESTED)):
+        yield Finding(
+            "info",
+            f"{plural(len(few), 'class')} with fewer than {_FEW_TESTED} test images.",
+            "One picture moves the accuracy of such a class by more than 20 points.",
+            "Do not rank classes by it, or add test images of them.",
+            _first(few),
         )
     if (tested > 0).sum() > 1 and imbalance_factor(tested) > _BALANCED:
         yield Finding(

@@ -25,6 +25,8 @@ ACCURACY_NAMES = {
 """Accuracies in the order in which they are shown, with their names."""
 PANELS = ("overall", "many", "medium", "few")
 _GROUP_CLASS = {"many": "g0", "medium": "g1", "few": "g2"}
+_BOLD = 1.12
+"""How much wider bold text is than plain, about."""
 _SHOWN_LOSSES = {"loss": "total", "balanced": "balanced batch", "instance": "instance batch"}
 
 
@@ -57,7 +59,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
     low = min(v.mean if v.low is None else v.low for v in values)
     high = max(v.mean if v.high is None else v.high for v in values)
     low, high = max(low - 0.03, 0.0), min(high + 0.03, 1.0)
-    height, top, left, gap = 25, 40, 196, 16
+    height, top, left, gap = 25, 40, 228, 16
     width = (WIDTH - left - 8 - gap * (len(panels) - 1)) / max(len(panels), 1)
     bottom = top + height * len(rows)
     drawing = Drawing(WIDTH, bottom + 26, "Accuracy of each method overall and in each shot group, with intervals.")
@@ -65,7 +67,7 @@ def methods_chart(rows: Sequence[MethodRow]) -> Markup:
         y = top + height * (place + 0.5)
         if row.shown:
             drawing.add("rect", x=0, y=y - height / 2, width=WIDTH, height=height, rx=4, class_="band")
-        title = shortened(row.title, left - 14)
+        title = shortened(row.title, (left - 14) / (_BOLD if row.shown else 1))
         drawing.text(left - 14, y + 4, title, anchor="end", class_="label strong" if row.shown else "label")
     for index, name in enumerate(panels):
         start = left + index * (width + gap)

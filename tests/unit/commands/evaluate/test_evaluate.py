@@ -104,8 +104,10 @@ def test_training_images_are_known_under_any_path(
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["image,label", *(f"{path},{path.parent.name}" for path in copy.glob("*/*"))]))
     for data in (photo_folder / "train", tmp_path / "link", copy, table):
-        assert whole in notes_of(fitted_run / "pack", data, tiny_backbone)[1]
-    assert "trained on" not in notes_of(fitted_run / "pack", photo_folder / "test", tiny_backbone)[1]
+        (note,) = [note for note in notes_of(fitted_run / "pack", data, tiny_backbone)[1].splitlines() if whole in note]
+        assert "predictions.csv" in note
+    for held_out in (photo_folder / "test", fitted_run / "predictions.csv"):
+        assert "trained on" not in notes_of(fitted_run / "pack", held_out, tiny_backbone)[1]
     shutil.copy(photo_folder / "test" / "dark" / "0.jpg", copy / "dark" / "new.jpg")
     (copy / "dark" / "1.jpg").unlink()
     assert f"{some} (13 of 14 training images" in notes_of(fitted_run / "pack", copy, tiny_backbone)[1]

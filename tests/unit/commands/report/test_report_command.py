@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,17 @@ from lpt.cli.app import app
 from lpt.commands.compare.cells import read_cell
 from lpt.commands.compare.plan import CellKey
 from lpt.commands.report import report as command
+from lpt.commands.report.kept import read_run
 from lpt.commands.report.parts import probe_of
-from lpt.commands.report.pictures import find_images, open_data
+from lpt.commands.report.pictures import find_images, find_measured, open_data
 from lpt.commands.report.report import gather_content
 from lpt.commands.report.request import ReportRequest
 from lpt.config.recipes import METHODS
 from lpt.config.values import read_yaml
+from lpt.data.fingerprint import data_fingerprint
 from lpt.data.images import ArrayImages
 from lpt.data.manifest import LabelledImages
-from lpt.errors import ConfigError, LptError, PackError, RunError
+from lpt.errors import ConfigError, DataError, LptError, PackError, RunError
 from lpt.evaluation.comparison import Comparison, summarise
 from lpt.evaluation.metrics import Metrics
 from lpt.packs.pack import read_info
@@ -258,6 +261,19 @@ def test_images_are_found_by_name_in_any_split(fitted_run: Path) -> None:
     others = LabelledImages(array, np.arange(2), np.zeros(2, dtype=np.int64), ("x",))
     places = find_images([others, *splits], [*names[:1], "b", "nowhere"])
     assert {name: place.row for name, place in places.items()} == {"b": 1, names[0]: 0}
+
+
+def test_a_part_of_a_split_is_found_by_relative_names(fitted_run: Path) -> None:
+    """As of a comparison that held its test images out of a folder given as `photos/`."""
+    splits, kept = open_data(read_yaml(fitted_run / "config.yaml")), read_run(fitted_run).predictions
+    assert kept is not None
+    part = splits[0].subset(np.array([0, 2, 3]))
+    names = [Path(part.name(row)) for row in range(3)]
+    relative = replace(kept, images=["/".join(("..", *name.parts[-3:])) for name in names])
+    places = find_measured(splits, relative, data_fingerprint(part))
+    assert [places[name].row for name in relative.images] == [0, 2, 3]
+    with pytest.raises(DataError, match="others are not shown"):
+        find_measured(splits, relative, data_fingerprint(splits[0]))
 
 
 LOG_LINE = '{"phase": 1, "epoch": 0, "step": 0, "loss": 1.0, "seconds": 1.0}\n'

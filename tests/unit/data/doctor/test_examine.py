@@ -201,6 +201,8 @@ def test_balance_and_few_images() -> None:
     assert about(examine(arrays([50, 1])), "Only 51 training images").severity == "warning"
     assert about(examine(arrays([200, 20], test=[50, 5])), "unbalanced as well")
     assert about(examine(arrays([200, 20])), "no test images").severity == "warning"
+    tested = about(examine(arrays([200, 20, 20], test=[50, 5, 4])), "fewer than 5 test images")
+    assert (tested.severity, tested.examples) == ("info", ("class 2",))
 
 
 def test_class_names_that_look_the_same(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report_contents import content
 
+from lpt.config.recipes import METHODS
 from lpt.report.html.page import render_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -89,6 +91,20 @@ def test_everybody_can_use_it(browser: Any, report: Path, scheme: str, width: in
     found = axe.Axe().run(page).response["violations"]
     assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]][:3]) for rule in found] == []
     assert faults == []
+    page.close()
+
+
+def test_names_of_all_methods_are_inside_the_chart(browser: Any, tmp_path: Path) -> None:
+    """Whichever of them the report is about: its name is bold."""
+    titles = [recipe.title for recipe in METHODS.values()]
+    parts = content(3, methods=len(titles))
+    rows = [replace(row, title=title, shown=True) for row, title in zip(parts.methods, titles, strict=True)]
+    path = tmp_path / "report.html"
+    path.write_text(render_page(replace(parts, methods=rows)), encoding="utf-8")
+    page, _ = opened(browser, path)
+    outside = "texts => texts.filter(text => text.getBBox().x < 0).map(text => text.textContent)"
+    assert page.eval_on_selector_all("#accuracy svg text", outside) == []
+    assert "linear probe, logit-adjusted" in page.inner_html("#accuracy svg")
     page.close()
 
 
