@@ -113,13 +113,17 @@ class MethodInfo(Architecture):
         return self
 
 
+_NOTHING = "nothing"
+"""`Probabilities.fitted_on` begins with it if no temperature was fitted."""
+
+
 class Probabilities(_Section):
     """The probabilities of a pack: softmax(scale * score / temperature).
 
     Args:
         scale: as in training.
         temperature: fitted on validation data, or 1.
-        fitted_on: the data that the temperature was fitted on, in words.
+        fitted_on: the data that the temperature was fitted on, in words; or nothing, with the reason.
         classes: class frequencies that the probabilities assume: even, or those of the training images.
     """
 
@@ -127,6 +131,19 @@ class Probabilities(_Section):
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
     fitted_on: Text
     classes: Literal["even", "training"] = "even"
+
+    @property
+    def unfitted_because(self) -> str | None:
+        """Why no temperature was fitted; None if one was."""
+        if not self.fitted_on.startswith(_NOTHING):
+            return None
+        return self.fitted_on.removeprefix(_NOTHING).removesuffix("; temperature 1").strip(" ()")
+
+    @property
+    def fit_in_words(self) -> str:
+        """On what the temperature was fitted, or why on nothing."""
+        reason = self.unfitted_because
+        return f"temperature fitted on {self.fitted_on}" if reason is None else f"no temperature fitted ({reason})"
 
 
 class Reference(_Section):

@@ -200,7 +200,7 @@ def _details(info: PackInfo, pack_bytes: int) -> list[str]:
         f"- Backbone weights: sha256 `{info.backbone.weight_hash}` over the tensors; lpt refuses others",
         f"- Method: {method_line(method)}",
         f"- Probabilities: softmax({probabilities.scale:g} * {score_name(method)} / "
-        f"{probabilities.temperature:.3g}), temperature fitted on {probabilities.fitted_on}; for {frequencies(info)}",
+        f"{probabilities.temperature:.3g}), {probabilities.fit_in_words}; for {frequencies(info)}",
         f"- Pictures of none of the classes (`--reject`): {rejection_line(info)}",
         f"- Written by lpt {info.versions.lpt}, timm {info.versions.timm}, torch {info.versions.torch}",
     ]

@@ -77,7 +77,7 @@ def _rows(pack: Pack) -> list[tuple[str, str]]:
         (
             "probabilities",
             f"softmax({info.probabilities.scale:g} x {score_name(method)} / {info.probabilities.temperature:.4g}); "
-            f"temperature from: {info.probabilities.fitted_on}; for {frequencies(info)}",
+            f"{info.probabilities.fit_in_words}; for {frequencies(info)}",
         ),
         ("--reject", rejection_line(info)),
         ("training", _training(info)),

@@ -170,7 +170,7 @@ def _calibrated(info: PackInfo, predictions: Predictions, keep: float) -> PackIn
         keep=keep,
     )
     changes: dict[str, Any] = {"rejection": rejection}
-    if not fitted.fitted_on.startswith("nothing"):
+    if fitted.unfitted_because is None:
         changes["probabilities"] = fitted.model_copy(update={"classes": former.classes})
         changes["metrics"] = {split: _without_probabilities(values) for split, values in info.metrics.items()}
     return info.model_copy(update=changes)

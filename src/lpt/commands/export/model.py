@@ -60,8 +60,8 @@ def model_facts(info: PackInfo) -> dict[str, Any]:
         },
         "probabilities": {
             **setting.model_dump(mode="json"),
-            "meaning": f"softmax({setting.scale:g} * score / {setting.temperature:.4g}); temperature from: "
-            f"{setting.fitted_on}; for "
+            "meaning": f"softmax({setting.scale:g} * score / {setting.temperature:.4g}); "
+            f"{setting.fit_in_words}; for "
             + ("even classes" if setting.classes == "even" else "the class frequencies of the training images"),
         },
         "rejection": None if info.rejection is None else info.rejection.model_dump(mode="json"),

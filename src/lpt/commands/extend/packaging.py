@@ -126,8 +126,8 @@ def _addition(added: Added) -> dict[str, Any]:
 
 
 def _fitted_on(info: PackInfo) -> str:
-    before = info.probabilities.fitted_on
-    return before if before.startswith("nothing") or before.endswith(BEFORE_ADDITIONS) else before + BEFORE_ADDITIONS
+    setting, before = info.probabilities, info.probabilities.fitted_on
+    return before if setting.unfitted_because or before.endswith(BEFORE_ADDITIONS) else before + BEFORE_ADDITIONS
 
 
 def _training(task: Task) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from lpt.report.html.content import Absent, Calibration, Classes, Probe, Sharing
 
 NOT_MEASURED = "Nothing was measured: the run had neither a test nor a validation split (--test 0.2, --val 0.1)."
 PROBE = "linear-probe"
-NOTHING = "nothing ("
-"""What a pack says instead of the images that its temperature was fitted on begins with this; the reason follows."""
 
 _ROUNDING = 1e-9
 """Smallest difference of accuracies that is none of floating-point arithmetic: 1 - 2/3 is not 2/3 - 1/3."""
@@ -97,8 +95,7 @@ def calibration_of(run: KeptRun) -> Calibration | Absent:
     if kept is None or metrics is None:
         return Absent(NOT_MEASURED)
     setting = run.info.probabilities
-    if setting.fitted_on.startswith(NOTHING):
-        reason = setting.fitted_on.removeprefix(NOTHING).removesuffix("; temperature 1").strip(" ()")
+    if reason := setting.unfitted_because:
         fitted = f"No temperature was fitted ({reason}). lpt calibrate fits one on more labelled images."
     else:
         fitted = f"The temperature is {setting.temperature:.2f}, fitted on {setting.fitted_on}."
