@@ -467,7 +467,7 @@ def test_predict_stops_late_and_leaves_nothing(world: World, fitted_run: Path) -
         (["photos", "-o", "found.xlsx"], "must be .csv"),
         (["photos", "-o", "photos/test"], "must be .csv"),
         (["photos", "-o", "folder.csv"], "is a folder"),
-        (["photos", "--prior", "trained"], "Accepted: even, training, or a CSV file with columns class,share"),
+        (["photos", "--prior", "trained"], "give a CSV file of class,share, or even or training"),
     ],
 )
 def test_predict_arguments(world: World, fitted_run: Path, arguments: list[str], expected: str) -> None:
