@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,17 +111,35 @@ def best(name: str) -> dict[str, str]:
     return chosen
 
 
-def compare_methods(name: str, args: argparse.Namespace, own: dict[str, str]) -> None:
-    """Run the comparison of a set; `own` has the settings of methods that differ from the preset."""
+def compare_methods(name: str, args: argparse.Namespace) -> None:
+    """Run the comparison of a set, every method with the rates of the preset."""
+    title = f"compare_{name}_{args.size}"
+    _compare(name, title, METHODS, args, {})
+
+
+def compare_own(name: str, args: argparse.Namespace, own: dict[str, str]) -> None:
+    """Run the comparison of a set, each method with its best rates; `own` has them as settings, empty if the preset's.
+
+    Methods whose rates differ are trained first, so that the comparison exists when the cells of the others come.
+
+    Raises:
+        SystemExit: no rates differ.
+    """
     plain = f"compare_{name}_{args.size}"
-    title = f"{plain}_own" if own else plain
-    if own:
-        take_over(args.runs / plain, args.runs / title, [method for method in METHODS if not own.get(method)])
+    title, same = f"{plain}_own", [method for method in METHODS if not own.get(method)]
+    if len(same) == len(METHODS):
+        raise SystemExit(f"{name}: no method has rates of its own, so {RESULTS / plain} stands for them.")
+    _compare(name, title, [method for method in METHODS if method not in same], args, own)
+    take_over(args.runs / plain, args.runs / title, same)
+    _compare(name, title, METHODS, args, own)
+
+
+def _compare(name: str, title: str, methods: Sequence[str], args: argparse.Namespace, own: dict[str, str]) -> None:
     run_comparison(
         lambda seed: opened(name, seed),
         args.runs / title,
         RESULTS / title,
-        methods=METHODS,
+        methods=methods,
         seeds=args.seeds,
         preset="laptop",
         settings=[
@@ -158,8 +177,10 @@ def main() -> None:
             splits = held_out(name)
             args.share = args.steps / epoch_steps("laptop", len(splits.train), 64, 32)[0]
             measure(splits, grid(), RATES, args, name)
+        elif args.stage == "own":
+            compare_own(name, args, best(name))
         else:
-            compare_methods(name, args, best(name) if args.stage == "own" else {})
+            compare_methods(name, args)
 
 
 if __name__ == "__main__":

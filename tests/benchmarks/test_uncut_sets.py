@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.accuracy import uncut_sets
 from benchmarks.accuracy.cifar100_compare import FIELDS
+from benchmarks.accuracy.comparison_cells import run_comparison
 from benchmarks.accuracy.tune import SOURCES
 
 from lpt.config.presets import with_preset
-from lpt.config.values import leaves, nested
+from lpt.config.schema import DataConfig
+from lpt.config.values import leaves, nested, read_yaml
+from lpt.data.sources import open_splits
+from samples import as_assignments, tiny_settings
 
 
 def test_a_trial_at_factor_1_is_the_preset() -> None:
@@ -57,3 +63,34 @@ def test_trials_see_no_test_image(shared_dir: Path, name: str, images: int) -> N
     seen += [trial.test.name(index) for index in range(len(trial.test))]
     assert len(set(seen)) == len(seen) == images
     assert not tested & set(seen)
+
+
+def test_methods_whose_rates_are_the_same_are_not_trained_again(
+    photo_folder: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison with rates of their own takes the cells of the first one over, and trains the others."""
+    tiny = as_assignments(tiny_settings(tiny_backbone))
+
+    def run(data: Any, folder: Path, target: Path, **options: Any) -> None:
+        given = [setting for setting in options["settings"] if ":" in setting]
+        run_comparison(data, folder, target, **options | {"settings": [*tiny, *given]})
+
+    monkeypatch.setattr(uncut_sets, "METHODS", ("linear-probe-la", "lift", "lpt"))
+    monkeypatch.setattr(uncut_sets, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(
+        uncut_sets, "opened", lambda _name, seed: open_splits(DataConfig(source=str(photo_folder)), seed=seed)
+    )
+    monkeypatch.setattr(uncut_sets, "run_comparison", run)
+    args = argparse.Namespace(runs=tmp_path / "runs", size=32, steps=1, seeds=[0])
+    uncut_sets.compare_methods("photos", args)
+    with pytest.raises(SystemExit, match="no method has rates of its own"):
+        uncut_sets.compare_own("photos", args, {"lift": "", "lpt": ""})
+    uncut_sets.compare_own("photos", args, {"lift": "train.phase1.lr=0.5", "lpt": ""})
+    runs = [tmp_path / "runs" / name / "runs" for name in ("compare_photos_32", "compare_photos_32_own")]
+    for method in ("linear-probe-la", "lift", "lpt"):
+        plain, own = ((folder / method / "seed0" / "predictions.csv").stat().st_mtime_ns for folder in runs)
+        assert (plain == own) == (method != "lift")  # a copy keeps the time
+    rates = [read_yaml(folder / "lift" / "seed0" / "config.yaml")["train"]["phase1"]["lr"] for folder in runs]
+    assert rates == [0.08, 0.5]
+    table = (tmp_path / "results" / "compare_photos_32_own" / "comparison.csv").read_text()
+    assert all(method in table for method in ("linear-probe-la", "lift", "lpt"))
