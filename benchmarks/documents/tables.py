@@ -28,7 +28,6 @@ from benchmarks.documents import (
     trial_record,
     trial_tables,
     tune_tables,
-    uncut_tables,
 )
 from benchmarks.documents.pages import PAGES
 from benchmarks.documents.performance_tables import (
@@ -97,7 +96,6 @@ TABLES: dict[str, Callable[[], str]] = {
     **tune_tables.TABLES,
     **stranger_tables.TABLES,
     **prior_tables.TABLES,
-    **uncut_tables.TABLES,
     **label_tables.TABLES,
     **second_pass_tables.TABLES,
     **extension_tables.TABLES,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 from benchmarks.accuracy.cifar100_compare import WITHOUT_ADAPTERS, rows_in
 from benchmarks.accuracy.cifar100_cuts import LARGEST
+from benchmarks.accuracy.uncut_sets import FACTORS, RATES, grid
 from benchmarks.documents.performance_tables import MEASURES, MISSING, RESULTS, raw_link, rows_of
 from lpt.config.recipes import METHODS
 from lpt.system.text import plural
@@ -165,6 +166,35 @@ def first_trials() -> str:
     )
 
 
+def uncut_rates() -> str:
+    """Return the mean per class on validation images of each method at each of its rates, the best in bold."""
+    rows = rows_in(RATES)
+    if not rows:
+        return MISSING
+    means = {(row["imbalance"], row["method"], row["settings"]): 100 * float(row["mean_per_class"]) for row in rows}
+    names = sorted({row["imbalance"] for row in rows})
+    lines = []
+    for method, settings in grid().items():
+        cells = [METHODS[method].title]
+        for name in names:
+            tried = [means.get((name, method, setting)) for setting in settings]
+            best = max((mean for mean in tried if mean is not None), default=None)
+            cells += ["–" if mean is None else f"**{mean:.1f}**" if mean == best else f"{mean:.1f}" for mean in tried]
+        lines.append(cells)
+    heading = [f"{name}, {_times(factor)}" for name in names for factor in FACTORS]
+    first = rows[0]
+    source = (
+        f"Mean per class, %, on validation images; {first['size']}x{first['size']}, {int(first['draws']):,} draws, "
+        f"seed {first['seed']}. Command: `python -m benchmarks.accuracy.uncut_sets rates`. "
+        f"{_machines(rows)}; {_dates(rows)}. Raw: {raw_link(RATES.name)}."
+    )
+    return "\n".join([*rows_of(["method", *heading], lines), "", source])
+
+
+def _times(factor: float) -> str:
+    return "as it is" if factor == 1 else f"x {factor:g}" if factor > 1 else f"/ {1 / factor:g}"
+
+
 def counts(name: str) -> Callable[[], str]:
     """Return a maker of the number of settings tried of each method, at each size."""
 
@@ -238,4 +268,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare_adapter_trials": adapters("compare_adapter_trials"),
     "compare_ablations": ablations("compare_ablations"),
     "compare_phase2": ablations("compare_phase2"),
+    "uncut_rates": uncut_rates,
 }

@@ -113,6 +113,8 @@ class MethodInfo(Architecture):
         return self
 
 
+ClassFrequencies = Literal["even", "training"]
+"""How frequent classes are: all alike, or as among the training images."""
 _NOTHING = "nothing"
 """`Probabilities.fitted_on` begins with it if no temperature was fitted."""
 
@@ -130,7 +132,7 @@ class Probabilities(_Section):
     scale: Scale
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
     fitted_on: Text
-    classes: Literal["even", "training"] = "even"
+    classes: ClassFrequencies = "even"
 
     @property
     def unfitted_because(self) -> str | None:

@@ -87,8 +87,7 @@ def describe(
     """Turn outputs for images of one pack into predictions.
 
     Raises:
-        ConfigError: the pack does not accept the prior, or `reject` is set and the pack has no
-            threshold.
+        ConfigError: the pack does not accept the prior, or `reject` is set and it has no threshold.
         RunError: a probability is not finite.
     """
     pack = items[0].loaded.pack

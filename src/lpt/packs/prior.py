@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from lpt.config.bounds import one_line
 from lpt.data.manifest import FloatArray
 from lpt.errors import ConfigError
 from lpt.evaluation.calibration import Floats, chunks
-from lpt.packs.info import PackInfo
+from lpt.packs.info import ClassFrequencies, PackInfo
 from lpt.packs.pack import Pack
 
-PRIORS: Final = ("even", "training")
+PRIORS: Final[tuple[str, ...]] = get_args(ClassFrequencies)
 """Names of priors: all classes alike; as frequent as among the training images."""
 Prior = str | Mapping[str, float]
 """The share of each class by its name, where images come from; or one of `PRIORS`, which fits any pack."""
@@ -37,7 +37,7 @@ def named_prior(pack: Pack, name: str) -> dict[str, float]:
             f"prior: the pack {pack.origin} does not know how many training images its classes had. Give the "
             "share of each class instead"
         )
-    weights = _training_weights(pack.info) if name == "training" else np.ones(len(pack.info.class_names))
+    weights = _weights(pack.info, name)
     return dict(zip(pack.info.class_names, (weights / weights.sum()).tolist(), strict=True))
 
 
@@ -46,16 +46,13 @@ def assumed_weights(info: PackInfo) -> FloatArray:
 
     Even if training balanced them, as LPT does, else as in training (`probabilities.classes` of the pack).
     """
-    return np.ones(len(info.class_names)) if info.probabilities.classes == "even" else _training_weights(info)
+    return _weights(info, info.probabilities.classes)
 
 
 def prior_ratios(info: PackInfo) -> dict[str, FloatArray]:
     """Return the factors of a pack's probabilities under each of `PRIORS` that it knows, before they sum to 1, [C]."""
-    assumed = assumed_weights(info)
-    ratios = {"even": 1 / assumed}
-    if info.counts_known:
-        ratios["training"] = _training_weights(info) / assumed
-    return {name: ratio / ratio.max() for name, ratio in ratios.items()}
+    known = PRIORS if info.counts_known else ("even",)
+    return {name: _weights(info, name) / assumed_weights(info) for name in known}
 
 
 def deployed_weights(pack: Pack, prior: Prior) -> FloatArray:
@@ -96,8 +93,13 @@ def scores_under(pack: Pack, scores: Floats, prior: Prior, *, out: Floats | None
     return shifted
 
 
-def _training_weights(info: PackInfo) -> FloatArray:
-    """Return the training images of each class, at least 1, [C]; added classes have the mean: no frequency is known."""
+def _weights(info: PackInfo, name: str) -> FloatArray:
+    """Return how frequent the classes are under one of `PRIORS`, [C].
+
+    `training`: the images of each class, at least 1. Added classes have the mean, since no frequency is known.
+    """
+    if name == "even":
+        return np.ones(len(info.class_names))
     counts = np.asarray(info.class_counts, dtype=np.float64)
     counts[info.trained_classes :] = counts[: info.trained_classes].mean()
     return np.maximum(counts, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from python_multipart.exceptions import FormParserError
@@ -16,6 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from lpt.config.bounds import one_line
 from lpt.config.faults import faults
+from lpt.packs.info import ClassFrequencies
 from lpt.packs.prior import PRIORS, Prior
 from lpt.serving.faults import Fault, too_many_images
 from lpt.serving.limits import Limits
@@ -64,7 +65,6 @@ def _name_or_shares(prior: Any) -> Prior:
     raise ValueError(f"{' or '.join(PRIORS)} is accepted, or {shares}")
 
 
-NamedPrior = Literal["even", "training"]
 _SHARES = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 _Prior = Annotated[
     Any,  # one error for all values, not one for each
@@ -96,7 +96,7 @@ class CompareBody(_Body):
     top_k: int | None = Field(None, ge=1, description="How many classes to list for an image.")
     attention: bool | None = Field(None, description="Whether to say where the network looked.")
     reject: bool | None = Field(None, description=REJECT)
-    prior: NamedPrior | None = Field(None, description=PRIOR)
+    prior: ClassFrequencies | None = Field(None, description=PRIOR)
 
 
 def kind_of_body(content_type: str, encoding: str, *, compare: bool) -> str:

@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lpt.packs.facts import pack_facts
+from lpt.packs.info import ClassFrequencies
 from lpt.serving import schemas
 from lpt.serving.answers import pack_line
 from lpt.serving.faults import Fault
-from lpt.serving.forms import PRIOR, REJECT, Ask, NamedPrior
+from lpt.serving.forms import PRIOR, REJECT, Ask
 from lpt.serving.metrics import CONTENT_TYPE
 from lpt.serving.service import Service
 from lpt.serving.static import StaticFile
@@ -21,7 +22,7 @@ from lpt.serving.static import StaticFile
 PackName = Annotated[str, Path(description="Name of a pack, as GET /v1/packs lists it.")]
 TopK = Annotated[int, Query(ge=1, description="How many classes to list for an image.")]
 WithAttention = Annotated[bool, Query(description="Whether to say where the network looked.")]
-WithPrior = Annotated[NamedPrior | None, Query(description=f"{PRIOR} Default: as the pack says.")]
+WithPrior = Annotated[ClassFrequencies | None, Query(description=f"{PRIOR} Default: as the pack says.")]
 WithRejection = Annotated[bool | None, Query(description=f"{REJECT} Default: as the server was started.")]
 
 
@@ -35,7 +36,7 @@ def prediction_routes(service: Service) -> APIRouter:
     """Return the addresses that classify images."""
     router = APIRouter(tags=["predictions"])
 
-    def defaults(top_k: int, attention: bool, prior: NamedPrior | None, reject: bool | None) -> Ask:
+    def defaults(top_k: int, attention: bool, prior: ClassFrequencies | None, reject: bool | None) -> Ask:
         return Ask((), (), top_k, attention, prior, service.reject if reject is None else reject)
 
     @router.post(

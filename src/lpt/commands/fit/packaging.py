@@ -105,11 +105,12 @@ def print_result(
         console.print(metrics_table(measured))
     else:
         console.print("Nothing was measured: there is neither a test nor a validation split (add --test 0.2).")
-    images = measured["validation"].images if "validation" in measured else LEAST_FOR_TEMPERATURE
-    if images < LEAST_FOR_TEMPERATURE:
+    validation = measured.get("validation")
+    if validation is not None and validation.images < LEAST_FOR_TEMPERATURE:
         console.print(
             f"Probabilities are not calibrated, and there is no threshold for --reject: {LEAST_FOR_TEMPERATURE} "
-            f"validation images are needed, and there are {images}. Later: lpt calibrate PACK MORE_IMAGES --output NEW",
+            f"validation images are needed, and there are {validation.images}. Later: lpt calibrate PACK MORE_IMAGES "
+            "--output NEW",
             markup=False,
         )
     method = pack.info.method
